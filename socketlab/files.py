@@ -59,7 +59,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LabError(
-                f"The disk is full: {path} ({len(data):,} bytes) was not written; free some space, then retry."
+                f"The disk is full: {path} ({len(data):,} bytes) was not written; free space, then retry."
             ) from error
         raise LabError(
             f"{path} cannot be written ({error.strerror or error}): choose a folder that you may write to."
