@@ -1,0 +1,118 @@
+"""Source networks on disk: safetensors files whose header says what they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .encodings import Normalisation
+from .errors import LabError
+from .files import verified, write_whole
+from .nets import Network, small_network
+
+HEADER = "socketlab"
+
+
+@dataclass
+class Source:
+    """A network with all that is needed to use it: its classes and how its input is normalised.
+
+    Parameters
+    ----------
+    network : trunk, bottleneck and head.
+    classes : names of its K outputs, in order.
+    normalisation : of the modality that it reads.
+    card : where it comes from: sensor, training recipe, held-out accuracy, digest of its data.
+    """
+
+    network: Network
+    classes: tuple[str, ...]
+    normalisation: Normalisation
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def modality(self) -> str:
+        return self.normalisation.modality
+
+    @property
+    def width(self) -> int:
+        """Channels of the trunk's first layer."""
+        return next(self.network.trunk.parameters()).shape[0]
+
+
+def save_source(source: Source, path: Path | str) -> None:
+    """Write ``source`` as one safetensors file, whole or not at all."""
+    header = {
+        "classes": list(source.classes),
+        "normalisation": source.normalisation.as_dict(),
+        "width": source.width,
+        "card": source.card,
+    }
+    write_tensors(path, dict(source.network.state_dict()), header)
+
+
+def load_source(name: str | Path, device: torch.device | str = "cpu") -> Source:
+    """A shipped network by name ("rgb_kinect_v1"), or any written by `save_source` by its path.
+
+    Raises
+    ------
+    LabError
+        When there is no such file, it was altered, is not one of ours, or does not fit its own header.
+    """
+    path = _find(name)
+    tensors, header = read_tensors(path)
+    try:
+        classes = tuple(header["classes"])
+        about = header["normalisation"]
+        normalisation = Normalisation(about["modality"], tuple(about["mean"]), tuple(about["std"]))
+        network = small_network(len(classes), header["width"])
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise LabError(
+            f"{path.name} is no socketlab network, or its header lies about it: {error}"
+        ) from error
+    return Source(network.to(device).eval(), classes, normalisation, header.get("card", {}))
+
+
+def require_classes(source: Source, classes: tuple[str, ...]) -> None:
+    """A LabError when ``source`` was trained for other classes than these."""
+    if source.classes != tuple(classes):
+        raise LabError(
+            f"this network knows the classes {', '.join(source.classes)}, the data have {', '.join(classes)}: "
+            "choose a network trained on the same classes"
+        )
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], header: dict[str, Any]) -> None:
+    """Tensors and a JSON header as one safetensors file, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(Path(path), save(plain, {HEADER: json.dumps(header, sort_keys=True)}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `write_tensors` wrote; a LabError for any other file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise LabError(f"there is no file {path}") from error
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise LabError(f"{path.name} cannot be read as a socketlab network: {error}") from error
+
+
+def _find(name: str | Path) -> Path:
+    path = Path(name)
+    if path.suffix == ".safetensors" or path.exists():
+        return path
+    if path.name != str(name):
+        raise LabError(f"there is no file {path}")
+    return verified(f"models/{name}.safetensors")

@@ -1,0 +1,66 @@
+"""What a network says of images: features, logits, accuracy. Nothing here learns or leaves a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoints import Source, require_classes
+from .encodings import Normalisation
+from .pairs import PairedImages, centre_view
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Eval mode within the block; afterwards every module is in the mode it was in."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def encoded_batches(images: PairedImages, normalisation: Normalisation, batch: int = 256) -> Iterator[Tensor]:
+    """The centre views of one modality, encoded: (≤ batch, 3, 56, 56) at a time, in order."""
+    stored = images.images[images.modality]
+    for start in range(0, len(images), batch):
+        yield normalisation.encode(centre_view(stored[start : start + batch]))
+
+
+@torch.inference_mode()
+def predict(source: Source, images: PairedImages, batch: int = 256) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and features (N, D) of images of one modality, in eval mode; the mode is restored."""
+    logits, features = [], []
+    with evaluating(source.network):
+        for encoded in encoded_batches(images, source.normalisation, batch):
+            found = source.network.features(encoded)
+            features.append(found)
+            logits.append(source.network.head(found))
+    return torch.cat(logits).clone(), torch.cat(features).clone()
+
+
+def confusion(source: Source, images: PairedImages) -> Tensor:
+    """(K, K) int64: how many images of class i (row) were taken for class j (column)."""
+    require_classes(source, images.classes)
+    predicted = predict(source, images)[0].argmax(dim=1)
+    classes = len(source.classes)
+    return (
+        torch.bincount(images.labels * classes + predicted, minlength=classes**2).view(classes, classes).cpu()
+    )
+
+
+def accuracy(source: Source, images: PairedImages) -> float:
+    """Share of labelled images named right, in [0, 1]. For the reader: no method ever sees it."""
+    counts = confusion(source, images)
+    return float(counts.trace() / counts.sum())
+
+
+def class_mean_accuracy(counts: Tensor) -> float:
+    """Mean over the classes of the share named right, from a confusion matrix; absent classes are left out."""
+    rows = counts.sum(dim=1)
+    return float((counts.diagonal()[rows > 0] / rows[rows > 0]).mean())

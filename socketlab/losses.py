@@ -1,0 +1,137 @@
+"""The terms of the adaptation loss, each a short pure function of tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def entropy(log_p: Tensor) -> Tensor:
+    """H(p) over the last dimension, in nats, from log-probabilities; p = 0 counts as 0."""
+    return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
+
+
+def information_maximisation(logits: Tensor) -> Tensor:
+    r"""Sharp predictions, spread over the classes.
+
+    .. math:: L_{IM} = \tfrac1B \sum_i H(p_i) - H(\tfrac1B \sum_i p_i)
+
+    The minimum, :math:`-\log K`, is reached when every prediction is certain and the batch is even over
+    the K classes. The same certain class for all gives 0, and so does total uncertainty.
+
+    Parameters
+    ----------
+    logits : (B, K) float tensor.
+
+    Returns
+    -------
+    Scalar tensor, nats, in [-log K, 0].
+
+    Source: Liang et al., ICML 2020 (SHOT), eq. 3 and 4.
+    """
+    log_p = logits.log_softmax(dim=1)
+    mean_log_p = log_p.logsumexp(dim=0) - math.log(len(logits))
+    return entropy(log_p).mean() - entropy(mean_log_p)
+
+
+def pseudo_label_loss(logits: Tensor, pseudo_labels: Tensor) -> Tensor:
+    r"""Cross-entropy with the network's own labels, :math:`L_{PL} = \tfrac1B \sum_i CE(z_i, \hat y_i)`.
+
+    Parameters
+    ----------
+    logits : (B, K) float tensor.
+    pseudo_labels : (B,) int64 in [0, K).
+
+    Returns
+    -------
+    Scalar tensor, nats, ≥ 0.
+
+    Source: Liang et al., ICML 2020 (SHOT), eq. 7.
+    """
+    return F.cross_entropy(logits, pseudo_labels)
+
+
+def paired_alignment(source_features: Tensor, target_features: Tensor, form: str = "mean") -> Tensor:
+    r"""How far the target's features are from those of their partners in the source modality.
+
+    .. math::
+        \text{mean: } L_{TI} = \tfrac1{BD} \sum_i \| f^s_i - f^t_i \|_2^2
+        \qquad \text{paper: } L_{TI} = \| f^s - f^t \|_F
+
+    The published form is one norm over the whole batch, so it grows with the root of the batch; the mean does
+    not depend on batch or width, and λ keeps its meaning. Row i of both must be one scene: permuting both
+    together changes nothing, permuting one breaks the pairs.
+
+    Parameters
+    ----------
+    source_features : (B, D), of the frozen source network; carries no gradient.
+    target_features : (B, D), of the network that learns.
+    form : "mean" or "paper".
+
+    Returns
+    -------
+    Scalar tensor ≥ 0, in squared (mean) or plain (paper) feature units.
+
+    Source: Ahmed et al., ECCV 2022 (SOCKET), task-irrelevant feature matching.
+    """
+    difference = target_features - source_features.detach()
+    if form == "paper":
+        return torch.linalg.vector_norm(difference)
+    return difference.square().mean()
+
+
+def statistics_distance(
+    means: Sequence[Tensor],
+    variances: Sequence[Tensor],
+    source_means: Sequence[Tensor],
+    source_variances: Sequence[Tensor],
+    form: str = "kl",
+    first_layer_weight: float = 10.0,
+) -> Tensor:
+    r"""How far the target batch is from what the source's batch-norm layers remember.
+
+    .. math::
+        \text{paper: } L_{BN} = \sum_l \gamma_l \left( \| \mu_l - m_l \|_2 + \| v_l - r_l \|_2 \right),
+        \quad \gamma_1 = 10,\ \gamma_{l>1} = 1
+
+        \text{kl: } L_{BN} = \tfrac1L \sum_l \tfrac1{C_l} \sum_c \tfrac12 \left(
+        \tfrac{v}{r} + \tfrac{(\mu - m)^2}{r} - 1 - \log \tfrac{v}{r} \right)
+
+    The published form sums norms in each layer's own units, so that wide layers and many layers weigh more.
+    The second is the divergence of two Gaussians per channel, KL(N(μ, v) ‖ N(m, r)), averaged over channels
+    and layers: it has no units, and λ keeps its meaning from network to network.
+
+    Parameters
+    ----------
+    means, variances : one (C_l,) tensor per layer, of the layer's input on the target batch; variances biased.
+    source_means, source_variances : one (C_l,) per layer, ``running_mean`` and ``running_var`` of the source.
+    form : "kl" or "paper".
+    first_layer_weight : γ of the first layer in the published form.
+
+    Returns
+    -------
+    Scalar tensor ≥ 0; 0 when every mean and variance agrees.
+
+    Source: Ahmed et al., ECCV 2022 (SOCKET); Yin et al., CVPR 2020, for the statistics as a prior.
+    """
+    layers = zip(means, variances, source_means, source_variances, strict=True)
+    if form == "paper":
+        norm = torch.linalg.vector_norm
+        terms = [norm(mu - m) + norm(v - r) for mu, v, m, r in layers]
+        return first_layer_weight * terms[0] + sum(terms[1:], torch.zeros_like(terms[0]))
+    terms = [_gaussian_divergence(mu, v, m, r).mean() for mu, v, m, r in layers]
+    return torch.stack(terms).mean()
+
+
+def _gaussian_divergence(
+    mean: Tensor, variance: Tensor, source_mean: Tensor, source_variance: Tensor
+) -> Tensor:
+    """KL(N(mean, variance) ‖ N(source_mean, source_variance)) per channel, nats."""
+    floor = 1e-5  # as the layer's own eps: a channel that died has variance 0
+    ratio = (variance + floor) / (source_variance + floor)
+    shift = (mean - source_mean).square() / (source_variance + floor)
+    return 0.5 * (ratio + shift - 1 - ratio.log())

@@ -1,0 +1,83 @@
+"""Networks: a trunk, a bottleneck and a head, as in SHOT and SOCKET."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+
+class Block(nn.Module):
+    """Two 3 × 3 convolutions beside a shortcut (He et al., CVPR 2016, fig. 5 left)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class SmallResNet(nn.Sequential):
+    """A residual network of ten layers for pictures of about 56 pixels; 1.2 M parameters at width 32.
+
+    (B, 3, H, W) → (B, 8 · width). Four blocks, each but the first halving the picture.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        stem = [nn.Conv2d(3, width, 5, 2, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        blocks = [
+            Block(inputs, outputs, stride=1 if outputs == width else 2)
+            for inputs, outputs in zip([width, *widths], widths, strict=False)
+        ]
+        super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.features = widths[-1]
+
+
+class Network(nn.Module):
+    """Trunk F, bottleneck B (Linear → BatchNorm1d) and head C (weight-normalised linear).
+
+    Source: Liang et al., ICML 2020 (SHOT), section 3.1.
+
+    Parameters
+    ----------
+    trunk : (B, 3, H, W) → (B, trunk_features).
+    trunk_features : width of what the trunk returns.
+    classes : K.
+    width : width of the bottleneck, D.
+    """
+
+    def __init__(self, trunk: nn.Module, trunk_features: int, classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.bottleneck = nn.Sequential(nn.Linear(trunk_features, width), nn.BatchNorm1d(width))
+        self.head = weight_norm(nn.Linear(width, classes))
+
+    def features(self, x: Tensor) -> Tensor:
+        """f(x) = B(F(x)): (B, 3, H, W) → (B, D)."""
+        return self.bottleneck(self.trunk(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """z(x) = C(f(x)): (B, 3, H, W) → (B, K) logits."""
+        return self.head(self.features(x))
+
+
+def small_network(classes: int, width: int = 32, seed: int = 0) -> Network:
+    """A `SmallResNet` with bottleneck and head; the same seed gives the same weights.
+
+    torch initialises layers from its global generator: it is seeded here and put back as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        trunk = SmallResNet(width)
+        return Network(trunk, trunk.features, classes)

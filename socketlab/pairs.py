@@ -1,0 +1,154 @@
+"""Scenes seen in one or more modalities: a small image store that lives on the device.
+
+Everything is kept as the sensor gave it (``uint8`` colours, ``uint16`` millimetres) and is cut, flipped and
+encoded a batch at a time, on the device, so that no worker process is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from .errors import LabError
+
+CROP = 56
+"""Side of the square, in pixels, that a network sees of a 64-pixel view (7/8, as 224 of 256)."""
+
+
+@dataclass(frozen=True)
+class PairedImages:
+    """N scenes, each seen in one or more modalities.
+
+    Parameters
+    ----------
+    images : modality → images; ``rgb`` (N, 3, H, W) uint8, ``nir`` (N, 1, H, W) uint8, ``depth`` (N, 1, H, W)
+        uint16 in millimetres, 0 where the sensor saw nothing. Scene i is row i of every modality.
+    names : one name per scene, unique.
+    kinds : the kind of room of each scene.
+    classes : the kinds that count as classes, in the order of the labels; empty when unlabelled.
+
+    Raises
+    ------
+    LabError
+        When the modalities, the names and the kinds do not have one entry per scene each.
+    """
+
+    images: dict[str, Tensor]
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    classes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        counts = {modality: len(images) for modality, images in self.images.items()}
+        counts |= {"names": len(self.names), "kinds": len(self.kinds)}
+        if len(set(counts.values())) != 1:
+            raise LabError(f"images are not paired: {counts}; every scene needs one image per modality")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.images)
+
+    @property
+    def modality(self) -> str:
+        """The one modality; a LabError when there are several."""
+        if len(self.images) != 1:
+            raise LabError(f"one modality was expected, not {list(self.images)}: choose one with .only(name)")
+        return next(iter(self.images))
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.images.values())).device
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64, an index into ``classes``; a LabError where a scene has none."""
+        if not self.classes:
+            raise LabError("these images carry no labels")
+        strangers = set(self.kinds) - set(self.classes)
+        if strangers:
+            raise LabError(f"kinds {sorted(strangers)} are not among the classes {list(self.classes)}")
+        return torch.tensor([self.classes.index(kind) for kind in self.kinds], device=self.device)
+
+    def take(self, indices: Sequence[int] | Tensor) -> PairedImages:
+        """The scenes at ``indices``, in that order."""
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        return replace(
+            self,
+            images={m: index_images(x, rows.to(x.device)) for m, x in self.images.items()},
+            names=tuple(self.names[i] for i in rows.tolist()),
+            kinds=tuple(self.kinds[i] for i in rows.tolist()),
+        )
+
+    def only(self, *modalities: str) -> PairedImages:
+        """The same scenes in these modalities alone."""
+        missing = [m for m in modalities if m not in self.images]
+        if missing:
+            raise LabError(f"no {' or '.join(missing)} images here, only {', '.join(self.images)}")
+        return replace(self, images={m: self.images[m] for m in modalities})
+
+    def unlabelled(self) -> PairedImages:
+        """The same images without names, kinds and classes: nothing is left that could tell the label."""
+        names = tuple(str(i) for i in range(len(self)))
+        return replace(self, names=names, kinds=("unknown",) * len(self), classes=())
+
+    def to(self, device: torch.device | str) -> PairedImages:
+        return replace(self, images={m: x.to(device) for m, x in self.images.items()})
+
+
+def index_images(images: Tensor, rows: Tensor) -> Tensor:
+    """``images[rows]`` for every dtype; torch has few operators for uint16, so its bits travel as int16."""
+    if images.dtype is torch.uint16:
+        return images.view(torch.int16)[rows].view(torch.uint16)
+    return images[rows]
+
+
+def centre_view(images: Tensor, size: int = CROP) -> Tensor:
+    """The middle (size × size) of (N, C, H, W) images: what a network is tested on."""
+    top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2
+    return images[..., top : top + size, left : left + size]
+
+
+def random_views(
+    pairs: PairedImages, rows: Tensor, generator: torch.Generator, size: int = CROP
+) -> dict[str, Tensor]:
+    """A random crop and flip of the scenes at ``rows``, *the same for every modality of a scene*.
+
+    One gather per modality does crop and flip for the whole batch. Drawing the crop separately for the two
+    halves of a pair would teach the alignment that a picture equals its neighbour (fault 4 of the published
+    code).
+
+    Parameters
+    ----------
+    rows : (B,) int64.
+    generator : a CPU generator, so that the views do not depend on the device.
+
+    Returns
+    -------
+    modality → (B, C, size, size), same dtype as stored.
+    """
+    some = next(iter(pairs.images.values()))
+    height, width = some.shape[-2:]
+    if min(height, width) < size:
+        raise LabError(f"images of {height} × {width} pixels are smaller than the crop of {size}")
+    batch = len(rows)
+    top = torch.randint(height - size + 1, (batch, 1), generator=generator)
+    left = torch.randint(width - size + 1, (batch, 1), generator=generator)
+    flip = torch.rand(batch, 1, generator=generator) < 0.5
+    across = torch.arange(size)
+    y = top + across  # (B, size)
+    x = left + torch.where(flip, size - 1 - across, across)  # (B, size)
+    return {m: _gather_views(images, rows, y, x) for m, images in pairs.images.items()}
+
+
+def _gather_views(images: Tensor, rows: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    bits = images.view(torch.int16) if images.dtype is torch.uint16 else images
+    rows, y, x = (index.to(images.device) for index in (rows, y, x))
+    channels = torch.arange(images.shape[1], device=images.device)
+    views = bits[rows[:, None, None, None], channels[:, None, None], y[:, None, :, None], x[:, None, None, :]]
+    return views.view(torch.uint16) if images.dtype is torch.uint16 else views

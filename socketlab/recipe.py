@@ -1,0 +1,178 @@
+"""A recipe: every number of an adaptation, with its range and the words of its slider."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import LabError
+
+METHODS = ("source-only", "adabn", "shot", "socket")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What a slider, the command line and the validation know of one field."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[str, ...] = ()
+    label: str = ""
+    help: str = ""
+
+
+def knob(default: Any, **about: Any) -> Any:
+    """A dataclass field that carries its `Knob`."""
+    return field(default=default, metadata={"knob": Knob(**about)})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every number of an adaptation; validated when made, never changed.
+
+    Raises
+    ------
+    LabError
+        When a value is outside its range or not among its choices.
+    """
+
+    lambda_ti: float = knob(3.0, low=0.0, high=30.0, label="λ_TI", help="weight of paired alignment")
+    lambda_bn: float = knob(
+        0.0, low=0.0, high=10.0, label="λ_d", help="weight of batch-norm statistics matching"
+    )
+    lambda_pl: float = knob(0.3, low=0.0, high=3.0, label="λ_PL", help="weight of the pseudo-labels")
+    lambda_im: float = knob(1.0, low=0.0, high=3.0, label="λ_IM", help="weight of information maximisation")
+    trunk_lr: float = knob(
+        0.05, low=1e-5, high=0.5, log=True, label="rate (trunk)", help="peak learning rate of the trunk"
+    )
+    bottleneck_lr: float = knob(
+        0.05,
+        low=1e-5,
+        high=0.5,
+        log=True,
+        label="rate (bottleneck)",
+        help="peak learning rate of the bottleneck",
+    )
+    align_epochs: int = knob(
+        14,
+        low=0,
+        high=100,
+        label="epochs of alignment",
+        help="first epochs, with the terms λ_TI and λ_d alone",
+    )
+    epochs: int = knob(6, low=0, high=100, label="epochs of all terms", help="epochs with every term")
+    batch_size: int = knob(
+        32, low=4, high=512, label="batch", help="images per step, of the target and of pairs"
+    )
+    schedule: str = knob(
+        "one-cycle", choices=("one-cycle", "paper"), label="schedule", help="how the learning rate moves"
+    )
+    bn_mode: str = knob(
+        "batch",
+        choices=("batch", "running"),
+        label="normalise by",
+        help="statistics that normalise target batches in training: the batch's or the running ones",
+    )
+    bn_form: str = knob(
+        "kl", choices=("kl", "paper"), label="form of L_BN", help="divergence, or published norms"
+    )
+    ti_form: str = knob(
+        "mean", choices=("mean", "paper"), label="form of L_TI", help="mean square, or published norm"
+    )
+    pseudo_labels: str = knob(
+        "shot", choices=("shot", "paper"), label="pseudo-labels", help="two cosine rounds, or one Euclidean"
+    )
+    test_statistics: str = knob(
+        "reestimated",
+        choices=("reestimated", "running"),
+        label="test with",
+        help="statistics used for testing: re-estimated on the target after each epoch (AdaBN), or as they ran",
+    )
+
+    def __post_init__(self) -> None:
+        for name, about in knobs().items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), about, type(_default(name))))
+
+    def replace(self, **changes: Any) -> Recipe:
+        """The same recipe with other values; a LabError names an unknown field."""
+        unknown = set(changes) - set(knobs())
+        if unknown:
+            raise LabError(f"a recipe has no {', '.join(sorted(unknown))}: choose among {', '.join(knobs())}")
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def total_epochs(self) -> int:
+        return self.align_epochs + self.epochs
+
+    @classmethod
+    def socket(cls) -> Recipe:
+        """SOCKET as this kit recommends it: align on the pairs first, then all terms."""
+        return cls()
+
+    @classmethod
+    def shot(cls) -> Recipe:
+        """SHOT: no pairs, no statistics; the target's own images and pseudo-labels."""
+        return cls(lambda_ti=0.0, lambda_bn=0.0, align_epochs=0, epochs=20)
+
+    @classmethod
+    def paper(cls) -> Recipe:
+        """The published weights, forms and rates of SOCKET, for one source network."""
+        return cls(
+            lambda_ti=0.5,
+            lambda_bn=0.5,
+            lambda_pl=0.3,
+            lambda_im=1.0,
+            trunk_lr=1e-3,
+            bottleneck_lr=1e-2,
+            align_epochs=0,
+            epochs=15,
+            schedule="paper",
+            bn_form="paper",
+            ti_form="paper",
+            pseudo_labels="paper",
+            test_statistics="running",
+        )
+
+    @classmethod
+    def for_method(cls, method: str) -> Recipe:
+        """The recipe behind each name in ``METHODS``."""
+        nothing: dict[str, Any] = {"lambda_ti": 0.0, "lambda_bn": 0.0, "align_epochs": 0, "epochs": 0}
+        recipes = {
+            "source-only": lambda: cls(**nothing, test_statistics="running"),
+            "adabn": lambda: cls(**nothing),
+            "shot": cls.shot,
+            "socket": cls.socket,
+        }
+        if method not in recipes:
+            raise LabError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+        return recipes[method]()
+
+
+def knobs() -> dict[str, Knob]:
+    """Field name → its `Knob`, in the order of the fields."""
+    return {f.name: f.metadata["knob"] for f in fields(Recipe)}
+
+
+def _default(name: str) -> Any:
+    return next(f.default for f in fields(Recipe) if f.name == name)
+
+
+def _checked(name: str, value: Any, about: Knob, kind: type) -> Any:
+    """The value in its field's type, or one sentence that says what is allowed."""
+    if about.choices:
+        if value not in about.choices:
+            raise LabError(f"{name} = {value!r} is unknown: choose one of {', '.join(about.choices)}")
+        return value
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or (kind is int and value != int(value))
+    ):
+        raise LabError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
+    if not about.low <= value <= about.high:  # type: ignore[operator]  # NaN fails too
+        raise LabError(
+            f"{name} = {value} is out of range: it must lie between {about.low:g} and {about.high:g}"
+        )
+    return kind(value)
