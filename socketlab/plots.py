@@ -58,6 +58,12 @@ METHODS = {
     "socket": Look("SOCKET", "#0b6bcb", "o", "-"),
     "oracle": Look("oracle", "#24292f", "*", "-"),
 }
+TERMS = {
+    "TI": Look("$L_{TI}$ paired alignment", "#0b6bcb", "", "-"),
+    "BN": Look("$L_{BN}$ statistics", "#b8860b", "", "-"),
+    "PL": Look("$L_{PL}$ pseudo-labels", "#be185d", "", "-"),
+    "IM": Look("$L_{IM}$ information", "#4d7c0f", "", "-"),
+}
 _alt: WeakKeyDictionary[Figure, dict[int, str]] = WeakKeyDictionary()
 
 
@@ -266,7 +272,7 @@ def curves(
     ends: list[tuple[float, str, Any]] = []
     last_x = max((float(np.max(x)) for x, _ in series.values() if np.size(x)), default=1.0)
     for i, (name, (x, y)) in enumerate(series.items()):
-        look = (looks or {}).get(name) or _known_look(name, i)
+        look = (looks or {}).get(name) or known_look(name, i)
         x, y = np.asarray(x, float), np.asarray(y, float)
         few = len(x) <= 25
         ax.plot(x, y, look.line, color=look.colour, linewidth=2.2, marker=look.marker if few else "", markersize=6)
@@ -382,7 +388,7 @@ def accuracy_bars(
     ax = _axes(ax, 760, 90 + 44 * max(len(groups), 1))
     dress(ax, title, xlabel, "", grid="x")
     for row, (name, values) in enumerate(groups.items()):
-        look = (looks or {}).get(name) or _known_look(name, row)
+        look = (looks or {}).get(name) or known_look(name, row)
         dots = np.atleast_1d(np.asarray(values, float))
         mean = float(dots.mean())
         ax.barh(row, mean, height=0.62, color=look.colour, alpha=0.9)
@@ -391,13 +397,15 @@ def accuracy_bars(
             ax.scatter(dots, spread, s=26, color="white", edgecolor=INK, linewidth=1.0, zorder=3)
         ax.annotate(f"{100 * mean:.0f} %", (max(mean, dots.max()), row), xytext=(7, 0), textcoords="offset points",
                     va="center", fontsize=TEXT, color=INK)  # fmt: skip
-    titles = [((looks or {}).get(name) or _known_look(name, 0)).title for name in groups]
+    titles = [((looks or {}).get(name) or known_look(name, 0)).title for name in groups]
     ax.set_yticks(range(len(titles)), titles)
     ax.set(ylim=(len(titles) - 0.5, -0.6), xlim=(0, 1.08), xticks=np.linspace(0, 1, 6))
     ax.set_xticklabels([f"{100 * x:.0f} %" for x in np.linspace(0, 1, 6)])
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     if chance is not None:
+        if title:
+            ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=24)
         ax.axvline(chance, color=SOFT, linewidth=1.4, linestyle=(0, (1, 2)))
         ax.annotate("chance", (chance, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), ha="center",
                     va="bottom", textcoords="offset points", fontsize=TEXT, color=SOFT)  # fmt: skip
@@ -520,7 +528,7 @@ def _figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def _known_look(name: str, index: int) -> Look:
+def known_look(name: str, index: int) -> Look:
     """A method's or modality's own look, else the next class colour and line."""
     known = METHODS.get(name) or MODALITIES.get(name)
     lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
