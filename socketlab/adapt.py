@@ -1,7 +1,7 @@
 """The loop that everything reads: adaptation as a stream of events.
 
-A script, a progress bar, a widget and a test are readers of the same generator. Stopping is leaving the loop;
-going on is passing the last state back. No label of the target can reach the method: `adapt` drops them first.
+A script, a progress bar, a widget and a test read the same generator. Stopping is leaving the loop; going on
+is passing the last state back. No label of the target can reach the method: `adapt` drops them first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REESTIMATION_BATCH = 128
 
 @dataclass(frozen=True)
 class Step:
-    """After each step: its number, counted from 1 over the whole run, and the unweighted terms of its loss."""
+    """After each step: its number, from 1 over the whole run, and the unweighted terms of its loss."""
 
     epoch: int
     step: int
@@ -74,6 +74,7 @@ class State:
 
     @property
     def finished(self) -> bool:
+        """Whether all epochs of the recipe are done."""
         return self.epoch >= self.recipe.total_epochs
 
     @classmethod

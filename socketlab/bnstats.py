@@ -59,6 +59,7 @@ class WatchedBatchNorm2d(nn.BatchNorm2d):
     batch_var: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → the same shape, normalised; see the class for what is kept."""
         if not self.watching:
             return super().forward(x)
         if not self.training:
@@ -75,7 +76,8 @@ class WatchedBatchNorm2d(nn.BatchNorm2d):
         """Move the running statistics as torch does: by ``momentum``, toward the *unbiased* variance."""
         if self.momentum == 0 or not self.track_running_stats:
             return
-        assert self.num_batches_tracked is not None and self.batch_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.batch_var is not None
         self.num_batches_tracked += 1
         rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(self.batch_mean, rate)  # type: ignore[union-attr, arg-type]
@@ -100,7 +102,7 @@ def watched_layers(network: nn.Module) -> dict[str, WatchedBatchNorm2d]:
 
 @contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[list[WatchedBatchNorm2d]]:
-    """Within the block every watched layer keeps ``batch_mean`` and ``batch_var``; afterwards they are let go.
+    """Within the block every watched layer keeps ``batch_mean`` and ``batch_var``, afterwards no more.
 
     >>> with batch_statistics(network.trunk) as layers:      # doctest: +SKIP
     ...     network.features(images)
@@ -144,8 +146,8 @@ def untouched_statistics(network: nn.Module) -> Iterator[None]:
 def reestimate_statistics(network: nn.Module, batches: Iterator[Tensor]) -> None:
     """AdaBN: forget the running statistics and average those of these batches, in place.
 
-    Only buffers change, no weight. The mean over equal batches is exact for the first layer; deeper layers see
-    inputs normalised by the batch, as in training.
+    Only buffers change, no weight. The mean over equal batches is exact for the first layer; deeper layers
+    see inputs normalised by the batch, as in training.
 
     Source: Li et al., Revisiting batch normalization for practical domain adaptation, 2017 (AdaBN).
     """

@@ -40,6 +40,7 @@ class Source:
 
     @property
     def modality(self) -> str:
+        """What the network reads: "rgb", "nir" or "depth"."""
         return self.normalisation.modality
 
     @property
@@ -86,7 +87,7 @@ def require_classes(source: Source, classes: tuple[str, ...]) -> None:
     """A LabError when ``source`` was trained for other classes than these."""
     if source.classes != tuple(classes):
         raise LabError(
-            f"this network knows the classes {', '.join(source.classes)}, the data have {', '.join(classes)}: "
+            f"the network knows the classes {', '.join(source.classes)}, the data have {', '.join(classes)}: "
             "choose a network trained on the same classes"
         )
 

@@ -46,6 +46,7 @@ class Normalisation:
         return encoded if valid is None else encoded * valid
 
     def as_dict(self) -> dict[str, object]:
+        """The three fields, ready for JSON."""
         return asdict(self)
 
 

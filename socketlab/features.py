@@ -61,6 +61,6 @@ def accuracy(source: Source, images: PairedImages) -> float:
 
 
 def class_mean_accuracy(counts: Tensor) -> float:
-    """Mean over the classes of the share named right, from a confusion matrix; absent classes are left out."""
+    """Mean over the classes of the share named right, from a confusion matrix; absent classes left out."""
     rows = counts.sum(dim=1)
     return float((counts.diagonal()[rows > 0] / rows[rows > 0]).mean())

@@ -107,7 +107,7 @@ def statistics_distance(
 
     Parameters
     ----------
-    means, variances : one (C_l,) tensor per layer, of the layer's input on the target batch; variances biased.
+    means, variances : one (C_l,) tensor per layer, of the layer's input on the target; biased variances.
     source_means, source_variances : one (C_l,) per layer, ``running_mean`` and ``running_var`` of the source.
     form : "kl" or "paper".
     first_layer_weight : γ of the first layer in the published form.

@@ -52,6 +52,7 @@ class PairedImages:
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in order."""
         return tuple(self.images)
 
     @property
@@ -63,6 +64,7 @@ class PairedImages:
 
     @property
     def device(self) -> torch.device:
+        """Where the images lie."""
         return next(iter(self.images.values())).device
 
     @property
@@ -98,6 +100,7 @@ class PairedImages:
         return replace(self, names=names, kinds=("unknown",) * len(self), classes=())
 
     def to(self, device: torch.device | str) -> PairedImages:
+        """The same scenes on another device."""
         return replace(self, images={m: x.to(device) for m, x in self.images.items()})
 
 

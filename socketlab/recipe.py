@@ -88,7 +88,7 @@ class Recipe:
         "reestimated",
         choices=("reestimated", "running"),
         label="test with",
-        help="statistics used for testing: re-estimated on the target after each epoch (AdaBN), or as they ran",
+        help="statistics to test with: re-estimated on the target after each epoch (AdaBN), or as they ran",
     )
 
     def __post_init__(self) -> None:
@@ -104,6 +104,7 @@ class Recipe:
 
     @property
     def total_epochs(self) -> int:
+        """Epochs of alignment and of all terms together."""
         return self.align_epochs + self.epochs
 
     @classmethod

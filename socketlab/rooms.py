@@ -1,7 +1,8 @@
 """PocketRooms: the data that ship with the kit, rendered rooms seen by four cameras.
 
-Every scene was rendered once, in colour, in near-infrared and as exact depth, by a wide ideal camera. A *sensor*
-(`socketlab.sensors`) is applied when the images are loaded, from a seed, so that a slider can exchange it.
+Every scene was rendered once, in colour, in near-infrared and as exact depth, by a wide ideal camera. A
+*sensor* (`socketlab.sensors`) is applied when the images are loaded, from a seed, so that a slider can
+exchange it.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def load(
 ) -> PairedImages:
     """One split as one sensor sees it, 64 × 64 pixels.
 
-    Only the files of the modalities asked for are opened, and for depth the near-infrared one, by which a depth
-    camera's light comes back: an adaptation to depth never opens a colour picture of the task's classes.
+    Only the files of the modalities asked for are opened, and for depth the near-infrared one, which tells how
+    much of a depth camera's light comes back: an adaptation to depth opens no colour picture of the task.
 
     Parameters
     ----------

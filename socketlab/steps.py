@@ -16,7 +16,7 @@ Statistics = tuple[list[Tensor], list[Tensor]]
 
 
 def remembered_statistics(network: Network) -> Statistics:
-    """The running mean and variance of every watched layer of the trunk: what is left of the source's images."""
+    """Running mean and variance of every watched layer of the trunk: what is left of the source's images."""
     layers = watched_layers(network.trunk).values()
     return [layer.running_mean.clone() for layer in layers], [layer.running_var.clone() for layer in layers]
 
