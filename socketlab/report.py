@@ -174,9 +174,10 @@ def _accuracies(report: Report) -> str:
     rows = []
     for score in report.scores:
         low, high = interval(score.held_out, report.held_out_images)
-        cells = (percent(score.held_out), f"{100 * low:.0f} to {100 * high:.0f}\u00a0%", percent(score.class_mean),
-                 percent(score.adapted_to))  # fmt: skip
-        rows.append([html.escape(score.name), *cells])
+        between = f"{100 * low:.0f} to {100 * high:.0f}\u00a0%"
+        shares = (score.held_out, score.class_mean, score.adapted_to)
+        held_out, class_mean, adapted_to = map(percent, shares)
+        rows.append([html.escape(score.name), held_out, between, class_mean, adapted_to])
     return _table(head, rows)
 
 
@@ -221,7 +222,8 @@ _PAGE = Template("""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="color-scheme" content="light dark">
 <title>$title</title>
 <style>
@@ -248,7 +250,8 @@ th { text-align: left; font-weight: 500; } .numbers td, .numbers thead th + th, 
 td { overflow-wrap: anywhere; }
 .note, .small { color: var(--soft); font-size: .92rem; max-width: 46rem; }
 .note { border-left: 3px solid var(--line); padding-left: .8rem; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 0 1.5rem; }
+.figures { display: grid; gap: 0 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
 figure { margin: 0; break-inside: avoid; } .wide { grid-column: 1 / -1; }
 figure img { display: block; width: 100%; height: auto; background: #fff; border-radius: 4px; }
 figcaption { color: var(--soft); font-size: .88rem; margin-top: .4rem; }
@@ -268,8 +271,9 @@ pre { background: var(--track); border-radius: 4px; padding: .7rem .9rem; overfl
 <p class="headline">$headline</p>
 $bars
 <div class="scroll">$accuracies</div>
-<p class="small">Held-out images were never shown to the method. The last column is transductive: it is measured on
-the very images that were adapted to. The interval covers the choice of images, not that of the seed.</p>
+<p class="small">Held-out images were never shown to the method. The last column is transductive: it is
+measured on the very images that were adapted to. The interval covers the choice of images, not that of the
+seed.</p>
 $notes
 <p class="small"><strong>Which network is reported:</strong> $selection
 <br><strong>What labels were used for:</strong> $labels</p>

@@ -1,0 +1,307 @@
+"""The command line: ``socketlab doctor``, ``adapt``, ``train-source``, ``info`` and ``report``.
+
+Whatever the reader can put right is one sentence and exit code 2; Ctrl-C is exit code 130. Heavy modules are
+loaded by the command that needs them, so that ``socketlab --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from socketlab.errors import LabError
+
+if TYPE_CHECKING:
+    from socketlab.adapt import Epoch, State
+    from socketlab.recipe import Recipe
+    from socketlab.report import Score
+    from socketlab.runs import Material, Run
+
+
+class _Plain(TyperGroup):
+    """Commands whose errors are sentences, and which stop when asked to."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            typer.echo(f"socketlab: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("socketlab: stopped.", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Plain,
+    help="Teach a network that knows colour pictures to read depth, without its old data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point of the command ``socketlab``."""
+    app(prog_name="socketlab")
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation, one line per requirement; made to be pasted into a bug report."""
+    from socketlab import doctor as examination
+
+    text = examination.report()
+    typer.echo(text)
+    if any(line.startswith("[--]") for line in text.splitlines()):
+        raise typer.Exit(1)
+
+
+SensorOption = Annotated[str, typer.Option(help="kinect_v1, kinect_v2, realsense or xtion")]
+SeedOption = Annotated[int, typer.Option(help="of everything that is drawn")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="another value for a field of the recipe; repeatable"),
+]
+
+
+@app.command()
+def adapt(
+    ctx: typer.Context,
+    sensor: SensorOption = "kinect_v1",
+    method: Annotated[str, typer.Option(help="socket, shot, adabn or source-only")] = "socket",
+    pairs: Annotated[str, typer.Option(help="rooms that the pairs show: near, far or both")] = "near",
+    pair_count: Annotated[int | None, typer.Option(help="how many pairs; all unless told")] = None,
+    strength: Annotated[float, typer.Option(help="of the sensor's errors: 0 ideal, 1 as published")] = 1.0,
+    source: Annotated[
+        str | None, typer.Option(help="name or path of the source network; the sensor's own unless told")
+    ] = None,
+    overrides: SetOption = None,
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option(help="folder to write to")] = None,
+    name: Annotated[str | None, typer.Option(help="begins the name in runs/, instead of the time")] = None,
+    device: DeviceOption = "auto",
+    resume: Annotated[Path | None, typer.Option(help="run folder to go on with")] = None,
+) -> None:
+    """Adapt a source network to a depth sensor, and write a run folder with a report."""
+    from socketlab import runs
+
+    if resume is not None:
+        run = runs.read(resume)
+        _refuse_contradictions(ctx, run)
+        material = runs.gather(run.settings)
+        state = runs.resume(run, material)
+    else:
+        recipe = _recipe(method, overrides or [])
+        settings = runs.Settings(
+            sensor, method, pairs, pair_count, strength, source, seed, _device(device), recipe
+        )
+        folder = out or runs.default_folder(settings, name)
+        runs.check_free(folder)
+        material = runs.gather(settings)
+        run, state = runs.create(folder, settings, material), None
+    _adapt_and_report(run, material, state)
+
+
+def _adapt_and_report(run: Run, material: Material, state: State | None) -> None:
+    """Run to the end and say what came out; on Ctrl-C, say how to go on."""
+    from socketlab import embed, runs
+    from socketlab.adapt import Epoch
+
+    try:
+        embed.warm_up()
+        for event in _shown(runs.record(run, material, state), lambda event: _epoch_line(event, run)):
+            if isinstance(event, Epoch):
+                state = event.state
+        assert state is not None
+        typer.echo("drawing the pictures and writing the report …", err=True)
+        results = runs.finish(run, material, state)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; go on with: socketlab adapt --resume {run.folder}", err=True)
+        raise typer.Exit(130) from None
+    _print_scores(results.scores, results.has_oracle, results.held_out_images)
+    typer.echo(f"report: {run.folder / runs.REPORT}")
+
+
+def _epoch_line(event: Epoch, run: Run) -> str:
+    from socketlab.runs import HELD_OUT
+
+    accuracy = 100 * float(run.rows[event.epoch][HELD_OUT])
+    return (
+        f"epoch {event.epoch} of {event.epochs}: {accuracy:.1f} % held-out target accuracy "
+        "(unseen by the method)"
+    )
+
+
+def _shown(events: Iterable[Any], say: Callable[[Any], str]) -> Iterator[Any]:
+    """Pass events on: steps move a bar with the time left; what is said of an epoch is printed above it."""
+    from tqdm import tqdm
+
+    from socketlab.adapt import Step
+
+    bar: tqdm[Any] | None = None
+    try:
+        for event in events:
+            if isinstance(event, Step):
+                if bar is None:
+                    hidden = not sys.stderr.isatty()
+                    bar = tqdm(total=event.steps, initial=event.step - 1, unit="step", disable=hidden)
+                bar.update(1)
+            else:
+                tqdm.write(say(event), file=sys.stderr)
+            yield event
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _print_scores(scores: Iterable[Score], has_oracle: bool, images: int) -> None:
+    from socketlab.report import gap_closed
+
+    scores = list(scores)
+    typer.echo(f"accuracy on {images} held-out target images, last epoch; labels used for measuring alone:")
+    for score in scores:
+        typer.echo(f"  {score.name:<12} {100 * score.held_out:5.1f} %")
+    if has_oracle:
+        closed = gap_closed(scores[0].held_out, scores[1].held_out, scores[-1].held_out)
+        if closed is not None:
+            typer.echo(f"  {100 * closed:.0f} % of the way from source to oracle")
+
+
+def _device(name: str) -> str:
+    """Return the device to use: ``auto`` takes CUDA where it works."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _recipe(method: str, overrides: Iterable[str]) -> Recipe:
+    """Return the method's recipe with the overrides of ``--set``."""
+    from socketlab.recipe import Recipe
+
+    return Recipe.for_method(method).replace(**dict(_assignments(overrides)))
+
+
+def _assignments(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Split ``name=value``; the value is a number or true/false where it reads as one, text otherwise."""
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not (name and equals and text):
+            raise LabError(f"--set {override} is not of the form name=value, as in --set lambda_ti=1.")
+        try:
+            value = json.loads(text.lower())
+        except ValueError:
+            value = text
+        yield name.strip(), value
+
+
+def _refuse_contradictions(ctx: typer.Context, run: Run) -> None:
+    """Raise when an option given beside ``--resume`` says otherwise than the run's own configuration."""
+    settings = run.settings
+    for option in ("out", "name"):
+        if _given(ctx, option):
+            raise LabError(f"--{option} cannot go with --resume: the run stays in its folder {run.folder}.")
+    asked = {n: ctx.params[n] for n in _SETTINGS if _given(ctx, n)}
+    if asked.get("device") == "auto":
+        del asked["device"]
+    for option, value in asked.items():
+        began = getattr(settings, option)
+        if value != began:
+            flag = f"--{option.replace('_', '-')}"
+            raise LabError(
+                f"{run.folder} began with {flag} {began}, not {value}: leave {flag} out, or start a new run."
+            )
+    for option, value in _assignments(ctx.params["overrides"] or []):
+        if settings.recipe.replace(**{option: value}) != settings.recipe:
+            began = getattr(settings.recipe, option)
+            raise LabError(
+                f"{run.folder} began with {option} = {began}, not {value}: leave it out, or start a new run."
+            )
+
+
+_SETTINGS = ("sensor", "method", "pairs", "pair_count", "strength", "source", "seed", "device")
+
+
+def _given(ctx: typer.Context, option: str) -> bool:
+    """Say whether an option was typed, rather than left at its default."""
+    origin = ctx.get_parameter_source(option)
+    return origin is not None and origin.name == "COMMANDLINE"
+
+
+@app.command("train-source")
+def train_source(
+    sensor: SensorOption = "kinect_v1",
+    modality: Annotated[str, typer.Option(help="rgb, nir or depth; with depth it is the oracle")] = "rgb",
+    out: Annotated[Path | None, typer.Option(help="checkpoint to write")] = None,
+    epochs: Annotated[int, typer.Option(help="passes over the images", min=1)] = 40,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a network with labels: a source network, or (depth) the oracle, on the images adapted to."""
+    from socketlab import features, rooms, source
+    from socketlab.checkpoints import save_source
+
+    splits = ("target_adapt", "target_test") if modality == "depth" else ("source_train", "source_test")
+    out = out or Path(f"{_SHIPPED_NAMES.get(modality, modality)}_{sensor}.safetensors")
+    if out.exists():
+        raise LabError(f"{out} exists already: choose another file with --out.")
+    images, held_out = (rooms.load(split, sensor, (modality,), device=_device(device)) for split in splits)
+    events = source.train(images, source.SourceRecipe(epochs=epochs), seed=seed)
+    for event in _shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
+        last = event
+    accuracy = features.accuracy(last.source, held_out)
+    last.source.card |= _card(sensor, modality, splits, accuracy, len(held_out))
+    save_source(last.source, out)
+    typer.echo(f"{100 * accuracy:.1f} % of {len(held_out)} held-out images right: {out}")
+
+
+_SHIPPED_NAMES = {"depth": "oracle_depth"}
+
+
+def _card(
+    sensor: str, modality: str, splits: tuple[str, str], accuracy: float, count: int
+) -> dict[str, object]:
+    """Return what a checkpoint says of its data and its accuracy."""
+    from socketlab.runs import rooms_digest
+
+    return {
+        "modality": modality,
+        "sensor": sensor,
+        "trained_on": splits[0],
+        "tested_on": splits[1],
+        "held_out_accuracy": round(accuracy, 4),
+        "held_out_images": count,
+        "data_digest": rooms_digest(),
+    }
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
+    """Write the report of a finished run again."""
+    from socketlab import runs
+
+    typer.echo(f"report: {runs.write_report(runs.read(folder))}")
+
+
+@app.command()
+def info(
+    file: Annotated[str, typer.Argument(help="path of a checkpoint, or the name of a shipped one")],
+) -> None:
+    """Print what a checkpoint says of itself."""
+    from socketlab.checkpoints import load_source
+
+    for name, value in load_source(file).card.items():
+        typer.echo(f"{name:<20} {_text(value)}")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,588 @@
+"""Run folders: an adaptation written down so that it can be read, resumed and made again.
+
+=====================  =====================================================================================
+``config.json``        all that is needed to make the run again: settings, recipe, versions, digests
+``epochs.csv``         a row per epoch: mean losses, target accuracies (unseen by the method), seconds
+``state.safetensors``  where training stands, for ``--resume``; replaced whole after every epoch
+``adapted.safetensors``  the network of the last epoch, a checkpoint like any other
+``results.json``       accuracies, recalls and the confusion matrix of the last epoch
+``*.png``              confusion matrix, feature map, curves
+``report.html``        one page with all of it
+=====================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import platform
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+
+from socketlab import embed, features, plots, rooms
+from socketlab.adapt import Epoch, State, Step, adapt
+from socketlab.checkpoints import Source, load_source, require_classes, save_source
+from socketlab.errors import LabError
+from socketlab.files import data_folder, read_manifest, write_whole
+from socketlab.pairs import PairedImages
+from socketlab.recipe import METHODS, Recipe, knobs
+from socketlab.report import Figure, Report, Score, page
+from socketlab.sensors import STRONGEST, sensor_named
+
+CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
+CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
+TARGET = "depth"
+MIXES = ("near", "far", "both")
+TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
+HELD_OUT = "unseen_by_method_accuracy_held_out"
+TITLES = {"source-only": "no adaptation", "adabn": "AdaBN", "shot": "SHOT", "socket": "SOCKET"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked to do.
+
+    Parameters
+    ----------
+    sensor : a name in ``sensors.SENSORS``.
+    method : a name in ``recipe.METHODS``; it chose the recipe before any override.
+    pairs : which rooms the pairs show, ``near``, ``far`` or ``both``.
+    pair_count : how many pairs; None for all.
+    strength : of the sensor's errors, 1 as published.
+    source : name or path of the source network; None for the RGB network of the sensor.
+    seed : of everything that is drawn.
+    device : ``cpu`` or ``cuda``.
+    recipe : every number of the adaptation.
+    """
+
+    sensor: str = "kinect_v1"
+    method: str = "socket"
+    pairs: str = "near"
+    pair_count: int | None = None
+    strength: float = 1.0
+    source: str | None = None
+    seed: int = 0
+    device: str = "cpu"
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        sensor_named(self.sensor)
+        for name, choices in (("method", METHODS), ("pairs", MIXES), ("device", ("cpu", "cuda"))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise LabError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")
+        for name, low, high in (("strength", 0, STRONGEST), ("pair_count", 2, None), ("seed", 0, 2**31 - 1)):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= (math.inf if high is None else high):
+                limit = f"from {low} to {high:g}" if high is not None else f"of {low} or more"
+                raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose a number {limit}.")
+
+    @property
+    def source_name(self) -> str:
+        """The source network as ``load_source`` knows it."""
+        return self.source or f"rgb_{self.sensor}"
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Whether any pair is looked at."""
+        return self.recipe.lambda_ti > 0
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """The inverse of ``dataclasses.asdict``."""
+        return cls(**{**values, "recipe": Recipe(**values["recipe"])})
+
+    def command(self) -> str:
+        """The command line that makes this run again."""
+        plain = Recipe.for_method(self.method)
+        words = ["socketlab", "adapt", "--sensor", self.sensor, "--method", self.method]
+        if self.uses_pairs:
+            words += ["--pairs", self.pairs]
+        if self.pair_count is not None:
+            words += ["--pair-count", str(self.pair_count)]
+        if self.strength != 1:
+            words += ["--strength", str(self.strength)]
+        if self.source is not None:
+            words += ["--source", self.source]
+        for name in knobs():
+            value = getattr(self.recipe, name)
+            if value != getattr(plain, name):
+                words += ["--set", f"{name}={value}"]
+        return shlex.join([*words, "--seed", str(self.seed), "--device", self.device])
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run works on: networks and images. The labels of the target are read by the evaluation alone."""
+
+    source: Source
+    target: PairedImages
+    held_out: PairedImages
+    pairs: PairedImages | None
+    oracle: Source | None
+
+
+def gather(settings: Settings) -> Material:
+    """Load the networks and images of a run.
+
+    No RGB image of the task's classes is opened.
+
+    Raises
+    ------
+    LabError : unknown sensor, missing or altered file, a checkpoint for other classes, no GPU.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise LabError("There is no CUDA device here: leave --device out, or say --device cpu.")
+    source = load_source(settings.source_name, settings.device)
+    require_classes(source, rooms.CLASSES)
+    if source.modality == TARGET:
+        raise LabError(
+            f"The network {settings.source_name} reads {TARGET} already, which is the target modality: "
+            "choose an rgb or nir network with --source."
+        )
+    sensor, strength, device = settings.sensor, settings.strength, settings.device
+    target = rooms.load("target_adapt", sensor, (TARGET,), strength, device=device)
+    held_out = rooms.load("target_test", sensor, (TARGET,), strength, device=device)
+    pairs = None
+    if settings.uses_pairs:
+        modalities = (source.modality, TARGET)
+        pairs = rooms.ti_pairs(
+            sensor, settings.pairs, settings.pair_count, modalities, settings.seed, strength, device
+        )
+    return Material(source, target, held_out, pairs, _oracle(settings))
+
+
+def _oracle(settings: Settings) -> Source | None:
+    """Load the network that was trained with target labels; None when it does not ship."""
+    name = f"oracle_{TARGET}_{settings.sensor}"
+    if not (data_folder() / "models" / f"{name}.safetensors").is_file():
+        return None
+    return load_source(name, settings.device)
+
+
+@dataclass
+class Run:
+    """A run folder: its configuration, and the epochs written so far, as the text of their cells."""
+
+    folder: Path
+    config: dict[str, Any]
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        """What the run was asked to do."""
+        return Settings.from_dict(self.config["settings"])
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that was written down; -1 for none."""
+        return int(self.rows[-1]["epoch"]) if self.rows else -1
+
+    def add(self, row: dict[str, str]) -> None:
+        """Write a row to ``epochs.csv``; a loss that an epoch did not have is left blank."""
+        self.rows.append(row)
+        columns = list(dict.fromkeys(name for row in self.rows for name in row if name not in _LAST))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*columns, *_LAST], restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(self.folder / EPOCHS, text.getvalue().encode())
+
+
+_LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")
+
+
+def default_folder(settings: Settings, name: str | None = None) -> Path:
+    """Return ``runs/<name, or the time>-<sensor>-<method>-s<seed>`` below the present folder."""
+    label = name or datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{label}-{settings.sensor}-{settings.method}-s{settings.seed}"
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise LabError(
+            f"{folder} exists already: choose another folder with --out, or go on with --resume {folder}."
+        )
+
+
+def create(folder: Path, settings: Settings, material: Material) -> Run:
+    """Make a run folder and write its configuration; nothing is left behind when that fails."""
+    check_free(folder)
+    config = {
+        "made": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "settings": asdict(settings),
+        "rerun": settings.command(),
+        "selection": "last",
+        **fingerprints(material),
+        "environment": environment(),
+    }
+    fresh = not folder.exists()
+    try:
+        write_whole(folder / CONFIG, _json(config))
+    except LabError:
+        if fresh and folder.is_dir():
+            folder.rmdir()
+        raise
+    return Run(folder, config)
+
+
+def read(folder: Path) -> Run:
+    """Read a run folder; ``LabError`` when it is none."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        run = Run(folder, config)
+        _ = run.settings
+        if (folder / EPOCHS).is_file():
+            with open(folder / EPOCHS, newline="", encoding="utf-8") as file:
+                run.rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+        _ = run.last_epoch
+    except FileNotFoundError:
+        raise LabError(f"{folder} is not a run folder: it has no {CONFIG}.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LabError(f"{folder} cannot be read as a run ({error}): start a new run instead.") from error
+    return run
+
+
+def resume(run: Run, material: Material) -> State | None:
+    """Load where a run stands and drop what was written after that; None before its first epoch.
+
+    Raises
+    ------
+    LabError : the data or the source network have changed since, or files of the run are missing.
+    """
+    for name, now in fingerprints(material).items():
+        if run.config.get(name) != now:
+            raise LabError(
+                f"{run.folder} cannot be resumed, because {_WHAT[name]} changed since it began: "
+                "restore the files, or start a new run."
+            )
+    if not (run.folder / STATE).is_file():
+        run.rows = []
+        return None
+    state = State.load(run.folder / STATE, material.source)
+    if [int(row["epoch"]) for row in run.rows[: state.epoch + 1]] != list(range(state.epoch + 1)):
+        raise LabError(f"{run.folder / EPOCHS} lacks epochs before {state.epoch}: start a new run instead.")
+    run.rows = run.rows[: state.epoch + 1]
+    return state
+
+
+def record(run: Run, material: Material, state: State | None = None) -> Iterator[Step | Epoch]:
+    """Adapt, and pass on every event after it has been written down.
+
+    After an epoch, ``epochs.csv`` and the state are on the disk. The accuracies are measured with target
+    labels, which the method never sees, and nothing is chosen by them.
+
+    Raises
+    ------
+    LabError : a loss is not a number, or the disk is full; the folder then stands at the last whole epoch.
+    """
+    settings = run.settings
+    losses: dict[str, list[float]] = {}
+    begun = time.perf_counter()
+    for event in adapt(
+        material.source, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state
+    ):
+        if isinstance(event, Step):
+            for name, value in event.losses.items():
+                losses.setdefault(name, []).append(value)
+        elif event.epoch > run.last_epoch:
+            row = {"epoch": str(event.epoch)}
+            row |= {name: f"{math.fsum(values) / len(values):.6g}" for name, values in losses.items()}
+            row[TRANSDUCTIVE] = f"{features.accuracy(event.state.adapted, material.target):.6f}"
+            row[HELD_OUT] = f"{features.accuracy(event.state.adapted, material.held_out):.6f}"
+            row["seconds"] = f"{time.perf_counter() - begun:.3f}"
+            run.add(row)
+            event.state.save(run.folder / STATE)
+            losses, begun = {}, time.perf_counter()
+        yield event
+
+
+def source_only(material: Material, settings: Settings) -> Source:
+    """Return the source network as it meets the target before any adaptation."""
+    events = adapt(
+        material.source, material.target, None, Recipe.for_method("source-only"), seed=settings.seed
+    )
+    first = next(iter(events))
+    assert isinstance(first, Epoch)
+    return first.state.adapted
+
+
+def rooms_digest() -> str:
+    """Return one SHA-256 digest for all images of PocketRooms, taken from their manifest."""
+    listed = sorted(read_manifest(data_folder()).items())
+    read = [[name, sha] for name, sha in listed if name.startswith("pocketrooms/") and name.endswith(_READ)]
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()
+
+
+_READ = (".jpg", ".png", ".csv")
+
+
+def fingerprints(material: Material) -> dict[str, str]:
+    """Return digests of what a run reads: the rooms, and the source network with its normalisation."""
+    weights = hashlib.sha256(json.dumps(material.source.normalisation.as_dict()).encode())
+    for name, tensor in material.source.network.state_dict().items():
+        weights.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return {"data_digest": rooms_digest(), "source_digest": weights.hexdigest()}
+
+
+_WHAT = {"data_digest": "the images", "source_digest": "the source network"}
+
+
+def environment() -> dict[str, str]:
+    """Return what else the numbers may depend on, in their last digits: versions, platform, threads."""
+    found = {"python": platform.python_version()}
+    for name in ("socketlab", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a folder, not installed
+            found[name] = "not installed"
+    return found | {"platform": platform.platform(), "threads": str(torch.get_num_threads())}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came out of a finished run.
+
+    Parameters
+    ----------
+    scores : of the source network, the method, and the oracle when there is one.
+    confusion : (K, K) counts on the held-out images, row = true class.
+    figures : the pictures in the folder: file name, title, alt text, caption, and whether it is wide.
+    """
+
+    scores: list[Score]
+    has_oracle: bool
+    classes: list[str]
+    confusion: list[list[int]]
+    held_out_images: int
+    adapted_images: int
+    notes: list[str]
+    figures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def finish(run: Run, material: Material, state: State) -> Results:
+    """Measure the network of the last epoch; write checkpoint, results, pictures and report."""
+    if not state.finished:
+        raise LabError(f"{run.folder} stands at epoch {state.epoch}: finish it with --resume {run.folder}.")
+    settings, adapted = run.settings, state.adapted
+    networks = {"source only": source_only(material, settings), TITLES[settings.method]: adapted}
+    scores = [score(name, network, material, adapts=True) for name, network in networks.items()]
+    if material.oracle is not None:
+        scores.append(score("oracle", material.oracle, material, adapts=False))
+    counts = features.confusion(adapted, material.held_out)
+    adapted.card = adapted_card(run, material, scores[1])
+    save_source(adapted, run.folder / CHECKPOINT)
+    results = Results(
+        scores, material.oracle is not None, list(adapted.classes), counts.tolist(), len(material.held_out),
+        len(material.target), notes(run, material), _draw(run, material, adapted, counts, scores),
+    )  # fmt: skip
+    write_whole(run.folder / RESULTS, _json(asdict(results)))
+    write_report(run)
+    return results
+
+
+def score(name: str, network: Source, material: Material, *, adapts: bool) -> Score:
+    """Measure a network on the held-out images and, when it ``adapts``, on those adapted to."""
+    counts = features.confusion(network, material.held_out)
+    recalls = [int(row[i]) / int(row.sum()) if row.sum() else None for i, row in enumerate(counts)]
+    transductive = features.accuracy(network, material.target) if adapts else None
+    return Score(name, float(counts.trace() / counts.sum()), transductive, recalls)
+
+
+def adapted_card(run: Run, material: Material, measured: Score) -> dict[str, Any]:
+    """Return what the adapted network's checkpoint says of itself."""
+    settings = run.settings
+    return {
+        "modality": TARGET,
+        "sensor": settings.sensor,
+        "made_by": run.config["rerun"],
+        "adapted_from": settings.source_name,
+        "held_out_accuracy": round(measured.held_out, 4),
+        "selection": run.config["selection"],
+        "recipe": asdict(settings.recipe),
+        "seed": settings.seed,
+        "data_digest": run.config["data_digest"],
+    }
+
+
+def notes(run: Run, material: Material) -> list[str]:
+    """Return what a reader of the numbers should know besides."""
+    settings, found = run.settings, []
+    if material.oracle is None:
+        found.append(
+            f"The oracle, a network trained with target labels, is missing (data/models/oracle_{TARGET}_"
+            f"{settings.sensor}.safetensors), so the share of the gap that was closed cannot be given."
+        )
+    elif settings.strength != 1:
+        found.append(
+            f"The oracle was trained on images of strength 1, but these have strength {settings.strength:g}: "
+            "it may fall short of what labels could give here."
+        )
+    if run.config["environment"] != environment():
+        found.append(
+            "This run was resumed under other versions, or with another number of threads, than it began "
+            "with: its last digits may differ from those of an uninterrupted run."
+        )
+    return found
+
+
+def _draw(
+    run: Run, material: Material, adapted: Source, counts: torch.Tensor, scores: list[Score]
+) -> list[dict[str, Any]]:
+    """Draw the pictures into the folder; return what is said of each."""
+    matrix = plots.confusion_matrix(counts, adapted.classes)
+    caption = f"Held-out target images, {scores[1].name}; each row sums to 100 %."
+    pictures: list[tuple[str, str, Axes | Drawing, str, bool]]
+    pictures = [("confusion.png", "What is taken for what", matrix, caption, False)]
+    pictures.append(("map.png", "Map of the features", *_map(run.settings, material, adapted), False))
+    caption = (
+        "Left: mean of each loss over an epoch, unweighted, divided by its largest value so that all fit. "
+        "Right: target accuracy after each epoch; the method does not see it, and no epoch is chosen by it."
+    )
+    pictures.append(("losses.png", "Epoch by epoch", _curves(run.rows, scores), caption, True))
+    for file, _, picture, _, _ in pictures:
+        write_whole(run.folder / file, plots.png(picture, dpi=130))
+    return [
+        {"file": file, "title": title, "alt": plots.alt_text(picture), "caption": caption, "wide": wide}
+        for file, title, picture, caption, wide in pictures
+    ]
+
+
+MOST_PAIRS_ON_MAP = 300
+
+
+def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes, str]:
+    """One UMAP of held-out target features and, when there are pairs, of both of their halves."""
+    found = {"target": features.predict(adapted, material.held_out)[1]}
+    caption = "UMAP of the features of held-out target images, coloured by their true class. "
+    if material.pairs is not None:
+        some = material.pairs.take(range(min(MOST_PAIRS_ON_MAP, len(material.pairs))))
+        found["pairs, source"] = features.predict(material.source, some.only(material.source.modality))[1]
+        found["pairs, target"] = features.predict(adapted, some.only(TARGET))[1]
+        mixed = embed.mixing(found["pairs, source"].cpu(), found["pairs, target"].cpu())
+        caption += (
+            f"Pale: both halves of {len(some)} pairs; in feature space {100 * mixed:.0f} % of a half's 15 "
+            "nearest neighbours are of its own modality (50 % = fully mixed, 100 % = two islands). "
+        )
+    positions = embed.joint_map({name: values.cpu() for name, values in found.items()}, seed=settings.seed)
+    titles = {"target": f"{TARGET}, held out", "pairs, target": f"{TARGET} of pairs"}
+    titles["pairs, source"] = f"{material.source.modality.replace('rgb', 'RGB')} of pairs"
+    clouds = {
+        name: plots.Cloud(
+            points,
+            material.source.modality if name == "pairs, source" else TARGET,
+            titles[name],
+            material.held_out.labels.cpu().numpy() if name == "target" else None,
+        )
+        for name, points in reversed(positions.items())
+    }
+    return plots.feature_map(clouds, adapted.classes), caption + "Distances between clusters mean little."
+
+
+def _curves(rows: list[dict[str, str]], scores: list[Score]) -> Drawing:
+    """Losses and accuracies over the epochs, side by side."""
+    figure = plots.new_figure(1180, 380)
+    left, right = (figure.add_axes((x, 0.17, 0.31, 0.7)) for x in (0.055, 0.58))
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("epoch", *_LAST))
+    losses = {}
+    for name in names:
+        seen = [(int(row["epoch"]), float(row[name])) for row in rows if name in row]
+        largest = max(abs(value) for _, value in seen) or 1.0
+        losses[name] = ([epoch for epoch, _ in seen], [value / largest for _, value in seen])
+    plots.curves(losses, left, title="losses", ylabel="share of the largest", ylim=None)
+    epochs = [int(row["epoch"]) for row in rows]
+    accuracies = {
+        "held out": (epochs, [float(row[HELD_OUT]) for row in rows]),
+        "adapted to": (epochs, [float(row[TRANSDUCTIVE]) for row in rows]),
+    }
+    levels = {last.name: last.held_out for last in scores[2:]}
+    plots.curves(accuracies, right, title="target accuracy", ylabel="share right", levels=levels)
+    return figure
+
+
+def write_report(run: Run) -> Path:
+    """Build ``report.html`` from the files of a finished run; return its path."""
+    try:
+        found = json.loads((run.folder / RESULTS).read_text(encoding="utf-8"))
+        results = Results(**{**found, "scores": [Score(**values) for values in found["scores"]]})
+        figures = [_stored_figure(run.folder, about) for about in results.figures]
+    except FileNotFoundError as error:
+        raise LabError(
+            f"{run.folder} is not finished, {Path(str(error.filename)).name} is missing: "
+            f"go on with `socketlab adapt --resume {run.folder}`."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LabError(
+            f"{run.folder / RESULTS} cannot be read ({error}): make it again with "
+            f"`socketlab adapt --resume {run.folder}`."
+        ) from error
+    write_whole(run.folder / REPORT, page(_report(run, results, figures)).encode())
+    return run.folder / REPORT
+
+
+def _stored_figure(folder: Path, about: dict[str, Any]) -> Figure:
+    png = (folder / about["file"]).read_bytes()
+    return Figure(about["title"], png, about["alt"], about["caption"], about["wide"])
+
+
+def _report(run: Run, results: Results, figures: list[Figure]) -> Report:
+    """Put the run into the words of the page."""
+    settings = run.settings
+    pairs = f"{settings.pairs} pairs" if settings.uses_pairs else "no pairs"
+    made = datetime.fromisoformat(run.config["made"])
+    method = results.scores[1].name
+    return Report(
+        title=f"{method[0].upper()}{method[1:]} on {sensor_named(settings.sensor).title}",
+        subtitle=f"{TARGET} as the target modality · {pairs} · seed {settings.seed} · {made:%d %B %Y, %H:%M}",
+        scores=results.scores,
+        has_oracle=results.has_oracle,
+        classes=[name.replace("_", " ") for name in results.classes],
+        held_out_images=results.held_out_images,
+        adapted_images=results.adapted_images,
+        settings=_settings_table(run),
+        rerun=run.config["rerun"],
+        wall_seconds=sum(float(row["seconds"]) for row in run.rows),
+        selection="that of the last epoch; no accuracy takes part in the choice.",
+        labels=(
+            "those of target images were used to measure the accuracies on this page and to colour the map, "
+            "and for nothing else; the method never sees them."
+            + (" The oracle was trained with those of the images adapted to." if results.has_oracle else "")
+        ),
+        notes=results.notes,
+        figures=figures,
+    )
+
+
+def _settings_table(run: Run) -> dict[str, object]:
+    """Everything that the run depends on, in the words of the sliders."""
+    settings, config = run.settings, run.config
+    table: dict[str, object] = {
+        "sensor": f"{settings.sensor}, strength {settings.strength:g}",
+        "source network": f"{settings.source_name} (sha256 {config['source_digest'][:12]}…)",
+        "rooms": f"PocketRooms (sha256 {config['data_digest'][:12]}…)",
+    }
+    if settings.uses_pairs:
+        table["pairs"] = f"{settings.pairs}, {settings.pair_count or 'all'}"
+    table |= {"seed": settings.seed, "device": settings.device}
+    for name, about in knobs().items():
+        value = getattr(settings.recipe, name)
+        table[f"{about.label} ({name})"] = f"{value:g}" if isinstance(value, float) else value
+    return table | config["environment"]
+
+
+def _json(values: object) -> bytes:
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
