@@ -259,7 +259,7 @@ def _update(state: State, terms: dict[str, Tensor], recipe: Recipe, total_steps:
         return
     loss = steps.weighted_sum(terms, recipe)
     if not math.isfinite(float(loss.detach())):
-        values = ", ".join(f"{name} = {float(term):g}" for name, term in terms.items())
+        values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
         raise LabError(
             f"the loss stopped being a number at step {state.step} ({values}): lower the learning rates "
             "or the weight of the term that left; the state of the last epoch is intact"

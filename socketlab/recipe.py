@@ -169,7 +169,7 @@ def _checked(name: str, value: Any, about: Knob, kind: type) -> Any:
     if (
         isinstance(value, bool)
         or not isinstance(value, (int, float))
-        or (kind is int and value != int(value))
+        or (kind is int and value % 1 != 0)
     ):
         raise LabError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
     if not about.low <= value <= about.high:  # type: ignore[operator]  # NaN fails too
