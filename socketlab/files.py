@@ -3,6 +3,7 @@
 ``python -m socketlab.files`` rewrites ``data/manifest.json``, the list of SHA-256 digests of all data files.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -65,10 +66,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
             f"{path} cannot be written ({error.strerror or error}): choose a folder that you may write to."
         ) from error
     finally:
-        try:
+        with contextlib.suppress(OSError):  # a folder that cannot be reached holds nothing of ours
             unfinished.unlink(missing_ok=True)
-        except OSError:  # the folder itself cannot be reached, so nothing was written there either
-            pass
 
 
 def digest(path: str | os.PathLike[str]) -> str:

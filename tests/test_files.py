@@ -75,7 +75,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, where):
         monkeypatch.setattr(builtins, "open", lambda *a, **k: FullDisk(opened(*a, **k)))
     else:
         monkeypatch.setattr(os, where, no_space)
-    with pytest.raises(LabError, match=r"disk is full.*model\.safetensors.*free some space"):
+    with pytest.raises(LabError, match=r"disk is full.*model\.safetensors.*free space"):
         files.write_whole(path, b"new" * 1000)
     monkeypatch.undo()
     assert path.read_bytes() == b"old and whole"

@@ -1,0 +1,486 @@
+"""Camera models: what four depth cameras would make of a noise-free view.
+
+A stored view is perfect: 80 x 80 pixels, 70.6 degrees wide, depth in millimetres along the optical axis.
+A sensor looks at the centre of it, as wide as its own field of view, on 64 x 64 pixels, and errs in its way:
+
+* structured light (Kinect v1, Xtion): depth comes in steps of disparity, so error and step grow with z²;
+  no depth where the projector's light is hidden, nor for many pixels on an edge;
+* time of flight (Kinect v2): small noise, growing slowly with z; edge pixels mix near and far ("fly");
+  no depth where too little light returns;
+* active stereo (RealSense R200): error grows with z² and fast; edges are rounded; holes come in patches.
+
+``strength`` multiplies every error: 0 is the perfect view, only cropped; 1 is as published; 3 is the most.
+The numbers are in `SENSORS`, each with its source, or marked as a modelling choice.
+
+Randomness comes from the generator passed in, and the same seed gives the same bits on the same machine. A
+generator of the CPU serves tensors on any device (its numbers are copied there, so that all devices see the
+same ones); a generator of the tensors' own device avoids the copy.
+
+Sources of the numbers
+    [Khoshelham] Khoshelham and Oude Elberink, Accuracy and resolution of Kinect depth data for indoor mapping
+        applications, Sensors 12(2), 2012.
+    [Nguyen] Nguyen, Izadi and Lovell, Modeling Kinect sensor noise for improved 3D reconstruction and
+        tracking, 3DIMPVT 2012.
+    [Boehm] Boehm, Natural user interface sensors for human body measurement, ISPRS Archives XXXIX-B3, 2012.
+    [Fankhauser] Fankhauser et al., Kinect v2 for mobile robot navigation: evaluation and modeling, ICAR 2015.
+    [Lange] Lange and Seitz, Solid-state time-of-flight range camera, IEEE J. Quantum Electronics 37(3), 2001.
+    [R200] Camera specifications in Intel's librealsense (doc/camera_specs.md); and Keselman et al., Intel
+        RealSense stereoscopic depth cameras, CVPR Workshops 2017 (how the R200 works).
+    [Miki] T. Miki's noise fit to a RealSense ZR300, the R200's successor, realsense_ZR300.yaml in
+        ANYbotics/elevation_mapping.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
+
+from socketlab.errors import LabError
+
+VIEW_SIZE, VIEW_FOV = 80, 70.6  # the stored views: pixels and degrees, across and down
+SIZE = 64  # pixels of a sensor's picture, across and down
+STRONGEST = 3.0
+
+
+@dataclass(frozen=True)
+class Response:
+    """How a camera renders light: all modelling choices for cheap cameras, none of them measured.
+
+    Factors (1 = faithful) are raised to the power of the strength, the others (0 = faithful) multiplied.
+    """
+
+    white_balance: tuple[float, ...] = (1.0,)  # factor per channel, on linear light
+    exposure: float = 1.0  # factor on linear light
+    gamma: float = 1.0  # exponent on the coded value; above 1 darkens the middle
+    saturation: float = 1.0  # factor on the distance from grey
+    blur: float = 0.0  # standard deviation of lens and demosaicing blur, pixels of the 64-pixel picture
+    shot: float = 0.0  # noise that grows with the root of the light: deviation at full scale
+    read: float = 0.0  # noise that is always there: deviation, share of full scale
+    speckle: float = 0.0  # noise proportional to the light, as laser light makes
+    vignette: float = 0.0  # share of the light that is lost in the corners
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """A camera: geometry, depth errors at strength 1, and how it renders colour and near-infrared.
+
+    An effect whose number is 0 is absent. A pixel of the picture is one sample of the camera's finer raw
+    image (640 pixels across or so), hence per-pixel noise is that of a raw pixel, and the share of edge
+    pixels that suffer is the width of the raw image's bad band over the width of a pixel here.
+    """
+
+    name: str
+    title: str
+    fov_deg: float  # horizontal; the picture is square, so it is used down as well
+    near_mm: int
+    far_mm: int
+    # standard deviation of the depth of a white wall: floor + growth (z - start)², all in metres
+    noise_floor: float
+    noise_growth: float
+    noise_start: float
+    noise_grain: float = 0.0  # pixels over which neighbouring errors are alike
+    noise_dark: float = 1.0  # the most that a dark surface multiplies the deviation by
+    disparity_step: float = 0.0  # step of 1/z, per metre: depth comes in steps of (this) z²
+    baseline_mm: float = 0.0  # from the camera to the projector or second camera on its right
+    edge_loss: float = 0.0  # share of edge pixels without depth
+    edge_mixing: float = 0.0  # share of edge pixels that lie between near and far
+    edge_rounding: float = 0.0  # weight of the 3 x 3 mean in the disparity
+    dark_return: float = 0.0  # returned light (white at one metre = 1) below which depth begins to fail
+    patch_holes: float = 0.0  # share of the pixels without depth at 3.5 m, in patches; grows with z²
+    rgb: Response = Response()
+    nir: Response = Response()
+
+
+SENSORS: dict[str, Sensor] = {
+    sensor.name: sensor
+    for sensor in (
+        Sensor(
+            name="kinect_v1",
+            title="Kinect v1 (structured light)",
+            fov_deg=57.0,  # Microsoft's specification, 57 x 43 degrees
+            near_mm=500,  # operating range 0.5 to 5 m [Khoshelham]
+            far_mm=5000,
+            noise_floor=0.0,  # [Khoshelham]: 1.425e-3 z², half a disparity step,
+            noise_growth=1.425e-3,  # "up to about 4 cm at the maximum range"
+            noise_start=0.0,
+            disparity_step=2.85e-3,  # [Khoshelham]: steps of 2.85e-3 z², 7 cm at 5 m
+            baseline_mm=75.0,  # [Boehm], [Khoshelham]
+            edge_loss=0.40,  # choice: a 9-pixel matching window, 10 raw pixels to a pixel here
+            dark_return=0.006,  # choice
+            rgb=Response(
+                (1.08, 1.0, 0.84), 1.0, 1.12, 0.95, blur=0.55, shot=0.030, read=0.006, vignette=0.12
+            ),  # warm, soft, noisy
+            nir=Response(blur=0.5, shot=0.03, read=0.010, speckle=0.12, vignette=0.25),
+        ),
+        Sensor(
+            name="kinect_v2",
+            title="Kinect v2 (time of flight)",
+            fov_deg=70.6,  # 70.6 x 60 degrees; Microsoft states "70 x 60"
+            near_mm=500,  # Microsoft: 0.5 to 4.5 m; its driver answers up to 8 m
+            far_mm=8000,
+            noise_floor=1.2917e-3,  # [Fankhauser], indoors, facing: 1.5 - 0.5 z + 0.3 z² mm, z in m,
+            noise_growth=0.3e-3,  # written as a square: 1.2917 + 0.3 (z - 0.8333)² mm
+            noise_start=0.8333,
+            noise_dark=3.0,  # choice; the law is that of shot noise, 1/√light [Lange]
+            edge_loss=0.05,  # choice: the driver's own filter takes some flying pixels out
+            edge_mixing=0.25,  # choice: a mixed band of 2 raw pixels, 8 raw pixels to a pixel here
+            dark_return=0.012,  # choice: begins to fail for 11 % reflectance at 3 m
+            rgb=Response(
+                (0.96, 1.0, 1.05), 1.12, 0.95, 1.15, blur=0.30, shot=0.012, read=0.002, vignette=0.18
+            ),  # cool, bright, clean
+            nir=Response(blur=0.3, shot=0.02, read=0.004, vignette=0.45),
+        ),
+        Sensor(
+            name="realsense",
+            title="RealSense R200 (active stereo)",
+            fov_deg=59.0,  # [R200] version 0.9, 59 x 46 degrees (version 1.12 states 56 x 43)
+            near_mm=700,  # [R200] 0.7 to 3.5 m indoors; to 6 m, with more and more holes, is a choice
+            far_mm=6000,
+            noise_floor=2.418e-3,  # [Miki]: 2.418e-3 + 6.625e-3 (z - 0.772)²
+            noise_growth=6.625e-3,
+            noise_start=0.772,
+            noise_grain=0.8,  # choice: a 7-pixel matching window makes neighbours alike
+            baseline_mm=70.0,  # [R200]
+            edge_loss=0.15,  # choice
+            edge_rounding=0.5,  # choice, same window
+            dark_return=0.004,  # choice
+            patch_holes=0.12,  # choice, growing with z²: the projected texture fades
+            rgb=Response(
+                (0.93, 1.02, 0.92), 0.72, 1.0, 0.75, blur=0.40, shot=0.028, read=0.005, vignette=0.40
+            ),  # greenish, dim, pale, dark corners
+            nir=Response(blur=0.4, shot=0.04, read=0.008, speckle=0.08, vignette=0.35),
+        ),
+        Sensor(
+            name="xtion",
+            title="Xtion Pro Live (structured light)",
+            fov_deg=58.0,  # ASUS's specification, 58 x 45 degrees
+            near_mm=800,  # ASUS: 0.8 to 3.5 m; that it answers up to 5 m, as its twin does, is a choice
+            far_mm=5000,
+            noise_floor=1.2e-3,  # [Nguyen]: 1.2e-3 + 1.9e-3 (z - 0.4)², measured on the Kinect v1;
+            noise_growth=1.9e-3,  # the Xtion shares its chip and baseline [Boehm],
+            noise_start=0.4,  # to take the fit for it is a choice
+            disparity_step=2.85e-3,  # as the Kinect v1: same chip
+            baseline_mm=75.0,  # [Boehm]
+            edge_loss=0.30,  # choice
+            dark_return=0.005,  # choice
+            rgb=Response(
+                (0.90, 0.99, 1.14), 1.05, 0.85, 0.85, blur=0.45, shot=0.020, read=0.004, vignette=0.22
+            ),  # bluish, flat
+            nir=Response(blur=0.5, shot=0.03, read=0.008, speckle=0.10, vignette=0.30),
+        ),
+    )
+}
+
+
+def sensor_named(name: str | Sensor) -> Sensor:
+    """Return the sensor of that name (a `Sensor` as it is); ``LabError`` lists the known names."""
+    if isinstance(name, Sensor):
+        return name
+    if name not in SENSORS:
+        raise LabError(f"There is no sensor {name!r}: choose one of {', '.join(SENSORS)}.")
+    return SENSORS[name]
+
+
+def see_depth(
+    depth: Tensor, nir: Tensor, sensor: str | Sensor, strength: float, generator: Generator
+) -> Tensor:
+    """Return the depth that the sensor would measure.
+
+    What is missing at one strength is missing at every greater one, given the same seed.
+
+    Parameters
+    ----------
+    depth : (N, 1, 80, 80) uint16, millimetres along the optical axis, 0 = missing, which stays missing.
+    nir : (N, 1, 80, 80) uint8, the same views in near-infrared: dark surfaces return too little light.
+    sensor : a `Sensor` or its name.
+    strength : 0 (perfect, only cropped) to 3; below 1 the range widens as well.
+    generator : where the random numbers come from.
+
+    Returns
+    -------
+    (N, 1, 64, 64) uint16, millimetres, 0 = missing.
+
+    Raises
+    ------
+    LabError : unknown sensor, strength out of range, wrong dtype or shape.
+    """
+    sensor = sensor_named(sensor)
+    _check("depth", depth, torch.uint16, 1)
+    _check("nir", nir, torch.uint8, 1)
+    _check_call(strength, depth, nir)
+    ideal = crop_nearest(depth.to(torch.int32), sensor.fov_deg)
+    if strength == 0:
+        return ideal.to(torch.uint16)
+    light = crop_nearest(nir, sensor.fov_deg).to(torch.float32) / 255
+    z = ideal.to(torch.float32) / 1000
+
+    edges = crop_nearest(depth_edges(depth.to(torch.float32) / 1000), sensor.fov_deg)
+    lost = (ideal == 0) | out_of_range(z, sensor, strength)
+    if sensor.baseline_mm:
+        lost |= shadow(z, sensor.fov_deg, strength * sensor.baseline_mm / 1000)
+    if sensor.edge_loss:
+        lost |= edges & _chance(torch.full_like(z, strength * sensor.edge_loss), generator)
+    if sensor.dark_return:
+        lost |= _chance(strength * darkness(light, z, sensor.dark_return), generator, grain=1.0)
+    if sensor.patch_holes:
+        lost |= _chance(strength * sensor.patch_holes * (z / 3.5) ** 2, generator, grain=3.0)
+
+    if sensor.edge_mixing:
+        z = flying_pixels(z, edges, strength * sensor.edge_mixing, generator)
+    if sensor.edge_rounding:
+        z = rounded_edges(z, min(1.0, strength * sensor.edge_rounding))
+    z = z + strength * axial_noise(z, light, sensor, generator)
+    z = quantise_disparity(z.clamp(min=0.001), strength * sensor.disparity_step)
+    return (z * 1000).round().clamp(1, 65535).to(torch.int32).masked_fill(lost, 0).to(torch.uint16)
+
+
+def see_rgb(rgb: Tensor, sensor: str | Sensor, strength: float, generator: Generator) -> Tensor:
+    """Return the colour picture that the sensor would take.
+
+    Parameters
+    ----------
+    rgb : (N, 3, 80, 80) uint8.
+    sensor, strength, generator : as in `see_depth`.
+
+    Returns
+    -------
+    (N, 3, 64, 64) uint8.
+
+    Raises
+    ------
+    LabError : as `see_depth`.
+    """
+    sensor = sensor_named(sensor)
+    _check("rgb", rgb, torch.uint8, 3)
+    return _see(rgb, sensor.fov_deg, sensor.rgb, strength, generator)
+
+
+def see_nir(nir: Tensor, sensor: str | Sensor, strength: float, generator: Generator) -> Tensor:
+    """Return the near-infrared picture that the sensor would take: (N, 1, 80, 80) to (N, 1, 64, 64), uint8.
+
+    As `see_rgb` with one channel.
+    """
+    sensor = sensor_named(sensor)
+    _check("nir", nir, torch.uint8, 1)
+    return _see(nir, sensor.fov_deg, sensor.nir, strength, generator)
+
+
+# --- field of view
+
+
+def view_positions(fov_deg: float) -> Tensor:
+    """Return where a sensor's 64 pixel centres fall on the view's 80 pixels: (64,) float64, in [0, 80].
+
+    Pixel j of the view covers [j, j + 1]. A pinhole camera: positions are even in the tangent of the angle.
+    """
+    share = math.tan(math.radians(fov_deg / 2)) / math.tan(math.radians(VIEW_FOV / 2))
+    centres = (torch.arange(SIZE, dtype=torch.float64) + 0.5) * 2 / SIZE - 1
+    return (centres * share + 1) * VIEW_SIZE / 2
+
+
+def crop_nearest(images: Tensor, fov_deg: float) -> Tensor:
+    """Crop (..., 80, 80) to the field of view and resample to (..., 64, 64), taking the nearest pixel."""
+    nearest = view_positions(fov_deg).floor().clamp(0, VIEW_SIZE - 1).long().to(images.device)
+    return images.index_select(-2, nearest).index_select(-1, nearest)
+
+
+def crop_smooth(images: Tensor, fov_deg: float, blur: float = 0.0) -> Tensor:
+    """Crop (..., 80, 80) float to the field of view and resample to (..., 64, 64), antialiased and blurred.
+
+    Bilinear with a triangle as wide as a new pixel (never narrower than an old one), as
+    ``interpolate(antialias=True)``, then a Gaussian of ``blur`` pixels: one 64 x 80 matrix, down and across.
+    """
+    positions = view_positions(fov_deg)
+    reach = max(1.0, float(positions[1] - positions[0]))
+    old = torch.arange(VIEW_SIZE, dtype=torch.float64) + 0.5
+    weights = (1 - (positions[:, None] - old).abs() / reach).clamp(min=0)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    if blur:
+        gaussian = _gaussian(blur)
+        weights = gaussian / gaussian.sum(dim=1, keepdim=True) @ weights
+    weights = weights.to(images)
+    return weights @ images @ weights.T
+
+
+# --- depth effects
+
+
+def axial_noise(z: Tensor, light: Tensor, sensor: Sensor, generator: Generator) -> Tensor:
+    """Draw the depth error at strength 1, metres, before it is cut into steps.
+
+    The published deviation, floor + growth (z - start)², was measured behind the steps, whose rounding adds
+    step²/12 to the variance; that part is taken off here and comes back in `quantise_disparity`.
+    Where little light returns the deviation grows as 1/√light, from half of white downwards [Lange].
+    """
+    deviation = sensor.noise_floor + sensor.noise_growth * (z - sensor.noise_start) ** 2
+    if sensor.noise_dark > 1:
+        deviation = deviation * (0.5 / light.clamp(min=1e-3)).sqrt().clamp(1, sensor.noise_dark)
+    if sensor.disparity_step:
+        rounding = sensor.disparity_step * z**2 / math.sqrt(12)
+        deviation = (deviation**2 - rounding**2).clamp(min=0).sqrt()
+    return deviation * _grainy(z, sensor.noise_grain, generator)
+
+
+def quantise_disparity(z: Tensor, step: float) -> Tensor:
+    """Round 1/z to multiples of ``step`` (per metre): depth comes in steps of step z². Step 0: unchanged."""
+    if step < 1e-7:  # a thousandth of a millimetre at 3 m: beyond what a float32 can count
+        return z
+    return 1 / ((1 / z / step).round().clamp(min=1) * step)
+
+
+def shadow(z: Tensor, fov_deg: float, baseline: float) -> Tensor:
+    """Mark what a projector (or second camera) ``baseline`` metres to the right of the camera cannot see.
+
+    A point in column u shows in the projector's picture in column u - d, with disparity d = f baseline / z.
+    It is hidden if something further right in the camera's picture lands further left in the projector's:
+    so the shadow of a near thing lies on its left, d(near) - d(far) pixels wide.
+
+    Parameters
+    ----------
+    z : (N, 1, 64, 64) metres, 0 = missing (casts no shadow).
+
+    Returns
+    -------
+    (N, 1, 64, 64) bool.
+    """
+    focal = SIZE / 2 / math.tan(math.radians(fov_deg / 2))
+    columns = torch.arange(z.shape[-1], device=z.device, dtype=z.dtype)
+    landing = columns - focal * baseline / z.clamp(min=0.001)
+    blocking = torch.where(z > 0, landing, torch.inf)
+    leftmost = blocking.flip(-1).cummin(dim=-1).values.flip(-1)
+    return (z > 0) & (leftmost < landing - 0.05)
+
+
+def depth_edges(z: Tensor, jump: float = 0.1) -> Tensor:
+    """Mark the pixels on both sides of a jump in depth of about 10 % or more: (..., H, W) metres to bool.
+
+    The disparity 1/z of a plane, however slanted, is linear in the picture, so only a bend of it (a second
+    difference, relative to itself) tells an edge. Missing neighbours (0) make no edge. Look for edges before
+    nearest pixels are picked: that makes planes uneven.
+    """
+    inverse = torch.where(z > 0, 1 / z.clamp(min=0.001), 0)
+    padded = pad(inverse, (1, 1, 1, 1), mode="replicate")
+
+    def bend(before: Tensor, after: Tensor) -> Tensor:
+        before, after = (torch.where(side > 0, side, inverse) for side in (before, after))
+        return (before + after - 2 * inverse).abs()
+
+    across = bend(padded[..., 1:-1, :-2], padded[..., 1:-1, 2:])
+    down = bend(padded[..., :-2, 1:-1], padded[..., 2:, 1:-1])
+    return (z > 0) & (torch.maximum(across, down) > jump * inverse)
+
+
+def flying_pixels(z: Tensor, edges: Tensor, share: float, generator: Generator) -> Tensor:
+    """Move a share of the edge pixels to between the nearest and the farthest of their 3 x 3 window."""
+    nearest = -max_pool2d(torch.where(z > 0, -z, -torch.inf), 3, stride=1, padding=1)
+    farthest = max_pool2d(z, 3, stride=1, padding=1)
+    flying = edges & _chance(torch.full_like(z, share), generator)
+    mixed = torch.lerp(nearest, farthest, _even(z, generator))
+    return torch.where(flying & (z > 0), mixed, z)
+
+
+def rounded_edges(z: Tensor, weight: float) -> Tensor:
+    """Blend the disparity with its 3 x 3 mean (of what is not missing): planes stay, edges are rounded."""
+    there = (z > 0).to(z)
+    inverse = there / z.clamp(min=0.001)
+    mean = avg_pool2d(inverse, 3, 1, padding=1) / avg_pool2d(there, 3, 1, padding=1).clamp(min=0.01)
+    return torch.where(z > 0, 1 / torch.lerp(inverse, mean, weight).clamp(min=1e-6), 0)
+
+
+def darkness(light: Tensor, z: Tensor, threshold: float) -> Tensor:
+    """Return the share of pixels that fail for want of light: from 0 at the threshold to 1 at black.
+
+    What returns from a surface falls with its reflectance (for which the near-infrared picture stands) and
+    with the square of its distance.
+    """
+    returned = light / z.clamp(min=0.001) ** 2
+    return (1 - returned / threshold).clamp(min=0)
+
+
+def out_of_range(z: Tensor, sensor: Sensor, strength: float) -> Tensor:
+    """Mark what is too near or too far; below strength 1 the range widens, without limit at 0."""
+    widening = min(1.0, strength)
+    return (z < sensor.near_mm / 1000 * widening) | (z > sensor.far_mm / 1000 / widening)
+
+
+# --- colour, near-infrared
+
+
+def _see(images: Tensor, fov_deg: float, response: Response, strength: float, generator: Generator) -> Tensor:
+    """Crop, then apply a `Response`: light and noise on linear values, tone and saturation on coded ones."""
+    _check_call(strength, images)
+    coded = crop_smooth(images.to(torch.float32) / 255, fov_deg, strength * response.blur)
+    if strength > 0:
+        gains = torch.tensor(response.white_balance).to(coded).view(-1, 1, 1) * response.exposure
+        light = coded.clamp(min=0) ** 2.2 * gains**strength
+        light = light * _falloff(min(1.0, strength * response.vignette)).to(coded)
+        variance = response.read**2 + response.shot**2 * light + (response.speckle * light) ** 2
+        light = light + strength * variance.sqrt() * _grainy(light, 0.0, generator)
+        coded = light.clamp(0, 1) ** (response.gamma**strength / 2.2)
+        grey = coded.mean(dim=1, keepdim=True)
+        coded = torch.lerp(grey, coded, response.saturation**strength)
+    return (coded * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _falloff(loss: float) -> Tensor:
+    """Return the share of light that reaches each pixel: 1 in the centre, 1 - loss in the corners."""
+    across = torch.linspace(-1, 1, SIZE)
+    return 1 - loss * (across[:, None] ** 2 + across**2) / 2
+
+
+# --- randomness
+
+
+def _chance(probability: Tensor, generator: Generator, grain: float = 0.0) -> Tensor:
+    """Draw True with the given probability at every pixel, in patches about ``grain`` pixels in radius.
+
+    Where the probability grows, the same seed only adds Trues.
+    """
+    if grain == 0:
+        return _even(probability, generator) < probability
+    draw: Tensor = torch.special.ndtr(_grainy(probability, grain, generator))
+    return draw < probability
+
+
+def _even(like: Tensor, generator: Generator) -> Tensor:
+    """Draw numbers even in [0, 1), of the shape of ``like``."""
+    return torch.rand(like.shape, generator=generator, device=generator.device).to(like)
+
+
+def _grainy(like: Tensor, grain: float, generator: Generator) -> Tensor:
+    """Draw normal noise of the shape of ``like``, variance 1 at every pixel, alike over ``grain`` pixels."""
+    noise = torch.randn(like.shape, generator=generator, device=generator.device).to(like)
+    if grain == 0:
+        return noise
+    weights = _gaussian(grain)
+    weights = (weights / weights.square().sum(dim=1, keepdim=True).sqrt()).to(like)
+    return weights @ noise @ weights.T
+
+
+def _gaussian(width: float) -> Tensor:
+    """Return exp(-(i - j)² / 2 width²), (64, 64) float64: a blur along one axis, rows not yet normalised."""
+    places = torch.arange(SIZE, dtype=torch.float64)
+    return (-((places[:, None] - places) ** 2) / (2 * width**2)).exp()
+
+
+# --- checks
+
+
+def _check(what: str, images: Tensor, dtype: torch.dtype, channels: int) -> None:
+    shape = (channels, VIEW_SIZE, VIEW_SIZE)
+    if images.dtype != dtype or images.dim() != 4 or tuple(images.shape[1:]) != shape:
+        raise LabError(
+            f"The {what} views must be {dtype} of shape (N, {channels}, {VIEW_SIZE}, {VIEW_SIZE}), but are "
+            f"{images.dtype} of shape {tuple(images.shape)}: pass the stored views as they are."
+        )
+
+
+def _check_call(strength: float, *views: Tensor) -> None:
+    if not 0 <= strength <= STRONGEST:
+        raise LabError(f"The strength of a sensor is {strength}: choose a number from 0 to {STRONGEST:g}.")
+    if len({(len(images), images.device) for images in views}) > 1:
+        raise LabError(
+            "Depth and near-infrared views must be equally many, on one device: pass the same scenes."
+        )
