@@ -136,7 +136,9 @@ def test_fault_10_an_ablation_changes_only_its_own_term(source, target, pairs, r
             steps.append(event)
         else:
             state = event.state
-    assert {tuple(sorted(step.losses)) for step in steps} == {tuple(sorted({"PL", "IM", "BN", "TI"} - {name}))}
+    assert {tuple(sorted(step.losses)) for step in steps} == {
+        tuple(sorted({"PL", "IM", "BN", "TI"} - {name}))
+    }
     moved = [n for n, value in weights(state).items() if not torch.equal(value, start[n])]
     assert any(n.startswith("trunk") for n in moved)
     assert not any(n.startswith("head") for n in moved)
@@ -154,7 +156,9 @@ def test_fault_10_target_batches_are_normalised_by_themselves_whatever_the_terms
 
 def test_fault_9_running_statistics_are_the_targets_alone(source, target, pairs):
     """Whatever the pairs show, the statistics of the first layer come from the target."""
-    recipe = QUICK.replace(trunk_lr=1e-5, bottleneck_lr=1e-5, test_statistics="running", align_epochs=1, epochs=0)
+    recipe = QUICK.replace(
+        trunk_lr=1e-5, bottleneck_lr=1e-5, test_statistics="running", align_epochs=1, epochs=0
+    )
     odd = dataclasses.replace(pairs, images={**pairs.images, "depth": patterned(20, 9).images["depth"]})
     with_pairs = last_weights(adapt(source, target, pairs, recipe))
     with_odd_pairs = last_weights(adapt(source, target, odd, recipe))

@@ -7,7 +7,9 @@ from torch import nn
 from socketlab import bnstats
 
 
-def twins(channels: int = 5, dtype=torch.float64, **options) -> tuple[nn.BatchNorm2d, bnstats.WatchedBatchNorm2d]:
+def twins(
+    channels: int = 5, dtype=torch.float64, **options
+) -> tuple[nn.BatchNorm2d, bnstats.WatchedBatchNorm2d]:
     """A plain layer and a watched one with the same, non-trivial values."""
     generator = torch.Generator().manual_seed(0)
     plain = nn.BatchNorm2d(channels, **options).to(dtype)
@@ -93,7 +95,9 @@ def test_channels_last_gives_the_same_numbers():
 
 def small_trunk() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.BatchNorm2d(2))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.BatchNorm2d(2)
+    )
 
 
 def test_watch_keeps_every_parameter_and_buffer():

@@ -130,11 +130,15 @@ def test_gradients():
     features = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     fixed = torch.randn(4, 3, dtype=torch.float64)
     for form in ("mean", "paper"):
-        assert torch.autograd.gradcheck(lambda x, form=form: losses.paired_alignment(fixed, x, form), features)
+        assert torch.autograd.gradcheck(
+            lambda x, form=form: losses.paired_alignment(fixed, x, form), features
+        )
     means, variances, source_means, source_variances = statistics(4, layers=1)
     inputs = (means[0].requires_grad_(), variances[0].requires_grad_())
     for form in ("kl", "paper"):
         assert torch.autograd.gradcheck(
-            lambda mu, v, form=form: losses.statistics_distance([mu], [v], source_means, source_variances, form),
+            lambda mu, v, form=form: losses.statistics_distance(
+                [mu], [v], source_means, source_variances, form
+            ),
             inputs,
         )

@@ -58,7 +58,10 @@ def test_take_only_unlabelled_and_labels():
 
 
 def test_unpaired_images_are_refused():
-    images = {"rgb": torch.zeros(3, 3, 64, 64, dtype=torch.uint8), "nir": torch.zeros(2, 1, 64, 64, dtype=torch.uint8)}
+    images = {
+        "rgb": torch.zeros(3, 3, 64, 64, dtype=torch.uint8),
+        "nir": torch.zeros(2, 1, 64, 64, dtype=torch.uint8),
+    }
     with pytest.raises(LabError, match="not paired"):
         PairedImages(images, ("a", "b", "c"), ("x", "x", "x"))
 

@@ -16,11 +16,17 @@ def patterned(count: int, seed: int, classes: tuple[str, ...] = CLASSES) -> Pair
     generator = torch.Generator().manual_seed(seed)
     kinds = tuple(CLASSES[i % len(CLASSES)] for i in range(count))
     wave = 60 * torch.sin(torch.arange(64) * 0.6)
-    shapes = {"bars": wave[:, None].expand(64, 64), "columns": wave.expand(64, 64), "blank": torch.zeros(64, 64)}
+    shapes = {
+        "bars": wave[:, None].expand(64, 64),
+        "columns": wave.expand(64, 64),
+        "blank": torch.zeros(64, 64),
+    }
     ideal = torch.stack([shapes[kind] for kind in kinds])[:, None]
     noise = 10 * torch.randn(count, 3, 64, 64, generator=generator)
     rgb = (128 + ideal + noise).clamp(0, 255).to(torch.uint8)
-    depth = (2500 - 9 * ideal.transpose(2, 3) + 40 * torch.randn(count, 1, 64, 64, generator=generator)).to(torch.int32)
+    depth = (2500 - 9 * ideal.transpose(2, 3) + 40 * torch.randn(count, 1, 64, 64, generator=generator)).to(
+        torch.int32
+    )
     images = {"rgb": rgb, "depth": depth.to(torch.uint16)}
     return PairedImages(images, tuple(f"scene-{seed}-{i}" for i in range(count)), kinds, classes)
 

@@ -1,0 +1,193 @@
+"""Every number that README and notebooks quote: ``python benchmarks/results.py`` (or ``make results``).
+
+Runs each method on each depth sensor over several seeds and writes ``data/results/slice.csv`` (one row per
+run) and ``data/results/slice_summary.csv`` (mean and standard deviation). Finished rows are kept: an interrupted
+call goes on where it stopped. One process per core, one thread each. The number of the last epoch counts;
+no epoch, weight or seed is chosen by a target label.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from tqdm import tqdm
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+FIELDS = [
+    "sensor", "method", "pairs", "seed", "accuracy_heldout", "accuracy_transductive", "class_mean_heldout",
+    "seconds", "chosen_by", "data",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line of the table."""
+
+    sensor: str
+    method: str
+    pairs: str
+    seed: int
+
+
+def planned(seeds: int) -> list[Run]:
+    """All runs: methods that learn nothing need one seed of the sensor's noise each, too."""
+    from socketlab.sensors import SENSORS
+
+    kinds = [
+        ("source-only", ""),
+        ("adabn", ""),
+        ("shot", ""),
+        ("socket", "near"),
+        ("socket", "far"),
+        ("oracle", ""),
+    ]
+    return [Run(sensor, *kind, seed) for seed in range(seeds) for sensor in SENSORS for kind in kinds]
+
+
+def carry_out(run: Run) -> dict[str, object]:
+    """Adapt, or train the oracle, and measure on the images adapted to and on held-out ones."""
+    import torch
+
+    from socketlab import features, rooms
+
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    adapted = trained_oracle(run) if run.method == "oracle" else adapted_source(run)
+    seconds = time.perf_counter() - start
+    held_out = rooms.load("target_test", run.sensor, ("depth",))
+    counts = features.confusion(adapted, held_out)
+    return asdict(run) | {
+        "accuracy_heldout": f"{float(counts.trace() / counts.sum()):.4f}",
+        "accuracy_transductive": f"{features.accuracy(adapted, _target(run)):.4f}",
+        "class_mean_heldout": f"{features.class_mean_accuracy(counts):.4f}",
+        "seconds": f"{seconds:.1f}",
+        "chosen_by": "last epoch",
+        "data": data_digest(),
+    }
+
+
+def adapted_source(run: Run):
+    """The last epoch of one method, from the sensor's own RGB network."""
+    from socketlab import Recipe, adapt, load_source, rooms
+    from socketlab.adapt import Epoch
+
+    recipe = Recipe.for_method(run.method)
+    pairs = rooms.ti_pairs(run.sensor, run.pairs) if run.pairs else None
+    found = None
+    for event in adapt(load_source(f"rgb_{run.sensor}"), _target(run), pairs, recipe, seed=run.seed):
+        if isinstance(event, Epoch):
+            found = event.state.adapted
+    return found
+
+
+def trained_oracle(run: Run):
+    """The upper bound: trained from scratch on the target with its labels, which no method may see."""
+    from socketlab.source import Trained, train
+
+    found = None
+    for event in train(_target(run), seed=run.seed):
+        if isinstance(event, Trained):
+            found = event.source
+    return found
+
+
+def _target(run: Run):
+    from socketlab import rooms
+
+    return rooms.load("target_adapt", run.sensor, ("depth",))
+
+
+def data_digest() -> str:
+    """Twelve digits that name the images and networks that a row is about."""
+    import hashlib
+
+    from socketlab.files import data_folder, read_manifest
+
+    kinds = (".jpg", ".png", ".safetensors", "index.csv")
+    listed = {name: sha for name, sha in read_manifest(data_folder()).items() if name.endswith(kinds)}
+    return hashlib.sha256(repr(sorted(listed.items())).encode()).hexdigest()[:12]
+
+
+def finished(path: Path) -> dict[Run, dict[str, object]]:
+    """Rows of an earlier call on the same data."""
+    if not path.exists():
+        return {}
+    with open(path, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["data"] == data_digest()]
+    return {Run(row["sensor"], row["method"], row["pairs"], int(row["seed"])): row for row in rows}
+
+
+def write_rows(path: Path, rows: list[dict[str, object]], fields: list[str]) -> None:
+    from socketlab.files import write_whole
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue().encode())
+
+
+def summary(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Mean and standard deviation over seeds, per sensor and over all sensors, and the share of the gap closed."""
+    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        value = float(str(row["accuracy_heldout"]))
+        for sensor in (str(row["sensor"]), "all"):
+            groups[sensor, str(row["method"]), str(row["pairs"])].append(value)
+    out = []
+    for (sensor, method, pairs), values in sorted(groups.items()):
+        low, high = mean(groups[sensor, "source-only", ""]), mean(groups[sensor, "oracle", ""])
+        out.append(
+            {
+                "sensor": sensor,
+                "method": method,
+                "pairs": pairs,
+                "runs": len(values),
+                "mean": f"{mean(values):.4f}",
+                "std": f"{stdev(values):.4f}" if len(values) > 1 else "",
+                "gap_closed": f"{(mean(values) - low) / (high - low):.3f}",
+            }
+        )
+    return out
+
+
+def main() -> None:
+    """Do what is not yet done, then write both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, help="folder of the tables (default: data/results)")
+    chosen = parser.parse_args()
+    from socketlab.files import data_folder
+
+    folder = chosen.out or data_folder() / "results"
+    plan, table = planned(chosen.seeds), folder / "slice.csv"
+    done = finished(table)
+    missing = [run for run in plan if run not in done]
+    with ProcessPoolExecutor(chosen.processes) as pool:
+        jobs = {pool.submit(carry_out, run): run for run in missing}
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc="runs", unit="run"):
+            done[jobs[job]] = job.result()
+            write_rows(table, [done[run] for run in plan if run in done], FIELDS)
+    rows = [done[run] for run in plan]
+    averages = summary(rows)
+    write_rows(folder / "slice_summary.csv", averages, list(averages[0]))
+    for row in averages:
+        if row["sensor"] == "all":
+            print(
+                f"{row['method']:12} {row['pairs']:5} {row['mean']} ± {row['std']}  gap closed {row['gap_closed']}"
+            )
+
+
+if __name__ == "__main__":
+    main()
