@@ -1,9 +1,9 @@
 """Every number that README and notebooks quote: ``python benchmarks/results.py`` (or ``make results``).
 
-Runs each method on each depth sensor over several seeds and writes ``data/results/slice.csv`` (one row per
-run) and ``data/results/slice_summary.csv`` (mean and standard deviation). Finished rows are kept: an interrupted
-call goes on where it stopped. One process per core, one thread each. The number of the last epoch counts;
-no epoch, weight or seed is chosen by a target label.
+Runs each method on each depth sensor over several seeds and writes ``data/results/slice.csv`` (a row per run)
+and ``data/results/slice_summary.csv`` (mean and standard deviation). Finished rows are kept: an interrupted
+call goes on where it stopped. One process per core, one thread each. The last epoch counts; no epoch, weight
+or seed is chosen by a target label.
 """
 
 from __future__ import annotations
@@ -128,6 +128,7 @@ def finished(path: Path) -> dict[Run, dict[str, object]]:
 
 
 def write_rows(path: Path, rows: list[dict[str, object]], fields: list[str]) -> None:
+    """Rows as CSV, whole or not at all."""
     from socketlab.files import write_whole
 
     text = io.StringIO()
@@ -138,7 +139,7 @@ def write_rows(path: Path, rows: list[dict[str, object]], fields: list[str]) -> 
 
 
 def summary(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Mean and standard deviation over seeds, per sensor and over all sensors, and the share of the gap closed."""
+    """Mean and deviation over seeds, per sensor and over all, and the share of the gap closed."""
     groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in rows:
         value = float(str(row["accuracy_heldout"]))
@@ -185,7 +186,7 @@ def main() -> None:
     for row in averages:
         if row["sensor"] == "all":
             print(
-                f"{row['method']:12} {row['pairs']:5} {row['mean']} ± {row['std']}  gap closed {row['gap_closed']}"
+                f"{row['method']:12} {row['pairs']:5} {row['mean']} ± {row['std']}  gap {row['gap_closed']}"
             )
 
 

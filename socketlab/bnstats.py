@@ -55,8 +55,8 @@ class WatchedBatchNorm2d(nn.BatchNorm2d):
     """
 
     watching: bool = False
-    batch_mean: Tensor | None = None
-    batch_var: Tensor | None = None
+    batch_mean: Tensor = None  # type: ignore[assignment]
+    batch_var: Tensor = None  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → the same shape, normalised; see the class for what is kept."""
@@ -77,7 +77,6 @@ class WatchedBatchNorm2d(nn.BatchNorm2d):
         if self.momentum == 0 or not self.track_running_stats:
             return
         assert self.num_batches_tracked is not None
-        assert self.batch_var is not None
         self.num_batches_tracked += 1
         rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(self.batch_mean, rate)  # type: ignore[union-attr, arg-type]
@@ -115,7 +114,8 @@ def batch_statistics(network: nn.Module) -> Iterator[list[WatchedBatchNorm2d]]:
         yield layers
     finally:
         for layer in layers:
-            layer.watching, layer.batch_mean, layer.batch_var = False, None, None
+            layer.watching = False
+            layer.batch_mean = layer.batch_var = None  # type: ignore[assignment]
 
 
 def norm_layers(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

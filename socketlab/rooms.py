@@ -50,8 +50,8 @@ def load(
 ) -> PairedImages:
     """One split as one sensor sees it, 64 × 64 pixels.
 
-    Only the files of the modalities asked for are opened, and for depth the near-infrared one, which tells how
-    much of a depth camera's light comes back: an adaptation to depth opens no colour picture of the task.
+    Only the files of the modalities asked for are opened, and for depth the near-infrared one, which tells
+    how much of a depth camera's light comes back: an adaptation to depth opens no colour picture of the task.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def load(
     """
     rows = _index(split)
     camera = sensors.sensor_named(sensor)
-    images = {}
+    images: dict[str, Tensor] = {}
     for modality in modalities:
         generator = _generator(seed, split, sensor, modality)
         match modality:

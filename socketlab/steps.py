@@ -17,8 +17,13 @@ Statistics = tuple[list[Tensor], list[Tensor]]
 
 def remembered_statistics(network: Network) -> Statistics:
     """Running mean and variance of every watched layer of the trunk: what is left of the source's images."""
-    layers = watched_layers(network.trunk).values()
-    return [layer.running_mean.clone() for layer in layers], [layer.running_var.clone() for layer in layers]
+    means, variances = [], []
+    for layer in watched_layers(network.trunk).values():
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        means.append(layer.running_mean.clone())
+        variances.append(layer.running_var.clone())
+    return means, variances
 
 
 def source_terms(network: Network, images: Tensor, labels: Tensor) -> dict[str, Tensor]:

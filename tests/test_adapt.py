@@ -63,7 +63,7 @@ def test_pairs_teach_what_no_statistic_can(source, target):
     """Depth shows the stripes turned: without pairs bars are taken for columns, with them they are told."""
     many = patterned(48, 3).unlabelled()
     recipe = QUICK.replace(align_epochs=10, epochs=2, lambda_bn=0.0)
-    first, *_, last = adapt(source, target, many, recipe)
+    *_, last = adapt(source, target, many, recipe)
     assert features.accuracy(last.state.adapted, target) > 0.9
     *_, without = adapt(source, target, None, Recipe.shot().replace(batch_size=8, epochs=4))
     assert features.accuracy(without.state.adapted, target) < 0.5

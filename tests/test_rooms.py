@@ -74,7 +74,7 @@ def test_every_split_loads_in_every_modality(sensor):
 
 
 def test_colour_and_depth_show_the_same_room():
-    """Edges of the ideal depth lie on edges of the picture of the same scene, more than on another scene's."""
+    """Edges of the ideal depth lie on edges of the same scene's picture, more than on another scene's."""
     images = rooms.load("source_test", "kinect_v2", strength=0.0)
     grey = images.images["rgb"].to(torch.float32).mean(1)
     depth = images.images["depth"].to(torch.float32)[:, 0]
