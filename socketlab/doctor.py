@@ -321,3 +321,7 @@ def _anonymous(text: str) -> str:
     except Exception:
         return text
     return re.sub(rf"(?<=[/\\]){user}(?![\w.-])", "…", text)
+
+
+if __name__ == "__main__":
+    print(report())
