@@ -4,8 +4,8 @@ A map puts (N, D) features on a sheet of paper. It is for looking, not for measu
 the gap between two modalities, and distances between clusters mean little. `mixing` gives the number that
 belongs beside every map.
 
-UMAP is imported late (2 to 30 s) and compiles itself at its first fit (7 to 17 s): call `warm_up()` early, show
-`pca_map` meanwhile. Two fits at once would abort the process, so all of them wait for one lock.
+UMAP is imported late (2 to 30 s) and compiles itself at its first fit (7 to 17 s): call `warm_up()` early,
+show `pca_map` meanwhile. Two fits at once would abort the process, so all of them wait for one lock.
 """
 
 import threading
@@ -36,8 +36,8 @@ def joint_map(
 ) -> dict[str, Points]:
     """One UMAP of several sets of features, fitted on all of them together.
 
-    Neighbours are exact (Euclidean, from torch). The layout starts from the first two principal components, or
-    from `start`, an earlier map of as many points: then clusters move instead of jumping. Same input and
+    Neighbours are exact (Euclidean, from torch). The layout starts from the first two principal components,
+    or from `start`, an earlier map of as many points: then clusters move instead of jumping. Same input and
     seed, same map on one machine.
 
     Parameters
@@ -150,8 +150,8 @@ def mixing(a: ArrayLike, b: ArrayLike, k: int = 15) -> float:
 
     Returns
     -------
-    A share in [0, 1], each set counting the same: 1 = two islands, about 0.5 = fully mixed when n = m. Measured in
-    feature space, not on the map.
+    A share in [0, 1], each set counting the same: 1 = two islands, about 0.5 = fully mixed when n = m.
+    Measured in feature space, not on the map.
     """
     x = np.concatenate([np.asarray(a, np.float32), np.asarray(b, np.float32)])
     own = np.arange(len(x)) < len(np.asarray(a))
@@ -202,6 +202,8 @@ def _stack(feature_sets: Mapping[str, ArrayLike]) -> tuple[list[str], Points, ND
         raise LabError(f"All sets need one width, (n, D); they have {shapes}.")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise LabError(f"The features {name!r} hold NaN or infinite numbers; they cannot be put on a map.")
+            raise LabError(
+                f"The features {name!r} hold NaN or infinite numbers; they cannot be put on a map."
+            )
     cuts = np.cumsum([len(array) for array in arrays.values()])[:-1]
     return list(arrays), np.concatenate(list(arrays.values())), cuts

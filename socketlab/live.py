@@ -1,11 +1,12 @@
 """Live pictures, and the thread behind them.
 
-Training runs in one worker thread; the notebook's own threads only post wishes (a slider's value, pause, stop) that
-the worker reads between two steps. The worker writes to output widgets alone: `Image`, `HTML`, progress. Pictures
-are drawn off the screen on fixed axes, only their moving parts each time, and may take a fifth of the time.
+Training runs in one worker thread; the notebook's own threads only post wishes (a slider's value, pause,
+stop) that the worker reads between two steps. The worker writes to output widgets alone: `Image`, `HTML`,
+progress. Pictures are drawn off the screen on fixed axes, only their moving parts each time, and may take a
+fifth of the time.
 
-Errors never vanish: every callback passes through `guarded`, every thread keeps what it met, and both show it in an
-`ErrorBox`. With `SOCKETLAB_STRICT=1` (tests, executed notebooks) they are raised as well.
+Errors never vanish: every callback passes through `guarded`, every thread keeps what it met, and both show it
+in an `ErrorBox`. With `SOCKETLAB_STRICT=1` (tests, executed notebooks) they are raised as well.
 """
 
 import html
@@ -33,7 +34,7 @@ DRAW = threading.RLock()  # matplotlib is not made for threads: take this around
 ERROR_CLASS = "socketlab-error"
 
 
-# ------------------------------------------------------------------------------------------------------ errors
+# ------------------------------------------------------------------------ errors
 
 
 def strict() -> bool:
@@ -56,12 +57,14 @@ class ErrorBox(widgets.HTML):
         if not isinstance(error, LabError):
             lines = html.escape("".join(traceback.format_exception(error)))
             text = (
-                f"<b>{type(error).__name__}:</b> {text}<details><summary>This is a fault of the kit: "
-                f"details to report</summary><pre style='white-space:pre-wrap;font-size:12px'>{lines}</pre></details>"
+                f"<b>{type(error).__name__}:</b> {text}"
+                "<details><summary>This is a fault of the kit: details to report</summary>"
+                f"<pre style='white-space:pre-wrap;font-size:12px'>{lines}</pre></details>"
             )
         self.value = (
-            f'<div class="{ERROR_CLASS}" role="alert" style="border-left:4px solid #b42318;background:#fef3f2;'
-            f'color:#24292f;padding:8px 12px;margin:4px 0;font-size:15px;line-height:1.4">{text}</div>'
+            f'<div class="{ERROR_CLASS}" role="alert" style="border-left:4px solid #b42318;'
+            'background:#fef3f2;color:#24292f;padding:8px 12px;margin:4px 0;font-size:15px;line-height:1.4">'
+            f"{text}</div>"
         )
 
     def clear(self) -> None:
@@ -73,7 +76,7 @@ class ErrorBox(widgets.HTML):
 def guarded(box: ErrorBox, call: Callable[..., Any]) -> Callable[..., Any]:
     """A callback that cannot fail unseen.
 
-    ipywidgets swallows what a callback raises. This one shows it in `box`; in strict mode it is raised as well.
+    ipywidgets swallows what a callback raises. This one shows it in `box`, and in strict mode raises it too.
     """
 
     def safely(*arguments: Any, **named: Any) -> Any:
@@ -88,7 +91,7 @@ def guarded(box: ErrorBox, call: Callable[..., Any]) -> Callable[..., Any]:
     return safely
 
 
-# ---------------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------ pictures
 
 
 class LivePicture:
@@ -177,10 +180,11 @@ class LivePlot(LivePicture):
         super().__init__(width, height, alt=title)
         self.names, self.smooth, self.ylim = tuple(names), smooth, ylim
         self._title, self._titles, self._xlabel, self._ylabel = title, dict(titles or {}), xlabel, ylabel
-        self._separate, self._looks = separate, dict(looks or {})
+        self._separate, self.looks = separate, dict(looks or {})
         self._lines: dict[str, Any] = {}
         self._raw: dict[str, Any] = {}
         self._axes: dict[str, Axes] = {}
+        self._xlim = xlim
         self.clear(xlim, levels, marks)
 
     def clear(
@@ -200,7 +204,7 @@ class LivePlot(LivePicture):
             self._blit([])
 
     def draw(self, series: Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]]) -> None:
-        """Show these curves: name -> y (x counts from 1), or name -> (x, y). Numbers that are not finite gap."""
+        """Show curves: name -> y (x counts from 1), or name -> (x, y); what is not finite leaves a gap."""
         with DRAW:
             grown = False
             for name, values in series.items():
@@ -223,17 +227,39 @@ class LivePlot(LivePicture):
             ax = self.axes_at(70, 48, 16, 62 if self._title else 34)
             plots.dress(ax, "", self._xlabel, self._ylabel)
             if self._title:
-                self.figure.text(8 / self.width, 1 - 8 / self.height, self._title, fontsize=plots.TEXT + 1,
-                                 fontweight="bold", color=plots.INK, va="top")  # fmt: skip
+                self.figure.text(
+                    8 / self.width,
+                    1 - 8 / self.height,
+                    self._title,
+                    fontsize=plots.TEXT + 1,
+                    fontweight="bold",
+                    color=plots.INK,
+                    va="top",
+                )
             ax.set(xlim=self._xlim, ylim=self.ylim or (0, 1))
             for name, level in self._levels.items():
                 ax.axhline(level, color=plots.SOFT, linewidth=1.2, linestyle=(0, (1, 2)))
-                ax.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 2), ha="right",
-                            color=plots.SOFT, textcoords="offset points", fontsize=plots.TEXT)  # fmt: skip
+                ax.annotate(
+                    name,
+                    (1, level),
+                    xycoords=("axes fraction", "data"),
+                    xytext=(-2, 2),
+                    ha="right",
+                    color=plots.SOFT,
+                    textcoords="offset points",
+                    fontsize=plots.TEXT,
+                )
             for name, place in self._marks.items():
                 ax.axvline(place, color=plots.PALE, linewidth=1.2, linestyle=(0, (1, 2)))
-                ax.annotate(name, (place, 0), xycoords=("data", "axes fraction"), xytext=(4, 4), color=plots.SOFT,
-                            textcoords="offset points", fontsize=plots.TEXT)  # fmt: skip
+                ax.annotate(
+                    name,
+                    (place, 0),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(4, 4),
+                    color=plots.SOFT,
+                    textcoords="offset points",
+                    fontsize=plots.TEXT,
+                )
             self._axes = dict.fromkeys(self.names, ax)
             self._shared = ax
         else:
@@ -254,7 +280,9 @@ class LivePlot(LivePicture):
                 row * cell_h + 28,
             )
             plots.dress(ax, "", self._xlabel if row == rows - 1 else "")
-            ax.set_title(self._titles.get(name, name), fontsize=plots.TEXT, color=plots.INK, loc="left", pad=5)
+            ax.set_title(
+                self._titles.get(name, name), fontsize=plots.TEXT, color=plots.INK, loc="left", pad=5
+            )
             ax.locator_params(axis="both", nbins=4)
             ax.set(xlim=self._xlim, ylim=self.ylim or (0, 1))
             for place in self._marks.values():
@@ -266,18 +294,36 @@ class LivePlot(LivePicture):
             return
         ax = self._axes.get(name) or (self._shared if not self._separate else next(iter(self._axes.values())))
         self._axes[name] = ax
-        look = self._looks.get(name) or plots.known_look(name, len(self._lines))
+        look = self.looks.get(name) or plots.known_look(name, len(self._lines))
         if self.smooth:
             (self._raw[name],) = ax.plot([], [], color=look.colour, linewidth=1, alpha=0.3, animated=True)
         line, marker = ("-", "") if self._separate else (look.line, look.marker)
-        (self._lines[name],) = ax.plot([], [], line, color=look.colour, linewidth=2.2, marker=marker,
-                                       markersize=5, label=look.title, animated=True)  # fmt: skip
+        (self._lines[name],) = ax.plot(
+            [],
+            [],
+            line,
+            color=look.colour,
+            linewidth=2.2,
+            marker=marker,
+            markersize=5,
+            label=look.title,
+            animated=True,
+        )
         if not self._separate and len(self._lines) > 1:
-            ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, frameon=False, fontsize=plots.TEXT,
-                      handlelength=1.6, columnspacing=1.0, borderaxespad=0.1, labelcolor=plots.INK)  # fmt: skip
+            ax.legend(
+                loc="lower left",
+                bbox_to_anchor=(0, 1.0),
+                ncols=4,
+                frameon=False,
+                fontsize=plots.TEXT,
+                handlelength=1.6,
+                columnspacing=1.0,
+                borderaxespad=0.1,
+                labelcolor=plots.INK,
+            )
 
     def _fit(self, name: str, y: Any) -> bool:
-        """Widen the limits along y when the curve has left them or has become flat; True when they changed."""
+        """Fit the limits along y when the curve has left them or has become flat; True when they changed."""
         y = y[np.isfinite(y)]
         if self.ylim is not None or not y.size:
             return False
@@ -311,13 +357,28 @@ class LiveMatrix(LivePicture):
             ax = self.axes_at(112, 106, 10, 36 if title else 10)
             plots.matrix_frame(ax, self.classes, "")
             ax.set(xlabel="prediction", ylabel="")
-            self.figure.text(8 / width, 1 - 8 / height, title, fontsize=plots.TEXT + 1, fontweight="bold",
-                             color=plots.INK, va="top")  # fmt: skip
-            self._cells = ax.imshow(np.zeros((n, n)), cmap="Blues", vmin=0, vmax=1, aspect="auto", animated=True)
-            self._gaps = [line(k - 0.5, color="white", linewidth=1.5, animated=True)
-                          for k in range(1, n) for line in (ax.axvline, ax.axhline)]  # fmt: skip
+            self.figure.text(
+                8 / width,
+                1 - 8 / height,
+                title,
+                fontsize=plots.TEXT + 1,
+                fontweight="bold",
+                color=plots.INK,
+                va="top",
+            )
+            self._cells = ax.imshow(
+                np.zeros((n, n)), cmap="Blues", vmin=0, vmax=1, aspect="auto", animated=True
+            )
+            self._gaps = [
+                line(k - 0.5, color="white", linewidth=1.5, animated=True)
+                for k in range(1, n)
+                for line in (ax.axvline, ax.axhline)
+            ]
             self._numbers = [
-                [ax.text(j, i, "", ha="center", va="center", fontsize=plots.TEXT, animated=True) for j in range(n)]
+                [
+                    ax.text(j, i, "", ha="center", va="center", fontsize=plots.TEXT, animated=True)
+                    for j in range(n)
+                ]
                 for i in range(n)
             ]
         self.draw(np.zeros((n, n), int))
@@ -391,8 +452,10 @@ class LiveScatter(LivePicture):
                 self._links.set_segments(np.stack([clouds[name].points for name in links], axis=1))
             everything = np.concatenate([cloud.points for cloud in clouds.values()])
             middle, reach = _middle_and_reach(everything)
-            self._ax.set(xlim=(middle[0] - reach[0], middle[0] + reach[0]),
-                         ylim=(middle[1] - reach[1], middle[1] + reach[1]))  # fmt: skip
+            self._ax.set(
+                xlim=(middle[0] - reach[0], middle[0] + reach[0]),
+                ylim=(middle[1] - reach[1], middle[1] + reach[1]),
+            )
             self._head.set_text(title or self.title)
             self._note.set_text(note)
             moving = [self._links] if links is not None else []
@@ -409,15 +472,31 @@ class LiveScatter(LivePicture):
             )
         for cloud in clouds.values():
             self._marks.append(
-                self._ax.scatter([], [], s=26, marker=plots.MODALITIES[cloud.modality].marker, linewidths=0.4,
-                                 edgecolors="white", alpha=0.85, animated=True)  # fmt: skip
+                self._ax.scatter(
+                    [],
+                    [],
+                    s=26,
+                    marker=plots.MODALITIES[cloud.modality].marker,
+                    linewidths=0.4,
+                    edgecolors="white",
+                    alpha=0.85,
+                    animated=True,
+                )
             )
         plots.map_legend(self._ax, clouds, self.classes, hue)
         self._settle()
 
     def _text(self, down: float, size: float, weight: str = "normal") -> Any:
-        return self.figure.text(10 / self.width, 1 - down / self.height, "", fontsize=size, fontweight=weight,
-                                color=plots.INK, va="top", animated=True)  # fmt: skip
+        return self.figure.text(
+            10 / self.width,
+            1 - down / self.height,
+            "",
+            fontsize=size,
+            fontweight=weight,
+            color=plots.INK,
+            va="top",
+            animated=True,
+        )
 
 
 def _middle_and_reach(points: Any) -> tuple[Any, Any]:
@@ -427,7 +506,7 @@ def _middle_and_reach(points: Any) -> tuple[Any, Any]:
 
 
 def running_mean(y: ArrayLike, weight: float) -> Any:
-    """Exponential running mean without the pull toward zero at the start; numbers that are not finite are skipped.
+    """Exponential running mean, without the pull toward zero at the start; what is not finite is skipped.
 
     Parameters
     ----------
@@ -442,7 +521,7 @@ def running_mean(y: ArrayLike, weight: float) -> Any:
     return out
 
 
-# ---------------------------------------------------------------------------------------------------- threads
+# ------------------------------------------------------------------------ threads
 
 
 class Session(Generic[Event]):
@@ -467,7 +546,9 @@ class Session(Generic[Event]):
         self.bar = widgets.FloatProgress(0.0, max=1.0, layout=widgets.Layout(width="100%", min_width="120px"))
         self.status = widgets.HTML()
         self.status.add_class("socketlab-status")
-        self.state, self.error = "ready", None
+        self.state = "ready"
+        self.error: BaseException | None = None
+        self.note = ""  # a few words of the reader of events, shown beside the progress
         self.seconds = 0.0  # of the run, without its pauses
         self.threads_started = 0
         self._wishes: dict[str, Any] = {}
@@ -509,7 +590,7 @@ class Session(Generic[Event]):
             self._done.clear()
         self._stop.clear()
         self._go.set()
-        self.error, self.seconds, self.state = None, 0.0, "running"
+        self.error, self.seconds, self.state, self.note = None, 0.0, "running", ""
         self.threads_started += 1
         work = threading.Thread(
             target=self._work, args=(events, see, draw, end), name="socketlab-worker", daemon=True
@@ -541,7 +622,7 @@ class Session(Generic[Event]):
         return self._stop.is_set()
 
     def wait(self, timeout: float | None = None) -> str:
-        """Wait for the end of the run and raise what ended it, if it failed; interrupting the wait stops the run.
+        """Wait for the end of the run, and raise what made it fail; interrupting the wait stops the run.
 
         Returns
         -------
@@ -555,6 +636,16 @@ class Session(Generic[Event]):
         if not self.running and self.error is not None:
             raise self.error
         return self.state
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the run without a word; False when the time was not enough."""
+        return self._done.wait(timeout)
+
+    def reset(self) -> None:
+        """Back to "ready", with an empty bar; only between two runs."""
+        if not self.running:
+            self.state, self.error, self.note = "ready", None, ""
+            self._tell(0.0, "ready")
 
     # the worker's own
 
@@ -614,7 +705,7 @@ class Session(Generic[Event]):
             self.bar.value = share
         colours = {"failed": "#b42318", "paused": "#b8860b", "stopped": "#8a939d", "finished": "#2da44e"}
         self.bar.style.bar_color = colours.get(word, "#0b6bcb")
-        parts = [f"<b>{word}</b>"]
+        parts = [f"<b>{word}</b>", *([html.escape(self.note)] if self.note else [])]
         if word in ("running", "paused") and share:
             left = self.seconds * (1 - share) / share
             parts.append(f"{100 * share:.0f}&nbsp;%")
@@ -639,7 +730,9 @@ class Background(Generic[Job]):
     share : the largest share of the time it may be at work while jobs keep coming.
     """
 
-    def __init__(self, work: Callable[[Job], None], box: ErrorBox, share: float = 0.2, name: str = "map") -> None:
+    def __init__(
+        self, work: Callable[[Job], None], box: ErrorBox, share: float = 0.2, name: str = "map"
+    ) -> None:
         self.work, self.box, self.share, self.name = work, box, share, name
         self.jobs_done = 0
         self._ready = threading.Condition()
@@ -658,6 +751,12 @@ class Background(Generic[Job]):
                 self._thread = threading.Thread(target=self._loop, name=f"socketlab-{self.name}", daemon=True)
                 self._thread.start()
             self._ready.notify_all()
+
+    @property
+    def idle(self) -> bool:
+        """True when a job posted now would be done at once."""
+        with self._ready:
+            return not self._busy and not self._job and time.monotonic() >= self._rest_until
 
     def drop(self) -> None:
         """Forget the job that waits."""

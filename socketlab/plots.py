@@ -1,11 +1,11 @@
 """Pictures: axes in, axes out, one look for the whole course.
 
-A modality has one colour, one marker and one line style everywhere; a class has one colour of `petroff10`, the
-palette that stays apart best under colour-vision deficiencies. Text is at least 12 pt at the size shown, the
-background is opaque, and every picture carries a description in words: `alt_text(ax)`.
+A modality has one colour, one marker and one line style everywhere; a class has one colour of `petroff10`,
+the palette that stays apart best under colour-vision deficiencies. Text is at least 12 pt at the size shown,
+the background is opaque, and every picture carries a description in words: `alt_text(ax)`.
 
-Every function draws into the axes given, or makes a figure of its own that no window or notebook grabs; `show`
-puts it into a notebook together with its description.
+Every function draws into the axes given, or makes a figure of its own that no window or notebook grabs;
+`show` puts it into a notebook together with its description.
 """
 
 import io
@@ -67,7 +67,7 @@ TERMS = {
 _alt: WeakKeyDictionary[Figure, dict[int, str]] = WeakKeyDictionary()
 
 
-# ------------------------------------------------------------------------------------------------ paper and ink
+# ------------------------------------------------------------------------ paper and ink
 
 
 def new_figure(width: float, height: float, dpi: float = DPI) -> Figure:
@@ -78,7 +78,7 @@ def new_figure(width: float, height: float, dpi: float = DPI) -> Figure:
 
 
 def dress(ax: Axes, title: str = "", xlabel: str = "", ylabel: str = "", grid: str = "y") -> Axes:
-    """Give axes the look of the kit: quiet frame, pale grid along `grid` ("x", "y", "both", ""), 12 pt text."""
+    """Give axes the look of the kit: quiet frame, 12 pt text, pale grid along "x", "y", "both" or ""."""
     ax.set_facecolor("white")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
@@ -128,7 +128,7 @@ def show(picture: Axes | Figure, dpi: float = 130) -> Any:
     return Image(data=png(figure, dpi), format="png", width=width, alt=alt_text(figure))
 
 
-# ------------------------------------------------------------------------------------------------------ the rooms
+# ------------------------------------------------------------------------ the rooms
 
 
 def paint(image: ArrayLike, modality: str, reach_mm: float = 6000.0) -> NDArray[np.uint8]:
@@ -176,7 +176,9 @@ def triptych(
     heads = [kind.replace("_", " ") for kind in some.kinds] if titles is None else list(titles)
     absent = [m for m in modalities if m not in some.modalities]
     if absent:
-        raise LabError(f"These rooms have no {' or '.join(absent)} images, only {', '.join(some.modalities)}.")
+        raise LabError(
+            f"These rooms have no {' or '.join(absent)} images, only {', '.join(some.modalities)}."
+        )
     rows = {MODALITIES[m].title: (m, some.images[m]) for m in modalities}
     return gallery(rows, heads)
 
@@ -222,7 +224,9 @@ def _depth_ruler(figure: Figure, reach: float, x: float, y: float, width: float,
     """Metres beside colours, and the colour of what the sensor missed."""
     swatch = 0.07 * height
     ax = figure.add_axes((x, y + 2 * swatch, width, height - 2 * swatch))
-    ax.imshow(np.linspace(0, 1, 128)[:, None], cmap=DEPTH_COLOURS, aspect="auto", extent=(0, 1, reach / 1000, 0))
+    ax.imshow(
+        np.linspace(0, 1, 128)[:, None], cmap=DEPTH_COLOURS, aspect="auto", extent=(0, 1, reach / 1000, 0)
+    )
     ax.set(xticks=[])
     ax.yaxis.tick_right()
     ax.tick_params(labelsize=TEXT, colors=SOFT, labelcolor=INK)
@@ -245,7 +249,7 @@ def _colour(modality: str) -> str:
     return MODALITIES[modality].colour
 
 
-# ------------------------------------------------------------------------------------------------------ numbers
+# ------------------------------------------------------------------------ numbers
 
 
 def curves(
@@ -275,7 +279,9 @@ def curves(
         look = (looks or {}).get(name) or known_look(name, i)
         x, y = np.asarray(x, float), np.asarray(y, float)
         few = len(x) <= 25
-        ax.plot(x, y, look.line, color=look.colour, linewidth=2.2, marker=look.marker if few else "", markersize=6)
+        ax.plot(
+            x, y, look.line, color=look.colour, linewidth=2.2, marker=look.marker if few else "", markersize=6
+        )
         if len(y):
             ends.append((float(y[-1]), look.title, look.colour))
     for name, level in (levels or {}).items():
@@ -285,8 +291,11 @@ def curves(
         ax.set_ylim(*ylim)
     ax.set_xlim(right=last_x)
     _name_ends(ax, ends)
-    said = "; ".join(f"{name} from {np.asarray(y)[0]:.2f} to {np.asarray(y)[-1]:.2f}" for name, (_, y) in
-                     series.items() if np.size(y))  # fmt: skip
+    said = "; ".join(
+        f"{name} from {np.asarray(y)[0]:.2f} to {np.asarray(y)[-1]:.2f}"
+        for name, (_, y) in series.items()
+        if np.size(y)
+    )
     said += "".join(f"; {name} at {level:.2f}" for name, level in (levels or {}).items())
     return describe(ax, f"Curves of {ylabel} over {xlabel}: {said or 'none yet'}.")
 
@@ -300,9 +309,17 @@ def _name_ends(ax: Axes, ends: list[tuple[float, str, Any]]) -> None:
     place = -np.inf
     for value, name, colour in sorted(ends, key=lambda end: end[0]):
         place = max(value, place + step, low)
-        ax.annotate(name, (1, place), xycoords=("axes fraction", "data"), xytext=(8, 0),
-                    textcoords="offset points", va="center", color=colour, fontsize=TEXT,
-                    annotation_clip=False)  # fmt: skip
+        ax.annotate(
+            name,
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=TEXT,
+            annotation_clip=False,
+        )
 
 
 def confusion_matrix(
@@ -318,7 +335,9 @@ def confusion_matrix(
     """
     table = np.asarray(counts)
     if table.shape != (len(classes), len(classes)):
-        raise LabError(f"The table has shape {table.shape}; {len(classes)} classes need {(len(classes),) * 2}.")
+        raise LabError(
+            f"The table has shape {table.shape}; {len(classes)} classes need {(len(classes),) * 2}."
+        )
     ax = _axes(ax, 620, 560)
     share = row_shares(table)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -326,8 +345,15 @@ def confusion_matrix(
     for i, j in np.ndindex(*table.shape):
         if table[i, j]:
             text = f"{100 * share[i, j]:.0f}" if shares else f"{table[i, j]}"
-            ax.text(j, i, text, ha="center", va="center", fontsize=TEXT,
-                    color="white" if share[i, j] > 0.55 else INK)  # fmt: skip
+            ax.text(
+                j,
+                i,
+                text,
+                ha="center",
+                va="center",
+                fontsize=TEXT,
+                color="white" if share[i, j] > 0.55 else INK,
+            )
     return describe(ax, matrix_in_words(table, classes))
 
 
@@ -360,12 +386,17 @@ def matrix_in_words(counts: ArrayLike, classes: Sequence[str]) -> str:
         return "Confusion matrix without images."
     recall = np.diag(row_shares(table))
     wrong = table - np.diag(np.diag(table))
-    i, j = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    i, j = divmod(int(wrong.argmax()), len(wrong))
     best, worst = int(recall.argmax()), int(recall.argmin())
-    mistake = f"; commonest mistake: {classes[i]} taken for {classes[j]} ({wrong[i, j]} times)" if wrong.any() else ""
+    mistake = (
+        f"; commonest mistake: {classes[i]} taken for {classes[j]} ({wrong[i, j]} times)"
+        if wrong.any()
+        else ""
+    )
     return (
-        f"Confusion matrix of {total} images, {100 * np.trace(table) / total:.0f} % right; best class {classes[best]} "
-        f"({100 * recall[best]:.0f} %), worst {classes[worst]} ({100 * recall[worst]:.0f} %){mistake}."
+        f"Confusion matrix of {total} images, {100 * np.trace(table) / total:.0f} % right; "
+        f"best class {classes[best]} ({100 * recall[best]:.0f} %), "
+        f"worst {classes[worst]} ({100 * recall[worst]:.0f} %){mistake}."
     )
 
 
@@ -395,8 +426,15 @@ def accuracy_bars(
         if len(dots) > 1:
             spread = row + np.linspace(-0.14, 0.14, len(dots))
             ax.scatter(dots, spread, s=26, color="white", edgecolor=INK, linewidth=1.0, zorder=3)
-        ax.annotate(f"{100 * mean:.0f} %", (max(mean, dots.max()), row), xytext=(7, 0), textcoords="offset points",
-                    va="center", fontsize=TEXT, color=INK)  # fmt: skip
+        ax.annotate(
+            f"{100 * mean:.0f} %",
+            (max(mean, dots.max()), row),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=TEXT,
+            color=INK,
+        )
     titles = [((looks or {}).get(name) or known_look(name, 0)).title for name in groups]
     ax.set_yticks(range(len(titles)), titles)
     ax.set(ylim=(len(titles) - 0.5, -0.6), xlim=(0, 1.08), xticks=np.linspace(0, 1, 6))
@@ -407,13 +445,24 @@ def accuracy_bars(
         if title:
             ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=24)
         ax.axvline(chance, color=SOFT, linewidth=1.4, linestyle=(0, (1, 2)))
-        ax.annotate("chance", (chance, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), ha="center",
-                    va="bottom", textcoords="offset points", fontsize=TEXT, color=SOFT)  # fmt: skip
-    said = ", ".join(f"{name} {100 * float(np.mean(values)):.0f} %" for name, values in groups.items())
+        ax.annotate(
+            "chance",
+            (chance, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 2),
+            ha="center",
+            va="bottom",
+            textcoords="offset points",
+            fontsize=TEXT,
+            color=SOFT,
+        )
+    said = ", ".join(
+        f"{name} {100 * float(np.mean(np.asarray(values, float))):.0f} %" for name, values in groups.items()
+    )
     return describe(ax, f"Bars of {xlabel}: {said or 'none yet'}.")
 
 
-# ---------------------------------------------------------------------------------------------------- the map
+# ------------------------------------------------------------------------ the map
 
 
 @dataclass(frozen=True)
@@ -461,8 +510,17 @@ def feature_map(
         for start, end in zip(a, b, strict=True):
             ax.plot(*np.stack([start, end]).T, color=PALE, linewidth=0.6, alpha=0.45, zorder=1)
     for cloud in clouds.values():
-        ax.scatter(*cloud.points.T, s=30, c=cloud_colours(cloud, hue), marker=MODALITIES[cloud.modality].marker,
-                   linewidths=0.4, edgecolors="white", alpha=0.85, zorder=2 + (cloud.labels is not None))  # fmt: skip
+        ax.scatter(
+            cloud.points[:, 0],
+            cloud.points[:, 1],
+            s=30,
+            c=cloud_colours(cloud, hue),
+            marker=MODALITIES[cloud.modality].marker,
+            linewidths=0.4,
+            edgecolors="white",
+            alpha=0.85,
+            zorder=2 + (cloud.labels is not None),
+        )
     map_legend(ax, clouds, classes, hue)
     counts = ", ".join(f"{len(c.points)} {c.title}" for c in clouds.values())
     return describe(ax, f"Map of features ({title or 'two dimensions'}), coloured by {hue}: {counts}.")
@@ -502,15 +560,23 @@ def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hu
         seen = next(cloud for cloud in clouds.values() if cloud.labels is not None)
         marker = MODALITIES[seen.modality].marker
         handles += [_dot(marker, class_colour(i), name.replace("_", " ")) for i, name in enumerate(classes)]
-    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=TEXT,
-              handletextpad=0.3, labelcolor=INK, borderaxespad=0.2)  # fmt: skip
+    ax.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        fontsize=TEXT,
+        handletextpad=0.3,
+        labelcolor=INK,
+        borderaxespad=0.2,
+    )
 
 
 def _dot(marker: str, colour: Any, label: str) -> Line2D:
     return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=8, label=label)
 
 
-# ------------------------------------------------------------------------------------------------------ inside
+# ------------------------------------------------------------------------ inside
 
 
 def _axes(ax: Axes | None, width: float, height: float) -> Axes:
@@ -533,5 +599,3 @@ def known_look(name: str, index: int) -> Look:
     known = METHODS.get(name) or MODALITIES.get(name)
     lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
     return known or Look(name, class_colour(index), markers[index % len(markers)], lines[index % len(lines)])
-
-

@@ -75,7 +75,9 @@ def test_no_warning_reaches_the_reader() -> None:
 
 def test_two_threads_take_turns() -> None:
     maps: list[np.ndarray] = []
-    threads = [threading.Thread(target=lambda: maps.append(embed.joint_map(blobs())["rgb"])) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: maps.append(embed.joint_map(blobs())["rgb"])) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -95,7 +97,7 @@ def test_warm_up_starts_once() -> None:
 def test_pca_finds_the_long_axis_and_projects_the_rest() -> None:
     rng = np.random.default_rng(0)
     source = rng.normal(size=(200, 4)) * [0.1, 5.0, 1.0, 0.1]
-    drawn = embed.pca_map({"source": source, "target": source + [0, 3, 0, 0]}, fit_on="source")
+    drawn = embed.pca_map({"source": source, "target": source + np.array([0, 3, 0, 0])}, fit_on="source")
     assert abs(np.corrcoef(drawn["source"][:, 0], source[:, 1])[0, 1]) > 0.99
     assert np.corrcoef(drawn["source"][:, 0], source[:, 1])[0, 1] > 0  # the sign is settled
     shift = (drawn["target"] - drawn["source"]).mean(axis=0)

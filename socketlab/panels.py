@@ -1,0 +1,830 @@
+"""The live panel of an adaptation: sliders, buttons, pictures.
+
+A thin shell: `gather` loads what a choice names, `prepare` and `map_features` turn networks into numbers, and
+the stream of events is that of `socketlab.adapt`. Weights and learning rate act at once, also in the middle
+of a run; all else acts at the next run.
+"""
+
+import csv
+import html
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from socketlab import embed, features, live, plots, rooms
+from socketlab.adapt import Epoch, Step, adapt
+from socketlab.checkpoints import Source, load_source
+from socketlab.errors import LabError
+from socketlab.files import data_folder, verified
+from socketlab.pairs import PairedImages
+from socketlab.recipe import METHODS, Knob, Recipe, knobs
+from socketlab.runs import Material
+from socketlab.sensors import SENSORS
+
+TARGET = "depth"
+LIVE = ("lambda_ti", "lambda_bn", "lambda_pl", "lambda_im", "trunk_lr")
+NEXT = ("align_epochs", "epochs")
+MAP_PAIRS, MAP_TARGETS = 200, 240
+MAP_SETS = ("pairs, source half", "pairs, target half", "target images")
+LINKS = MAP_SETS[:2]
+UNSEEN = "labels unseen by the method: for the reader only"
+
+
+# ------------------------------------------------------------------------ plain values
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a run is asked to do, as plain values.
+
+    Parameters
+    ----------
+    recipe : every number of the adaptation.
+    sensor : a name in `SENSORS`.
+    strength : of the sensor's errors, 0 to 3; 1 as published.
+    pairs : how many task-irrelevant pairs.
+    near : share of them that show near rooms, in [0, 1]; the others show far ones.
+    seed : of everything that is drawn.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    sensor: str = "kinect_v1"
+    strength: float = 1.0
+    pairs: int = 400
+    near: float = 1.0
+    seed: int = 0
+
+    @property
+    def data(self) -> tuple[Any, ...]:
+        """All that decides which images are loaded."""
+        return self.sensor, self.strength, self.pairs, self.near, self.seed
+
+
+@dataclass
+class Bench:
+    """Images and networks of a choice, and what does not change during a run.
+
+    Parameters
+    ----------
+    material : source network, target images, pairs.
+    levels : name -> accuracy to compare with: chance, source only, oracle.
+    pairs, seen : the scenes that the map shows.
+    source_half : (n, D) features of the pairs' source halves, from the source network.
+    """
+
+    material: Material
+    levels: dict[str, float]
+    pairs: PairedImages
+    seen: PairedImages
+    source_half: NDArray[np.float32]
+
+
+@dataclass
+class Run:
+    """One run that the panel keeps."""
+
+    number: int
+    choice: Choice
+    classes: tuple[str, ...] = ()
+    epochs: list[int] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    confusion: NDArray[np.int64] | None = None
+    levels: dict[str, float] = field(default_factory=dict)
+    clouds: dict[str, plots.Cloud] = field(default_factory=dict)
+    map_title: str = ""
+    map_note: str = ""
+    outcome: str = "running"
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """How pictures and table call it."""
+        return f"run {self.number}"
+
+    def add_losses(self, losses: Mapping[str, float]) -> None:
+        """Add one step; a term that is not at work leaves a gap."""
+        length = max((len(values) for values in self.losses.values()), default=0)
+        for name in (*self.losses, *losses):
+            values = self.losses.setdefault(name, [math.nan] * length)
+            if len(values) == length:
+                values.append(losses.get(name, math.nan))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Features at one epoch: what the map is made of."""
+
+    run: Run
+    epoch: int
+    sets: dict[str, NDArray[np.float32]]
+
+
+def gather(choice: Choice) -> Material:
+    """Load source network, target images and pairs of a choice; no RGB image of the task is opened.
+
+    Raises
+    ------
+    LabError : unknown sensor, missing or altered file, more pairs than there are.
+    """
+    source = load_source(f"rgb_{choice.sensor}")
+    target, held_out = (
+        rooms.load(split, choice.sensor, (TARGET,), choice.strength)
+        for split in ("target_adapt", "target_test")
+    )
+    pairs = rooms.ti_pairs(
+        choice.sensor, choice.near, choice.pairs, (source.modality, TARGET), choice.seed, choice.strength
+    )
+    oracle = f"oracle_{TARGET}_{choice.sensor}"
+    shipped = (data_folder() / "models" / f"{oracle}.safetensors").is_file()
+    return Material(source, target, held_out, pairs, load_source(oracle) if shipped else None)
+
+
+def prepare(material: Material) -> Bench:
+    """Choose the scenes of the map, and measure what does not change during a run."""
+    assert material.pairs is not None
+    pairs, seen = some(material.pairs, MAP_PAIRS), some(material.held_out, MAP_TARGETS)
+    source = material.source
+    _, source_half = features.predict(source, pairs.only(source.modality))
+    first = next(iter(adapt(source, material.target, None, Recipe.for_method("source-only"))))
+    assert isinstance(first, Epoch)
+    levels = {
+        "chance": 1 / len(source.classes),
+        "source only": features.accuracy(first.state.adapted, material.held_out),
+    }
+    if material.oracle is not None:
+        levels["oracle"] = features.accuracy(material.oracle, material.held_out)
+    return Bench(material, levels, pairs, seen, source_half.numpy())
+
+
+def some(images: PairedImages, count: int) -> PairedImages:
+    """At most `count` scenes, always the same ones."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images.take(order[:count].sort().values)
+
+
+def map_features(bench: Bench, adapted: Source) -> dict[str, NDArray[np.float32]]:
+    """The three sets of the map, (n, D) each: both halves of the pairs, and the target images."""
+    _, target_half = features.predict(adapted, bench.pairs.only(adapted.modality))
+    _, targets = features.predict(adapted, bench.seen)
+    return dict(zip(MAP_SETS, (bench.source_half, target_half.numpy(), targets.numpy()), strict=True))
+
+
+def clouds_of(bench: Bench, points: Mapping[str, NDArray[np.float32]]) -> dict[str, plots.Cloud]:
+    """Positions with their modality, name and (target images only) class."""
+    source, target = bench.material.source.modality, bench.seen.modality
+    titles = (
+        f"pairs, {plots.MODALITIES[source].title}",
+        f"pairs, {plots.MODALITIES[target].title}",
+        "target images",
+    )
+    labels = (None, None, bench.seen.labels.numpy())
+    return {
+        name: plots.Cloud(points[name], modality, title, label)
+        for name, modality, title, label in zip(
+            MAP_SETS, (source, target, target), titles, labels, strict=True
+        )
+    }
+
+
+def pair_counts() -> dict[str, int]:
+    """How many pairs ship: {"near": n, "far": m}."""
+    with open(verified("pocketrooms/index.csv"), newline="", encoding="utf-8") as file:
+        splits = [row["split"] for row in csv.DictReader(file)]
+    return {kind: splits.count(f"ti_{kind}") for kind in ("near", "far")}
+
+
+# ------------------------------------------------------------------------ widgets
+
+
+def slider_for(name: str, knob: Knob, value: Any) -> widgets.Widget:
+    """The widget of one recipe field: range, scale, label and help are the knob's."""
+    about: dict[str, Any] = {
+        "description": label_html(knob.label or name),
+        "description_allow_html": True,
+        "tooltip": knob.help,
+        "layout": widgets.Layout(width="330px"),
+        "style": {"description_width": "132px"},
+    }
+    if knob.choices:
+        return widgets.Dropdown(options=knob.choices, value=value, **about)
+    if isinstance(value, bool):
+        return widgets.Checkbox(value=value, **about)
+    assert knob.low is not None
+    assert knob.high is not None
+    about["continuous_update"] = False
+    if isinstance(value, int):
+        return widgets.IntSlider(value, int(knob.low), int(knob.high), **about)
+    if knob.log:
+        low, high = math.log10(knob.low), math.log10(knob.high)
+        return widgets.FloatLogSlider(
+            value, base=10, min=low, max=high, step=0.05, readout_format=".2g", **about
+        )
+    step = 10 ** math.floor(math.log10((knob.high - knob.low) / 100))
+    return widgets.FloatSlider(value, min=knob.low, max=knob.high, step=step, readout_format=".2f", **about)
+
+
+def label_html(label: str) -> str:
+    """Write λ_TI with an index."""
+    stem, _, index = label.partition("_")
+    return f"{html.escape(stem)}<sub>{html.escape(index)}</sub>" if index else html.escape(label)
+
+
+def _button(text: str, icon: str, tip: str, style: str = "") -> widgets.Button:
+    button = widgets.Button(
+        description=text, icon=icon, tooltip=tip, button_style=style, layout=widgets.Layout(width="100px")
+    )
+    button.add_class(f"socketlab-{text.lower()}")
+    return button
+
+
+def _heading(text: str, note: str) -> widgets.HTML:
+    return widgets.HTML(
+        f'<div style="font-size:15px;margin:4px 0 2px"><b>{text}</b> '
+        f'<span style="opacity:.75">{note}</span></div>'
+    )
+
+
+class AdaptationPanel(widgets.VBox):
+    """Watch a network learn a modality that it never saw, and take part.
+
+    Parameters
+    ----------
+    choice : the settings to begin with; its pair count is cut to what there is.
+    gather : loads the material of a choice; another function shows another world.
+    counts : how many near and far pairs there are; None asks the shipped data.
+    classes : names of the classes.
+
+    Attributes
+    ----------
+    runs : every run so far, the last one last.
+    controls : name -> widget, of all that can be set.
+    """
+
+    def __init__(
+        self,
+        choice: Choice | None = None,
+        gather: Callable[[Choice], Material] = gather,
+        counts: Mapping[str, int] | None = None,
+        classes: tuple[str, ...] = rooms.CLASSES,
+    ) -> None:
+        self.classes = classes
+        self.box = live.ErrorBox()
+        self.session: live.Session[Step | Epoch] = live.Session(self.box)
+        self.runs: list[Run] = []
+        self._gather = gather
+        self._benches: dict[tuple[Any, ...], Bench] = {}
+        self._bench: Bench | None = None
+        self._map: live.Background[Snapshot] = live.Background(self._draw_map, self.box)
+        self._snapshot: Snapshot | None = None
+        self._layout_run: tuple[int, dict[str, NDArray[np.float32]]] | None = None
+        self._counts = dict(counts) if counts is not None else self._ask_counts()
+        first = choice or Choice()
+        most = max(self._counts.values(), default=first.pairs)
+        self._first = Choice(
+            first.recipe, first.sensor, first.strength, min(first.pairs, most), first.near, first.seed
+        )
+        self._base = self._first.recipe
+        self.controls = self._make_controls(most)
+        self._make_buttons()
+        self._make_pictures()
+        super().__init__(self._arrange())
+        self.add_class("socketlab-panel")
+        self._listen()
+        self._tell_accuracy()
+        embed.warm_up()
+
+    def __repr__(self) -> str:
+        return f"AdaptationPanel with {len(self.runs)} runs: run this cell to see it live"
+
+    # what the sliders say
+
+    @property
+    def choice(self) -> Choice:
+        """The settings that the sliders show."""
+        values = {name: control.value for name, control in self.controls.items()}
+        return Choice(
+            recipe=self._base.replace(**_recipe_values(values, self._base)),
+            sensor=values["sensor"],
+            strength=values["strength"],
+            pairs=values["pairs"],
+            near=values["near"],
+            seed=values["seed"],
+        )
+
+    def set(self, choice: Choice) -> None:
+        """Move all sliders to a choice."""
+        self._base = choice.recipe
+        values = {name: getattr(choice.recipe, name) for name in (*LIVE, *NEXT)}
+        values |= {name: getattr(choice, name) for name in ("sensor", "strength", "pairs", "near", "seed")}
+        for name, value in values.items():
+            self.controls[name].value = value
+
+    # what the buttons do
+
+    def run(self, wait: bool = False, timeout: float | None = None) -> str:
+        """Start a run with the settings shown, or let a paused one go on; never a second one beside it.
+
+        Parameters
+        ----------
+        wait : return only at the end of the run (and of its map), and raise what made it fail.
+        timeout : the most seconds to wait.
+
+        Returns
+        -------
+        The state of the session: "running", "finished", ...
+        """
+        self.buttons["pause"].description = "Pause"
+        if self.session.running:
+            self.session.resume()
+        else:
+            self._begin(self.choice)
+        if not wait:
+            return self.session.state
+        state = self.session.wait(timeout)
+        if not self.session.running:
+            self._map.wait(timeout)
+        return state
+
+    def pause(self) -> None:
+        """Hold the run, or let it go on."""
+        if not self.session.running:
+            return
+        held = self.buttons["pause"].description == "Pause"
+        self.buttons["pause"].description = "Go on" if held else "Pause"
+        self.session.pause() if held else self.session.resume()
+
+    def stop(self) -> None:
+        """End the run; what it showed stays."""
+        self.buttons["pause"].description = "Pause"
+        self.session.stop()
+
+    def reset(self) -> None:
+        """Stop, forget all runs, empty the pictures, move the sliders to where they began."""
+        self.stop()
+        self.session.join(10)
+        self._map.drop()
+        self._map.wait(30)
+        self.runs, self._snapshot, self._layout_run = [], None, None
+        self.box.clear()
+        self.controls["method"].value = ""
+        self.set(self._first)
+        self._clear_pictures(self.choice.recipe, {})
+        self.map.clear()
+        self.matrix.draw(np.zeros((len(self.classes),) * 2, int))
+        self._tell_runs()
+        self._tell_accuracy()
+        self.session.reset()
+
+    def still(self, dpi: float = 100) -> Any:
+        """A picture of the last run for readers without a kernel, as an IPython `Image` with its description.
+
+        A run that is under way is waited for; when nothing has run yet, the settings shown run once.
+        """
+        if self.session.running:
+            self.session.wait()
+        elif not self.runs:
+            self.run()
+            self.session.wait()
+        self._map.wait(120)
+        return plots.show(still_figure(self.runs), dpi)
+
+    # the worker's side
+
+    def _begin(self, choice: Choice) -> None:
+        run = Run(len(self.runs) + 1, choice, self.classes)
+        for name in LIVE:
+            self.session.post(name, self.controls[name].value)
+
+        def events() -> Iterator[Step | Epoch]:
+            self.box.clear()
+            bench = self._bench_for(choice)
+            run.levels = bench.levels
+            self.runs.append(run)
+            self._clear_pictures(choice.recipe, bench.levels)
+            material = bench.material
+            recipe = _LiveRecipe(choice.recipe, self.session.wishes)
+            return adapt(material.source, material.target, material.pairs, recipe, seed=choice.seed)
+
+        self.session.start(
+            events,
+            lambda event: self._see(run, event),
+            lambda: self._draw(run),
+            lambda state: self._end(run, state),
+        )
+
+    def _bench_for(self, choice: Choice) -> Bench:
+        """Load, or take what the last run loaded."""
+        if choice.data not in self._benches:
+            bench = prepare(self._gather(choice))
+            self._benches = {choice.data: bench}
+        self._bench = self._benches[choice.data]
+        return self._bench
+
+    def _see(self, run: Run, event: Step | Epoch) -> float | None:
+        if isinstance(event, Step):
+            if not run.losses:
+                self.losses.clear((0, event.steps), marks=_marks(run, event.steps))
+            run.add_losses(event.losses)
+            self.session.note = _phase(run, event.epoch)
+            return event.step / event.steps
+        assert self._bench is not None
+        adapted = event.state.adapted
+        counts = features.confusion(adapted, self._bench.material.held_out).numpy()
+        run.confusion = counts
+        run.epochs.append(event.epoch)
+        run.accuracies.append(float(np.trace(counts) / max(counts.sum(), 1)))
+        self.matrix.draw(counts)
+        last = event.epoch >= event.epochs
+        if last or self._map.idle:
+            self._snapshot = Snapshot(run, event.epoch, map_features(self._bench, adapted))
+            self._map.post(self._snapshot, at_once=last)
+        return event.epoch / event.epochs if event.epochs else 1.0
+
+    def _draw(self, run: Run) -> None:
+        self.losses.draw({name: values for name, values in run.losses.items() if name in plots.TERMS})
+        self._draw_accuracy()
+        self._tell_accuracy(run)
+
+    def _draw_accuracy(self) -> None:
+        shown = self.runs[-5:]
+        for run in shown:
+            self.accuracy.looks[run.name] = _look(run)
+        self.accuracy.draw({run.name: (run.epochs, run.accuracies) for run in shown})
+
+    def _end(self, run: Run, state: str) -> None:
+        run.outcome, run.seconds = state, self.session.seconds
+        if self._snapshot is not None and self._snapshot.run is run:
+            self._map.post(self._snapshot, at_once=True)
+        self._tell_runs()
+
+    # the map's own thread
+
+    def _draw_map(self, snapshot: Snapshot) -> None:
+        """PCA at once; UMAP as soon as it is warm, each map beginning where the last one of the run ended."""
+        bench, run = self._bench, snapshot.run
+        if bench is None or run not in self.runs:
+            return
+        apart = embed.mixing(snapshot.sets[LINKS[0]], snapshot.sets[LINKS[1]])
+        note = f"pairs: {apart:.0%} of neighbours are of the same half (50 % = mixed)"
+        wants_umap = self.controls["map"].value == "UMAP"
+        same_run = self._layout_run is not None and self._layout_run[0] == run.number
+        if not wants_umap or not (embed.is_warm() and same_run):
+            points = embed.pca_map(snapshot.sets, fit_on=MAP_SETS[0])
+            waiting = ", UMAP is on its way" if wants_umap else ""
+            self._show_map(snapshot, points, f"Epoch {snapshot.epoch}: PCA of the source half{waiting}", note)
+        if not wants_umap:
+            return
+        if not embed.is_warm():
+            if self.session.running:
+                return
+            embed.warm_up().join(120)
+        start = self._layout_run[1] if same_run and self._layout_run is not None else None
+        points = embed.joint_map(snapshot.sets, seed=run.choice.seed, start=start)
+        self._layout_run = (run.number, points)
+        self._show_map(snapshot, points, f"Epoch {snapshot.epoch}: joint UMAP", note)
+
+    def _show_map(self, snapshot: Snapshot, points: Mapping[str, Any], title: str, note: str) -> None:
+        assert self._bench is not None
+        run = snapshot.run
+        run.clouds, run.map_title, run.map_note = clouds_of(self._bench, points), title, note
+        self.map.draw(run.clouds, self.controls["hue"].value, title, note, LINKS)
+
+    # making
+
+    def _ask_counts(self) -> dict[str, int]:
+        try:
+            return pair_counts()
+        except LabError as error:
+            self.box.show(error)
+            return {}
+
+    def _make_controls(self, most_pairs: int) -> dict[str, widgets.Widget]:
+        first = self._first
+        made = {name: slider_for(name, knobs()[name], getattr(first.recipe, name)) for name in (*LIVE, *NEXT)}
+        made["trunk_lr"].description = "learning rate"
+        wide: dict[str, Any] = {
+            "layout": widgets.Layout(width="330px"),
+            "style": {"description_width": "132px"},
+        }
+        slow: dict[str, Any] = {**wide, "continuous_update": False}
+        made["sensor"] = widgets.Dropdown(
+            options=[(sensor.title, name) for name, sensor in SENSORS.items()],
+            value=first.sensor,
+            description="sensor",
+            tooltip="the depth camera of the target images",
+            **wide,
+        )
+        made["strength"] = widgets.FloatSlider(
+            first.strength,
+            min=0,
+            max=3,
+            step=0.25,
+            description="sensor errors",
+            readout_format=".2f",
+            tooltip="0: none, 1: as published, 3: three times that",
+            **slow,
+        )
+        made["pairs"] = widgets.IntSlider(
+            first.pairs,
+            min(32, most_pairs),
+            most_pairs,
+            step=1,
+            description="pairs",
+            tooltip="how many task-irrelevant pairs",
+            **slow,
+        )
+        made["near"] = widgets.FloatSlider(
+            first.near,
+            min=0,
+            max=1,
+            step=0.25,
+            description="share near",
+            readout_format=".0%",
+            tooltip="share of the pairs that show rooms with the task's furniture",
+            **slow,
+        )
+        made["seed"] = widgets.BoundedIntText(
+            first.seed, 0, 999, description="seed", tooltip="of everything that is drawn", **wide
+        )
+        made["method"] = widgets.Dropdown(
+            options=[("as set below", ""), *[(plots.METHODS[m].title, m) for m in METHODS]],
+            value="",
+            description="start from",
+            tooltip="moves the sliders to the recipe of a method",
+            **wide,
+        )
+        small: dict[str, Any] = {
+            "style": {"description_width": "auto"},
+            "layout": widgets.Layout(width="190px"),
+        }
+        made["map"] = widgets.Dropdown(options=["UMAP", "PCA"], description="map", **small)
+        made["hue"] = widgets.Dropdown(options=["class", "modality"], description="colour by", **small)
+        for name, control in made.items():
+            control.add_class(f"socketlab-{name.replace('_', '-')}")
+        return made
+
+    def _make_buttons(self) -> None:
+        self.buttons = {
+            "run": _button("Run", "play", "train with the settings shown", "primary"),
+            "pause": _button("Pause", "pause", "hold the run, and go on"),
+            "stop": _button("Stop", "stop", "end the run, keep what it showed"),
+            "reset": _button("Reset", "undo", "forget all runs, settings as at the beginning"),
+        }
+
+    def _make_pictures(self) -> None:
+        classes = self.classes
+        self.accuracy = live.LivePlot(
+            (),
+            title="Accuracy on held-out target images",
+            xlabel="epoch",
+            ylabel="accuracy",
+            ylim=(0, 1.02),
+            width=450,
+            height=330,
+        )
+        self.losses = live.LivePlot(
+            tuple(plots.TERMS),
+            titles={name: look.title for name, look in plots.TERMS.items()},
+            looks=plots.TERMS,
+            separate=True,
+            smooth=0.9,
+            width=450,
+            height=330,
+        )
+        self.matrix = live.LiveMatrix(
+            classes, title="True class (rows) and prediction, %", width=400, height=400
+        )
+        self.map = live.LiveScatter(classes, title="Map of features", width=620, height=400)
+        self.headline = widgets.HTML(layout=widgets.Layout(width="auto"))
+        self.headline.add_class("socketlab-accuracy")
+        self.table = widgets.HTML(layout=widgets.Layout(width="auto", overflow="auto"))
+        self.table.add_class("socketlab-runs")
+
+    def _arrange(self) -> list[widgets.Widget]:
+        c = self.controls
+        row = widgets.Layout(flex_flow="row wrap", align_items="center")
+
+        def together(*names: str) -> widgets.Box:
+            return widgets.Box([c[name] for name in names], layout=row)
+
+        return [
+            _heading("Weights and learning rate", "act at once, also during a run"),
+            together(*LIVE, "method"),
+            _heading("Length and data", "act at the next run"),
+            together(*NEXT, "sensor", "strength", "pairs", "near", "seed"),
+            widgets.Box(
+                list(self.buttons.values()), layout=widgets.Layout(flex_flow="row wrap", margin="6px 0 0")
+            ),
+            self.session.bar,
+            self.session.status,
+            self.box,
+            self.headline,
+            widgets.Box([self.accuracy.image, self.losses.image], layout=row),
+            widgets.Box([self.matrix.image, self.map.image], layout=row),
+            together("map", "hue"),
+            self.table,
+        ]
+
+    def _listen(self) -> None:
+        for name, button in self.buttons.items():
+            act = getattr(self, name)
+            button.on_click(live.guarded(self.box, lambda _, act=act: act()))
+        for name in LIVE:
+            post = live.guarded(self.box, lambda change, name=name: self.session.post(name, change["new"]))
+            self.controls[name].observe(post, "value")
+        for name in ("map", "hue"):
+            self.controls[name].observe(live.guarded(self.box, lambda _: self._redraw_map()), "value")
+        self.controls["method"].observe(live.guarded(self.box, self._take_method), "value")
+
+    def _take_method(self, change: Mapping[str, Any]) -> None:
+        if change["new"]:
+            now = self.choice
+            self.set(Choice(Recipe.for_method(change["new"]), *now.data))
+
+    def _redraw_map(self) -> None:
+        if self._snapshot is not None:
+            self._map.post(self._snapshot, at_once=True)
+
+    # telling
+
+    def _clear_pictures(self, recipe: Recipe, levels: Mapping[str, float]) -> None:
+        last = max([recipe.total_epochs, 1, *[max(run.epochs, default=0) for run in self.runs[-5:]]])
+        marks = {"all terms": recipe.align_epochs} if 0 < recipe.align_epochs < recipe.total_epochs else {}
+        self.accuracy.clear((0, last), levels, marks)
+        self.losses.clear((0, 1))
+
+    def _tell_accuracy(self, run: Run | None = None) -> None:
+        text = "Press <b>Run</b>."
+        if run is not None and run.accuracies:
+            before, last = run.levels.get("source only", run.accuracies[0]), run.accuracies[-1]
+            text = (
+                f"{run.name}, epoch {run.epochs[-1]}: <b>{100 * last:.1f}&nbsp;%</b> of the held-out target "
+                f"images are named right (source only {100 * before:.1f}&nbsp;%). "
+                f'<span style="opacity:.75">{UNSEEN.capitalize()}.</span>'
+            )
+        self.headline.value = f'<div style="font-size:16px;line-height:1.4">{text}</div>'
+
+    def _tell_runs(self) -> None:
+        self.table.value = runs_table(self.runs)
+
+
+class _LiveRecipe:
+    """The recipe of a run with the sliders' latest weights and rate: what `adapt` asks between two steps."""
+
+    def __init__(self, base: Recipe, wishes: Callable[[], Mapping[str, Any]]) -> None:
+        self.base, self.wishes = base, wishes
+        self._seen: dict[str, Any] = {}
+        self._now = base
+
+    def __call__(self) -> Recipe:
+        values = {name: value for name, value in self.wishes().items() if name in LIVE}
+        if values != self._seen:
+            self._now = self.base.replace(**_recipe_values(values, self.base))
+            self._seen = values
+        return self._now
+
+
+def _recipe_values(values: Mapping[str, Any], base: Recipe) -> dict[str, Any]:
+    """Slider values as recipe fields; the one learning rate moves trunk and bottleneck by the same factor."""
+    found = {name: values[name] for name in (*LIVE, *NEXT) if name in values}
+    if "trunk_lr" in found:
+        about = knobs()["bottleneck_lr"]
+        assert about.low is not None
+        assert about.high is not None
+        ratio = base.bottleneck_lr / base.trunk_lr
+        found["trunk_lr"] = min(
+            max(found["trunk_lr"], knobs()["trunk_lr"].low or 0.0), knobs()["trunk_lr"].high or 1.0
+        )
+        found["bottleneck_lr"] = min(max(found["trunk_lr"] * ratio, about.low), about.high)
+    return found
+
+
+def _phase(run: Run, epoch: int) -> str:
+    recipe = run.choice.recipe
+    phase = "aligning" if epoch <= recipe.align_epochs else "all terms"
+    return f"epoch {epoch} of {recipe.total_epochs}, {phase}"
+
+
+def _marks(run: Run, steps: int) -> dict[str, float]:
+    recipe = run.choice.recipe
+    if not 0 < recipe.align_epochs < recipe.total_epochs:
+        return {}
+    return {"all terms": steps * recipe.align_epochs / recipe.total_epochs}
+
+
+def _look(run: Run) -> plots.Look:
+    lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
+    k = run.number - 1
+    return plots.Look(run.name, plots.class_colour(k), markers[k % len(markers)], lines[k % len(lines)])
+
+
+# ------------------------------------------------------------------------ runs side by side
+
+
+def runs_table(runs: list[Run]) -> str:
+    """The runs kept, as an HTML table: settings, accuracy as number and bar, time."""
+    if not runs:
+        return ""
+    heads = (
+        "run",
+        "sensor",
+        "errors",
+        "pairs",
+        "near",
+        "λ<sub>TI</sub>",
+        "λ<sub>d</sub>",
+        "λ<sub>PL</sub>",
+        "λ<sub>IM</sub>",
+        "rate",
+        "epochs",
+        "seed",
+        "held-out accuracy",
+        "time",
+    )
+    head = "".join(f'<th style="text-align:left;padding:2px 10px 2px 0">{name}</th>' for name in heads)
+    rows = "".join(f"<tr>{''.join(_cells(run))}</tr>" for run in runs)
+    return (
+        '<div style="font-size:15px;margin-top:6px"><b>Runs kept for comparison</b> '
+        '<span style="opacity:.75">settings as each run began; accuracy after its last epoch</span></div>'
+        f'<table style="font-size:14px;line-height:1.5;border-spacing:0"><tr>{head}</tr>{rows}</table>'
+    )
+
+
+def _cells(run: Run) -> list[str]:
+    choice, recipe = run.choice, run.choice.recipe
+    values = [
+        choice.sensor,
+        f"{choice.strength:g}",
+        f"{choice.pairs}",
+        f"{choice.near:.0%}",
+        f"{recipe.lambda_ti:g}",
+        f"{recipe.lambda_bn:g}",
+        f"{recipe.lambda_pl:g}",
+        f"{recipe.lambda_im:g}",
+        f"{recipe.trunk_lr:.2g}",
+        f"{recipe.align_epochs}+{recipe.epochs}",
+        f"{choice.seed}",
+    ]
+    colour = _look(run).colour
+    last = run.accuracies[-1] if run.accuracies else 0.0
+    bar = (
+        f'<span style="display:inline-block;width:90px;height:10px;background:rgba(127,127,127,.25)">'
+        f'<span style="display:block;width:{90 * last:.0f}px;height:10px;background:{colour}"></span></span> '
+        f"<b>{100 * last:.1f}&nbsp;%</b>"
+    )
+    time = f"{run.seconds:.0f} s" + ("" if run.outcome == "finished" else f", {run.outcome}")
+    first = f'<span style="color:{colour}">●</span> {run.number}'
+    return [f'<td style="padding:2px 10px 2px 0">{cell}</td>' for cell in (first, *values, bar, time)]
+
+
+def still_figure(runs: list[Run]) -> Figure:
+    """The panel's four pictures of the last run, on one sheet."""
+    run, shown = runs[-1], runs[-5:]
+    with live.DRAW:
+        figure = plots.new_figure(1180, 920)
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+        cells = figure.add_gridspec(2, 2, width_ratios=(1, 1.15))
+        plots.curves(
+            {r.name: (r.epochs, r.accuracies) for r in shown},
+            figure.add_subplot(cells[0, 0]),
+            title="Accuracy on held-out target images",
+            ylim=(0, 1.02),
+            levels=run.levels,
+            looks={r.name: _look(r) for r in shown},
+        )
+        _draw_terms(run, figure, cells[0, 1])
+        if run.confusion is not None:
+            table = figure.add_subplot(cells[1, 0])
+            plots.confusion_matrix(
+                run.confusion, run.classes, table, title=f"{run.name}: percent of each row"
+            )
+        if run.clouds:
+            ax = figure.add_subplot(cells[1, 1])
+            plots.feature_map(run.clouds, run.classes, ax, links=LINKS, title=run.map_title)
+            ax.set_xlabel(run.map_note, fontsize=plots.TEXT)
+    return figure
+
+
+def _draw_terms(run: Run, figure: Figure, cell: Any) -> None:
+    """Small axes for each term of the loss, in one cell of a sheet."""
+    names = [name for name in plots.TERMS if name in run.losses]
+    small = cell.subgridspec(-(-max(len(names), 1) // 2), 2)
+    for i, name in enumerate(names):
+        look, values = plots.TERMS[name], run.losses[name]
+        ax = plots.dress(
+            figure.add_subplot(small[i // 2, i % 2]), xlabel="step" if i >= len(names) - 2 else ""
+        )
+        steps = np.arange(1, len(values) + 1)
+        ax.plot(steps, values, color=look.colour, linewidth=1, alpha=0.3)
+        ax.plot(steps, live.running_mean(values, 0.9), color=look.colour, linewidth=2.2)
+        ax.set_title(look.title, fontsize=plots.TEXT, color=plots.INK, loc="left")
+        ax.locator_params(axis="both", nbins=4)
+        plots.describe(ax, f"{name} over {len(values)} steps, last value {values[-1]:.3g}.")
