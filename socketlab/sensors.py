@@ -133,7 +133,7 @@ SENSORS: dict[str, Sensor] = {
             nir=Response(blur=0.3, shot=0.02, read=0.004, vignette=0.45),
         ),
         Sensor(
-            name="realsense",
+            name="realsense",  # choice: SUN RGB-D does not name the model; an R200-class camera
             title="RealSense R200 (active stereo)",
             fov_deg=59.0,  # [R200] version 0.9, 59 x 46 degrees (version 1.12 states 56 x 43)
             near_mm=700,  # [R200] 0.7 to 3.5 m indoors; to 6 m, with more and more holes, is a choice
@@ -213,6 +213,8 @@ def see_depth(
     ideal = crop_nearest(depth.to(torch.int32), sensor.fov_deg)
     if strength == 0:
         return ideal.to(torch.uint16)
+    # The coded value stands for reflectance, a choice: coding evens out the shade of the room's own lamps,
+    # which the camera's own light does not share.
     light = crop_nearest(nir, sensor.fov_deg).to(torch.float32) / 255
     z = ideal.to(torch.float32) / 1000
 
