@@ -92,10 +92,10 @@ def test_function_is_not_hidden_by_its_module():
 )
 def test_every_import_is_declared(folder, extras):
     declared = names(PROJECT["dependencies"]) | names([line for extra in extras for line in EXTRAS[extra]])
-    undeclared = {}
+    providers, undeclared = packages_distributions(), {}
     for path in sorted((ROOT / folder).rglob("*.py")):
         for module in imported(path) - own_modules(path):
-            if not names(packages_distributions().get(module, [module])) & declared:
+            if not names(providers.get(module, [module])) & declared:
                 undeclared.setdefault(path.name, set()).add(module)
     # The doctor looks at what the extra `lab` brings, and says so where it is absent.
     assert undeclared.pop("doctor.py", set()) <= {"jupyter_client"}
@@ -323,11 +323,11 @@ def test_jupyterlab_is_told_to_be_silent():
     ours = json.loads((ROOT / "socketlab" / "jupyterlab.json").read_text(encoding="utf-8"))
     ((plugin, settings),) = ours.items()
     owner, name = plugin.split(":")
-    schema = json.loads((Path(commands.HERE) / "schemas" / owner / f"{name}.json").read_text(encoding="utf-8"))
+    schema = json.loads(Path(commands.HERE, "schemas", owner, f"{name}.json").read_text(encoding="utf-8"))
     assert settings == {"fetchNews": "false", "checkForUpdates": False}
     assert settings.keys() <= schema["properties"].keys()
     installed = Path(commands.get_app_dir()) / "settings" / "overrides.d" / "socketlab.json"
-    assert json.loads(installed.read_text(encoding="utf-8")) == ours, "install again: make lab, or pip install -e ."
+    assert json.loads(installed.read_text(encoding="utf-8")) == ours, "install again: pip install -e ."
 
 
 # files
