@@ -21,9 +21,10 @@ VIEW_DEGREES = 70.6  # field of view of the stored pictures, both ways
 
 @dataclass(frozen=True)
 class Solid:
-    """A cube [-1, 1]^3, cylinder (unit radius, z from -1 to 1), unit sphere, panel or lid, with a 4 x 4 `frame`.
+    """A simple shape of unit size, moved, turned and stretched by a 4 x 4 `frame`.
 
-    A panel is the square [-1, 1]^2 at z = 0, a lid the unit disc there; a panel glows, if at all, toward +z only.
+    "cube" [-1, 1]^3; "cylinder" of radius 1, z from -1 to 1, open; "sphere" of radius 1; "panel", the square
+    [-1, 1]^2 at z = 0, which glows, if at all, toward +z only; "lid", the unit disc at z = 0.
     """
 
     shape: str
@@ -63,8 +64,13 @@ class Piece:
         self.solids.append(Solid("cube", frame, material))
         return self
 
-    def rod(self, material: Material, start: tuple[float, float, float], end: tuple[float, float, float],
-            radius: float) -> Piece:
+    def rod(
+        self,
+        material: Material,
+        start: tuple[float, float, float],
+        end: tuple[float, float, float],
+        radius: float,
+    ) -> Piece:
         """A round bar from one point to another."""
         a, b = np.asarray(start, float), np.asarray(end, float)
         axis = (b - a) / 2
@@ -77,8 +83,13 @@ class Piece:
         self.solids.append(Solid("cylinder", frame, material))
         return self
 
-    def panel(self, material: Material, centre: tuple[float, float, float], across: tuple[float, float, float],
-              up: tuple[float, float, float]) -> Piece:
+    def panel(
+        self,
+        material: Material,
+        centre: tuple[float, float, float],
+        across: tuple[float, float, float],
+        up: tuple[float, float, float],
+    ) -> Piece:
         """A flat sheet with the half-axes `across` and `up`; it faces along across x up."""
         frame = _moved(*centre)
         frame[:3, 0], frame[:3, 1] = across, up
@@ -87,8 +98,13 @@ class Piece:
         self.solids.append(Solid("panel", frame, material))
         return self
 
-    def lid(self, material: Material, centre: tuple[float, float, float], radius: float,
-            normal: tuple[float, float, float] = (0, 0, 1)) -> Piece:
+    def lid(
+        self,
+        material: Material,
+        centre: tuple[float, float, float],
+        radius: float,
+        normal: tuple[float, float, float] = (0, 0, 1),
+    ) -> Piece:
         """A flat round sheet, such as the end of a cylinder."""
         ahead = np.asarray(normal, float)
         side = np.cross(ahead, [1.0, 0, 0] if abs(ahead[0]) < 0.9 else [0, 1.0, 0])
@@ -177,8 +193,16 @@ class Room:
         here, ahead = camera.position[:2], camera.position[:2] + 0.65 * camera.heading
         self.kept_free = [_column(here, 0.32, 0.0, height), _column(ahead, 0.4, 0.6, height)]
 
-    def place(self, piece: Piece, x: float, y: float, angle: float, lift: float = 0.0,
-              gap: float = 0.02, seen: bool = False) -> Placed | None:
+    def place(
+        self,
+        piece: Piece,
+        x: float,
+        y: float,
+        angle: float,
+        lift: float = 0.0,
+        gap: float = 0.02,
+        seen: bool = False,
+    ) -> Placed | None:
         """Stand the piece's origin at (x, y, lift), if it is inside the room and touches nothing."""
         frame = turned(x, y, lift, angle)
         solids = [Solid(s.shape, frame @ s.frame, s.material) for s in piece.solids]
@@ -206,8 +230,15 @@ class Room:
         cosine = float(toward @ self.camera.heading) / max(float(distance), 1e-9)
         return bool(distance > 0.9 and cosine > np.cos(np.radians(VIEW_DEGREES / 2 - 5)))
 
-    def by_wall(self, piece: Piece, wall: int | None = None, lift: float = 0.0, tries: int = 24,
-                seen: bool = True, off: float = 0.0) -> Placed | None:
+    def by_wall(
+        self,
+        piece: Piece,
+        wall: int | None = None,
+        lift: float = 0.0,
+        tries: int = 24,
+        seen: bool = True,
+        off: float = 0.0,
+    ) -> Placed | None:
         """Stand the piece with its back to a wall (any wall if none is named), `off` metres away from it."""
         half = piece.size[0] / 2
         for _ in range(tries):
@@ -215,16 +246,27 @@ class Room:
             length = self.width if k % 2 == 0 else self.depth
             if length < 2 * half:
                 continue
-            spot = self.place(piece, *self._wall_point(k, self.draw.between(half, length - half), off),
-                              90.0 * k, lift, seen=seen)
+            spot = self.place(
+                piece,
+                *self._wall_point(k, self.draw.between(half, length - half), off),
+                90.0 * k,
+                lift,
+                seen=seen,
+            )
             if spot:
                 return spot
         return None
 
-    def in_row(self, piece: Piece, wall: int, start: float, off: float = 0.0, lift: float = 0.0,
-               ) -> Placed | None:
+    def in_row(
+        self,
+        piece: Piece,
+        wall: int,
+        start: float,
+        off: float = 0.0,
+        lift: float = 0.0,
+    ) -> Placed | None:
         """Stand the piece against a wall with its left edge `start` metres along the wall."""
-        low, high = piece.bounds()
+        low, _ = piece.bounds()
         return self.place(piece, *self._wall_point(wall, start - low[0], off), 90.0 * wall, lift, gap=-1e-4)
 
     def _wall_point(self, wall: int, along: float, off: float) -> tuple[float, float]:
@@ -248,8 +290,14 @@ class Room:
         chosen = self.draw.generator.choice(4, p=np.array(weights) / sum(weights))
         return int(chosen)
 
-    def in_middle(self, piece: Piece, spread: float = 0.25, angle: float | None = None,
-                  tries: int = 24, seen: bool = True) -> Placed | None:
+    def in_middle(
+        self,
+        piece: Piece,
+        spread: float = 0.25,
+        angle: float | None = None,
+        tries: int = 24,
+        seen: bool = True,
+    ) -> Placed | None:
         """Stand the piece's middle near the middle of the room; `spread` is a share of the room's size."""
         middle = piece.bounds().mean(axis=0)
         for _ in range(tries):
@@ -265,8 +313,13 @@ class Room:
     def anywhere(self, piece: Piece, tries: int = 10, seen: bool = False) -> Placed | None:
         """Stand the piece at a free spot, turned freely."""
         for _ in range(tries):
-            spot = self.place(piece, self.draw.between(0, self.width), self.draw.between(0, self.depth),
-                              self.draw.between(0, 360), seen=seen)
+            spot = self.place(
+                piece,
+                self.draw.between(0, self.width),
+                self.draw.between(0, self.depth),
+                self.draw.between(0, 360),
+                seen=seen,
+            )
             if spot:
                 return spot
         return None
@@ -286,7 +339,10 @@ class Room:
             xs, ys, z = self.draw.one_of(spot.piece.tops)
             if xs[1] - xs[0] < 2 * half or ys[1] - ys[0] < 2 * half:
                 continue
-            x, y = self.draw.between(xs[0] + half, xs[1] - half), self.draw.between(ys[0] + half, ys[1] - half)
+            x, y = (
+                self.draw.between(xs[0] + half, xs[1] - half),
+                self.draw.between(ys[0] + half, ys[1] - half),
+            )
             frame = spot.frame @ turned(x, y, z, self.draw.whole(0, 3) * 90.0 + self.draw.between(-8, 8))
             solids = [Solid(s.shape, frame @ s.frame, s.material) for s in piece.solids]
             box = Piece(solids).bounds()
@@ -304,8 +360,12 @@ class Room:
         wide, deep = seat.size[0] + self.draw.between(0.06, 0.2), float(seat.bounds()[1, 1])
         tuck = self.draw.between(0.0, 0.25)
         count = 0
-        for side, length, across in ((0, high[0] - low[0], 0), (180, high[0] - low[0], 0),
-                                     (90, high[1] - low[1], 1), (270, high[1] - low[1], 1)):
+        for side, length, across in (
+            (0, high[0] - low[0], 0),
+            (180, high[0] - low[0], 0),
+            (90, high[1] - low[1], 1),
+            (270, high[1] - low[1], 1),
+        ):
             number = max(1, int((length - 0.1) / wide)) if length > 0.5 else 0
             for i in range(number):
                 if not self.draw.chance(keep):

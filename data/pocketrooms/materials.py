@@ -20,16 +20,16 @@ T = TypeVar("T")
 # Near-infrared reflectance (about 850 nm): kind -> (lowest, highest, share kept of the visible luminance).
 # reflectance = share * luminance + (1 - share) * a uniform draw between lowest and highest.
 NIR_RULES: dict[str, tuple[float, float, float]] = {
-    "paint": (0.45, 0.75, 0.7),    # pigments on plaster: close to what the eye sees, darks a little lifted
-    "floor": (0.30, 0.70, 0.6),    # boards, tiles, linoleum: mixed
-    "wood": (0.50, 0.75, 0.4),     # wood and its stains brighten: lignin and most dyes stop absorbing
-    "cloth": (0.50, 0.85, 0.1),    # dyed textiles are bright whatever their colour
+    "paint": (0.45, 0.75, 0.7),  # pigments on plaster: close to what the eye sees, darks a little lifted
+    "floor": (0.30, 0.70, 0.6),  # boards, tiles, linoleum: mixed
+    "wood": (0.50, 0.75, 0.4),  # wood and its stains brighten: lignin and most dyes stop absorbing
+    "cloth": (0.50, 0.85, 0.1),  # dyed textiles are bright whatever their colour
     "foliage": (0.50, 0.70, 0.0),  # leaves reflect half of the near infrared, dark as they look
     "plastic": (0.04, 0.15, 0.4),  # soot-filled plastics stay dark
     "ceramic": (0.60, 0.80, 0.8),  # glaze: as it looks
-    "metal": (0.45, 0.65, 0.7),    # flat over both bands; lacquer as paint
-    "paper": (0.65, 0.85, 0.3),    # cellulose is bright, most inks fade
-    "glass": (0.03, 0.08, 0.2),    # screens and panes: dark
+    "metal": (0.45, 0.65, 0.7),  # flat over both bands; lacquer as paint
+    "paper": (0.65, 0.85, 0.3),  # cellulose is bright, most inks fade
+    "glass": (0.03, 0.08, 0.2),  # screens and panes: dark
 }
 
 
@@ -102,12 +102,21 @@ class Draw:
             return material
         other = self.colour()
         blend = self.between(0.2, 0.9)
-        second: Colour = tuple(blend * o + (1 - blend) * c  # type: ignore[assignment]
-                               for o, c in zip(other, material.colour, strict=True))
+        second: Colour = tuple(
+            blend * o + (1 - blend) * c  # type: ignore[assignment]
+            for o, c in zip(other, material.colour, strict=True)
+        )
         count = self.whole(*repeats)
-        return replace(material, pattern=Pattern(
-            self.one_of(("checker", "stripes", "mottled")), second, self.nir(kind, second),
-            (count, max(1, round(count * self.between(0.5, 1.5)))), self.whole(0, 2**31 - 1)))
+        return replace(
+            material,
+            pattern=Pattern(
+                self.one_of(("checker", "stripes", "mottled")),
+                second,
+                self.nir(kind, second),
+                (count, max(1, round(count * self.between(0.5, 1.5)))),
+                self.whole(0, 2**31 - 1),
+            ),
+        )
 
     def wood(self) -> Material:
         return self.patterned("wood", 0.2)
@@ -144,8 +153,7 @@ class Draw:
         """A glowing surface from warm to cold white."""
         warmth = self.between(0.0, 1.0)
         glow = (strength, strength * (1 - 0.25 * warmth), strength * (1 - 0.5 * warmth))
-        return Material("glass", (0.8, 0.8, 0.8), 0.8, glow=glow,
-                        nir_glow=strength * self.between(0.6, 1.2))
+        return Material("glass", (0.8, 0.8, 0.8), 0.8, glow=glow, nir_glow=strength * self.between(0.6, 1.2))
 
 
 def luminance(colour: Colour) -> float:

@@ -2,8 +2,9 @@
 
     python data/pocketrooms/probe.py [FOLDER]
 
-Logistic regression on z-histograms of depth (whole picture, and on a 4 x 4 grid), on RGB histograms, and on the
-picture's own pixels, 16 x 16. Trained on source_train and target_adapt together, tested on source_test and target_test.
+Logistic regression on z-histograms of depth (whole picture, and on a 4 x 4 grid), on colour histograms, and
+on the pictures themselves at 16 x 16 pixels. Trained on source_train and target_adapt together, tested on
+source_test and target_test.
 """
 
 from __future__ import annotations
@@ -28,21 +29,29 @@ def tiles(folder: Path, splits: tuple[str, ...], picture: str) -> tuple[Array, l
     with (folder / "index.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["split"] in splits]
     pages = {split: np.asarray(Image.open(folder / f"{split}.{picture}"), dtype=float) for split in splits}
-    return np.stack([_tile(pages[row["split"]], int(row["tile"])) for row in rows]), [row["kind"] for row in rows]
+    return np.stack([_tile(pages[row["split"]], int(row["tile"])) for row in rows]), [
+        row["kind"] for row in rows
+    ]
 
 
 def _tile(page: Array, number: int) -> Array:
     across = page.shape[1] // SIZE
     y, x = number // across * SIZE, number % across * SIZE
-    return page[y:y + SIZE, x:x + SIZE]
+    return page[y : y + SIZE, x : x + SIZE]
 
 
 def histograms(values: Array, bins: int, top: float, grid: int = 1) -> Array:
     """Share of pixels in each bin, for each cell of a grid x grid division: (N, grid * grid * bins)."""
     cell = values.shape[1] // grid
     found = np.clip(values / top * bins, 0, bins - 1).astype(int)
-    parts = [found[:, a * cell:(a + 1) * cell, b * cell:(b + 1) * cell] for a in range(grid) for b in range(grid)]
-    return np.concatenate([np.stack([(p == k).mean(axis=(1, 2)) for k in range(bins)], 1) for p in parts], axis=1)
+    parts = [
+        found[:, a * cell : (a + 1) * cell, b * cell : (b + 1) * cell]
+        for a in range(grid)
+        for b in range(grid)
+    ]
+    return np.concatenate(
+        [np.stack([(p == k).mean(axis=(1, 2)) for k in range(bins)], 1) for p in parts], axis=1
+    )
 
 
 def colour_histograms(pictures: Array) -> Array:
@@ -58,12 +67,14 @@ def small(pictures: Array) -> Array:
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     train, test = ("source_train", "target_adapt"), ("source_test", "target_test")
-    probes = (("depth, 32 bins of z", "depth.png", lambda x: histograms(x, 32, 7000.0)),
-              ("depth, 4 x 4 grid of 8 bins", "depth.png", lambda x: histograms(x, 8, 7000.0, 4)),
-              ("depth, 16 x 16 pixels", "depth.png", small),
-              ("RGB, 3 x 16 bins", "rgb.jpg", colour_histograms),
-              ("RGB, 16 x 16 pixels", "rgb.jpg", small),
-              ("NIR, 16 bins", "nir.jpg", lambda x: histograms(x, 16, 256.0)))
+    probes = (
+        ("depth, 32 bins of z", "depth.png", lambda x: histograms(x, 32, 7000.0)),
+        ("depth, 4 x 4 grid of 8 bins", "depth.png", lambda x: histograms(x, 8, 7000.0, 4)),
+        ("depth, 16 x 16 pixels", "depth.png", small),
+        ("RGB, 3 x 16 bins", "rgb.jpg", colour_histograms),
+        ("RGB, 16 x 16 pixels", "rgb.jpg", small),
+        ("NIR, 16 bins", "nir.jpg", lambda x: histograms(x, 16, 256.0)),
+    )
     for name, picture, feature in probes:
         seen, kinds = tiles(folder, train, picture)
         unseen, truth = tiles(folder, test, picture)

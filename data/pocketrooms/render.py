@@ -27,7 +27,7 @@ from layout import VIEW_DEGREES, Solid
 from materials import Material
 from scenes import CLASSES, FAR, NEAR, Scene, build, scene_seed
 
-SIZE = 80            # pixels, both ways: a multiple of 8, so that no JPEG block spans two tiles
+SIZE = 80  # pixels, both ways: a multiple of 8, so that no JPEG block spans two tiles
 TILES_PER_ROW = 24
 RGB_SAMPLES, NIR_SAMPLES, BOUNCES = 25, 16, 4
 JPEG_QUALITY = 92
@@ -59,10 +59,12 @@ class Job(NamedTuple):
 
 def jobs_of(scale: float, seed: int) -> list[Job]:
     """All scenes, split by split; inside a split the kinds take turns."""
-    return [Job(split, kind, role, number, seed)
-            for split, (kinds, role, count) in SPLITS.items()
-            for number in range(max(1, round(count * scale)))
-            for kind in kinds]
+    return [
+        Job(split, kind, role, number, seed)
+        for split, (kinds, role, count) in SPLITS.items()
+        for number in range(max(1, round(count * scale)))
+        for kind in kinds
+    ]
 
 
 # ---- one scene -----------------------------------------------------------------------------------------
@@ -75,26 +77,39 @@ def reflectance(material: Material, band: str) -> dict[str, Any]:
     if pattern is None:
         return {"type": "diffuse", "reflectance": {"type": "rgb", "value": first}}
     second = list(pattern.colour) if band == "rgb" else [pattern.nir] * 3
-    return {"type": "diffuse", "reflectance": _texture(pattern.form, pattern.repeats, pattern.seed, first, second)}
+    return {
+        "type": "diffuse",
+        "reflectance": _texture(pattern.form, pattern.repeats, pattern.seed, first, second),
+    }
 
 
-def _texture(form: str, repeats: tuple[int, int], seed: int, first: list[float], second: list[float],
-             ) -> dict[str, Any]:
+def _texture(
+    form: str,
+    repeats: tuple[int, int],
+    seed: int,
+    first: list[float],
+    second: list[float],
+) -> dict[str, Any]:
     """A checkerboard, stripes (a checkerboard with one row), or a small random picture."""
     import mitsuba as mi
+
     if form == "mottled":
         weights = np.random.default_rng(seed).random((repeats[1] + 1, repeats[0] + 1, 1), dtype=np.float32)
         pixels = weights * np.float32(first) + (1 - weights) * np.float32(second)
         return {"type": "bitmap", "bitmap": mi.Bitmap(pixels.astype(np.float32)), "raw": True}
     rows = repeats[1] / 2 if form == "checker" else 0.49
-    return {"type": "checkerboard", "color0": {"type": "rgb", "value": first},
-            "color1": {"type": "rgb", "value": second},
-            "to_uv": mi.ScalarTransform4f().scale([repeats[0] / 2, rows, 1])}
+    return {
+        "type": "checkerboard",
+        "color0": {"type": "rgb", "value": first},
+        "color1": {"type": "rgb", "value": second},
+        "to_uv": mi.ScalarTransform4f().scale([repeats[0] / 2, rows, 1]),
+    }
 
 
 def shape_of(solid: Solid, band: str) -> dict[str, Any]:
     """Mitsuba's description of one solid."""
     import mitsuba as mi
+
     frame, material = solid.frame, solid.material
     shape: dict[str, Any]
     if solid.shape == "cube":
@@ -103,10 +118,18 @@ def shape_of(solid: Solid, band: str) -> dict[str, Any]:
         kind = "rectangle" if solid.shape == "panel" else "disk"
         shape = {"type": kind, "to_world": mi.ScalarTransform4f(frame)}
     elif solid.shape == "sphere":
-        shape = {"type": "sphere", "center": frame[:3, 3].tolist(), "radius": float(np.linalg.norm(frame[:3, 0]))}
+        shape = {
+            "type": "sphere",
+            "center": frame[:3, 3].tolist(),
+            "radius": float(np.linalg.norm(frame[:3, 0])),
+        }
     else:
-        shape = {"type": "cylinder", "p0": (frame[:3, 3] - frame[:3, 2]).tolist(),
-                 "p1": (frame[:3, 3] + frame[:3, 2]).tolist(), "radius": float(np.linalg.norm(frame[:3, 0]))}
+        shape = {
+            "type": "cylinder",
+            "p0": (frame[:3, 3] - frame[:3, 2]).tolist(),
+            "p1": (frame[:3, 3] + frame[:3, 2]).tolist(),
+            "radius": float(np.linalg.norm(frame[:3, 0])),
+        }
     shape["bsdf"] = {"type": "twosided", "inner": reflectance(material, band)}
     if max(material.glow) > 0:
         glow = list(material.glow) if band == "rgb" else [material.nir_glow] * 3
@@ -116,6 +139,7 @@ def shape_of(solid: Solid, band: str) -> dict[str, Any]:
 
 def mitsuba_scene(scene: Scene, band: str, samples: int) -> Any:
     import mitsuba as mi
+
     camera = scene.camera
     up = [0.0, np.sin(np.radians(camera.roll)), np.cos(np.radians(camera.roll))]
     side = np.cross([0, 0, 1], camera.target - camera.position)
@@ -125,12 +149,24 @@ def mitsuba_scene(scene: Scene, band: str, samples: int) -> Any:
         "type": "scene",
         "integrator": {"type": "path", "max_depth": BOUNCES},
         "sensor": {
-            "type": "perspective", "fov": VIEW_DEGREES, "near_clip": 0.01, "far_clip": 100.0,
+            "type": "perspective",
+            "fov": VIEW_DEGREES,
+            "near_clip": 0.01,
+            "far_clip": 100.0,
             "to_world": mi.ScalarTransform4f().look_at(
-                origin=camera.position.tolist(), target=camera.target.tolist(), up=up),
+                origin=camera.position.tolist(), target=camera.target.tolist(), up=up
+            ),
             "sampler": {"type": "multijitter", "sample_count": samples},
-            "film": {"type": "hdrfilm", "width": SIZE, "height": SIZE, "rfilter": {"type": "box"},
-                     "pixel_format": "rgb", "component_format": "float32"}}}
+            "film": {
+                "type": "hdrfilm",
+                "width": SIZE,
+                "height": SIZE,
+                "rfilter": {"type": "box"},
+                "pixel_format": "rgb",
+                "component_format": "float32",
+            },
+        },
+    }
     for i, solid in enumerate(scene.solids):
         description[f"solid{i}"] = shape_of(solid, band)
     return mi.load_dict(description)
@@ -138,7 +174,6 @@ def mitsuba_scene(scene: Scene, band: str, samples: int) -> Any:
 
 def depth_of(world: Any, scene: Scene) -> NDArray[np.uint16]:
     """(SIZE, SIZE) distance along the optical axis at the pixel centres, in millimetres."""
-    import mitsuba as mi
     sensor = world.sensors()[0]
     axis = scene.camera.target - scene.camera.position
     axis = axis / np.linalg.norm(axis)
@@ -153,17 +188,23 @@ def depth_of(world: Any, scene: Scene) -> NDArray[np.uint16]:
 
 
 def without_fireflies(radiance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Dim single pixels that are much brighter than all but one of their eight neighbours (rare light paths)."""
+    """Dim single pixels that are much brighter than all but two of their neighbours (rare light paths)."""
     light = radiance @ LUMINANCE
     padded = np.pad(light, 1, mode="edge")
-    around = np.stack([padded[1 + y:1 + y + SIZE, 1 + x:1 + x + SIZE]
-                       for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)])
+    around = np.stack(
+        [
+            padded[1 + y : 1 + y + SIZE, 1 + x : 1 + x + SIZE]
+            for y in (-1, 0, 1)
+            for x in (-1, 0, 1)
+            if (y, x) != (0, 0)
+        ]
+    )
     limit = 1.25 * np.sort(around, axis=0)[-3]
     return radiance * np.minimum(1.0, limit / np.maximum(light, 1e-9))[..., None]
 
 
 def develop(radiance: NDArray[np.float32], grey: float) -> NDArray[np.uint8]:
-    """Expose so that the median luminance becomes `grey`, or less where a tenth would burn out; sRGB, 8 bits."""
+    """Expose for a median luminance of `grey`, or less where a tenth would burn out; sRGB, 8 bits."""
     light = radiance @ LUMINANCE
     gain = min(grey / max(float(np.median(light)), 1e-6), 0.9 / max(float(np.percentile(light, 90)), 1e-6))
     linear = np.clip(radiance * gain, 0, 1)
@@ -174,6 +215,7 @@ def develop(radiance: NDArray[np.float32], grey: float) -> NDArray[np.uint8]:
 def render_scene(scene: Scene, seed: int) -> dict[str, NDArray[Any]]:
     """The three pictures of a scene: rgb (80, 80, 3) uint8, nir (80, 80) uint8, depth (80, 80) uint16 mm."""
     import mitsuba as mi
+
     world = mitsuba_scene(scene, "rgb", RGB_SAMPLES)
     rgb = without_fireflies(np.array(mi.render(world, seed=seed), dtype=np.float32))
     depth = depth_of(world, scene)
@@ -189,6 +231,7 @@ def start_worker() -> None:
     """One rendering thread in each process."""
     import drjit as dr
     import mitsuba as mi
+
     mi.set_variant("scalar_rgb")
     mi.set_log_level(mi.LogLevel.Error)
     dr.set_thread_count(0)
@@ -213,7 +256,7 @@ def scene_file(work: Path, job: Job) -> Path:
 
 def render_all(jobs: list[Job], work: Path, processes: int) -> None:
     work.mkdir(parents=True, exist_ok=True)
-    jobs = sorted(jobs, key=lambda job: job.number / SPLITS[job.split][2])  # an early stop leaves some of each
+    jobs = sorted(jobs, key=lambda job: job.number / SPLITS[job.split][2])  # stopped early: some of each
     todo = [(job, str(work)) for job in jobs if not scene_file(work, job).exists()]
     print(f"{len(jobs)} scenes, {len(jobs) - len(todo)} already rendered")
     start = time.monotonic()
@@ -222,8 +265,11 @@ def render_all(jobs: list[Job], work: Path, processes: int) -> None:
             spent = time.monotonic() - start
             left = spent / done * (len(todo) - done)
             if done % 20 == 0 or done == len(todo):
-                print(f"{done}/{len(todo)}  {spent / done * processes:.2f} s a scene and process  "
-                      f"{left / 60:.1f} min left  {name}", flush=True)
+                print(
+                    f"{done}/{len(todo)}  {spent / done * processes:.2f} s a scene and process  "
+                    f"{left / 60:.1f} min left  {name}",
+                    flush=True,
+                )
 
 
 # ---- packing -------------------------------------------------------------------------------------------
@@ -235,7 +281,7 @@ def sheet(tiles: list[NDArray[Any]]) -> NDArray[Any]:
     page = np.zeros((rows * SIZE, TILES_PER_ROW * SIZE, *tiles[0].shape[2:]), tiles[0].dtype)
     for i, tile in enumerate(tiles):
         y, x = i // TILES_PER_ROW * SIZE, i % TILES_PER_ROW * SIZE
-        page[y:y + SIZE, x:x + SIZE] = tile
+        page[y : y + SIZE, x : x + SIZE] = tile
     return page
 
 
@@ -245,9 +291,10 @@ def pack(jobs: list[Job], work: Path, out: Path) -> None:
     for split in SPLITS:
         pictures = [np.load(scene_file(work, job)) for job in jobs if job.split == split]
         for name, mode, options in (
-                ("rgb.jpg", "rgb", {"quality": JPEG_QUALITY, "subsampling": 0, "optimize": True}),
-                ("nir.jpg", "nir", {"quality": JPEG_QUALITY, "optimize": True}),
-                ("depth.png", "depth", {"optimize": True})):
+            ("rgb.jpg", "rgb", {"quality": JPEG_QUALITY, "subsampling": 0, "optimize": True}),
+            ("nir.jpg", "nir", {"quality": JPEG_QUALITY, "optimize": True}),
+            ("depth.png", "depth", {"optimize": True}),
+        ):
             part = out / f"part.{split}.{name}"
             Image.fromarray(sheet([p[mode] for p in pictures])).save(part, **options)
             os.replace(part, out / f"{split}.{name}")
@@ -261,7 +308,9 @@ def pack(jobs: list[Job], work: Path, out: Path) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--out", type=Path, required=True, help="folder for the sheets and index.csv")
     options.add_argument("--scale", type=float, default=1.0, help="share of the full number of scenes")
     options.add_argument("--processes", type=int, default=os.cpu_count() or 1)
