@@ -207,6 +207,7 @@ class LivePlot(LivePicture):
         """Show curves: name -> y (x counts from 1), or name -> (x, y); what is not finite leaves a gap."""
         with DRAW:
             grown = False
+            heights: dict[Axes, list[Any]] = {}
             for name, values in series.items():
                 x, y = values if isinstance(values, tuple) else (np.arange(1, np.size(values) + 1), values)
                 x, y = np.asarray(x, float), np.asarray(y, float)
@@ -216,7 +217,9 @@ class LivePlot(LivePicture):
                 self._lines[name].set_data(x, running_mean(y, self.smooth) if self.smooth else y)
                 if name in self._raw:
                     self._raw[name].set_data(x, y)
-                grown |= self._fit(name, y)
+                heights.setdefault(self._axes[name], []).append(y)
+            for ax, values in heights.items():
+                grown |= self._fit(ax, values)
             if grown:
                 self._settle()
             self._blit([*self._raw.values(), *self._lines.values()])
@@ -322,12 +325,11 @@ class LivePlot(LivePicture):
                 labelcolor=plots.INK,
             )
 
-    def _fit(self, name: str, y: Any) -> bool:
-        """Fit the limits along y when the curve has left them or has become flat; True when they changed."""
-        y = y[np.isfinite(y)]
+    def _fit(self, ax: Axes, values: Sequence[Any]) -> bool:
+        """Fit the limits along y when curves have left them or have become flat; True when they changed."""
+        y = np.concatenate([value[np.isfinite(value)] for value in values])
         if self.ylim is not None or not y.size:
             return False
-        ax = self._axes[name]
         low, high = ax.get_ylim()
         least, most = float(y.min()), float(y.max())
         span = max(most - least, 1e-6 + 0.02 * abs(most))

@@ -1,0 +1,147 @@
+"""Fixtures for tests in a real browser: JupyterLab on loopback, and the distribution's own Chromium."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than about twenty seconds")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's path; without one the test is skipped, but fails where CI is set."""
+    if CHROMIUM is None:
+        message = (
+            "no Chromium here: install the distribution's package `chromium`, or set CHROMIUM to its path"
+        )
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return CHROMIUM
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any], chromium: str) -> dict[str, Any]:
+    """Start the distribution's Chromium; no host but loopback has an address."""
+    switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    only_here = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    return {**browser_type_launch_args, "executable_path": chromium, "args": [*switches, only_here]}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]:
+    """A tall window, so that a whole panel is on the screen."""
+    return {**browser_context_args, "viewport": {"width": 1400, "height": 1900}}
+
+
+@pytest.fixture(scope="session")
+def lab_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that JupyterLab serves; tests put their notebooks here."""
+    return tmp_path_factory.mktemp("notebooks")
+
+
+@pytest.fixture(scope="session")
+def lab_url(chromium: str, lab_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """JupyterLab on a free port of 127.0.0.1, with settings of its own and the token `test`."""
+    folder = tmp_path_factory.mktemp("lab")
+    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
+    homes = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }
+    environment = os.environ | {name: str(folder / place) for name, place in homes.items()}
+    paths = [str(REPOSITORY), str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+        *(f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=test"),
+        *(f"--ServerApp.root_dir={lab_folder}", "--LabApp.extension_manager=readonly"),
+        "--LabApp.expose_app_in_browser=True",
+    ]
+    log = folder / "server.log"
+    with open(log, "w") as said:
+        server = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            _await_port(server, port, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _await_port(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    for _ in range(480):
+        if server.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.25)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
+
+
+_OPEN = (
+    "window.jupyterapp && window.jupyterapp.shell.currentWidget "
+    "&& window.jupyterapp.shell.currentWidget.sessionContext"
+)
+_RUN_ALL = """async () => {
+    const app = window.jupyterapp; await app.restored;
+    const notebook = app.shell.currentWidget;
+    await notebook.context.ready; await notebook.sessionContext.ready; await notebook.revealed;
+    app.shell.collapseLeft();
+    await app.commands.execute('notebook:run-all-cells');
+}"""
+_ERRORS = """() => [...document.querySelectorAll(
+    '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"], .socketlab-error'
+)].map(e => e.textContent)"""
+
+
+@pytest.fixture
+def open_notebook(page: Any, lab_url: str) -> Iterator[Callable[[str], Any]]:
+    """`open_notebook(name)` opens it in JupyterLab, runs all cells, returns the page.
+
+    Afterwards there must have been no request to another host, no error of the page, and no error shown.
+    """
+    elsewhere: list[str] = []
+    faults: list[str] = []
+    here = (lab_url, lab_url.replace("http", "ws", 1), "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(here) else elsewhere.append(r.url))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+
+    def open_and_run(name: str) -> Any:
+        page.goto(f"{lab_url}/lab/tree/{name}?token=test&reset", timeout=180_000)
+        page.wait_for_function(_OPEN, timeout=180_000)
+        page.evaluate(_RUN_ALL)
+        assert page.evaluate(_ERRORS) == []
+        return page
+
+    yield open_and_run
+    assert page.evaluate(_ERRORS) == []
+    assert elsewhere == []
+    assert faults == []

@@ -1,0 +1,338 @@
+"""Live pictures and the worker thread: nothing freezes, nothing fails unseen."""
+
+import io
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+from PIL import Image
+
+from socketlab import live, plots
+from socketlab.errors import LabError
+
+
+def ticks(count: int = 10_000, pause: float = 0.002) -> Iterator[int]:
+    for i in range(1, count + 1):
+        time.sleep(pause)
+        yield i
+
+
+def wait_for(condition, seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return False
+
+
+@pytest.fixture
+def session() -> Iterator[live.Session[int]]:
+    made: live.Session[int] = live.Session()
+    yield made
+    made.stop()
+    assert made.join(5)
+
+
+# errors
+
+
+def test_guarded_shows_a_box_and_raises_only_in_strict_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> None:
+        raise LabError("Pairs are <missing>.")
+
+    box = live.ErrorBox()
+    monkeypatch.delenv("SOCKETLAB_STRICT", raising=False)
+    live.guarded(box, fails)(None)
+    assert "Pairs are &lt;missing&gt;." in box.value
+    assert 'role="alert"' in box.value
+    assert "<details>" not in box.value  # the reader can mend it: no traceback
+    box.clear()
+    assert box.value == ""
+    monkeypatch.setenv("SOCKETLAB_STRICT", "1")
+    with pytest.raises(LabError):
+        live.guarded(box, fails)(None)
+    assert live.ERROR_CLASS in box.value
+
+
+def test_a_fault_of_the_kit_keeps_its_traceback_folded() -> None:
+    box = live.ErrorBox()
+    live.guarded(box, lambda: 1 / 0)()
+    assert "ZeroDivisionError" in box.value
+    assert "<details>" in box.value
+
+
+def test_a_guarded_click_is_seen_although_ipywidgets_swallows_it() -> None:
+    box, button = live.ErrorBox(), widgets.Button()
+    button.on_click(live.guarded(box, lambda _: 1 / 0))
+    button.click()
+    assert len(box.errors) == 1
+
+
+# the worker
+
+
+def test_a_run_ends_with_its_last_event_seen_and_drawn(session: live.Session[int]) -> None:
+    seen: list[int] = []
+    drawn: list[int] = []
+    ended: list[str] = []
+
+    def see(i: int) -> float:
+        seen.append(i)
+        return i / 20
+
+    assert session.start(lambda: ticks(20), see, lambda: drawn.append(len(seen)), ended.append)
+    assert session.wait(5) == "finished"
+    assert seen == list(range(1, 21))
+    assert drawn[-1] == 20
+    assert ended == ["finished"]
+    assert session.bar.value == 1.0
+    assert "finished" in session.status.value
+
+
+def test_a_second_start_makes_no_second_worker(session: live.Session[int]) -> None:
+    starts = [session.start(ticks, lambda i: None) for _ in range(3)]
+    assert starts == [True, False, False]
+    assert session.threads_started == 1
+    others = [t for t in threading.enumerate() if t.name == "socketlab-worker" and t.is_alive()]
+    assert len(others) == 1
+
+
+def test_starts_from_many_threads_make_one_worker(session: live.Session[int]) -> None:
+    threads = [threading.Thread(target=session.start, args=(ticks, lambda i: None)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert session.threads_started == 1
+
+
+def test_stop_takes_less_than_a_second_and_closes_the_stream(session: live.Session[int]) -> None:
+    closed = threading.Event()
+
+    def stream() -> Iterator[int]:
+        try:
+            yield from ticks()
+        finally:
+            closed.set()
+
+    session.start(stream, lambda i: 0.1)
+    time.sleep(0.1)
+    begun = time.monotonic()
+    session.stop()
+    assert session.wait(5) == "stopped"
+    assert time.monotonic() - begun < 1
+    assert closed.is_set()
+
+
+def test_pause_holds_and_does_not_count_as_running_time(session: live.Session[int]) -> None:
+    seen: list[int] = []
+    session.start(ticks, lambda i: seen.append(i) or 0.5)
+    assert wait_for(lambda: len(seen) > 10)
+    session.pause()
+    assert wait_for(lambda: session.state == "paused")
+    count, seconds = len(seen), session.seconds
+    time.sleep(0.4)
+    assert len(seen) == count
+    assert "paused" in session.status.value
+    session.resume()
+    assert wait_for(lambda: len(seen) > count + 5)
+    assert session.seconds < seconds + 0.3
+    assert "left" in session.status.value
+
+
+def test_stop_ends_a_paused_run(session: live.Session[int]) -> None:
+    session.start(ticks, lambda i: None)
+    session.pause()
+    assert wait_for(lambda: session.state == "paused")
+    session.stop()
+    assert session.wait(2) == "stopped"
+
+
+def test_an_error_in_the_worker_is_shown_and_raised_by_wait(session: live.Session[int]) -> None:
+    def stream() -> Iterator[int]:
+        yield 1
+        raise LabError("The loss stopped being a number.")
+
+    session.start(stream, lambda i: None)
+    with pytest.raises(LabError, match="number"):
+        session.wait(5)
+    assert "The loss stopped" in session.box.value
+    assert "failed" in session.status.value
+    assert session.start(lambda: ticks(2), lambda i: None)  # and a new run is possible
+    assert session.wait(5) == "finished"
+
+
+def test_an_error_while_ending_is_not_lost(session: live.Session[int]) -> None:
+    def end(_: str) -> None:
+        raise LabError("The disk is full.")
+
+    session.start(lambda: ticks(2), lambda i: None, end=end)
+    with pytest.raises(LabError, match="full"):
+        session.wait(5)
+
+
+def test_the_latest_wish_reaches_the_stream(session: live.Session[int]) -> None:
+    found: list[float] = []
+
+    def stream() -> Iterator[int]:
+        for i in ticks():
+            found.append(session.wishes()["rate"])
+            yield i
+
+    session.post("rate", 1.0)
+    session.start(stream, lambda i: None)
+    assert wait_for(lambda: len(found) > 3)
+    for value in np.linspace(1, 2, 50):
+        session.post("rate", value)
+    assert wait_for(lambda: found[-1] == 2.0, 1)
+
+
+def test_drawing_takes_at_most_its_share(session: live.Session[int]) -> None:
+    spent = [0.0]
+
+    def draw() -> None:
+        time.sleep(0.05)
+        spent[0] += 0.05
+
+    session.start(lambda: ticks(400), lambda i: i / 400, draw)
+    session.wait(20)
+    assert spent[0] < 0.3 * session.seconds
+
+
+def test_waiting_is_cut_short_by_its_timeout(session: live.Session[int]) -> None:
+    session.start(ticks, lambda i: None)
+    begun = time.monotonic()
+    assert session.wait(0.1) == "running"
+    assert time.monotonic() - begun < 1
+
+
+# the second thread
+
+
+def test_background_does_the_newest_job_and_rests() -> None:
+    done: list[tuple[int, float]] = []
+
+    def work(job: int) -> None:
+        time.sleep(0.05)
+        done.append((job, time.monotonic()))
+
+    background = live.Background(work, live.ErrorBox(), share=0.2)
+    for job in range(5):
+        background.post(job)
+        time.sleep(0.005)
+    assert background.wait(5)
+    jobs = [job for job, _ in done]
+    assert jobs[-1] == 4
+    assert len(jobs) < 5
+    assert not background.idle  # it rests for four times what it worked
+    assert all(b - a > 0.2 for (_, a), (_, b) in itertools.pairwise(done))
+    begun = time.monotonic()
+    background.post(9, at_once=True)
+    background.wait(5)
+    assert time.monotonic() - begun < 0.15
+
+
+def test_background_survives_an_error_and_shows_it() -> None:
+    box, done = live.ErrorBox(), []
+
+    def work(job: int) -> None:
+        done.append(1 / job)
+
+    background = live.Background(work, box)
+    background.post(0)
+    assert background.wait(2)
+    assert "ZeroDivisionError" in box.value
+    background.post(1, at_once=True)
+    assert background.wait(2)
+    assert done == [1.0]
+
+
+# pictures
+
+
+def pixels(picture: live.LivePicture) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(picture.image.value)))
+
+
+def test_a_live_plot_shows_its_curves_and_follows_them() -> None:
+    plot = live.LivePlot(["TI"], title="Loss", xlim=(0, 100))
+    empty = pixels(plot)
+    plot.draw({"TI": np.linspace(50, 40, 80)})
+    assert (pixels(plot) != empty).any()
+    low, high = plot._axes["TI"].get_ylim()
+    assert low < 40 < 50 < high
+    assert "TI 40" in plot.alt
+    assert plot.image.tooltip == plot.alt
+    plot.draw({"TI": np.linspace(50, 0, 100), "late": [1.0, 2.0]})
+    assert plot._axes["TI"].get_ylim()[0] <= 0
+    assert set(plot._lines) == {"TI", "late"}
+    plot.clear((0, 10))
+    assert plot._axes["TI"].get_xlim() == (0, 10)
+
+
+def test_a_live_plot_draws_gaps_for_what_is_not_finite() -> None:
+    plot = live.LivePlot(["a", "b"], separate=True, smooth=0.5, xlim=(0, 5))
+    plot.draw({"a": [np.nan, np.nan, 1.0, 2.0], "b": []})
+    assert plot._axes["a"] is not plot._axes["b"]
+    assert np.isfinite(plot._axes["a"].get_ylim()).all()
+
+
+def test_blitting_gives_the_picture_of_a_full_redraw() -> None:
+    fresh, used = (live.LivePlot(["a"], xlim=(0, 9), ylim=(0, 1)) for _ in range(2))
+    used.draw({"a": [0.9, 0.8, 0.7]})
+    for plot in (fresh, used):
+        plot.draw({"a": [0.1, 0.5, 0.3]})
+    assert (pixels(fresh) == pixels(used)).all()
+
+
+def test_a_live_matrix_colours_the_diagonal() -> None:
+    matrix = live.LiveMatrix(("one", "two"))
+    before = pixels(matrix)
+    matrix.draw([[9, 1], [0, 10]])
+    assert (pixels(matrix) != before).any()
+    assert "95 % right" in matrix.alt
+    assert matrix._numbers[0][0].get_text() == "90"
+
+
+def test_a_live_map_keeps_its_frame_while_points_move() -> None:
+    rng = np.random.default_rng(0)
+    scatter = live.LiveScatter(("x", "y"))
+
+    def clouds() -> dict[str, plots.Cloud]:
+        points = rng.normal(size=(2, 6, 2)).astype(np.float32)
+        return {
+            "a": plots.Cloud(points[0], "rgb", "RGB"),
+            "b": plots.Cloud(points[1], "depth", "depth", np.arange(6) % 2),
+        }
+
+    scatter.draw(clouds(), links=("a", "b"), title="one")
+    marks, first = scatter._marks, pixels(scatter)
+    scatter.draw(clouds(), links=("a", "b"), title="two")
+    assert scatter._marks is marks
+    assert (pixels(scatter) != first).any()
+    assert "two" in scatter.alt
+    scatter.draw(clouds(), hue="modality")
+    assert scatter._marks is not marks
+
+
+def test_a_frame_is_drawn_in_time() -> None:
+    plot = live.LivePlot(["a"], xlim=(0, 300), ylim=(0, 1))
+    y = np.random.default_rng(0).random(300)
+    times = []
+    for _ in range(10):
+        begun = time.thread_time()  # of this thread: other work on the machine does not count
+        plot.draw({"a": y})
+        times.append(time.thread_time() - begun)
+    assert sorted(times)[3] < 0.2  # a slider's redraw
+
+
+def test_running_mean_starts_without_bias_and_skips_gaps() -> None:
+    assert live.running_mean([2.0, 2.0, 2.0], 0.9) == pytest.approx([2, 2, 2])
+    out = live.running_mean([np.nan, 4.0, np.nan, 2.0], 0.5)
+    assert np.isnan(out[0])
+    assert out[1:] == pytest.approx([4, 4, (0.5 * 0.5 * 4 + 0.5 * 2) / 0.75])
