@@ -11,15 +11,16 @@ py := $(VENV)/bin/python
 moved := $(shell [ "`cat $(VENV)/.folder 2>/dev/null`" = "`pwd -P`" ] || echo moved)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test results lint venv clean moved
+.PHONY: help lab test results notebooks lint venv clean moved
 
 help:
-	@echo "make lab      install into $(VENV) and open JupyterLab at the start page"
-	@echo "make test     install the test tools too and run all tests"
-	@echo "make results  measure again the tables in data/results that the prose quotes"
-	@echo "make lint     ruff and mypy"
-	@echo "make venv     only make $(VENV), for example to put a CPU-only PyTorch into it first"
-	@echo "make clean    delete $(VENV) and the tools' caches"
+	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
+	@echo "make test       install the test tools too and run all tests"
+	@echo "make results    measure again the tables in data/results that the prose quotes"
+	@echo "make notebooks  execute the notebooks and store them with their pictures"
+	@echo "make lint       ruff and mypy"
+	@echo "make venv       only make $(VENV), for example to put a CPU-only PyTorch into it first"
+	@echo "make clean      delete $(VENV) and the tools' caches"
 
 # The server listens on this machine only and asks for its token; it fetches no news and looks for no updates.
 # JupyterLab refuses to run as root, the usual user of a container, unless told otherwise.
@@ -38,6 +39,9 @@ test: $(VENV)/.test
 
 results: $(VENV)/.lab
 	$(py) benchmarks/results.py
+
+notebooks: $(VENV)/.lab
+	$(py) -m socketlab.notebooks
 
 lint: $(VENV)/.test
 	$(py) -m ruff check .
