@@ -242,7 +242,7 @@ def train_source(
     sensor: SensorOption = "kinect_v1",
     modality: Annotated[str, typer.Option(help="rgb, nir or depth; with depth it is the oracle")] = "rgb",
     out: Annotated[Path | None, typer.Option(help="checkpoint to write")] = None,
-    epochs: Annotated[int, typer.Option(help="passes over the images", min=1)] = 40,
+    epochs: Annotated[int, typer.Option(help="passes over the images")] = 40,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
@@ -254,6 +254,8 @@ def train_source(
     out = out or Path(f"{_SHIPPED_NAMES.get(modality, modality)}_{sensor}.safetensors")
     if out.exists():
         raise LabError(f"{out} exists already: choose another file with --out.")
+    if epochs < 1:
+        raise LabError(f"--epochs {epochs} trains nothing: choose 1 or more.")
     images, held_out = (rooms.load(split, sensor, (modality,), device=_device(device)) for split in splits)
     events = source.train(images, source.SourceRecipe(epochs=epochs), seed=seed)
     for event in _shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
@@ -299,9 +301,21 @@ def info(
     """Print what a checkpoint says of itself."""
     from socketlab.checkpoints import load_source
 
-    for name, value in load_source(file).card.items():
+    source = load_source(file)
+    about = {
+        "classes": ", ".join(source.classes),
+        "modality": source.modality,
+        "mean": source.normalisation.mean,
+        "std": source.normalisation.std,
+        "parameters": sum(tensor.numel() for tensor in source.network.parameters()),
+    }
+    for name, value in (about | source.card).items():
         typer.echo(f"{name:<20} {_text(value)}")
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    main()

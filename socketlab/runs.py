@@ -509,7 +509,7 @@ def _curves(rows: list[dict[str, str]], scores: list[Score]) -> Drawing:
         "held out": (epochs, [float(row[HELD_OUT]) for row in rows]),
         "adapted to": (epochs, [float(row[TRANSDUCTIVE]) for row in rows]),
     }
-    levels = {last.name: last.held_out for last in scores[2:]}
+    levels = {other.name: other.held_out for other in (scores[0], *scores[2:])}
     plots.curves(accuracies, right, title="target accuracy", ylabel="share right", levels=levels)
     return figure
 
