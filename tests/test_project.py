@@ -102,7 +102,8 @@ def test_every_import_is_declared(folder, extras, providers):
     for path in sorted((ROOT / folder).rglob("*.py")):
         for module in imported(path) - own_modules(path):
             # Two modules are about notebooks themselves, and need what only the extra `lab` brings.
-            allowed = declared | (names(EXTRAS["lab"]) if path.name in ("doctor.py", "notebooks.py") else set())
+            more = EXTRAS["lab"] if path.name in ("doctor.py", "notebooks.py") else []
+            allowed = declared | names(more)
             if not names(providers.get(module, [module])) & allowed:
                 undeclared.setdefault(path.name, set()).add(module)
     assert undeclared == {}
