@@ -169,7 +169,8 @@ def mitsuba_scene(scene: Scene, band: str, samples: int) -> Any:
     }
     for i, solid in enumerate(scene.solids):
         description[f"solid{i}"] = shape_of(solid, band)
-    return mi.load_dict(description)
+    # Loading in parallel, or merging shapes, leaves their order (and so the noise of a picture) to chance.
+    return mi.load_dict(description, parallel=False, optimize=False)
 
 
 def depth_of(world: Any, scene: Scene) -> NDArray[np.uint16]:
