@@ -534,7 +534,7 @@ class AdaptationPanel(widgets.VBox):
         )
         made["pairs"] = widgets.IntSlider(
             first.pairs,
-            min(32, most_pairs),
+            min(16, most_pairs),
             most_pairs,
             step=1,
             description="pairs",

@@ -161,6 +161,7 @@ def triptych(
     indices: Sequence[int] | None = None,
     modalities: Sequence[str] = ("rgb", "nir", "depth"),
     titles: Sequence[str] | None = None,
+    tile: float = 140,
 ) -> Figure:
     """The same rooms in several modalities: a column per room, a row per modality.
 
@@ -170,6 +171,7 @@ def triptych(
     indices : which scenes; the first six by default.
     modalities : the rows, from the top.
     titles : one per column; the kind of room by default.
+    tile : side of an image, pixels.
     """
     chosen = list(range(min(6, len(rooms)))) if indices is None else [int(i) for i in indices]
     some = rooms.take(chosen)
@@ -180,7 +182,7 @@ def triptych(
             f"These rooms have no {' or '.join(absent)} images, only {', '.join(some.modalities)}."
         )
     rows = {MODALITIES[m].title: (m, some.images[m]) for m in modalities}
-    return gallery(rows, heads)
+    return gallery(rows, heads, tile)
 
 
 def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str], tile: float = 140) -> Figure:
@@ -320,6 +322,59 @@ def _name_ends(ax: Axes, ends: list[tuple[float, str, Any]]) -> None:
             fontsize=TEXT,
             annotation_clip=False,
         )
+
+
+def channel_statistics(
+    remembered: tuple[ArrayLike, ArrayLike],
+    measured: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    title: str = "",
+) -> Figure:
+    """What a batch-norm layer remembers against what it measures: a dot per channel, equal on the diagonal.
+
+    Parameters
+    ----------
+    remembered : running mean and variance of the source's layer, (C,) each.
+    measured : modality -> mean and variance of the layer's input on a batch, (C,) each.
+    """
+    figure = new_figure(900, 400)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+    ways = (
+        ("mean", lambda pair: np.asarray(pair[0])),
+        ("standard deviation", lambda p: np.sqrt(np.asarray(p[1]))),
+    )
+    for ax, (name, pick) in zip(figure.subplots(1, 2), ways, strict=True):
+        dress(
+            ax, f"{title}: {name}" if title else name, f"remembered {name}", f"measured {name}", grid="both"
+        )
+        ends = [
+            float(extreme(pick(pair)))
+            for pair in (remembered, *measured.values())
+            for extreme in (np.min, np.max)
+        ]
+        ax.plot(
+            [min(ends), max(ends)], [min(ends), max(ends)], color=SOFT, linewidth=1.2, linestyle=(0, (1, 2))
+        )
+        for modality, pair in measured.items():
+            look = MODALITIES[modality]
+            ax.scatter(
+                pick(remembered),
+                pick(pair),
+                s=44,
+                color=look.colour,
+                marker=look.marker,
+                alpha=0.85,
+                edgecolors="white",
+                linewidths=0.5,
+                label=look.title,
+            )
+        far = {m: float(np.abs(pick(p) - pick(remembered)).mean()) for m, p in measured.items()}
+        said = ", ".join(f"{MODALITIES[m].title} {d:.2f}" for m, d in far.items())
+        describe(
+            ax,
+            f"Measured against remembered {name} of each channel; mean distance from the diagonal: {said}.",
+        )
+    figure.axes[0].legend(frameon=False, fontsize=TEXT, labelcolor=INK, handletextpad=0.2)
+    return figure
 
 
 def confusion_matrix(

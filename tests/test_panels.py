@@ -26,9 +26,10 @@ COUNTS = {"near": 24, "far": 24}
 
 
 def tiny_world(choice: Choice) -> Material:
-    source = trained_source()
+    source, target = trained_source(), patterned(16, 1).only("depth")
+    reads_depth = next(iter(adapt(source, target, None, Recipe.for_method("source-only")))).state.adapted
     pairs = patterned(choice.pairs, 2).unlabelled()
-    return Material(source, patterned(16, 1).only("depth"), patterned(15, 3).only("depth"), pairs, source)
+    return Material(source, target, patterned(15, 3).only("depth"), pairs, oracle=reads_depth)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,164 @@
+"""The notebooks: executed as a whole without a network, and stored as they should be."""
+
+import itertools
+import json
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from socketlab import notebooks
+from socketlab.errors import LabError
+
+PATHS = sorted(notebooks.FOLDER.glob("*.ipynb"))
+NO_NETWORK = '''
+"""Refuse every connection that leaves this computer."""
+import socket
+
+_connect = socket.socket.connect
+
+def connect(self, address):
+    internet = self.family in (socket.AF_INET, socket.AF_INET6)
+    if internet and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"a test forbids the connection to {address}")
+    return _connect(self, address)
+
+socket.socket.connect = connect
+'''
+
+
+def code(*sources: str) -> nbformat.NotebookNode:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels started by the test reach loopback only."""
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_notebook_runs_offline_and_hides_no_error(path: Path, offline: None) -> None:
+    notebook = notebooks.execute(notebooks.read(path), path.parent)
+    slowest = max(seconds for _, seconds in notebooks.cell_seconds(notebook))
+    if not os.environ.get("CI"):  # a busy machine of others proves nothing
+        assert slowest < 120
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_notebook_is_stored_executed_and_small(path: Path) -> None:
+    notebook = notebooks.read(path)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert "widgets" not in notebook.metadata
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert not [output for output in outputs if notebooks.WIDGET_VIEW in output.get("data", {})]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert path.stat().st_size < 4_000_000
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_picture_of_a_notebook_has_a_description(path: Path) -> None:
+    for cell in notebooks.read(path).cells:
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata["image/png"]["alt"].split()) > 5
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_cells_are_short_and_each_has_a_sentence_before_it(path: Path) -> None:
+    notebook = notebooks.read(path)
+    lengths = sorted(len(c.source.splitlines()) for c in notebook.cells if c.cell_type == "code")
+    assert lengths[-1] <= 30
+    assert lengths[int(0.9 * (len(lengths) - 1))] <= 15
+    assert lengths[len(lengths) // 2] <= 7
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds[0] == kinds[-1] == "markdown"
+    assert ("code", "code") not in list(itertools.pairwise(kinds))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_notebook_has_its_frame_and_its_links_lead_somewhere(path: Path) -> None:
+    words = "\n".join(c.source for c in notebooks.read(path).cells if c.cell_type == "markdown")
+    assert words.startswith("# ")
+    for part in ("What you will see", "Objectives", "Time", "Take-aways", "Further reading"):
+        assert part in words, part
+    for target in re.findall(r"\]\(([^)#]+)\)", words):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_no_number_of_a_result_is_typed_into_the_text(path: Path) -> None:
+    """Accuracies come from a cell; a percentage in the text would go stale."""
+    words = "\n".join(c.source for c in notebooks.read(path).cells if c.cell_type == "markdown")
+    assert re.findall(r"\d+(?:\.\d+)?\s?%", words) == []
+
+
+# the command
+
+
+def test_a_failing_cell_is_named() -> None:
+    with pytest.raises(LabError, match="ZeroDivisionError"):
+        notebooks.execute(code("1 / 0"))
+
+
+def test_an_error_that_a_callback_swallowed_is_found() -> None:
+    hidden = code(
+        "import ipywidgets as w\nbutton, out = w.Button(), w.Output()",
+        "button.on_click(out.capture()(lambda _: 1 / 0))\ndisplay(out)\nbutton.click()",
+    )
+    with pytest.raises(LabError, match="hides an error"):
+        notebooks.execute(hidden)
+
+
+def test_an_error_box_is_found() -> None:
+    boxed = code(
+        "from socketlab import LabError, live\nbox = live.ErrorBox()",
+        "box.show(LabError('No data here.'))\nbox",
+    )
+    with pytest.raises(LabError, match="No data here"):
+        notebooks.execute(boxed)
+
+
+def test_a_cell_that_hangs_is_ended() -> None:
+    with pytest.raises(LabError, match="ended"):
+        notebooks.execute(code("import time; time.sleep(60)"), seconds=3)
+
+
+def test_no_network_reaches_beyond_loopback(offline: None) -> None:
+    with pytest.raises(LabError, match="forbids the connection"):
+        notebooks.execute(code("import socket; socket.create_connection(('192.0.2.1', 80), 2)"))
+
+
+def test_the_command_stores_outputs_without_widgets(tmp_path: Path) -> None:
+    path = tmp_path / "small.ipynb"
+    nbformat.write(code("import ipywidgets\nipywidgets.IntSlider(3)", "6 * 7"), path)
+    before = path.read_bytes()
+    assert notebooks.main([str(path), "--check"]) == 0
+    assert path.read_bytes() == before
+    assert notebooks.main([str(path)]) == 0
+    stored = json.loads(path.read_text())
+    assert "widgets" not in stored["metadata"]
+    assert "live panel" in str(stored["cells"][0]["outputs"])
+    assert "widget-view" not in str(stored)
+    assert stored["cells"][1]["outputs"][0]["data"]["text/plain"] == "42"
+
+
+def test_an_unknown_notebook_is_said_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert notebooks.main(["99_nothing"]) == 1
+    assert "no notebook '99_nothing'" in capsys.readouterr().err
+
+
+def test_a_broken_notebook_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "broken.ipynb"
+    nbformat.write(code("undefined_name"), path)
+    before = path.read_bytes()
+    assert notebooks.main([str(path)]) == 1
+    assert path.read_bytes() == before
