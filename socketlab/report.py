@@ -66,7 +66,7 @@ class Report:
     selection : how the reported network was chosen.
     labels : what labels were used for.
     notes : further sentences: what is missing, what to bear in mind.
-    figures : the pictures, in order.
+    figures : the pictures, in order; the accuracies per class stand beside the first.
     """
 
     title: str
@@ -119,7 +119,8 @@ def page(report: Report) -> str:
         accuracies=_accuracies(report),
         recalls=_recalls(report),
         notes="".join(f'<p class="note">{html.escape(note)}</p>' for note in report.notes),
-        figures="".join(_figure(figure) for figure in report.figures),
+        first_figure="".join(_figure(figure) for figure in report.figures[:1]),
+        other_figures="".join(_figure(figure) for figure in report.figures[1:]),
         selection=html.escape(report.selection),
         labels=html.escape(report.labels),
         settings=_settings(report.settings),
@@ -245,13 +246,14 @@ h2 { font-size: 1.1rem; margin: 2.2rem 0 .5rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; line-height: 1.25; }
-th { text-align: left; font-weight: 500; } .numbers td, .numbers thead th + th, .numbers thead td + th
-  { text-align: right; padding-left: .9rem; } .numbers thead th:first-child { text-align: left; }
-td { overflow-wrap: anywhere; }
+th { text-align: left; font-weight: 500; } td { overflow-wrap: anywhere; }
+.numbers td, .numbers thead th + th, .numbers thead td + th { text-align: right; padding: .3rem .6rem; }
+.numbers td { white-space: nowrap; overflow-wrap: normal; }
 .note, .small { color: var(--soft); font-size: .92rem; max-width: 46rem; }
 .note { border-left: 3px solid var(--line); padding-left: .8rem; }
 .figures { display: grid; gap: 0 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
+.figures > * { min-width: 0; }
 figure { margin: 0; break-inside: avoid; } .wide { grid-column: 1 / -1; }
 figure img { display: block; width: 100%; height: auto; background: #fff; border-radius: 4px; }
 figcaption { color: var(--soft); font-size: .88rem; margin-top: .4rem; }
@@ -260,7 +262,8 @@ pre { background: var(--track); border-radius: 4px; padding: .7rem .9rem; overfl
 @media print { @page { margin: 16mm; } body { padding: 0; max-width: none; font-size: 10.5pt; }
   :root { --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --track: #eee;
     --source: #717b85; --method: #0072b2; --oracle: #00795c; }
-  .figures { grid-template-columns: 1fr 1fr; } .bars rect { print-color-adjust: exact; }
+  .figures { grid-template-columns: 1fr 1fr; } table { font-size: .8rem; }
+  .bars rect { print-color-adjust: exact; }
   h2 { break-after: avoid; } tr { break-inside: avoid; } }
 </style>
 </head>
@@ -277,9 +280,8 @@ seed.</p>
 $notes
 <p class="small"><strong>Which network is reported:</strong> $selection
 <br><strong>What labels were used for:</strong> $labels</p>
-<div class="figures">$figures</div>
-<h2>Held-out accuracy per class</h2>
-<div class="scroll">$recalls</div>
+<div class="figures">$first_figure<section><h2>Held-out accuracy per class</h2>
+<div class="scroll">$recalls</div></section>$other_figures</div>
 <h2>Settings</h2>
 <div class="scroll">$settings</div>
 <p class="small">Training and evaluation took $seconds seconds.</p>

@@ -262,7 +262,7 @@ def resume(run: Run, material: Material) -> State | None:
 
     Raises
     ------
-    LabError : the data or the source network have changed since, or files of the run are missing.
+    LabError : data, source network or configuration have changed since, or files of the run are missing.
     """
     for name, now in fingerprints(material).items():
         if run.config.get(name) != now:
@@ -274,6 +274,10 @@ def resume(run: Run, material: Material) -> State | None:
         run.rows = []
         return None
     state = State.load(run.folder / STATE, material.source)
+    if (state.recipe, state.seed) != (run.settings.recipe, run.settings.seed):
+        raise LabError(
+            f"{run.folder / CONFIG} was changed since the run began: undo that, or start a new run."
+        )
     if [int(row["epoch"]) for row in run.rows[: state.epoch + 1]] != list(range(state.epoch + 1)):
         raise LabError(f"{run.folder / EPOCHS} lacks epochs before {state.epoch}: start a new run instead.")
     run.rows = run.rows[: state.epoch + 1]
@@ -448,10 +452,11 @@ def _draw(
     caption = f"Held-out target images, {scores[1].name}; each row sums to 100 %."
     pictures: list[tuple[str, str, Axes | Drawing, str, bool]]
     pictures = [("confusion.png", "What is taken for what", matrix, caption, False)]
-    pictures.append(("map.png", "Map of the features", *_map(run.settings, material, adapted), False))
+    pictures.append(("map.png", "Map of the features", *_map(run.settings, material, adapted), True))
     caption = (
         "Left: mean of each loss over an epoch, unweighted, divided by its largest value so that all fit. "
-        "Right: target accuracy after each epoch; the method does not see it, and no epoch is chosen by it."
+        "Right: target accuracy after each epoch (0: before any training, with the statistics that the "
+        "recipe tests with); the method does not see it, and no epoch is chosen by it."
     )
     pictures.append(("losses.png", "Epoch by epoch", _curves(run.rows, scores), caption, True))
     for file, _, picture, _, _ in pictures:
@@ -496,7 +501,7 @@ def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes,
 def _curves(rows: list[dict[str, str]], scores: list[Score]) -> Drawing:
     """Losses and accuracies over the epochs, side by side."""
     figure = plots.new_figure(1180, 380)
-    left, right = (figure.add_axes((x, 0.17, 0.31, 0.7)) for x in (0.055, 0.58))
+    left, right = (figure.add_axes((x, 0.17, 0.3, 0.7)) for x in (0.075, 0.575))
     names = dict.fromkeys(name for row in rows for name in row if name not in ("epoch", *_LAST))
     losses = {}
     for name in names:

@@ -337,6 +337,14 @@ def test_changed_images_or_networks_stop_a_resume(finished, tmp_path):
         runs.resume(runs.read(run.folder), material)
 
 
+def test_a_changed_configuration_stops_a_resume(finished):
+    run, _ = finished
+    changed = runs.read(run.folder)
+    changed.config = {**run.config, "settings": {**run.config["settings"], "seed": 1}}
+    with pytest.raises(LabError, match=r"config\.json was changed"):
+        runs.resume(changed, runs.gather(run.settings))
+
+
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(LabError, match="not a run folder"):
         runs.read(tmp_path)
