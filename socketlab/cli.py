@@ -112,17 +112,17 @@ def adapt(
 
 def _adapt_and_report(run: Run, material: Material, state: State | None) -> None:
     """Run to the end and say what came out; on Ctrl-C, say how to go on."""
-    from socketlab import embed, runs
+    from socketlab import runs
     from socketlab.adapt import Epoch
 
     try:
-        embed.warm_up()
-        for event in _shown(runs.record(run, material, state), lambda event: _epoch_line(event, run)):
-            if isinstance(event, Epoch):
-                state = event.state
-        assert state is not None
-        typer.echo("drawing the pictures and writing the report …", err=True)
-        results = runs.finish(run, material, state)
+        with runs.MapMaker() as make_map:
+            for event in _shown(runs.record(run, material, state), lambda event: _epoch_line(event, run)):
+                if isinstance(event, Epoch):
+                    state = event.state
+            assert state is not None
+            typer.echo("drawing the pictures and writing the report …", err=True)
+            results = runs.finish(run, material, state, make_map)
     except KeyboardInterrupt:
         typer.echo(f"stopped; go on with: socketlab adapt --resume {run.folder}", err=True)
         raise typer.Exit(130) from None

@@ -18,16 +18,20 @@ import hashlib
 import io
 import json
 import math
+import multiprocessing
 import platform
 import shlex
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -378,8 +382,11 @@ class Results:
     figures: list[dict[str, Any]] = field(default_factory=list)
 
 
-def finish(run: Run, material: Material, state: State) -> Results:
-    """Measure the network of the last epoch; write checkpoint, results, pictures and report."""
+def finish(run: Run, material: Material, state: State, make_map: MapFunction | None = None) -> Results:
+    """Measure the network of the last epoch; write checkpoint, results, pictures and report.
+
+    ``make_map`` is `embed.joint_map` unless told, or a `MapMaker`.
+    """
     if not state.finished:
         raise LabError(f"{run.folder} stands at epoch {state.epoch}: finish it with --resume {run.folder}.")
     settings, adapted = run.settings, state.adapted
@@ -390,9 +397,10 @@ def finish(run: Run, material: Material, state: State) -> Results:
     counts = features.confusion(adapted, material.held_out)
     adapted.card = adapted_card(run, material, scores[1])
     save_source(adapted, run.folder / CHECKPOINT)
+    figures = _draw(run, material, adapted, counts, scores, make_map or embed.joint_map)
     results = Results(
         scores, material.oracle is not None, list(adapted.classes), counts.tolist(), len(material.held_out),
-        len(material.target), notes(run, material), _draw(run, material, adapted, counts, scores),
+        len(material.target), notes(run, material), figures,
     )  # fmt: skip
     write_whole(run.folder / RESULTS, _json(asdict(results)))
     write_report(run)
@@ -445,14 +453,21 @@ def notes(run: Run, material: Material) -> list[str]:
 
 
 def _draw(
-    run: Run, material: Material, adapted: Source, counts: torch.Tensor, scores: list[Score]
+    run: Run,
+    material: Material,
+    adapted: Source,
+    counts: torch.Tensor,
+    scores: list[Score],
+    make_map: MapFunction,
 ) -> list[dict[str, Any]]:
     """Draw the pictures into the folder; return what is said of each."""
     matrix = plots.confusion_matrix(counts, adapted.classes)
     caption = f"Held-out target images, {scores[1].name}; each row sums to 100 %."
     pictures: list[tuple[str, str, Axes | Drawing, str, bool]]
     pictures = [("confusion.png", "What is taken for what", matrix, caption, False)]
-    pictures.append(("map.png", "Map of the features", *_map(run.settings, material, adapted), True))
+    pictures.append(
+        ("map.png", "Map of the features", *_map(run.settings, material, adapted, make_map), True)
+    )
     caption = (
         "Left: mean of each loss over an epoch, unweighted, divided by its largest value so that all fit. "
         "Right: target accuracy after each epoch (0: before any training, with the statistics that the "
@@ -467,10 +482,55 @@ def _draw(
     ]
 
 
+MapFunction = Callable[[Mapping[str, np.ndarray], int], dict[str, np.ndarray]]
+
+
+class MapMaker:
+    """`embed.joint_map` in a process of its own, which compiles UMAP while training goes on elsewhere.
+
+    In the same process the compiler would hold up training, and an interrupt in its midst would be met by
+    anything but a clean stop. Leaving the ``with`` block ends the process at once.
+    """
+
+    def __enter__(self) -> Self:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_make_maps, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def __call__(self, sets: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """Return one UMAP of all sets; here, should the other process have died."""
+        try:
+            self._pipe.send((dict(sets), seed))
+            points: dict[str, np.ndarray] = self._pipe.recv()
+        except (EOFError, OSError):
+            return embed.joint_map(sets, seed)
+        return points
+
+
+def _make_maps(pipe: Connection) -> None:
+    """Make maps of what comes through the pipe until it closes; interrupts are the other side's affair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    embed.warm_up().join()
+    try:
+        while True:
+            sets, seed = pipe.recv()
+            pipe.send(embed.joint_map(sets, seed))
+    except EOFError:
+        pass
+
+
 MOST_PAIRS_ON_MAP = 300
 
 
-def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes, str]:
+def _map(settings: Settings, material: Material, adapted: Source, make_map: MapFunction) -> tuple[Axes, str]:
     """One UMAP of held-out target features and, when there are pairs, of both of their halves."""
     found = {"target": features.predict(adapted, material.held_out)[1]}
     caption = "UMAP of the features of held-out target images, coloured by their true class. "
@@ -483,7 +543,7 @@ def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes,
             f"Pale: both halves of {len(some)} pairs; in feature space {100 * mixed:.0f} % of a half's 15 "
             "nearest neighbours are of its own modality (50 % = fully mixed, 100 % = two islands). "
         )
-    positions = embed.joint_map({name: values.cpu() for name, values in found.items()}, seed=settings.seed)
+    positions = make_map({name: values.cpu().numpy() for name, values in found.items()}, settings.seed)
     titles = {"target": f"{TARGET}, held out", "pairs, target": f"{TARGET} of pairs"}
     titles["pairs, source"] = f"{material.source.modality.replace('rgb', 'RGB')} of pairs"
     clouds = {

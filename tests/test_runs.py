@@ -1,5 +1,6 @@
 """Run folders: what is written, that it can be resumed and read again, and that nothing is half-written."""
 
+import contextlib
 import csv
 import errno
 import json
@@ -58,12 +59,15 @@ def tiny_data(tmp_path_factory):
     return make_tiny_data(tmp_path_factory.mktemp("tiny") / "data")
 
 
+MapMaker = runs.MapMaker
+
+
 @pytest.fixture(autouse=True)
 def quick(tiny_data, monkeypatch):
     """Tiny data, and a map by PCA: UMAP compiles for many seconds and has tests of its own."""
     monkeypatch.setenv("SOCKETLAB_DATA", str(tiny_data))
     monkeypatch.setattr(embed, "joint_map", lambda sets, seed=0: embed.pca_map(sets))
-    monkeypatch.setattr(embed, "warm_up", lambda: None)
+    monkeypatch.setattr(runs, "MapMaker", contextlib.nullcontext)
 
 
 def full_run(folder: Path, settings: runs.Settings) -> tuple[runs.Run, runs.Results]:
@@ -428,3 +432,24 @@ def test_the_interval_holds_the_share(count, data):
     low, high = interval(right / count, count)
     assert 0 <= low <= right / count + 1e-12 and right / count - 1e-12 <= high <= 1
     assert high - low < 1.96 / np.sqrt(count) + 0.05
+
+
+def test_the_map_is_made_in_another_process():
+    features = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    with MapMaker() as make_map:
+        points = make_map({"a": features[:25], "b": features[25:]}, 0)
+        process = make_map._process
+        assert process.is_alive()
+    assert not process.is_alive()
+    assert {name: values.shape for name, values in points.items()} == {"a": (25, 2), "b": (15, 2)}
+    assert np.isfinite(points["a"]).all()
+    assert not np.allclose(points["a"], embed.pca_map({"a": features[:25], "b": features[25:]})["a"])
+
+
+def test_a_map_is_made_even_when_the_other_process_died():
+    features = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    with MapMaker() as make_map:
+        make_map._process.kill()
+        make_map._process.join()
+        points = make_map({"a": features}, 0)  # by the joint_map of this process, which is pca_map here
+    assert np.array_equal(points["a"], embed.pca_map({"a": features})["a"])
