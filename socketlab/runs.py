@@ -13,21 +13,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import math
-import multiprocessing
+import os
+import pickle
 import platform
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
@@ -493,38 +496,43 @@ class MapMaker:
     """
 
     def __enter__(self) -> Self:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_make_maps, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from socketlab import runs; runs._make_maps()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         return self
 
     def __exit__(self, *about: object) -> None:
         self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # what was not sent need not be
+                pipe.close()  # type: ignore[union-attr]
 
     def __call__(self, sets: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-        """Return one UMAP of all sets; here, should the other process have died."""
+        """Return one UMAP of all sets; made here, should the other process have died."""
+        assert self._process.stdin and self._process.stdout
         try:
-            self._pipe.send((dict(sets), seed))
-            points: dict[str, np.ndarray] = self._pipe.recv()
-        except (EOFError, OSError):
+            pickle.dump((dict(sets), seed), self._process.stdin)
+            self._process.stdin.flush()
+            points: dict[str, np.ndarray] = pickle.load(self._process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
             return embed.joint_map(sets, seed)
         return points
 
 
-def _make_maps(pipe: Connection) -> None:
-    """Make maps of what comes through the pipe until it closes; interrupts are the other side's affair."""
+def _make_maps() -> None:
+    """Answer what comes through stdin with maps, until it closes; interrupts are the other side's affair."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing but answers may go where they go
     embed.warm_up().join()
-    try:
+    with contextlib.suppress(EOFError):
         while True:
-            sets, seed = pipe.recv()
-            pipe.send(embed.joint_map(sets, seed))
-    except EOFError:
-        pass
+            pickle.dump(embed.joint_map(*pickle.load(sys.stdin.buffer)), answers)
+            answers.flush()
 
 
 MOST_PAIRS_ON_MAP = 300
