@@ -20,7 +20,8 @@ T = TypeVar("T")
 # Near-infrared reflectance (about 850 nm): kind -> (lowest, highest, share kept of the visible luminance).
 # reflectance = share * luminance + (1 - share) * a uniform draw between lowest and highest.
 NIR_RULES: dict[str, tuple[float, float, float]] = {
-    "paint": (0.45, 0.75, 0.7),  # pigments on plaster: close to what the eye sees, darks a little lifted
+    "wall": (0.45, 0.75, 0.7),  # pigments on plaster: close to what the eye sees, darks a little lifted
+    "paint": (0.45, 0.75, 0.7),  # the same on furniture
     "floor": (0.30, 0.70, 0.6),  # boards, tiles, linoleum: mixed
     "wood": (0.50, 0.75, 0.4),  # wood and its stains brighten: lignin and most dyes stop absorbing
     "cloth": (0.50, 0.85, 0.1),  # dyed textiles are bright whatever their colour
@@ -31,6 +32,12 @@ NIR_RULES: dict[str, tuple[float, float, float]] = {
     "paper": (0.65, 0.85, 0.3),  # cellulose is bright, most inks fade
     "glass": (0.03, 0.08, 0.2),  # screens and panes: dark
 }
+
+
+# Greatest saturation, darkest and brightest value of a colour (hue, saturation, value): one range for all
+# kinds of room. Walls and floors are mostly light, furniture mostly darker, as in real rooms.
+SHELL_TONES = {"wall": (0.35, 0.78, 0.97), "floor": (0.45, 0.60, 0.92)}
+TONES = (0.75, 0.2, 0.75)
 
 
 @dataclass(frozen=True)
@@ -81,14 +88,15 @@ class Draw:
     def shuffled(self, things: Sequence[T]) -> list[T]:
         return [things[i] for i in self.generator.permutation(len(things))]
 
-    def colour(self) -> Colour:
-        """Linear RGB reflectance: any hue, mostly muted, from dark to bright."""
-        saturation = float(self.generator.beta(1.1, 2.6)) * 0.85
-        rgb = colorsys.hsv_to_rgb(self.between(0, 1), saturation, self.between(0.25, 0.95))
+    def colour(self, kind: str) -> Colour:
+        """Linear RGB reflectance of any hue: light and pale for the room's shell, deeper for what stands in it."""
+        most, low, high = SHELL_TONES.get(kind, TONES)
+        saturation = float(self.generator.beta(1.1, 2.6)) * most
+        rgb = colorsys.hsv_to_rgb(self.between(0, 1), saturation, self.between(low, high))
         return tuple(0.02 + 0.9 * c**2.0 for c in rgb)  # type: ignore[return-value]
 
     def material(self, kind: str) -> Material:
-        colour = self.colour()
+        colour = self.colour(kind)
         return Material(kind, colour, self.nir(kind, colour))
 
     def nir(self, kind: str, colour: Colour) -> float:
@@ -100,8 +108,8 @@ class Draw:
         material = self.material(kind)
         if not self.chance(probability):
             return material
-        other = self.colour()
-        blend = self.between(0.2, 0.9)
+        other = self.colour(kind)
+        blend = self.between(0.2, 0.9) * (0.4 if kind in SHELL_TONES else 0.7)
         second: Colour = tuple(
             blend * o + (1 - blend) * c  # type: ignore[assignment]
             for o, c in zip(other, material.colour, strict=True)

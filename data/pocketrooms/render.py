@@ -29,19 +29,19 @@ from scenes import CLASSES, FAR, NEAR, Scene, build, scene_seed
 
 SIZE = 80  # pixels, both ways: a multiple of 8, so that no JPEG block spans two tiles
 TILES_PER_ROW = 24
-RGB_SAMPLES, NIR_SAMPLES, BOUNCES = 25, 16, 4
+RGB_SAMPLES, NIR_SAMPLES, BOUNCES = 25, 9, 4
 JPEG_QUALITY = 92
 SEED = 2022
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # ITU-R BT.709
 
 # split -> (kinds, role, scenes of each kind at --scale 1)
 SPLITS: dict[str, tuple[tuple[str, ...], str, int]] = {
-    "source_train": (CLASSES, "task", 70),
+    "source_train": (CLASSES, "task", 180),
     "source_test": (CLASSES, "task", 25),
-    "target_adapt": (CLASSES, "task", 70),
-    "target_test": (CLASSES, "task", 35),
-    "ti_near": (NEAR, "near", 60),
-    "ti_far": (FAR, "far", 60),
+    "target_adapt": (CLASSES, "task", 60),
+    "target_test": (CLASSES, "task", 40),
+    "ti_near": (NEAR, "near", 50),
+    "ti_far": (FAR, "far", 50),
 }
 
 
@@ -54,7 +54,7 @@ class Job(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.kind}_{self.number:03d}"
+        return f"{self.split}-{self.kind}-{self.number:03d}"
 
 
 def jobs_of(scale: float, seed: int) -> list[Job]:
@@ -238,11 +238,16 @@ def start_worker() -> None:
     dr.set_thread_count(0)
 
 
+def render_seed(job: Job) -> int:
+    """The seed of the light paths of one scene."""
+    return int(scene_seed(job.seed, job.split, job.kind, job.number).generate_state(1)[0] // 2)
+
+
 def finish(task: tuple[Job, str]) -> str:
     """Render one scene into the work folder, whole or not at all."""
     job, work = task
     sequence = scene_seed(job.seed, job.split, job.kind, job.number)
-    pictures = render_scene(build(job.kind, sequence), int(sequence.generate_state(1)[0] // 2))
+    pictures = render_scene(build(job.kind, sequence), render_seed(job))
     path = scene_file(Path(work), job)
     part = path.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as stream:
@@ -252,7 +257,7 @@ def finish(task: tuple[Job, str]) -> str:
 
 
 def scene_file(work: Path, job: Job) -> Path:
-    return work / f"{job.seed}_{job.split}_{job.name}.npz"
+    return work / f"{job.seed}-{job.name}.npz"
 
 
 def render_all(jobs: list[Job], work: Path, processes: int) -> None:
@@ -304,7 +309,7 @@ def pack(jobs: list[Job], work: Path, out: Path) -> None:
         rows.writerow(["split", "tile", "name", "kind", "role", "seed"])
         for split in SPLITS:
             for tile, job in enumerate(j for j in jobs if j.split == split):
-                rows.writerow([split, tile, job.name, job.kind, job.role, job.seed])
+                rows.writerow([split, tile, job.name, job.kind, job.role, render_seed(job)])
     os.replace(out / "index.csv.part", out / "index.csv")
 
 

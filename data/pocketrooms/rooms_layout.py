@@ -20,6 +20,9 @@ class DoesNotFit(Exception):
     """A piece without which the room would not be of its kind found no place: draw another room."""
 
 
+EXTRAS = 0.5  # how often a piece that a room could do without is there, as a share of the chances below
+
+
 def seen(r: Room, spot: Placed | None) -> bool:
     """Whether a piece was placed, and in the camera's view."""
     return spot is not None and r.sees(spot.box)
@@ -69,7 +72,7 @@ def bedroom(r: Room, d: Draw) -> None:
         (f.chair, 0.2),
         (f.bench, 0.15),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
 
 
@@ -81,10 +84,10 @@ def bathroom(r: Room, d: Draw) -> None:
     if seat is None:
         raise DoesNotFit
     for piece, chance in ((f.washing_machine, 0.25), (f.cabinet, 0.35), (f.shelf, 0.2), (f.shower, 0.2)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
     for piece, chance in ((things.basket, 0.5), (f.stool, 0.35)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             r.anywhere(piece(d))
 
 
@@ -121,7 +124,7 @@ def kitchen(r: Room, d: Draw) -> None:
     elif d.chance(0.4):
         dress(r, d, r.in_middle(f.island(d), 0.15), 3)
     for piece, chance in ((f.shelf, 0.2), (f.cabinet, 0.25), (f.washing_machine, 0.15)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
 
 
@@ -147,7 +150,7 @@ def office(r: Room, d: Draw) -> None:
         (f.chair, 0.3),
         (f.wardrobe, 0.2),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
     if d.chance(0.25):
         r.by_wall(things.whiteboard(d), lift=0.95)
@@ -164,10 +167,10 @@ def living_room(r: Room, d: Draw) -> None:
             seen=d.chance(0.6),
         )
     for piece, chance in ((f.armchair, 0.5), (f.armchair, 0.35), (f.sofa, 0.2)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             r.by_wall(piece(d), off=d.between(0.0, 0.5), seen=d.chance(0.6))
     for piece, chance in ((f.shelf, 0.45), (f.cabinet, 0.35), (f.desk, 0.12), (f.chair, 0.2)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
     r.anywhere(things.floor_lamp(d)) if d.chance(0.5) else None
 
@@ -192,7 +195,7 @@ def dining_room(r: Room, d: Draw) -> None:
         (f.armchair, 0.15),
         (f.wardrobe, 0.1),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
 
 
@@ -224,7 +227,7 @@ def conference_room(r: Room, d: Draw) -> None:
         board(d), lift=1.0, seen=False
     )
     for piece, chance in ((f.cabinet, 0.35), (f.shelf, 0.15), (f.chair, 0.3), (f.wardrobe, 0.1)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
 
 
@@ -238,7 +241,7 @@ def nursery(r: Room, d: Draw) -> None:
         (lambda: f.armchair(d), 0.25),
         (lambda: f.chair(d), 0.15),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(), seen=False), 2)
     if d.chance(0.35):
         small_table(r, d)
@@ -248,7 +251,7 @@ def nursery(r: Room, d: Draw) -> None:
         (things.toy_tent, 0.3),
         (things.rocking_horse, 0.35),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             r.anywhere(piece(d), seen=True)
 
 
@@ -282,7 +285,7 @@ def hospital_ward(r: Room, d: Draw) -> None:
         (f.wardrobe, 0.2),
         (f.cot, 0.15),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
 
 
@@ -300,7 +303,7 @@ def hotel_suite(r: Room, d: Draw) -> None:
         (f.chair, 0.4),
         (f.bathtub, 0.15),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=d.chance(0.5)), 2)
 
 
@@ -323,7 +326,7 @@ def studio_flat(r: Room, d: Draw) -> None:
         (f.cot, 0.1),
         (f.washbasin, 0.1),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=d.chance(0.5)), 2)
 
 
@@ -343,7 +346,7 @@ def waiting_room(r: Room, d: Draw) -> None:
         (f.workplace, 0.3),
         (f.washbasin, 0.1),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
     r.by_wall(things.wall_screen(d), lift=1.4) if d.chance(0.5) else None
     r.anywhere(things.toys(d)) if d.chance(0.3) else None
@@ -364,7 +367,7 @@ def cafeteria(r: Room, d: Draw) -> None:
     if not count:
         raise DoesNotFit
     for piece, chance in ((f.vending_machine, 0.4), (f.fridge, 0.3), (f.cabinet, 0.4), (f.sofa, 0.15)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
 
 
@@ -384,7 +387,7 @@ def computer_lab(r: Room, d: Draw) -> None:
         raise DoesNotFit
     r.by_wall(things.whiteboard(d), lift=1.0, seen=False) if d.chance(0.6) else None
     for piece, chance in ((f.shelf, 0.3), (f.cabinet, 0.4), (f.sofa, 0.1)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=False), 2)
 
 
@@ -405,11 +408,11 @@ def laundry(r: Room, d: Draw) -> None:
         (f.washing_machine, 0.4),
         (f.changing_table, 0.15),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=d.chance(0.5)), 2)
     counter(r, d, 2) if d.chance(0.3) else None
     for piece, chance in ((f.ironing_board, 0.4), (things.basket, 0.8), (things.basket, 0.5)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             r.anywhere(piece(d))
 
 
@@ -431,7 +434,7 @@ def public_washroom(r: Room, d: Draw) -> None:
         r.in_row(f.toilet(d), other, start + 0.28)
         start += 0.95
     for piece, chance in ((f.shower, 0.35), (f.bench, 0.2), (f.changing_table, 0.2), (f.cabinet, 0.2)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             r.by_wall(piece(d), seen=False)
 
 
@@ -452,7 +455,7 @@ def dormitory(r: Room, d: Draw) -> None:
         (f.wardrobe, 0.4),
         (f.washbasin, 0.15),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(d), seen=d.chance(0.5)), 2)
 
 
@@ -472,7 +475,7 @@ def day_care(r: Room, d: Draw) -> None:
         (lambda: things.whiteboard(d), 0.0),
         (lambda: f.bed(d, 0.9), 0.15),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             dress(r, d, r.by_wall(piece(), seen=d.chance(0.5)), 2)
     for piece, chance in (
         (things.toys, 0.9),
@@ -480,7 +483,7 @@ def day_care(r: Room, d: Draw) -> None:
         (things.toy_tent, 0.3),
         (things.rocking_horse, 0.3),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             r.anywhere(piece(d), seen=d.chance(0.7))
 
 
@@ -576,10 +579,10 @@ def workshop(r: Room, d: Draw) -> None:
         (equipment.drill_press, 0.4),
         (f.lockers, 0.2),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             r.by_wall(piece(d), seen=d.chance(0.6))
     for piece, chance in ((equipment.carton_pile, 0.5), (f.stool, 0.4)):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             r.anywhere(piece(d))
 
 
@@ -590,7 +593,7 @@ def garage(r: Room, d: Draw) -> None:
         (equipment.work_bench, 0.4),
         (equipment.metal_rack, 0.4),
     ):
-        if d.chance(chance):
+        if d.chance(EXTRAS * chance):
             r.by_wall(piece(d), seen=False)
     for _ in range(d.whole(0, 3)):
         r.anywhere(equipment.carton_pile(d))

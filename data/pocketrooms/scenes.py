@@ -68,13 +68,13 @@ class Scene:
 
 def clutter(r: Room, d: Draw) -> None:
     """Things found in every kind of room: on the walls, on the floor, and one or two guests."""
-    for _ in range(d.whole(0, 3)):
+    for _ in range(d.whole(0, 2)):
         piece, low = (
             d.one_of((things.picture, things.picture, f.mirror, things.wall_shelf))(d),
             d.between(1.1, 1.6),
         )
         r.by_wall(piece, lift=low, seen=d.chance(0.6))
-    if d.chance(0.4):
+    if d.chance(0.3):
         r.by_wall(things.radiator(d), seen=False)
     guests = (
         f.chair,
@@ -87,9 +87,9 @@ def clutter(r: Room, d: Draw) -> None:
         f.wardrobe,
         f.bench,
     )
-    for _ in range(d.whole(0, 1)):
+    if d.chance(0.3):
         r.by_wall(Piece().add(d.one_of(guests)(d), 0, 0.02), seen=False)
-    for _ in range(d.whole(0, 4)):
+    for _ in range(d.whole(0, 2)):
         r.anywhere(
             d.one_of(
                 (
@@ -106,7 +106,7 @@ def clutter(r: Room, d: Draw) -> None:
     for spot in list(r.placed):
         if d.chance(0.15):
             dress(r, d, spot, 2)
-    if d.chance(0.45):
+    if d.chance(0.35):
         lay_rug(r, d)
 
 
@@ -123,12 +123,12 @@ def shell(r: Room, d: Draw) -> None:
     """Floor, ceiling and walls as thin slabs outside the room, and a skirting board."""
     w, deep, h, thick = r.width, r.depth, r.height, 0.1
     wall, floor, ceiling, skirting = (
-        d.patterned("paint", 0.25, (4, 14)),
+        d.patterned("wall", 0.25, (4, 14)),
         d.patterned("floor", 0.6, (4, 14)),
-        d.paint(),
+        d.material("wall"),
         d.hard(),
     )
-    feature = d.patterned("paint", 0.5, (4, 14)) if d.chance(0.3) else wall
+    feature = d.patterned("wall", 0.5, (4, 14)) if d.chance(0.3) else wall
     piece = Piece().box(floor, (-thick, w + thick), (-thick, deep + thick), (-thick, 0))
     piece.box(ceiling, (-thick, w + thick), (-thick, deep + thick), (h, h + thick))
     sides = [
@@ -205,7 +205,7 @@ def build(kind: str, seed: np.random.SeedSequence) -> Scene:
 
 
 def _build(kind: str, size: Draw, d: Draw) -> Scene:
-    width, depth, height = size.between(2.8, 4.8), size.between(2.8, 4.8), size.between(2.35, 2.9)
+    width, depth, height = size.between(2.6, 3.9), size.between(2.6, 3.9), size.between(2.35, 2.9)
     room = Room(d, width, depth, height, look(d, width, depth))
     shell(room, d)
     ROOMS[kind](room, d)
