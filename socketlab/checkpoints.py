@@ -49,15 +49,21 @@ class Source:
         return next(self.network.trunk.parameters()).shape[0]
 
 
-def save_source(source: Source, path: Path | str) -> None:
-    """Write ``source`` as one safetensors file, whole or not at all."""
+def save_source(source: Source, path: Path | str, half: bool = False) -> None:
+    """Write ``source`` as one safetensors file, whole or not at all.
+
+    ``half`` stores numbers in 16 bits, half the size; `load_source` always returns float32.
+    """
     header = {
         "classes": list(source.classes),
         "normalisation": source.normalisation.as_dict(),
         "width": source.width,
         "card": source.card,
     }
-    write_tensors(path, dict(source.network.state_dict()), header)
+    tensors = source.network.state_dict()
+    if half:
+        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+    write_tensors(path, tensors, header)
 
 
 def load_source(name: str | Path, device: torch.device | str = "cpu") -> Source:

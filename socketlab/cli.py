@@ -242,7 +242,7 @@ def train_source(
     sensor: SensorOption = "kinect_v1",
     modality: Annotated[str, typer.Option(help="rgb, nir or depth; with depth it is the oracle")] = "rgb",
     out: Annotated[Path | None, typer.Option(help="checkpoint to write")] = None,
-    epochs: Annotated[int, typer.Option(help="passes over the images")] = 60,
+    epochs: Annotated[int | None, typer.Option(help="passes over the images, unless the recipe's")] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
@@ -254,10 +254,11 @@ def train_source(
     out = out or Path(f"{_SHIPPED_NAMES.get(modality, modality)}_{sensor}.safetensors")
     if out.exists():
         raise LabError(f"{out} exists already: choose another file with --out.")
-    if epochs < 1:
+    if epochs is not None and epochs < 1:
         raise LabError(f"--epochs {epochs} trains nothing: choose 1 or more.")
     images, held_out = (rooms.load(split, sensor, (modality,), device=_device(device)) for split in splits)
-    events = source.train(images, source.SourceRecipe(epochs=epochs), seed=seed)
+    recipe = source.SourceRecipe() if epochs is None else source.SourceRecipe(epochs=epochs)
+    events = source.train(images, recipe, seed=seed)
     for event in _shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
         last = event
     last.source.network.half().float()  # what is stored in 16 bits is what is measured

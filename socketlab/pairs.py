@@ -149,6 +149,35 @@ def random_views(
     return {m: _gather_views(images, rows, y, x) for m, images in pairs.images.items()}
 
 
+def recoloured(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The same pictures under other colours and light: training on these makes a network look at shapes.
+
+    Per picture: channels in another order, saturation by 0 to 1.4, a gamma per channel, light by 0.7 to 1.3.
+    torchvision draws one such change per call; here every picture of a batch has its own.
+
+    Parameters
+    ----------
+    images : (B, C, H, W) uint8, rgb or nir.
+    generator : a CPU generator.
+
+    Returns
+    -------
+    (B, C, H, W) uint8.
+    """
+    batch, channels = images.shape[:2]
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator).to(images.device)
+
+    order = draw(batch, channels).argsort(dim=1)[:, :, None, None].expand_as(images)
+    values = images.gather(1, order).to(torch.float32) / 255
+    grey = values.mean(dim=1, keepdim=True)
+    values = grey + (values - grey) * 1.4 * draw(batch, 1, 1, 1)
+    gamma = torch.exp(0.6 * (2 * draw(batch, channels, 1, 1) - 1))
+    values = values.clamp(1e-3, 1) ** gamma * (0.7 + 0.6 * draw(batch, 1, 1, 1))
+    return (values.clamp(0, 1) * 255).to(torch.uint8)
+
+
 def _gather_views(images: Tensor, rows: Tensor, y: Tensor, x: Tensor) -> Tensor:
     bits = images.view(torch.int16) if images.dtype is torch.uint16 else images
     rows, y, x = (index.to(images.device) for index in (rows, y, x))

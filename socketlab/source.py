@@ -14,14 +14,14 @@ from .checkpoints import Source
 from .errors import LabError
 from .features import evaluating
 from .nets import small_network
-from .pairs import PairedImages, random_views
+from .pairs import PairedImages, random_views, recoloured
 
 
 @dataclass(frozen=True)
 class SourceRecipe:
     """How a network is trained with labels; SGD with Nesterov momentum 0.9 and weight decay 1e-3."""
 
-    epochs: int = 40
+    epochs: int = 60
     batch_size: int = 32
     rate: float = 0.05
     width: int = 32
@@ -41,7 +41,8 @@ def train(
 ) -> Iterator[Step | Trained]:
     """Train a small network from scratch on labelled images of one modality.
 
-    Cross-entropy with label smoothing 0.1, random crops and flips, one-cycle learning rate.
+    Cross-entropy with label smoothing 0.1, random crops and flips, other colours (not for depth),
+    one-cycle learning rate.
 
     Parameters
     ----------
@@ -70,6 +71,8 @@ def train(
         network.train()
         for rows in order[: per_epoch * recipe.batch_size].split(recipe.batch_size):
             views = random_views(images, rows, generator)[images.modality]
+            if images.modality != "depth":
+                views = recoloured(views, generator)
             terms = steps.source_terms(network, normalisation.encode(views), labels[rows.to(labels.device)])
             optimiser.param_groups[0]["lr"] = recipe.rate * rate_factor(step / total, "one-cycle")
             optimiser.zero_grad(set_to_none=True)

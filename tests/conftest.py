@@ -11,12 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+# A busy machine is no reason to fail: how long an example takes is not what these tests are about.
+hypothesis.settings.register_profile("socketlab", deadline=None)
+hypothesis.settings.load_profile("socketlab")
 
 
 def pytest_configure(config: pytest.Config) -> None:

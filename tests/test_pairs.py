@@ -8,7 +8,7 @@ from worlds import patterned
 
 from socketlab import encodings
 from socketlab.errors import LabError
-from socketlab.pairs import PairedImages, centre_view, random_views
+from socketlab.pairs import PairedImages, centre_view, random_views, recoloured
 
 
 def numbered(count: int = 6) -> PairedImages:
@@ -99,3 +99,14 @@ def test_fault_7_normalisation_is_measured_per_modality_and_ignores_missing_dept
         encodings.measure(torch.zeros(2, 1, 4, 4), "depth")
     with pytest.raises(LabError, match="must be"):
         half.encode(pairs.images["rgb"])
+
+
+def test_recolouring_changes_colours_per_picture_and_keeps_shapes():
+    image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    image[:, 0, :, 4:], image[:, 1], image[:, 2, :4] = 200, 90, 150
+    many = recoloured(image.repeat(40, 1, 1, 1), torch.Generator().manual_seed(0))
+    assert many.dtype is torch.uint8
+    assert len({tuple(picture.flatten().tolist()) for picture in many}) == 40
+    patches = many[:, :, :4, :4], many[:, :, 4:, :4], many[:, :, :4, 4:], many[:, :, 4:, 4:]
+    for patch in patches:  # what had one colour has one colour
+        assert torch.equal(patch, patch[:, :, :1, :1].expand_as(patch))
