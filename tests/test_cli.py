@@ -23,7 +23,7 @@ from test_runs import (
 )
 from typer.testing import CliRunner
 
-from socketlab import cli, doctor, files, runs
+from socketlab import cli, doctor, features, files, rooms, runs
 from socketlab.checkpoints import Source, load_source, save_source
 from socketlab.errors import LabError
 from socketlab.nets import small_network
@@ -305,7 +305,10 @@ def test_train_source_is_reproducible(here, monkeypatch, modality, name):
     first, again = call(*words), call(*words, "--out", "again.safetensors")
     assert first.exit_code == again.exit_code == 0, first.output + again.output
     assert (here / f"{name}.safetensors").read_bytes() == (here / "again.safetensors").read_bytes()
-    card = load_source(here / "again.safetensors").card
+    stored = load_source(here / "again.safetensors")
+    card = stored.card
+    held_out = rooms.load(card["tested_on"], "kinect_v1", (modality,))
+    assert features.accuracy(stored, held_out) == pytest.approx(card["held_out_accuracy"], abs=1e-4)
     assert card["tested_on"] == ("target_test" if modality == "depth" else "source_test")
     assert f"{100 * card['held_out_accuracy']:.1f} %" in first.stdout
     assert card["data_digest"] == runs.rooms_digest()
