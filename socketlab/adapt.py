@@ -183,6 +183,7 @@ def _epoch(
     """One pass over the target; the pairs go on where the last epoch left them (fault 5)."""
     plan, network = state.recipe, state.adapted.network
     generator = torch.Generator().manual_seed(_mix(state.seed, state.epoch))
+    pair_generator = torch.Generator().manual_seed(_mix(state.seed, state.epoch, 1))
     batch = min(plan.batch_size, len(target))
     per_epoch = len(target) // batch
     order = torch.randperm(len(target), generator=generator)
@@ -194,15 +195,16 @@ def _epoch(
         rows = order[i * batch : (i + 1) * batch]
         network.train()
         terms: dict[str, Tensor] = {}
-        if _needs_target(now, aligning):
+        if not aligning or plan.test_statistics == "running":
             _normalise_by(network, plan.bn_mode)
             views = random_views(target, rows, generator)[target.modality]
             images = state.adapted.normalisation.encode(views)
             chosen = None if labels is None else labels[rows.to(labels.device)]
-            terms |= steps.target_terms(network, images, chosen, remembered, now, aligning)
+            found = steps.target_terms(network, images, chosen, remembered, now)
+            terms |= {} if aligning else found  # while aligning, the pass is for the running statistics alone
             network.train()
         if now.lambda_ti > 0:
-            terms |= _pair_terms(source, pairs, state, now, generator)
+            terms |= _pair_terms(source, pairs, state, now, pair_generator)
         state.step += 1
         _update(state, terms, now, per_epoch * plan.total_epochs)
         yield Step(state.epoch + 1, state.step, per_epoch * plan.total_epochs, _detached(terms))
@@ -272,12 +274,6 @@ def _update(state: State, terms: dict[str, Tensor], recipe: Recipe, total_steps:
     ):
         group["lr"] = factor * rate
     state.optimiser.step()
-
-
-def _needs_target(recipe: Recipe, aligning: bool) -> bool:
-    """Whether a target batch is to be passed: for a term, or for the running statistics it leaves behind."""
-    own = recipe.lambda_im > 0 or recipe.lambda_pl > 0
-    return recipe.lambda_bn > 0 or (own and not aligning) or recipe.test_statistics == "running"
 
 
 def _normalise_by(network: nn.Module, mode: str) -> None:

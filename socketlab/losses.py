@@ -84,6 +84,29 @@ def paired_alignment(source_features: Tensor, target_features: Tensor, form: str
     return difference.square().mean()
 
 
+def map_alignment(source_map: Tensor, target_map: Tensor) -> Tensor:
+    r"""How far the target's last map is from its partner's, place by place.
+
+    .. math:: L_{map} = \frac{\operatorname{mean}\,(m^s - m^t)^2}{\operatorname{var}\,(m^s)}
+
+    A pair shows the same room from the same place, so its maps agree point for point: every pair teaches at
+    all h · w places, where `paired_alignment` sees only their average. 1 is as bad as a constant map.
+
+    Parameters
+    ----------
+    source_map : (B, C, h, w), of the frozen source network; carries no gradient.
+    target_map : (B, C, h, w), of the network that learns.
+
+    Returns
+    -------
+    Scalar tensor ≥ 0, without units.
+
+    Source: this kit; SOCKET aligns the averaged features alone.
+    """
+    wanted = source_map.detach()
+    return (target_map - wanted).square().mean() / wanted.var()
+
+
 def statistics_distance(
     means: Sequence[Tensor],
     variances: Sequence[Tensor],

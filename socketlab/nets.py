@@ -44,6 +44,12 @@ class SmallResNet(nn.Sequential):
         super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.features = widths[-1]
 
+    def last_map(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, 8 · width, H / 16, W / 16): all but the averaging over places."""
+        for layer in list(self)[:-2]:
+            x = layer(x)
+        return x
+
 
 class Network(nn.Module):
     """Trunk F, bottleneck B (Linear → BatchNorm1d) and head C (weight-normalised linear).
@@ -58,7 +64,7 @@ class Network(nn.Module):
     width : width of the bottleneck, D.
     """
 
-    def __init__(self, trunk: nn.Module, trunk_features: int, classes: int, width: int = 128) -> None:
+    def __init__(self, trunk: SmallResNet, trunk_features: int, classes: int, width: int = 128) -> None:
         super().__init__()
         self.trunk = trunk
         self.bottleneck = nn.Sequential(nn.Linear(trunk_features, width), nn.BatchNorm1d(width))
@@ -67,6 +73,11 @@ class Network(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """f(x) = B(F(x)): (B, 3, H, W) → (B, D)."""
         return self.bottleneck(self.trunk(x))
+
+    def map_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The trunk's last map, before it is averaged, and f(x): (B, C, h, w), (B, D)."""
+        spatial = self.trunk.last_map(x)
+        return spatial, self.bottleneck(spatial.mean(dim=(2, 3)))
 
     def forward(self, x: Tensor) -> Tensor:
         """z(x) = C(f(x)): (B, 3, H, W) → (B, K) logits."""

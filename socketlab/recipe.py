@@ -40,7 +40,7 @@ class Recipe:
 
     lambda_ti: float = knob(3.0, low=0.0, high=30.0, label="λ_TI", help="weight of paired alignment")
     lambda_bn: float = knob(
-        0.0, low=0.0, high=10.0, label="λ_d", help="weight of batch-norm statistics matching"
+        0.1, low=0.0, high=10.0, label="λ_d", help="weight of batch-norm statistics matching"
     )
     lambda_pl: float = knob(0.3, low=0.0, high=3.0, label="λ_PL", help="weight of the pseudo-labels")
     lambda_im: float = knob(1.0, low=0.0, high=3.0, label="λ_IM", help="weight of information maximisation")
@@ -60,7 +60,7 @@ class Recipe:
         low=0,
         high=100,
         label="epochs of alignment",
-        help="first epochs, with the terms λ_TI and λ_d alone",
+        help="first epochs, with paired alignment alone",
     )
     epochs: int = knob(6, low=0, high=100, label="epochs of all terms", help="epochs with every term")
     batch_size: int = knob(
@@ -80,6 +80,13 @@ class Recipe:
     )
     ti_form: str = knob(
         "mean", choices=("mean", "paper"), label="form of L_TI", help="mean square, or published norm"
+    )
+    ti_map: float = knob(
+        1.0,
+        low=0.0,
+        high=10.0,
+        label="maps in L_TI",
+        help="weight, in L_TI, of the trunk's last map place by place",
     )
     pseudo_labels: str = knob(
         "shot", choices=("shot", "paper"), label="pseudo-labels", help="two cosine rounds, or one Euclidean"
@@ -132,6 +139,7 @@ class Recipe:
             schedule="paper",
             bn_form="paper",
             ti_form="paper",
+            ti_map=0.0,
             pseudo_labels="paper",
             test_statistics="running",
         )
@@ -166,11 +174,7 @@ def _checked(name: str, value: Any, about: Knob, kind: type) -> Any:
         if value not in about.choices:
             raise LabError(f"{name} = {value!r} is unknown: choose one of {', '.join(about.choices)}")
         return value
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or (kind is int and value % 1 != 0)
-    ):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and value % 1 != 0):
         raise LabError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
     if not about.low <= value <= about.high:  # type: ignore[operator]  # NaN fails too
         raise LabError(

@@ -38,16 +38,14 @@ def target_terms(
     pseudo_labels: Tensor | None,
     remembered: Statistics,
     recipe: Recipe,
-    aligning: bool,
 ) -> dict[str, Tensor]:
-    """One pass over a target batch: statistics matching and, once aligned, the target's own terms.
+    """One pass over a target batch: statistics matching and the terms of the target's own predictions.
 
     Parameters
     ----------
     images : (B, 3, H, W) encoded target images.
     pseudo_labels : (B,) int64, or None where the recipe has no such term.
     remembered : the source's running statistics.
-    aligning : True in the first epochs, which leave out the terms built on the network's own predictions.
 
     Returns
     -------
@@ -62,9 +60,9 @@ def target_terms(
         found["BN"] = losses.statistics_distance(means, variances, *remembered, form=recipe.bn_form)
     else:
         logits = network(images)
-    if not aligning and recipe.lambda_im > 0:
+    if recipe.lambda_im > 0:
         found["IM"] = losses.information_maximisation(logits)
-    if not aligning and pseudo_labels is not None and recipe.lambda_pl > 0:
+    if pseudo_labels is not None and recipe.lambda_pl > 0:
         found["PL"] = losses.pseudo_label_loss(logits, pseudo_labels)
     return found
 
@@ -78,10 +76,13 @@ def pair_terms(
     running statistics to itself.
     """
     with torch.no_grad():
-        wanted = source.network.features(source_images)
+        wanted_map, wanted = source.network.map_and_features(source_images)
     with untouched_statistics(network):
-        found = network.features(target_images)
-    return {"TI": losses.paired_alignment(wanted, found, recipe.ti_form)}
+        found_map, found = network.map_and_features(target_images)
+    loss = losses.paired_alignment(wanted, found, recipe.ti_form)
+    if recipe.ti_map > 0:
+        loss = loss + recipe.ti_map * losses.map_alignment(wanted_map, found_map)
+    return {"TI": loss}
 
 
 def weighted_sum(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:

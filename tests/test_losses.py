@@ -142,3 +142,19 @@ def test_gradients():
             ),
             inputs,
         )
+
+
+def test_map_alignment_sees_places_that_the_average_hides():
+    """A map whose places are shuffled has the same average, so only the map's own loss tells it apart."""
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.randn(3, 5, 2, 2, generator=generator, dtype=torch.float64)
+    shuffled = wanted.flip(2, 3)
+    assert float(losses.paired_alignment(wanted.mean((2, 3)), shuffled.mean((2, 3)))) == pytest.approx(0)
+    assert float(losses.map_alignment(wanted, shuffled)) > 0.5
+    assert float(losses.map_alignment(wanted, wanted)) == 0
+    constant = wanted.mean().expand_as(wanted)
+    by_hand = ((constant - wanted) ** 2).mean() / np.var(wanted.numpy(), ddof=1)
+    assert float(losses.map_alignment(wanted, constant)) == pytest.approx(float(by_hand))
+    assert float(losses.map_alignment(7 * wanted, 7 * constant)) == pytest.approx(float(by_hand))
+    moving = wanted.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: losses.map_alignment(constant + wanted, x), moving)

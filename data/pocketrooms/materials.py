@@ -89,7 +89,7 @@ class Draw:
         return [things[i] for i in self.generator.permutation(len(things))]
 
     def colour(self, kind: str) -> Colour:
-        """Linear RGB reflectance of any hue: light and pale for the room's shell, deeper for what stands in it."""
+        """Linear RGB reflectance of any hue: pale for the room's shell, deeper for what stands in it."""
         most, low, high = SHELL_TONES.get(kind, TONES)
         saturation = float(self.generator.beta(1.1, 2.6)) * most
         rgb = colorsys.hsv_to_rgb(self.between(0, 1), saturation, self.between(low, high))
