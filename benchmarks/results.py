@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import os
 import time
@@ -25,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FIELDS = [
     "sensor", "method", "pairs", "seed", "accuracy_heldout", "accuracy_transductive", "class_mean_heldout",
-    "seconds", "chosen_by", "data",
+    "seconds", "chosen_by", "origin",
 ]  # fmt: skip
 
 
@@ -49,9 +50,9 @@ def planned(seeds: int) -> list[Run]:
         ("shot", ""),
         ("socket", "near"),
         ("socket", "far"),
-        ("oracle", ""),
     ]
-    return [Run(sensor, *kind, seed) for seed in range(seeds) for sensor in SENSORS for kind in kinds]
+    runs = [Run(sensor, *kind, seed) for seed in range(seeds) for sensor in SENSORS for kind in kinds]
+    return [Run(sensor, "oracle", "", 0) for sensor in SENSORS] + runs
 
 
 def carry_out(run: Run) -> dict[str, object]:
@@ -72,7 +73,7 @@ def carry_out(run: Run) -> dict[str, object]:
         "class_mean_heldout": f"{features.class_mean_accuracy(counts):.4f}",
         "seconds": f"{seconds:.1f}",
         "chosen_by": "last epoch",
-        "data": data_digest(),
+        "origin": origin(run.method),
     }
 
 
@@ -96,23 +97,29 @@ def _target(run: Run):
     return rooms.load("target_adapt", run.sensor, ("depth",))
 
 
-def data_digest() -> str:
-    """Twelve digits that name the images and networks that a row is about."""
-    import hashlib
-
+def origin(method: str) -> str:
+    """Twelve digits that name what a row was made from: images, networks and recipe."""
+    from socketlab import Recipe
     from socketlab.files import data_folder, read_manifest
 
-    kinds = (".jpg", ".png", ".safetensors", "index.csv")
-    listed = {name: sha for name, sha in read_manifest(data_folder()).items() if name.endswith(kinds)}
-    return hashlib.sha256(repr(sorted(listed.items())).encode()).hexdigest()[:12]
+    parts = (
+        "pocketrooms/target_",
+        "pocketrooms/ti_",
+        "pocketrooms/index.csv",
+        "models/rgb_",
+        "models/oracle_",
+    )
+    listed = sorted(item for item in read_manifest(data_folder()).items() if item[0].startswith(parts))
+    recipe = "" if method == "oracle" else repr(Recipe.for_method(method))
+    return hashlib.sha256(f"{listed}{recipe}".encode()).hexdigest()[:12]
 
 
 def finished(path: Path) -> dict[Run, dict[str, object]]:
-    """Rows of an earlier call on the same data."""
+    """Rows of an earlier call that the same call would make again."""
     if not path.exists():
         return {}
     with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["data"] == data_digest()]
+        rows = [row for row in csv.DictReader(file) if row["origin"] == origin(row["method"])]
     return {Run(row["sensor"], row["method"], row["pairs"], int(row["seed"])): row for row in rows}
 
 
