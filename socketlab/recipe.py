@@ -56,13 +56,13 @@ class Recipe:
         help="peak learning rate of the bottleneck",
     )
     align_epochs: int = knob(
-        14,
+        10,
         low=0,
         high=100,
         label="epochs of alignment",
         help="first epochs, with paired alignment alone",
     )
-    epochs: int = knob(6, low=0, high=100, label="epochs of all terms", help="epochs with every term")
+    epochs: int = knob(5, low=0, high=100, label="epochs of all terms", help="epochs with every term")
     batch_size: int = knob(
         32, low=4, high=512, label="batch", help="images per step, of the target and of pairs"
     )
@@ -122,7 +122,7 @@ class Recipe:
     @classmethod
     def shot(cls) -> Recipe:
         """SHOT: no pairs, no statistics; the target's own images and pseudo-labels."""
-        return cls(lambda_ti=0.0, lambda_bn=0.0, align_epochs=0, epochs=20)
+        return cls(lambda_ti=0.0, lambda_bn=0.0, align_epochs=0, epochs=15)
 
     @classmethod
     def paper(cls) -> Recipe:
