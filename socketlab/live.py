@@ -32,6 +32,7 @@ Event = TypeVar("Event")
 Job = TypeVar("Job")
 DRAW = threading.RLock()  # matplotlib is not made for threads: take this around every draw
 ERROR_CLASS = "socketlab-error"
+IDLE_SECONDS = 30.0
 
 
 # ------------------------------------------------------------------------ errors
@@ -687,7 +688,7 @@ class Session(Generic[Event]):
                 begun += time.perf_counter() - held
             if self._stop.is_set():
                 return True
-        return False
+        return self._stop.is_set()
 
     def _close(self, stream: Any, end: Callable[[str], None]) -> None:
         try:
@@ -774,7 +775,9 @@ class Background(Generic[Job]):
     def _loop(self) -> None:
         while True:
             with self._ready:
-                self._ready.wait_for(lambda: bool(self._job))
+                if not self._ready.wait_for(lambda: bool(self._job), IDLE_SECONDS):
+                    self._thread = None  # nothing to do for long: the next job starts another thread
+                    return
                 while self._job and (rest := self._rest_until - time.monotonic()) > 0:
                     self._ready.wait(rest)
                 if not self._job:

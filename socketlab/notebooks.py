@@ -51,6 +51,7 @@ def execute(notebook: Notebook, folder: Path = FOLDER, seconds: int = CELL_SECON
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=True,
+        coalesce_streams=True,
     )
     try:
         client.execute(env=environment)

@@ -123,6 +123,7 @@ class Snapshot:
     """Features at one epoch: what the map is made of."""
 
     run: Run
+    bench: Bench
     epoch: int
     sets: dict[str, NDArray[np.float32]]
 
@@ -406,6 +407,8 @@ class AdaptationPanel(widgets.VBox):
         def events() -> Iterator[Step | Epoch]:
             self.box.clear()
             bench = self._bench_for(choice)
+            if self.session.stopping:
+                return iter(())
             run.levels = bench.levels
             self.runs.append(run)
             self._clear_pictures(choice.recipe, bench.levels)
@@ -444,7 +447,7 @@ class AdaptationPanel(widgets.VBox):
         self.matrix.draw(counts)
         last = event.epoch >= event.epochs
         if last or self._map.idle:
-            self._snapshot = Snapshot(run, event.epoch, map_features(self._bench, adapted))
+            self._snapshot = Snapshot(run, self._bench, event.epoch, map_features(self._bench, adapted))
             self._map.post(self._snapshot, at_once=last)
         return event.epoch / event.epochs if event.epochs else 1.0
 
@@ -469,8 +472,8 @@ class AdaptationPanel(widgets.VBox):
 
     def _draw_map(self, snapshot: Snapshot) -> None:
         """PCA at once; UMAP as soon as it is warm, each map beginning where the last one of the run ended."""
-        bench, run = self._bench, snapshot.run
-        if bench is None or run not in self.runs:
+        run = snapshot.run
+        if run not in self.runs:
             return
         apart = embed.mixing(snapshot.sets[LINKS[0]], snapshot.sets[LINKS[1]])
         note = f"pairs: {apart:.0%} of neighbours are of the same half (50 % = mixed)"
@@ -492,9 +495,8 @@ class AdaptationPanel(widgets.VBox):
         self._show_map(snapshot, points, f"Epoch {snapshot.epoch}: joint UMAP", note)
 
     def _show_map(self, snapshot: Snapshot, points: Mapping[str, Any], title: str, note: str) -> None:
-        assert self._bench is not None
         run = snapshot.run
-        run.clouds, run.map_title, run.map_note = clouds_of(self._bench, points), title, note
+        run.clouds, run.map_title, run.map_note = clouds_of(snapshot.bench, points), title, note
         self.map.draw(run.clouds, self.controls["hue"].value, title, note, LINKS)
 
     # making
@@ -555,7 +557,7 @@ class AdaptationPanel(widgets.VBox):
             first.seed, 0, 999, description="seed", tooltip="of everything that is drawn", **wide
         )
         made["method"] = widgets.Dropdown(
-            options=[("as set below", ""), *[(plots.METHODS[m].title, m) for m in METHODS]],
+            options=[("…", ""), *[(plots.METHODS[m].title, m) for m in METHODS]],
             value="",
             description="start from",
             tooltip="moves the sliders to the recipe of a method",
@@ -648,6 +650,7 @@ class AdaptationPanel(widgets.VBox):
         if change["new"]:
             now = self.choice
             self.set(Choice(Recipe.for_method(change["new"]), *now.data))
+            self.controls["method"].value = ""  # so that the same method can be chosen again
 
     def _redraw_map(self) -> None:
         if self._snapshot is not None:

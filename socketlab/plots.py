@@ -32,7 +32,7 @@ TEXT = 12.0  # points; 12 is what the last row of a class can read
 _PETROFF = matplotlib.color_sequences["petroff10"]
 CLASS_COLOURS: tuple[Any, ...] = tuple(_PETROFF[i] for i in (0, 1, 2, 4, 5, 6, 7, 9, 3, 8))  # its greys last
 MISSING = "#e0218a"
-DEPTH_COLOURS = "cividis_r"
+DEPTH_COLOURS = "viridis_r"
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,17 @@ class Look:
     marker: str
     line: str
     dark: str = INK
+    brief: str = ""
+
+    @property
+    def short(self) -> str:
+        """The title, or its abbreviation where it has one."""
+        return self.brief or self.title
 
 
 MODALITIES = {
     "rgb": Look("RGB", "#c2410c", "o", "-", "#6b2205"),
-    "nir": Look("near-infrared", "#7e3ff2", "s", "-.", "#43189c"),
+    "nir": Look("near-infrared", "#7e3ff2", "s", "-.", "#43189c", "NIR"),
     "depth": Look("depth", "#159ab3", "^", "--", "#064450"),
 }
 METHODS = {
@@ -181,7 +187,7 @@ def triptych(
         raise LabError(
             f"These rooms have no {' or '.join(absent)} images, only {', '.join(some.modalities)}."
         )
-    rows = {MODALITIES[m].title: (m, some.images[m]) for m in modalities}
+    rows = {MODALITIES[m].short: (m, some.images[m]) for m in modalities}
     return gallery(rows, heads, tile)
 
 
@@ -199,7 +205,8 @@ def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str],
         raise LabError(f"Every row needs {len(titles)} images, one per title; they have {lengths}.")
     depths = [images for modality, images in rows.values() if modality == "depth"]
     reach = max((_reach(images) for images in depths), default=6000.0)
-    columns, gap, left, top = len(titles), 6, 40, 34
+    heads = [title.replace(" ", "\n") if len(title) > tile / 9 else title for title in titles]
+    columns, gap, left, top = len(titles), 6, 40, 52 if any("\n" in head for head in heads) else 34
     wide = left + columns * (tile + gap) + (110 if depths else 10)
     high = top + len(rows) * (tile + gap) + 8
     figure = new_figure(wide, high)
@@ -211,7 +218,7 @@ def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str],
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             if r == 0:
-                ax.set_title(titles[c], fontsize=TEXT, color=INK, pad=6)
+                ax.set_title(heads[c], fontsize=TEXT, color=INK, pad=6)
             if c == 0:
                 ax.set_ylabel(label, fontsize=TEXT, color=_colour(modality), fontweight="bold", labelpad=6)
     if depths:

@@ -252,6 +252,17 @@ def test_background_survives_an_error_and_shows_it() -> None:
     assert done == [1.0]
 
 
+def test_background_thread_ends_when_nothing_is_left_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "IDLE_SECONDS", 0.05)
+    done: list[int] = []
+    background = live.Background(done.append, live.ErrorBox(), name="brief")
+    for job in (1, 2):
+        background.post(job, at_once=True)
+        assert background.wait(5)
+        assert wait_for(lambda: not [t for t in threading.enumerate() if t.name == "socketlab-brief"])
+    assert done == [1, 2]
+
+
 # pictures
 
 

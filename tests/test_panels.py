@@ -210,6 +210,7 @@ def test_choice_and_sliders_agree(make: Callable[..., AdaptationPanel]) -> None:
     assert panel.choice == other  # fields without a slider are kept as well
     panel.controls["method"].value = "shot"
     assert panel.choice.recipe == Recipe.shot()
+    assert panel.controls["method"].value == ""  # the same method can be chosen again
     assert panel.choice.sensor == "xtion"
 
 
@@ -237,6 +238,23 @@ def test_weights_act_during_a_run_and_lengths_at_the_next(make: Callable[..., Ad
 
 
 # buttons
+
+
+def test_stop_while_loading_ends_before_the_first_step(make: Callable[..., AdaptationPanel]) -> None:
+    loading, go_on = threading.Event(), threading.Event()
+
+    def gather(choice: Choice) -> Material:
+        loading.set()
+        go_on.wait(10)
+        return tiny_world(choice)
+
+    panel = make(gather=gather)
+    panel.run()
+    assert loading.wait(10)
+    panel.stop()
+    go_on.set()
+    assert panel.session.wait(10) == "stopped"
+    assert panel.runs == []
 
 
 def test_a_second_press_of_run_starts_no_second_worker(make: Callable[..., AdaptationPanel]) -> None:
