@@ -30,6 +30,17 @@ FIELDS = [
 ]  # fmt: skip
 
 
+TITLES = {
+    ("source-only", ""): "source only",
+    ("adabn", ""): "AdaBN",
+    ("shot", ""): "SHOT",
+    ("socket", "far"): "SOCKET, far pairs",
+    ("socket", "near"): "SOCKET, near pairs",
+    ("oracle", ""): "oracle (trained with target labels)",
+}
+"""(method, pairs) → its name in README."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One line of the table."""
@@ -150,16 +161,41 @@ def summary(rows: list[dict[str, object]]) -> list[dict[str, object]]:
                 "method": method,
                 "pairs": pairs,
                 "runs": len(values),
-                "mean": f"{mean(values):.4f}",
-                "std": f"{stdev(values):.4f}" if len(values) > 1 else "",
-                "gap_closed": f"{(mean(values) - low) / (high - low):.3f}",
+                "mean": f"{mean(values):.5f}",
+                "std": f"{stdev(values):.5f}" if len(values) > 1 else "",
+                "gap_closed": f"{(mean(values) - low) / (high - low):.4f}",
             }
         )
     return out
 
 
+def markdown(averages: list[dict[str, object]]) -> str:
+    """The table over all sensors, as README shows it."""
+    rows = {(row["method"], row["pairs"]): row for row in averages if row["sensor"] == "all"}
+    lines = ["| method | held-out accuracy, % | way from source only to the oracle |", "|---|---|---|"]
+    for key, title in TITLES.items():
+        row = rows[key]
+        values = (
+            100 * float(str(row["mean"])),
+            100 * float(str(row["std"])),
+            100 * float(str(row["gap_closed"])),
+        )
+        lines.append("| {} | {:.1f} ± {:.1f} | {:.0f} % |".format(title, *values))
+    return "\n".join(lines)
+
+
+def fill_readme(table: str) -> None:
+    """Put the table between its two marks in README.md."""
+    from socketlab.files import write_whole
+
+    path = Path(__file__).resolve().parent.parent / "README.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- results -->")
+    _, _, after = rest.partition("<!-- /results -->")
+    write_whole(path, f"{before}<!-- results -->\n{table}\n<!-- /results -->{after}".encode())
+
+
 def main() -> None:
-    """Do what is not yet done, then write both tables."""
+    """Do what is not yet done, then write both tables and the one in README."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -179,11 +215,9 @@ def main() -> None:
     rows = [done[run] for run in plan]
     averages = summary(rows)
     write_rows(folder / "slice_summary.csv", averages, list(averages[0]))
-    for row in averages:
-        if row["sensor"] == "all":
-            print(
-                f"{row['method']:12} {row['pairs']:5} {row['mean']} ± {row['std']}  gap {row['gap_closed']}"
-            )
+    print(markdown(averages))
+    if not chosen.out:
+        fill_readme(markdown(averages))
 
 
 if __name__ == "__main__":
