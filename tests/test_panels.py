@@ -21,7 +21,7 @@ from socketlab.panels import AdaptationPanel, Choice, Material
 from socketlab.recipe import Recipe, knobs
 
 QUICK = Choice(Recipe(batch_size=8, align_epochs=1, epochs=1, lambda_bn=0.5), pairs=24)
-LONG = replace(QUICK, recipe=QUICK.recipe.replace(align_epochs=60, epochs=40))
+LONG = replace(QUICK, recipe=QUICK.recipe.replace(align_epochs=0, epochs=100))
 COUNTS = {"near": 24, "far": 24}
 
 
