@@ -1,4 +1,4 @@
-"""The pictures of README, data card and docs: ``python benchmarks/figures.py`` (a minute).
+"""The pictures of README, data card and docs: ``python benchmarks/figures.py`` (two minutes).
 
 Everything is drawn from the shipped data and from ``data/results/slice.csv``; the adapted network of the map
 is made here, with seed 0.

@@ -32,7 +32,8 @@ from socketlab.sensors import SENSORS
 
 __all__ = ["finished", "quick", "tiny_data"]  # fixtures
 
-SHORT = ("--set", "align_epochs=1", "--set", "epochs=2", "--set", "batch_size=8")
+CHANGES = {"align_epochs": 1, "epochs": 2, "batch_size": 8, "trunk_lr": 0.001, "bottleneck_lr": 0.001}
+SHORT = [word for name, value in CHANGES.items() for word in ("--set", f"{name}={value}")]
 
 
 @pytest.fixture
@@ -133,7 +134,18 @@ def test_ctrl_c_while_drawing_loses_no_epoch(here, finished, monkeypatch):
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_real_signal_leaves_a_run_that_can_be_resumed(here, sent, code):
     """The process is stopped from outside in the midst of an epoch."""
-    words = ["adapt", "--out", "cut", "--device", "cpu", "--set", "align_epochs=0", "--set", "epochs=90"]
+    words = [
+        "adapt",
+        *SHORT,
+        "--out",
+        "cut",
+        "--device",
+        "cpu",
+        "--set",
+        "align_epochs=0",
+        "--set",
+        "epochs=90",
+    ]
     without_umap = (
         "import contextlib as c; from socketlab import cli, runs; runs.MapMaker = c.nullcontext; cli.main()"
     )
