@@ -585,7 +585,7 @@ def _curves(rows: list[dict[str, str]], scores: list[Score]) -> Drawing:
     levels = {other.name: other.held_out for other in (scores[0], *scores[2:])}
     plots.curves(accuracies, right, title="target accuracy", ylabel="share right", levels=levels)
     for ax in (left, right):
-        ax.xaxis.get_major_locator().set_params(integer=True)  # there is no half epoch
+        ax.locator_params(axis="x", integer=True)  # there is no half epoch
     return figure
 
 
