@@ -75,17 +75,10 @@ def test_a_learner_moves_a_slider_runs_and_stops(
     assert wait_for(page, lambda: "stopped" in text_of(page, "status"), 5)
     assert time.monotonic() - begun < 3
     assert wait_for(page, lambda: after.rstrip("0").rstrip(".") in text_of(page, "runs"), 5)
-    page.screenshot(path=artefacts / "stopped.png")
     pictures = page.locator(".socketlab-panel img")
     assert wait_for(page, lambda: pictures.count() >= 1, 30)
     sizes = pictures.evaluate_all("all => all.map(i => i.naturalWidth)")
     assert min(sizes) > 300
 
-    page.screenshot(path=artefacts / "stopped.png")
-    sizes = page.locator(".socketlab-panel img").evaluate_all("all => all.map(i => i.naturalWidth)")
-    assert len(sizes) == 4
-    assert min(sizes) > 300
-
-    assert wait_for(page, lambda: "PCA" in _map_words(page) or "UMAP" in _map_words(page), 60)
     page.screenshot(path=artefacts / "panel.png")
     assert (artefacts / "panel.png").stat().st_size > 50_000
