@@ -103,7 +103,7 @@ class LivePicture:
     Parameters
     ----------
     width, height : size shown, CSS pixels.
-    alt : the picture in words, also its tooltip.
+    alt : the picture in words.
     sharpness : pixels drawn per pixel shown.
     """
 
@@ -120,8 +120,7 @@ class LivePicture:
 
     def say(self, alt: str) -> None:
         """Describe the picture in words."""
-        self.alt = alt
-        self.image.tooltip = alt
+        self.alt = alt  # no tooltip: the front end fails to show an Image that begins with one
 
     def axes_at(self, left: float, bottom: float, right: float, top: float) -> Axes:
         """Axes with margins in pixels; no layout engine works while a picture is live."""

@@ -31,6 +31,13 @@ from socketlab.sensors import SENSORS
 TARGET = "depth"
 LIVE = ("lambda_ti", "lambda_bn", "lambda_pl", "lambda_im", "trunk_lr")
 NEXT = ("align_epochs", "epochs")
+WORDS = {
+    "lambda_ti": "pairs",
+    "lambda_bn": "statistics",
+    "lambda_pl": "pseudo-labels",
+    "lambda_im": "information",
+}
+WIDE, LABEL = {"width": "360px"}, {"description_width": "150px"}
 MAP_PAIRS, MAP_TARGETS = 200, 240
 MAP_SETS = ("pairs, source half", "pairs, target half", "target images")
 LINKS = MAP_SETS[:2]
@@ -208,11 +215,10 @@ def pair_counts() -> dict[str, int]:
 def slider_for(name: str, knob: Knob, value: Any) -> widgets.Widget:
     """The widget of one recipe field: range, scale, label and help are the knob's."""
     about: dict[str, Any] = {
-        "description": label_html(knob.label or name),
-        "description_allow_html": True,
+        "description": " ".join([knob.label or name, WORDS.get(name, "")]).strip(),
         "tooltip": knob.help,
-        "layout": widgets.Layout(width="330px"),
-        "style": {"description_width": "132px"},
+        "layout": WIDE,
+        "style": LABEL,
     }
     if knob.choices:
         return widgets.Dropdown(options=knob.choices, value=value, **about)
@@ -230,12 +236,6 @@ def slider_for(name: str, knob: Knob, value: Any) -> widgets.Widget:
         )
     step = 10 ** math.floor(math.log10((knob.high - knob.low) / 100))
     return widgets.FloatSlider(value, min=knob.low, max=knob.high, step=step, readout_format=".2f", **about)
-
-
-def label_html(label: str) -> str:
-    """Write λ_TI with an index."""
-    stem, _, index = label.partition("_")
-    return f"{html.escape(stem)}<sub>{html.escape(index)}</sub>" if index else html.escape(label)
 
 
 def _button(text: str, icon: str, tip: str, style: str = "") -> widgets.Button:
@@ -498,6 +498,8 @@ class AdaptationPanel(widgets.VBox):
         run = snapshot.run
         run.clouds, run.map_title, run.map_note = clouds_of(snapshot.bench, points), title, note
         self.map.draw(run.clouds, self.controls["hue"].value, title, note, LINKS)
+        if not self.session.running:
+            self._tell_pictures()
 
     # making
 
@@ -512,10 +514,7 @@ class AdaptationPanel(widgets.VBox):
         first = self._first
         made = {name: slider_for(name, knobs()[name], getattr(first.recipe, name)) for name in (*LIVE, *NEXT)}
         made["trunk_lr"].description = "learning rate"
-        wide: dict[str, Any] = {
-            "layout": widgets.Layout(width="330px"),
-            "style": {"description_width": "132px"},
-        }
+        wide: dict[str, Any] = {"layout": WIDE, "style": LABEL}
         slow: dict[str, Any] = {**wide, "continuous_update": False}
         made["sensor"] = widgets.Dropdown(
             options=[(sensor.title, name) for name, sensor in SENSORS.items()],
@@ -609,6 +608,8 @@ class AdaptationPanel(widgets.VBox):
         self.headline.add_class("socketlab-accuracy")
         self.table = widgets.HTML(layout=widgets.Layout(width="auto", overflow="auto"))
         self.table.add_class("socketlab-runs")
+        self.words = widgets.HTML(layout=widgets.Layout(width="auto"))
+        self.words.add_class("socketlab-words")
 
     def _arrange(self) -> list[widgets.Widget]:
         c = self.controls
@@ -633,6 +634,7 @@ class AdaptationPanel(widgets.VBox):
             widgets.Box([self.matrix.image, self.map.image], layout=row),
             together("map", "hue"),
             self.table,
+            self.words,
         ]
 
     def _listen(self) -> None:
@@ -677,6 +679,13 @@ class AdaptationPanel(widgets.VBox):
 
     def _tell_runs(self) -> None:
         self.table.value = runs_table(self.runs)
+        self._tell_pictures()
+
+    def _tell_pictures(self) -> None:
+        """The four pictures in words, folded; changed only while nothing runs."""
+        texts = [picture.alt for picture in (self.accuracy, self.losses, self.matrix, self.map)]
+        lines = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
+        self.words.value = f"<details><summary>The pictures in words</summary><ul>{lines}</ul></details>"
 
 
 class _LiveRecipe:

@@ -608,7 +608,7 @@ def cloud_colours(cloud: Cloud, hue: str) -> Any:
 
 def class_colour(label: int) -> Any:
     """The colour of a class; after ten they begin again."""
-    return CLASS_COLOURS[label % len(CLASS_COLOURS)]
+    return matplotlib.colors.to_hex(CLASS_COLOURS[label % len(CLASS_COLOURS)])
 
 
 def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hue: str) -> None:

@@ -123,9 +123,11 @@ _RUN_ALL = """async () => {
     app.shell.collapseLeft();
     await app.commands.execute('notebook:run-all-cells');
 }"""
-_ERRORS = """() => [...document.querySelectorAll(
-    '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"], .socketlab-error'
-)].map(e => e.textContent)"""
+_ERRORS = """() => {
+    const shown = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"], .socketlab-error';
+    const broken = document.body.innerText.includes('javascript error') ? ['a widget cannot be shown'] : [];
+    return broken.concat([...document.querySelectorAll(shown)].map(e => e.textContent));
+}"""
 
 
 @pytest.fixture
