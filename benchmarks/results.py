@@ -1,224 +1,273 @@
-"""Every number that README and notebooks quote: ``python benchmarks/results.py`` (or ``make results``).
+"""Every number that README and notebooks quote: ``make results`` (or ``python benchmarks/results.py``).
 
-Runs each method on each depth sensor over several seeds and writes ``data/results/slice.csv`` (a row per run)
-and ``data/results/slice_summary.csv`` (mean and standard deviation). Finished rows are kept: an interrupted
-call goes on where it stopped. One process per core, one thread each. The last epoch counts; no epoch, weight
-or seed is chosen by a target label.
+Runs the jobs of `experiments` and writes ``data/results/runs.csv``, a line per run, and one table per
+question beside it (`tables`). Finished runs are kept: an interrupted call goes on where it stopped, and a run
+is made again when its recipe, its images or its network changed. One process per core, one thread each. The
+last epoch counts; no epoch, weight or seed is chosen by a target label.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
-import hashlib
+import dataclasses
 import io
 import os
+import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from typing import Any
 
 from tqdm import tqdm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import experiments
+import tables
+from experiments import Job, Row
+
 FIELDS = [
-    "sensor", "method", "pairs", "seed", "accuracy_heldout", "accuracy_transductive", "class_mean_heldout",
-    "seconds", "chosen_by", "origin",
+    "origin", "sources", "modality", "sensor", "strength", "mix", "count", "kinds", "recipe", "seed",
+    "held_out", "transductive", "class_mean", "shares", "chosen_by", "environment",
 ]  # fmt: skip
 
 
-TITLES = {
-    ("source-only", ""): "source only",
-    ("adabn", ""): "AdaBN",
-    ("shot", ""): "SHOT",
-    ("socket", "far"): "SOCKET, far pairs",
-    ("socket", "near"): "SOCKET, near pairs",
-    ("oracle", ""): "oracle (trained with target labels)",
-}
-"""(method, pairs) → its name in README."""
+def main() -> None:
+    """Do what is not yet done, then write the tables and the one in README."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--only", nargs="*", help="these tables alone, for example methods bn")
+    parser.add_argument("--out", type=Path, help="folder of the tables (default: data/results)")
+    parser.add_argument("--quick", action="store_true", help="a small run of everything, for tests")
+    parser.add_argument("--tables", action="store_true", help="write the tables of the runs that are there")
+    chosen = parser.parse_args()
+    from socketlab.files import data_folder
+
+    folder = chosen.out or data_folder() / "results"
+    plan = quick_rows() if chosen.quick else experiments.rows(range(chosen.seeds))
+    if chosen.only:
+        plan = [row for row in plan if row.table in chosen.only]
+    done = finished(folder / "runs.csv")
+    if not chosen.tables:
+        measure(plan, done, folder, chosen.processes, timed=not chosen.quick)
+    written = tables.write(folder, plan, done, oracles(plan))
+    print("\n".join(str(path) for path in written))
+    if not (chosen.out or chosen.quick):
+        tables.fill_readme(folder)
 
 
-@dataclass(frozen=True)
-class Run:
-    """One line of the table."""
+def quick_rows() -> list[Row]:
+    """The same tables on one sensor, with two epochs and one seed: what CI can run in a minute."""
 
-    sensor: str
-    method: str
-    pairs: str
-    seed: int
+    def short(row: Row) -> Row:
+        if row.job is None or not row.job.recipe.total_epochs:
+            return row
+        recipe = row.job.recipe.replace(align_epochs=min(1, row.job.recipe.align_epochs), epochs=1)
+        return dataclasses.replace(row, job=dataclasses.replace(row.job, recipe=recipe))
 
-
-def planned(seeds: int) -> list[Run]:
-    """All runs; the oracle is the shipped network, trained once per sensor."""
-    from socketlab.sensors import SENSORS
-
-    kinds = [
-        ("source-only", ""),
-        ("adabn", ""),
-        ("shot", ""),
-        ("socket", "near"),
-        ("socket", "far"),
-    ]
-    runs = [Run(sensor, *kind, seed) for seed in range(seeds) for sensor in SENSORS for kind in kinds]
-    return [Run(sensor, "oracle", "", 0) for sensor in SENSORS] + runs
+    wanted: dict[str, list[Row]] = defaultdict(list)
+    for row in experiments.rows(range(1)):
+        sensor = dict(row.about).get("sensor", experiments.ONE)
+        if sensor == experiments.ONE and (row.job is None or len(wanted[row.table]) < 7):
+            wanted[row.table].append(short(row))
+    return [row for of_table in wanted.values() for row in of_table]
 
 
-def carry_out(run: Run) -> dict[str, object]:
-    """Adapt, or load the oracle, and measure on the images adapted to and on held-out ones."""
+def measure(
+    plan: list[Row], done: dict[str, dict[str, Any]], folder: Path, processes: int, timed: bool
+) -> None:
+    """Run what is missing, a group of jobs with a common alignment at a time; every finished run is kept."""
+    jobs = {row.job.origin: row.job for row in plan if row.job and row.job.origin not in done}
+    groups: dict[str, list[Job]] = defaultdict(list)
+    for origin, job in jobs.items():
+        groups[job.alignment or origin].append(job)
+    order = {origin: i for i, origin in enumerate(row.job.origin for row in plan if row.job)}
+    seconds: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(processes) as pool, tqdm(total=len(jobs), unit="run", smoothing=0.05) as bar:
+        pending = [pool.submit(carry_out, group) for group in groups.values()]
+        try:
+            for group in as_completed(pending):
+                for found in group.result():
+                    seconds.append({"origin": found["origin"], "seconds": found.pop("seconds")})
+                    done[found["origin"]] = found
+                    bar.update()
+                kept = sorted(done.values(), key=lambda found: order.get(found["origin"], len(order)))
+                write_rows(folder / "runs.csv", kept, FIELDS)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if timed:
+        keep_seconds(folder / "seconds.csv", seconds)
+
+
+def carry_out(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Jobs with a common alignment: align once, then finish each by itself, and measure the last epoch."""
     import torch
 
-    from socketlab import features, load_source, rooms
-
     torch.set_num_threads(1)
-    start = time.perf_counter()
-    adapted = load_source(f"oracle_depth_{run.sensor}") if run.method == "oracle" else adapted_source(run)
-    seconds = time.perf_counter() - start
-    held_out = rooms.load("target_test", run.sensor, ("depth",))
-    counts = features.confusion(adapted, held_out)
-    return asdict(run) | {
-        "accuracy_heldout": f"{float(counts.trace() / counts.sum()):.4f}",
-        "accuracy_transductive": f"{features.accuracy(adapted, _target(run)):.4f}",
-        "class_mean_heldout": f"{features.class_mean_accuracy(counts):.4f}",
-        "seconds": f"{seconds:.1f}",
-        "chosen_by": "last epoch",
-        "origin": origin(run.method),
-    }
-
-
-def adapted_source(run: Run):
-    """The last epoch of one method, from the sensor's own RGB network."""
-    from socketlab import Recipe, adapt, load_source, rooms
-    from socketlab.adapt import Epoch
-
-    recipe = Recipe.for_method(run.method)
-    pairs = rooms.ti_pairs(run.sensor, run.pairs) if run.pairs else None
-    found = None
-    for event in adapt(load_source(f"rgb_{run.sensor}"), _target(run), pairs, recipe, seed=run.seed):
-        if isinstance(event, Epoch):
-            found = event.state.adapted
+    begun = time.perf_counter()
+    data = read(jobs[0])
+    aligned = align(jobs[0], *data) if jobs[0].alignment and len(jobs) > 1 else None
+    shared = time.perf_counter() - begun
+    found = []
+    for job in jobs:
+        begun = time.perf_counter()
+        state = None
+        if aligned is not None:
+            state = dataclasses.replace(copy.deepcopy(aligned), recipe=job.recipe)
+        last = finish(job, *data, state)
+        found.append(result(job, last) | {"seconds": f"{shared + time.perf_counter() - begun:.1f}"})
     return found
 
 
-def _target(run: Run):
+def read(job: Job) -> tuple[list[Any], Any, Any]:
+    """The source networks, the target's images and the pairs of a job."""
+    from socketlab import load_source, rooms
+
+    sources = [load_source(name) for name in job.sources]
+    target = rooms.load("target_adapt", job.sensor, (job.modality,), job.strength)
+    return sources, target, drawn_pairs(job, (sources[0].modality, job.modality)) if job.mix else None
+
+
+def drawn_pairs(job: Job, modalities: tuple[str, ...]) -> Any:
+    """As many pairs as the job says, of as many kinds, drawn by its seed."""
+    import torch
+
     from socketlab import rooms
 
-    return rooms.load("target_adapt", run.sensor, ("depth",))
+    about = {"sensor": job.sensor, "modalities": modalities, "strength": job.strength}
+    if job.mix not in ("near", "far"):
+        return rooms.ti_pairs(mix=float(job.mix), count=job.count, seed=job.seed, **about)
+    pairs = rooms.ti_pairs(mix=job.mix, **about)
+    generator = torch.Generator().manual_seed(job.seed)
+    names = sorted(set(pairs.kinds))
+    chosen = {names[i] for i in torch.randperm(len(names), generator=generator)[: job.kinds].tolist()}
+    rows = torch.tensor([i for i, kind in enumerate(pairs.kinds) if kind in chosen])
+    if job.count is None:
+        return pairs
+    return pairs.take(rows[torch.randperm(len(rows), generator=generator)[: job.count]])
 
 
-def origin(method: str) -> str:
-    """Twelve digits that name what a row was made from: images, networks and recipe."""
+def align(job: Job, sources: list[Any], target: Any, pairs: Any) -> Any:
+    """The state after the epochs of alignment, which do not depend on the terms that follow."""
+    from socketlab import adapt
+    from socketlab.adapt import Epoch
+
+    length = job.recipe.align_epochs
+    for event in adapt(sources, target, pairs, job.recipe, seed=job.seed, every=length):
+        if isinstance(event, Epoch) and event.epoch == length:
+            return event.state
+    raise AssertionError("an alignment ends with an epoch")
+
+
+def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = None) -> Any:
+    """The state after the last epoch."""
+    from socketlab import adapt
+    from socketlab.adapt import Epoch
+
+    used = pairs if job.recipe.lambda_ti > 0 else None
+    for event in adapt(sources, target, used, job.recipe, seed=job.seed, state=state, every=10**6):
+        if isinstance(event, Epoch):
+            state = event.state
+    return state
+
+
+def result(job: Job, state: Any) -> dict[str, Any]:
+    """A line of ``runs.csv``: the job in words, and what the adapted network makes of the target."""
+    from socketlab import features, rooms
+    from socketlab.nets import mixing_weights
+
+    held_out = rooms.load("target_test", job.sensor, (job.modality,), job.strength)
+    target = rooms.load("target_adapt", job.sensor, (job.modality,), job.strength)
+    counts = features.confusion(state.adapted, held_out)
+    return {
+        "origin": job.origin,
+        "sources": " ".join(job.sources),
+        "modality": job.modality,
+        "sensor": job.sensor,
+        "strength": job.strength,
+        "mix": job.mix,
+        "count": job.count or "",
+        "kinds": job.kinds or "",
+        "recipe": in_words(job),
+        "seed": job.seed,
+        "held_out": f"{float(counts.trace() / counts.sum()):.4f}",
+        "transductive": f"{features.accuracy(state.adapted, target):.4f}",
+        "class_mean": f"{features.class_mean_accuracy(counts):.4f}",
+        "shares": " ".join(f"{a:.3f}" for a in mixing_weights(state.mixing.detach()).tolist()),
+        "chosen_by": "last epoch",
+        "environment": environment(job),
+    }
+
+
+def in_words(job: Job) -> str:
+    """What a recipe changes of the library's plain `Recipe()`."""
     from socketlab import Recipe
-    from socketlab.files import data_folder, read_manifest
 
-    parts = (
-        "pocketrooms/target_",
-        "pocketrooms/ti_",
-        "pocketrooms/index.csv",
-        "models/rgb_",
-        "models/oracle_",
-    )
-    listed = sorted(item for item in read_manifest(data_folder()).items() if item[0].startswith(parts))
-    recipe = "" if method == "oracle" else repr(Recipe.for_method(method))
-    return hashlib.sha256(f"{listed}{recipe}".encode()).hexdigest()[:12]
+    plain, own = dataclasses.asdict(Recipe()), dataclasses.asdict(job.recipe)
+    return " ".join(f"{name}={own[name]}" for name in own if own[name] != plain[name])
 
 
-def finished(path: Path) -> dict[Run, dict[str, object]]:
-    """Rows of an earlier call that the same call would make again."""
+def environment(job: Job) -> str:
+    """The torch release and the precision of the convolutions: what a number may depend on."""
+    import torch
+
+    from socketlab.steps import autocast
+
+    on = autocast(job.recipe, torch.device("cpu"))._enabled  # type: ignore[attr-defined]
+    return f"torch {torch.__version__.split('+')[0]}, CPU, {'bfloat16' if on else 'float32'}"
+
+
+def oracles(plan: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """Accuracies of the networks that were trained with the target's labels."""
+    from socketlab import features, load_source, rooms
+
+    found = {}
+    for name in sorted({row.oracle for row in plan if row.oracle}):
+        source = load_source(name)
+        sensor = next((s for s in experiments.SENSORS if name.endswith(s)), experiments.ONE)
+        counts = features.confusion(source, rooms.load("target_test", sensor, (source.modality,)))
+        adapted_to = rooms.load("target_adapt", sensor, (source.modality,))
+        found[name] = {
+            "held_out": f"{float(counts.trace() / counts.sum()):.4f}",
+            "transductive": f"{features.accuracy(source, adapted_to):.4f}",
+            "class_mean": f"{features.class_mean_accuracy(counts):.4f}",
+            "chosen_by": "last epoch, target labels",
+        }
+    return found
+
+
+def finished(path: Path) -> dict[str, dict[str, Any]]:
+    """Origin → line of an earlier call."""
     if not path.exists():
         return {}
     with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["origin"] == origin(row["method"])]
-    return {Run(row["sensor"], row["method"], row["pairs"], int(row["seed"])): row for row in rows}
+        return {found["origin"]: dict(found) for found in csv.DictReader(file)}
 
 
-def write_rows(path: Path, rows: list[dict[str, object]], fields: list[str]) -> None:
-    """Rows as CSV, whole or not at all."""
+def keep_seconds(path: Path, new: list[dict[str, Any]]) -> None:
+    """Wall times apart from the numbers, which are the same on every call."""
+    known = {found["origin"]: found for found in (*finished(path).values(), *new)}
+    if known:
+        write_rows(path, list(known.values()), ["origin", "seconds"])
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]], fields: list[str]) -> None:
+    """Lines as CSV, whole or not at all."""
     from socketlab.files import write_whole
 
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text.getvalue().encode())
 
 
-def summary(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Mean and deviation over seeds, per sensor and over all, and the share of the gap closed."""
-    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for row in rows:
-        value = float(str(row["accuracy_heldout"]))
-        for sensor in (str(row["sensor"]), "all"):
-            groups[sensor, str(row["method"]), str(row["pairs"])].append(value)
-    out = []
-    for (sensor, method, pairs), values in sorted(groups.items()):
-        low, high = mean(groups[sensor, "source-only", ""]), mean(groups[sensor, "oracle", ""])
-        out.append(
-            {
-                "sensor": sensor,
-                "method": method,
-                "pairs": pairs,
-                "runs": len(values),
-                "mean": f"{mean(values):.5f}",
-                "std": f"{stdev(values):.5f}" if len(values) > 1 else "",
-                "gap_closed": f"{(mean(values) - low) / (high - low):.4f}",
-            }
-        )
-    return out
-
-
-def markdown(averages: list[dict[str, object]]) -> str:
-    """The table over all sensors, as README shows it."""
-    rows = {(row["method"], row["pairs"]): row for row in averages if row["sensor"] == "all"}
-    lines = ["| method | held-out accuracy, % | way from source only to the oracle |", "|---|---|---|"]
-    for key, title in TITLES.items():
-        row = rows[key]
-        values = (
-            100 * float(str(row["mean"])),
-            100 * float(str(row["std"])),
-            100 * float(str(row["gap_closed"])),
-        )
-        lines.append("| {} | {:.1f} ± {:.1f} | {:.0f} % |".format(title, *values))
-    return "\n".join(lines)
-
-
-def fill_readme(table: str) -> None:
-    """Put the table between its two marks in README.md."""
-    from socketlab.files import write_whole
-
-    path = Path(__file__).resolve().parent.parent / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- results -->")
-    _, _, after = rest.partition("<!-- /results -->")
-    write_whole(path, f"{before}<!-- results -->\n{table}\n<!-- /results -->{after}".encode())
-
-
-def main() -> None:
-    """Do what is not yet done, then write both tables and the one in README."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, help="folder of the tables (default: data/results)")
-    chosen = parser.parse_args()
-    from socketlab.files import data_folder
-
-    folder = chosen.out or data_folder() / "results"
-    plan, table = planned(chosen.seeds), folder / "slice.csv"
-    done = finished(table)
-    missing = [run for run in plan if run not in done]
-    with ProcessPoolExecutor(chosen.processes) as pool:
-        jobs = {pool.submit(carry_out, run): run for run in missing}
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="runs", unit="run"):
-            done[jobs[job]] = job.result()
-            write_rows(table, [done[run] for run in plan if run in done], FIELDS)
-    rows = [done[run] for run in plan]
-    averages = summary(rows)
-    write_rows(folder / "slice_summary.csv", averages, list(averages[0]))
-    print(markdown(averages))
-    if not chosen.out:
-        fill_readme(markdown(averages))
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,34 +9,46 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import encodings, steps
-from .bnstats import reestimate_statistics, watch
-from .checkpoints import Source, read_tensors, write_tensors
+from .bnstats import norm_layers, reestimate_statistics, watch
+from .checkpoints import Source, read_tensors, require_classes, write_tensors
 from .encodings import Normalisation
 from .errors import LabError
-from .features import encoded_batches, evaluating, predict
+from .features import encoded_batches, predict
+from .nets import Mixture, Network, mixing_weights, networks_of
 from .pairs import PairedImages, random_views
-from .pseudolabels import paper_pseudo_labels, shot_pseudo_labels
+from .pseudolabels import mixed_shot_pseudo_labels, paper_pseudo_labels
 from .recipe import Recipe
+from .steps import Bank, TargetBatch, autocast
+from .teacher import Teacher, mix
 
 REESTIMATION_BATCH = 128
+LOOKS_ON_A_GPU = 20
+"""Every how many steps a loss is looked at on a GPU: each look waits for it. On a CPU, every step."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """After each step: its number, from 1 over the whole run, and the unweighted terms of its loss."""
+    """After each step: its number, from 1 over the whole run, and the unweighted terms of its loss.
+
+    ``bn_shares`` (n,) is the weight of each source's L_BN before λ_d: 1 with one source, but for the paper's
+    fault.
+    """
 
     epoch: int
     step: int
     steps: int
     terms: dict[str, Tensor]
+    bn_shares: Tensor | None = None
 
     @property
     def losses(self) -> dict[str, float]:
@@ -59,39 +71,60 @@ class State:
 
     Parameters
     ----------
-    adapted : the target network so far, with the target's normalisation.
+    adapted : the target network so far, with the target's normalisation; a `Mixture` of several sources.
+    mixing : (n,) the trainable g of the sources' shares.
     optimiser : with its momenta.
     recipe, seed : as the run began.
     epoch, step : finished epochs and steps.
+    settled : whether the statistics are those that the recipe tests with.
     """
 
     adapted: Source
+    mixing: nn.Parameter
     optimiser: torch.optim.SGD
     recipe: Recipe
     seed: int
     epoch: int = 0
     step: int = 0
+    settled: bool = True
 
     @property
     def finished(self) -> bool:
         """Whether all epochs of the recipe are done."""
         return self.epoch >= self.recipe.total_epochs
 
+    @property
+    def networks(self) -> list[Network]:
+        """The target's network of each source."""
+        return networks_of(self.adapted.network)
+
     @classmethod
-    def start(cls, source: Source, normalisation: Normalisation, recipe: Recipe, seed: int) -> State:
-        """A copy of the source network, head frozen, with the target's normalisation."""
-        network = copy.deepcopy(source.network)
-        watch(network.trunk)
-        network.requires_grad_(True)
-        network.head.requires_grad_(False)
-        adapted = Source(network, source.classes, normalisation, dict(source.card))
-        groups = [{"params": list(part.parameters())} for part in (network.trunk, network.bottleneck)]
+    def start(
+        cls, source: Source | Sequence[Source], normalisation: Normalisation, recipe: Recipe, seed: int
+    ) -> State:
+        """A copy of each source network, head frozen, with the target's normalisation."""
+        sources = _several(source)
+        networks = [copy.deepcopy(networks_of(one.network)[0]) for one in sources]
+        for network in networks:
+            watch(network.trunk)
+            _choose_what_learns(network, recipe.trained)
+        together = Mixture(networks) if len(networks) > 1 else networks[0]
+        together.to(device := next(networks[0].parameters()).device)
+        alone = nn.Parameter(torch.ones(1, device=device))
+        mixing = together.mixing if isinstance(together, Mixture) else alone
+        statistics = "batch" if recipe.test_statistics == "batch" else "running"
+        adapted = Source(together, sources[0].classes, normalisation, dict(sources[0].card), statistics)
+        trunks = [p for network in networks for p in network.trunk.parameters()]
+        bottlenecks = [p for network in networks for p in network.bottleneck.parameters()]
+        groups: list[dict[str, Any]] = [{"params": trunks}, {"params": bottlenecks}]
+        groups.append({"params": [mixing], "weight_decay": 0.0})
         optimiser = torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, weight_decay=1e-3)
-        return cls(adapted, optimiser, recipe, seed)
+        return cls(adapted, mixing, optimiser, recipe, seed)
 
     def save(self, path: Path | str) -> None:
         """Write the whole state as one safetensors file, whole or not at all."""
         tensors = {f"network.{name}": value for name, value in self.adapted.network.state_dict().items()}
+        tensors["mixing"] = self.mixing
         for index, slot in self.optimiser.state_dict()["state"].items():
             if slot.get("momentum_buffer") is not None:
                 tensors[f"momentum.{index}"] = slot["momentum_buffer"]
@@ -105,8 +138,8 @@ class State:
         write_tensors(path, tensors, header)
 
     @classmethod
-    def load(cls, path: Path | str, source: Source) -> State:
-        """The state that `save` wrote, for the source network that it began from."""
+    def load(cls, path: Path | str, source: Source | Sequence[Source]) -> State:
+        """The state that `save` wrote, for the source network, or networks, that it began from."""
         tensors, header = read_tensors(Path(path))
         try:
             about = header["normalisation"]
@@ -114,6 +147,8 @@ class State:
             state = cls.start(source, normalisation, Recipe(**header["recipe"]), header["seed"])
             weights = {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
             state.adapted.network.load_state_dict(weights)
+            with torch.no_grad():
+                state.mixing.copy_(tensors["mixing"])
             slots = {n.removeprefix("momentum."): t for n, t in tensors.items() if n.startswith("momentum.")}
             saved = state.optimiser.state_dict()
             saved["state"] = {int(index): {"momentum_buffer": slot} for index, slot in slots.items()}
@@ -125,25 +160,28 @@ class State:
 
 
 def adapt(
-    source: Source,
+    source: Source | Sequence[Source],
     target: PairedImages,
     pairs: PairedImages | None,
     recipe: Recipe | Callable[[], Recipe],
     *,
     seed: int = 0,
     state: State | None = None,
+    every: int = 1,
 ) -> Iterator[Step | Epoch]:
-    """Move a source network to another modality, one event at a time.
+    """Move a source network, or several, to another modality, one event at a time.
 
     Parameters
     ----------
-    source : the network and its normalisation; not changed.
+    source : the network and its normalisation; not changed. Several learn side by side, and their shares too.
     target : images of the task's classes in the one target modality. Labels are dropped at once.
     pairs : task-irrelevant scenes in the source's and the target's modality, or None for methods without.
     recipe : a `Recipe`, or a function that returns the current one: weights and rates may then change between
         steps, while epochs, batch and forms are those of the start.
     seed : fixes batches and views; the same seed on the same machine gives the same numbers.
     state : the state of an earlier `Epoch`, to go on from; the end is that of an uninterrupted run.
+    every : an `Epoch` is yielded after every so many epochs, and after the last. Statistics are re-estimated
+        only when somebody asks for them, so that a reader of the end alone waits less; the end is the same.
 
     Yields
     ------
@@ -153,93 +191,111 @@ def adapt(
     Raises
     ------
     LabError
-        When pairs are missing or lack a modality, or a loss stops being a number.
+        When pairs are missing or lack a modality, sources differ in their classes, or a loss stops being a
+        number.
     """
     current = recipe if callable(recipe) else lambda: recipe
+    sources = _several(source)
     target = target.unlabelled()
     plan = state.recipe if state else current()
-    _check(source, target, pairs, plan)
+    _check(sources, target, pairs, plan)
     if state is None:
         normalisation = encodings.measure(target.images[target.modality], target.modality)
-        state = State.start(source, normalisation, plan, seed)
+        state = State.start(sources, normalisation, plan, seed)
         _settle_statistics(state, target)
         yield Epoch(0, plan.total_epochs, state)
-    frozen = dataclasses.replace(source, network=copy.deepcopy(source.network).eval().requires_grad_(False))
-    watch(frozen.network.trunk)
+    frozen = [_frozen(one) for one in sources]
+    remembered = [steps.remembered_statistics(networks_of(one.network)[0]) for one in frozen]
+    teacher = None if pairs is None else Teacher(frozen, pairs, plan, state.seed)
     while not state.finished:
-        yield from _epoch(frozen, target, pairs, state, current)
+        yield from _epoch(teacher, target, remembered, state, current)
         state.epoch += 1
-        _settle_statistics(state, target)
-        yield Epoch(state.epoch, plan.total_epochs, state)
+        state.settled = False
+        if state.finished or state.epoch % every == 0:
+            _settle_statistics(state, target)
+            yield Epoch(state.epoch, plan.total_epochs, state)
+
+
+def _several(source: Source | Sequence[Source]) -> list[Source]:
+    return [source] if isinstance(source, Source) else list(source)
+
+
+def _frozen(source: Source) -> Source:
+    network = copy.deepcopy(source.network).eval().requires_grad_(False)
+    watch(networks_of(network)[0].trunk)
+    return dataclasses.replace(source, network=network)
+
+
+def _choose_what_learns(network: Network, trained: str) -> None:
+    """Heads stay; with "norm", as TENT has it, only batch norm's scale and shift learn."""
+    network.requires_grad_(trained == "all")
+    for layer in norm_layers(network):
+        layer.requires_grad_(True)
+    network.head.requires_grad_(False)
 
 
 def _epoch(
-    source: Source,
+    teacher: Teacher | None,
     target: PairedImages,
-    pairs: PairedImages | None,
+    remembered: list[steps.Statistics],
     state: State,
     current: Callable[[], Recipe],
 ) -> Iterator[Step]:
     """One pass over the target; the pairs go on where the last epoch left them (fault 5)."""
-    plan, network = state.recipe, state.adapted.network
-    generator = torch.Generator().manual_seed(_mix(state.seed, state.epoch))
-    pair_generator = torch.Generator().manual_seed(_mix(state.seed, state.epoch, 1))
+    plan = state.recipe
+    generator = torch.Generator().manual_seed(mix(state.seed, state.epoch))
     batch = min(plan.batch_size, len(target))
     per_epoch = len(target) // batch
     order = torch.randperm(len(target), generator=generator)
     aligning = state.epoch < plan.align_epochs
-    remembered = steps.remembered_statistics(source.network)
+    if not aligning and not state.settled and (current().lambda_pl or plan.bn_mode == "running"):
+        _settle_statistics(state, target)
     labels = None if aligning or current().lambda_pl == 0 else _pseudo_labels(state, target)
+    bank = None if aligning or current().lambda_aad == 0 else _bank(state, target)
+    averages: list[steps.Statistics] = []
+    total = per_epoch * plan.total_epochs
     for i in range(per_epoch):
         now = current()
         rows = order[i * batch : (i + 1) * batch]
-        network.train()
+        state.adapted.network.train()
+        weights, shares = mixing_weights(state.mixing), _bn_shares(state.mixing, plan)
         terms: dict[str, Tensor] = {}
         if not aligning or plan.test_statistics == "running":
-            _normalise_by(network, plan.bn_mode)
-            views = random_views(target, rows, generator)[target.modality]
-            images = state.adapted.normalisation.encode(views)
-            chosen = None if labels is None else labels[rows.to(labels.device)]
-            found = steps.target_terms(network, images, chosen, remembered, now)
+            images = _target_images(state, target, rows, generator)
+            rows = rows.to(images.device)
+            seen = TargetBatch(images, rows, remembered, None, averages, bank, state.step / total)
+            seen.pseudo_labels = None if labels is None else labels[rows]
+            with autocast(plan, images.device), _normalising_by(state.adapted.network, plan.bn_mode):
+                found = steps.target_terms(state.networks, weights, shares, seen, now)
             terms |= {} if aligning else found  # while aligning, the pass is for the running statistics alone
-            network.train()
         if now.lambda_ti > 0:
-            terms |= _pair_terms(source, pairs, state, now, pair_generator)
+            terms |= _pair_terms(teacher, state, weights, now)
         state.step += 1
-        _update(state, terms, now, per_epoch * plan.total_epochs)
-        yield Step(state.epoch + 1, state.step, per_epoch * plan.total_epochs, _detached(terms))
+        _update(state, terms, now, total)
+        yield Step(state.epoch + 1, state.step, total, _detached(terms), shares.detach())
 
 
-def _pair_terms(
-    source: Source, pairs: PairedImages | None, state: State, recipe: Recipe, generator: torch.Generator
-) -> dict[str, Tensor]:
+def _target_images(state: State, target: PairedImages, rows: Tensor, generator: torch.Generator) -> Tensor:
+    views = random_views(target, rows, generator)[target.modality]
+    return state.adapted.normalisation.encode(views)
+
+
+def _bn_shares(mixing: Tensor, plan: Recipe) -> Tensor:
+    """Weight of each source's L_BN: a_k, or sigmoid(g_k), which nothing keeps from falling to 0 (fault 1)."""
+    return mixing.sigmoid() if plan.bn_share == "raw" else mixing_weights(mixing)
+
+
+def _pair_terms(teacher: Teacher | None, state: State, weights: Tensor, recipe: Recipe) -> dict[str, Tensor]:
     """Both halves of a batch of pairs, cut and flipped alike, through their own normalisations."""
-    if pairs is None:
+    if teacher is None:
         raise LabError(
             "λ_TI is above 0 but there are no task-irrelevant pairs: give pairs, or set lambda_ti to 0"
         )
-    rows = endless_rows(len(pairs), min(state.recipe.batch_size, len(pairs)), state.step, state.seed)
-    views = random_views(pairs, rows, generator)
     adapted = state.adapted
-    target_half = adapted.normalisation.encode(views[adapted.modality])
-    source_half = source.normalisation.encode(views[source.modality])
-    return steps.pair_terms(adapted.network, source, target_half, source_half, recipe)
-
-
-def endless_rows(count: int, batch: int, draw: int, seed: int) -> Tensor:
-    """Draw number ``draw`` from an endless row of shuffled passes over ``count`` pairs: (batch,) int64.
-
-    It depends on nothing but its arguments, so a resumed run meets the same pairs, and every pass covers the
-    whole set before the next begins.
-    """
-    first = draw * batch
-    passes = range(first // count, (first + batch - 1) // count + 1)
-    shuffled = [
-        torch.randperm(count, generator=torch.Generator().manual_seed(_mix(seed, number, 7)))
-        for number in passes
-    ]
-    start = first - passes[0] * count
-    return torch.cat(shuffled)[start : start + batch]
+    views, wanted = teacher.draw(state.step, adapted.modality)
+    images = adapted.normalisation.encode(views)
+    with autocast(state.recipe, images.device):
+        return steps.pair_terms(state.networks, weights, images, wanted, recipe)
 
 
 def rate_factor(progress: float, schedule: str) -> float:
@@ -260,58 +316,84 @@ def _update(state: State, terms: dict[str, Tensor], recipe: Recipe, total_steps:
     if not terms:
         return
     loss = steps.weighted_sum(terms, recipe)
-    if not math.isfinite(float(loss.detach())):
-        values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
-        raise LabError(
-            f"the loss stopped being a number at step {state.step} ({values}): lower the learning rates "
-            "or the weight of the term that left; the state of the last epoch is intact"
-        )
+    if loss.device.type == "cpu" or state.step % LOOKS_ON_A_GPU == 0 or state.step == total_steps:
+        _look_at(loss, terms, state.step)
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     factor = rate_factor((state.step - 1) / total_steps, state.recipe.schedule)
-    for group, rate in zip(
-        state.optimiser.param_groups, (recipe.trunk_lr, recipe.bottleneck_lr), strict=True
-    ):
+    rates = (recipe.trunk_lr, recipe.bottleneck_lr, recipe.mixing_lr)
+    for group, rate in zip(state.optimiser.param_groups, rates, strict=True):
         group["lr"] = factor * rate
     state.optimiser.step()
 
 
-def _normalise_by(network: nn.Module, mode: str) -> None:
+def _look_at(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
+    if math.isfinite(float(loss.detach())):
+        return
+    values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
+    raise LabError(
+        f"the loss stopped being a number at step {step} ({values}): lower the learning rates "
+        "or the weight of the term that left; the state of the last epoch is intact"
+    )
+
+
+@contextmanager
+def _normalising_by(network: nn.Module, mode: str) -> Iterator[None]:
     """Whether target batches are normalised by their own statistics or by the running ones."""
-    if mode == "running":
-        for layer in network.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.eval()
+    layers = norm_layers(network) if mode == "running" else []
+    for layer in layers:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.train()
 
 
 def _settle_statistics(state: State, target: PairedImages) -> None:
     """Leave the network with the statistics that the recipe tests with."""
     if state.recipe.test_statistics == "reestimated":
-        batches = encoded_batches(target, state.adapted.normalisation, REESTIMATION_BATCH)
-        reestimate_statistics(state.adapted.network, batches)
+        device = target.device
+        for network in state.networks:
+            batches = encoded_batches(target, state.adapted.normalisation, REESTIMATION_BATCH)
+            with autocast(state.recipe, device):
+                reestimate_statistics(network, batches)
+    state.settled = True
+
+
+def _predictions(state: State, target: PairedImages) -> list[tuple[Tensor, Tensor]]:
+    """Logits (N, K) and features (N, D) of all target images, of each source's network."""
+    adapted = state.adapted
+    return [predict(dataclasses.replace(adapted, network=network), target) for network in state.networks]
 
 
 def _pseudo_labels(state: State, target: PairedImages) -> Tensor:
-    with evaluating(state.adapted.network):
-        logits, features = predict(state.adapted, target)
-    if state.recipe.pseudo_labels == "paper":
-        return paper_pseudo_labels(features, logits)
-    return shot_pseudo_labels(features, logits)
+    found = _predictions(state, target)
+    logits, features = [z for z, _ in found], [f for _, f in found]
+    label = paper_pseudo_labels if state.recipe.pseudo_labels == "paper" else mixed_shot_pseudo_labels
+    return label(features, logits, mixing_weights(state.mixing.detach()))
+
+
+def _bank(state: State, target: PairedImages) -> Bank:
+    """AaD's memory, filled afresh at each epoch, so that a resumed run has the same."""
+    logits, features = predict(state.adapted, target)
+    return Bank(features.clone(), logits.softmax(dim=1))
 
 
 def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: term.detach() for name, term in terms.items()}
 
 
-def _mix(seed: int, *numbers: int) -> int:
-    """One generator seed from a run's seed and the place in the run."""
-    for number in numbers:
-        seed = (seed * 1_000_003 + number + 1) % 2**62
-    return seed
-
-
-def _check(source: Source, target: PairedImages, pairs: PairedImages | None, recipe: Recipe) -> None:
+def _check(
+    sources: Sequence[Source], target: PairedImages, pairs: PairedImages | None, recipe: Recipe
+) -> None:
     """Everything that can be known before the first step."""
+    if not sources:
+        raise LabError("there is no source network: give one at least")
+    for source in sources:
+        require_classes(source, sources[0].classes)
+        if isinstance(source.network, Mixture):
+            raise LabError("a mixture of networks cannot be a source: give the networks one by one")
     if len(target) < 2:
         raise LabError(f"{len(target)} target images are too few: batch norm needs two at least")
     if pairs is None:
@@ -320,7 +402,8 @@ def _check(source: Source, target: PairedImages, pairs: PairedImages | None, rec
                 "λ_TI is above 0 but there are no task-irrelevant pairs: give pairs, or set lambda_ti to 0"
             )
         return
-    missing = {source.modality, target.modality} - set(pairs.modalities)
+    missing = {source.modality for source in sources} | {target.modality}
+    missing -= set(pairs.modalities)
     if missing:
         raise LabError(
             f"the pairs lack {' and '.join(sorted(missing))}: they have {', '.join(pairs.modalities)}"

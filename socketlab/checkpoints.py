@@ -16,7 +16,7 @@ from torch import Tensor
 from .encodings import Normalisation
 from .errors import LabError
 from .files import verified, write_whole
-from .nets import Network, small_network
+from .nets import Mixture, Network, networks_of, small_network
 
 HEADER = "socketlab"
 
@@ -31,12 +31,14 @@ class Source:
     classes : names of its K outputs, in order.
     normalisation : of the modality that it reads.
     card : where it comes from: sensor, training recipe, held-out accuracy, digest of its data.
+    test_statistics : what batch norm normalises by in a test: its "running" statistics, or the "batch"'s own.
     """
 
-    network: Network
+    network: Network | Mixture
     classes: tuple[str, ...]
     normalisation: Normalisation
     card: dict[str, Any] = field(default_factory=dict)
+    test_statistics: str = "running"
 
     @property
     def modality(self) -> str:
@@ -46,7 +48,7 @@ class Source:
     @property
     def width(self) -> int:
         """Channels of the trunk's first layer."""
-        return next(self.network.trunk.parameters()).shape[0]
+        return next(networks_of(self.network)[0].trunk.parameters()).shape[0]
 
 
 def save_source(source: Source, path: Path | str, half: bool = False) -> None:
@@ -58,6 +60,8 @@ def save_source(source: Source, path: Path | str, half: bool = False) -> None:
         "classes": list(source.classes),
         "normalisation": source.normalisation.as_dict(),
         "width": source.width,
+        "networks": len(networks_of(source.network)),
+        "test_statistics": source.test_statistics,
         "card": source.card,
     }
     tensors = source.network.state_dict()
@@ -80,13 +84,18 @@ def load_source(name: str | Path, device: torch.device | str = "cpu") -> Source:
         classes = tuple(header["classes"])
         about = header["normalisation"]
         normalisation = Normalisation(about["modality"], tuple(about["mean"]), tuple(about["std"]))
-        network = small_network(len(classes), header["width"])
+        count = header.get("networks", 1)
+        networks = [small_network(len(classes), header["width"]) for _ in range(count)]
+        network = Mixture(networks) if count > 1 else networks[0]
         network.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         raise LabError(
             f"{path.name} is no socketlab network, or its header lies about it: {error}"
         ) from error
-    return Source(network.to(device).eval(), classes, normalisation, header.get("card", {}))
+    network = network.to(device).eval()
+    return Source(
+        network, classes, normalisation, header.get("card", {}), header.get("test_statistics", "running")
+    )
 
 
 def require_classes(source: Source, classes: tuple[str, ...]) -> None:

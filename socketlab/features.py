@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .bnstats import norm_layers, untouched_statistics
 from .checkpoints import Source, require_classes
 from .encodings import Normalisation
 from .pairs import PairedImages, centre_view
@@ -34,7 +35,13 @@ def encoded_batches(images: PairedImages, normalisation: Normalisation, batch: i
 
 @torch.inference_mode()
 def predict(source: Source, images: PairedImages, batch: int = 256) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and features (N, D) of images of one modality, in eval mode; the mode is restored."""
+    """Logits (N, K) and features (N, D) of images of one modality, in eval mode; the mode is restored.
+
+    A source with ``test_statistics = "batch"`` is normalised by the test images' own statistics, in shuffled
+    batches of 64: in order, a batch could hold one class alone.
+    """
+    if source.test_statistics == "batch":
+        return _predict_by_batches(source, images)
     logits, features = [], []
     with evaluating(source.network):
         for encoded in encoded_batches(images, source.normalisation, batch):
@@ -42,6 +49,21 @@ def predict(source: Source, images: PairedImages, batch: int = 256) -> tuple[Ten
             features.append(found)
             logits.append(source.network.head(found))
     return torch.cat(logits).clone(), torch.cat(features).clone()
+
+
+def _predict_by_batches(source: Source, images: PairedImages, batch: int = 64) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    shuffled, parts = images.take(order), max(1, round(len(images) / batch))
+    found = []
+    with evaluating(source.network), untouched_statistics(source.network):
+        for layer in norm_layers(source.network):
+            layer.train()
+        for rows in torch.arange(len(images)).tensor_split(parts):  # no rest of one image
+            encoded = encoded_batches(shuffled.take(rows), source.normalisation, len(rows))
+            found.append(source.network.features(next(encoded)))
+    back = order.argsort()
+    features = torch.cat(found)[back.to(found[0].device)]
+    return source.network.head(features).clone(), features.clone()
 
 
 def confusion(source: Source, images: PairedImages) -> Tensor:

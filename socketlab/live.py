@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import ipywidgets as widgets
 import numpy as np
@@ -240,35 +240,45 @@ class LivePlot(LivePicture):
                     va="top",
                 )
             ax.set(xlim=self._xlim, ylim=self.ylim or (0, 1))
+            lowest = min(self._levels.values(), default=0.0)
             for name, level in self._levels.items():
                 ax.axhline(level, color=plots.SOFT, linewidth=1.2, linestyle=(0, (1, 2)))
-                ax.annotate(
-                    name,
-                    (1, level),
-                    xycoords=("axes fraction", "data"),
-                    xytext=(-2, 2),
-                    ha="right",
-                    color=plots.SOFT,
-                    textcoords="offset points",
-                    fontsize=plots.TEXT,
+                below = level == lowest  # two levels may lie close: the lowest is named under its line
+                self._name(
+                    ax, name, (1, level), ("axes fraction", "data"), (-2, -3 if below else 2), "right", below
                 )
             for name, place in self._marks.items():
                 ax.axvline(place, color=plots.PALE, linewidth=1.2, linestyle=(0, (1, 2)))
-                ax.annotate(
-                    name,
-                    (place, 0),
-                    xycoords=("data", "axes fraction"),
-                    xytext=(4, 4),
-                    color=plots.SOFT,
-                    textcoords="offset points",
-                    fontsize=plots.TEXT,
-                )
+                self._name(ax, name, (place, 1), ("data", "axes fraction"), (0, 2), "center", False)
             self._axes = dict.fromkeys(self.names, ax)
             self._shared = ax
         else:
             self._frame_separate()
         for name in self.names:
             self._add(name)
+
+    def _name(
+        self,
+        ax: Axes,
+        name: str,
+        at: Any,
+        units: Any,
+        shift: Any,
+        across: Literal["right", "center"],
+        below: bool,
+    ) -> None:
+        """A quiet word beside a line."""
+        ax.annotate(
+            name,
+            at,
+            xycoords=units,
+            xytext=shift,
+            textcoords="offset points",
+            ha=across,
+            va="top" if below else "bottom",
+            color=plots.SOFT,
+            fontsize=plots.TEXT,
+        )
 
     def _frame_separate(self) -> None:
         columns = 2 if len(self.names) > 1 else 1
@@ -278,7 +288,7 @@ class LivePlot(LivePicture):
             row, column = divmod(i, columns)
             ax = self.axes_at(
                 column * cell_w + 50,
-                (rows - 1 - row) * cell_h + (46 if row == rows - 1 else 28),
+                (rows - 1 - row) * cell_h + (52 if row == rows - 1 else 28),
                 (columns - 1 - column) * cell_w + 22,
                 row * cell_h + 28,
             )
@@ -356,7 +366,7 @@ class LiveMatrix(LivePicture):
         self.classes = tuple(classes)
         n = len(self.classes)
         with DRAW:
-            ax = self.axes_at(112, 106, 10, 36 if title else 10)
+            ax = self.axes_at(138, 116, 10, 36 if title else 10)
             plots.matrix_frame(ax, self.classes, "")
             ax.set(xlabel="prediction", ylabel="")
             self.figure.text(

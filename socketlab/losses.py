@@ -38,6 +38,77 @@ def information_maximisation(logits: Tensor) -> Tensor:
     return entropy(log_p).mean() - entropy(mean_log_p)
 
 
+def mean_entropy(logits: Tensor) -> Tensor:
+    r"""TENT's loss, :math:`\tfrac1B \sum_i H(p_i)`: each prediction sharp, whatever the others say.
+
+    Parameters
+    ----------
+    logits : (B, K) float tensor.
+
+    Returns
+    -------
+    Scalar tensor, nats, in [0, log K].
+
+    Source: Wang et al., ICLR 2021 (TENT), section 3.1.
+    """
+    return entropy(logits.log_softmax(dim=1)).mean()
+
+
+def attract_and_disperse(
+    logits: Tensor, neighbour_scores: Tensor, dispersion: float | Tensor = 1.0
+) -> Tensor:
+    r"""AaD: agree with the neighbours in feature space, disagree with the rest of the batch.
+
+    .. math::
+        L_{AaD} = \tfrac1B \sum_i \Big( - \sum_{j \in C_i} p_i^\top p_j
+        + \lambda \sum_{m \in B,\, m \ne i} p_i^\top p_m \Big)
+
+    Parameters
+    ----------
+    logits : (B, K) float tensor.
+    neighbour_scores : (B, N, K), the remembered predictions p_j of each image's N nearest neighbours.
+    dispersion : λ ≥ 0; the paper lets it decay over training, see `dispersion_weight`.
+
+    Returns
+    -------
+    Scalar tensor in [-N, λ (B - 1)].
+
+    Source: Yang et al., NeurIPS 2022 (AaD), eq. 5.
+    """
+    p = logits.softmax(dim=1)
+    attraction = torch.einsum("bk,bnk->b", p, neighbour_scores)
+    likeness = p @ p.T
+    others = likeness.sum(dim=1) - likeness.diagonal()
+    return (dispersion * others - attraction).mean()
+
+
+def dispersion_weight(progress: float, decay: float = 1.0) -> float:
+    """λ of `attract_and_disperse` at ``progress`` in [0, 1] of training: (1 + 10 t)^-β with β = ``decay``.
+
+    Source: Yang et al., NeurIPS 2022 (AaD), section 3.3. The paper chooses β for each data set without
+    labels; 1 is this kit's, for all.
+    """
+    return (1 + 10 * progress) ** -decay
+
+
+def nearest_neighbours(features: Tensor, bank: Tensor, own: Tensor, count: int = 5) -> Tensor:
+    """The ``count`` most similar rows of the bank by cosine, other than an image's own.
+
+    Parameters
+    ----------
+    features : (B, D), of the batch.
+    bank : (N, D), remembered features of all images.
+    own : (B,) int64, the row of each image in the bank.
+
+    Returns
+    -------
+    (B, count) int64.
+    """
+    similarity = F.normalize(features, dim=1) @ F.normalize(bank, dim=1).T
+    similarity[torch.arange(len(own), device=own.device), own] = -torch.inf
+    return similarity.topk(min(count, len(bank) - 1), dim=1).indices
+
+
 def pseudo_label_loss(logits: Tensor, pseudo_labels: Tensor) -> Tensor:
     r"""Cross-entropy with the network's own labels, :math:`L_{PL} = \tfrac1B \sum_i CE(z_i, \hat y_i)`.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 from torch.nn.utils.parametrizations import weight_norm
 
 
@@ -82,6 +85,58 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """z(x) = C(f(x)): (B, 3, H, W) → (B, K) logits."""
         return self.head(self.features(x))
+
+
+class Mixture(nn.Module):
+    r"""Several networks of the same classes, their logits mixed.
+
+    .. math:: z = \sum_k a_k z_k, \quad a_k = w_k / \sum_j w_j, \quad w_k = \operatorname{sigmoid}(g_k)
+
+    Parameters
+    ----------
+    networks : one per source.
+
+    Source: Ahmed et al., CVPR 2021 (DECISION), for the mixing weights.
+    """
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.mixing = nn.Parameter(torch.ones(len(networks)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The networks' features side by side: (B, 3, H, W) → (B, n · D)."""
+        return torch.cat([network.features(x) for network in networks_of(self)], dim=1)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Mixed logits from features side by side: (B, n · D) → (B, K)."""
+        parts = features.chunk(len(self.networks), dim=1)
+        logits = [network.head(part) for network, part in zip(networks_of(self), parts, strict=True)]
+        return mixed(logits, mixing_weights(self.mixing))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, K) logits."""
+        return self.head(self.features(x))
+
+
+def mixing_weights(g: Tensor) -> Tensor:
+    """a_k = sigmoid(g_k) / Σ_j sigmoid(g_j): (n,) → (n,), positive, of sum 1.
+
+    Written as a softmax of logarithms, so that with one source a is exactly 1 and its gradient exactly 0.
+    """
+    return logsigmoid(g).softmax(dim=0)
+
+
+def mixed(parts: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Σ_k a_k x_k over tensors of one shape; one alone is returned as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.einsum("k,k...->...", weights, torch.stack(tuple(parts)))
+
+
+def networks_of(network: nn.Module) -> list[Network]:
+    """The networks of a `Mixture`, or the one network alone."""
+    return list(network.networks) if isinstance(network, Mixture) else [network]  # type: ignore
 
 
 def small_network(classes: int, width: int = 32, seed: int = 0) -> Network:

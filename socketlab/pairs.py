@@ -117,10 +117,36 @@ def centre_view(images: Tensor, size: int = CROP) -> Tensor:
     return images[..., top : top + size, left : left + size]
 
 
-def random_views(
-    pairs: PairedImages, rows: Tensor, generator: torch.Generator, size: int = CROP
-) -> dict[str, Tensor]:
-    """A random crop and flip of the scenes at ``rows``, *the same for every modality of a scene*.
+@dataclass(frozen=True)
+class Views:
+    """Where each picture of a batch is cut, and whether it is flipped: (B, 1) int64, int64 and bool."""
+
+    top: Tensor
+    left: Tensor
+    flip: Tensor
+
+    def take(self, rows: Tensor) -> Views:
+        """The views of some of the pictures, in the order of ``rows``."""
+        return Views(self.top[rows], self.left[rows], self.flip[rows])
+
+
+def draw_views(images: PairedImages, count: int, generator: torch.Generator, size: int = CROP) -> Views:
+    """Random places for ``count`` crops of these images, half of them flipped.
+
+    Drawn on the CPU, so that the views do not depend on the device.
+    """
+    height, width = next(iter(images.images.values())).shape[-2:]
+    if min(height, width) < size:
+        raise LabError(f"images of {height} × {width} pixels are smaller than the crop of {size}")
+    return Views(
+        torch.randint(height - size + 1, (count, 1), generator=generator),
+        torch.randint(width - size + 1, (count, 1), generator=generator),
+        torch.rand(count, 1, generator=generator) < 0.5,
+    )
+
+
+def cut_views(pairs: PairedImages, rows: Tensor, views: Views, size: int = CROP) -> dict[str, Tensor]:
+    """Crop and flip of the scenes at ``rows``, *the same for every modality of a scene*.
 
     One gather per modality does crop and flip for the whole batch. Drawing the crop separately for the two
     halves of a pair would teach the alignment that a picture equals its neighbour (fault 4 of the published
@@ -129,24 +155,23 @@ def random_views(
     Parameters
     ----------
     rows : (B,) int64.
-    generator : a CPU generator, so that the views do not depend on the device.
+    views : of the B scenes.
 
     Returns
     -------
     modality → (B, C, size, size), same dtype as stored.
     """
-    some = next(iter(pairs.images.values()))
-    height, width = some.shape[-2:]
-    if min(height, width) < size:
-        raise LabError(f"images of {height} × {width} pixels are smaller than the crop of {size}")
-    batch = len(rows)
-    top = torch.randint(height - size + 1, (batch, 1), generator=generator)
-    left = torch.randint(width - size + 1, (batch, 1), generator=generator)
-    flip = torch.rand(batch, 1, generator=generator) < 0.5
     across = torch.arange(size)
-    y = top + across  # (B, size)
-    x = left + torch.where(flip, size - 1 - across, across)  # (B, size)
+    y = views.top + across  # (B, size)
+    x = views.left + torch.where(views.flip, size - 1 - across, across)  # (B, size)
     return {m: _gather_views(images, rows, y, x) for m, images in pairs.images.items()}
+
+
+def random_views(
+    pairs: PairedImages, rows: Tensor, generator: torch.Generator, size: int = CROP
+) -> dict[str, Tensor]:
+    """A random crop and flip of the scenes at ``rows``: `draw_views`, then `cut_views`."""
+    return cut_views(pairs, rows, draw_views(pairs, len(rows), generator, size), size)
 
 
 def recoloured(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -603,7 +603,7 @@ class AdaptationPanel(widgets.VBox):
         self.matrix = live.LiveMatrix(
             classes, title="True class (rows) and prediction, %", width=400, height=400
         )
-        self.map = live.LiveScatter(classes, title="Map of features", width=620, height=400)
+        self.map = live.LiveScatter(classes, title="Map of features", width=620, height=410)
         self.headline = widgets.HTML(layout=widgets.Layout(width="auto"))
         self.headline.add_class("socketlab-accuracy")
         self.table = widgets.HTML(layout=widgets.Layout(width="auto", overflow="auto"))

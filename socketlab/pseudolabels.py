@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .nets import mixed
 
 
 def unit_vectors(features: Tensor) -> Tensor:
@@ -38,22 +42,49 @@ def shot_pseudo_labels(features: Tensor, logits: Tensor, rounds: int = 2) -> Ten
 
     Source: Liang et al., ICML 2020 (SHOT), eq. 4 to 6.
     """
-    u = unit_vectors(features)
-    weights = logits.softmax(dim=1)
-    alive = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1]) > 0
+    return mixed_shot_pseudo_labels([features], [logits], logits.new_ones(1), rounds)
+
+
+def mixed_shot_pseudo_labels(
+    features: Sequence[Tensor], logits: Sequence[Tensor], weights: Tensor, rounds: int = 2
+) -> Tensor:
+    r"""As `shot_pseudo_labels`, for several sources: each compares in its own feature space, then they vote.
+
+    .. math:: \hat y = \arg\max_c \sum_k a_k \cos(u_k(x), c_{k,c})
+
+    Mixing the vectors themselves, as the published code does, adds coordinates of different networks that
+    have no meaning in common.
+
+    Parameters
+    ----------
+    features, logits : one (N, D) and one (N, K) per source, of the same images.
+    weights : (n,) mixing weights a.
+
+    Returns
+    -------
+    (N,) int64 in [0, K).
+
+    Source: Ahmed et al., CVPR 2021 (DECISION), section 3.2, with the distances mixed in place of the vectors.
+    """
+    vectors = [unit_vectors(f) for f in features]
+    shares = [z.softmax(dim=1) for z in logits]
+    classes = logits[0].shape[1]
+    alive = torch.bincount(mixed(logits, weights).argmax(dim=1), minlength=classes) > 0
     for _ in range(rounds):
-        similarity = u @ F.normalize(centroids(u, weights), dim=1).T
-        labels = similarity.masked_fill(~alive, -torch.inf).argmax(dim=1)
-        weights = F.one_hot(labels, logits.shape[1]).to(u.dtype)
+        votes = [u @ F.normalize(centroids(u, q), dim=1).T for u, q in zip(vectors, shares, strict=True)]
+        labels = mixed(votes, weights).masked_fill(~alive, -torch.inf).argmax(dim=1)
+        shares = [F.one_hot(labels, classes).to(votes[0].dtype)] * len(vectors)
     return labels
 
 
-def paper_pseudo_labels(features: Tensor, logits: Tensor) -> Tensor:
+def paper_pseudo_labels(features: Sequence[Tensor], logits: Sequence[Tensor], weights: Tensor) -> Tensor:
     """The published SOCKET code's form: one soft round, Euclidean distance, centroids not scaled again.
 
-    Parameters and result as `shot_pseudo_labels`.
+    Vectors and centroids are mixed over the sources before they are compared. Parameters and result as
+    `mixed_shot_pseudo_labels`.
 
     Source: Ahmed et al., ECCV 2022 (SOCKET).
     """
-    u = unit_vectors(features)
-    return torch.cdist(u, centroids(u, logits.softmax(dim=1))).argmin(dim=1)
+    vectors = [unit_vectors(f) for f in features]
+    centres = [centroids(u, z.softmax(dim=1)) for u, z in zip(vectors, logits, strict=True)]
+    return torch.cdist(mixed(vectors, weights), mixed(centres, weights)).argmin(dim=1)

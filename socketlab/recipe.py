@@ -8,7 +8,8 @@ from typing import Any
 
 from .errors import LabError
 
-METHODS = ("source-only", "adabn", "shot", "socket")
+METHODS = ("source-only", "batch", "adabn", "tent", "shot-im", "shot", "aad", "socket", "paper")
+"""One network or several: with several, source-only and AdaBN average them, and SHOT becomes DECISION."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Recipe:
     )
     lambda_pl: float = knob(0.3, low=0.0, high=3.0, label="λ_PL", help="weight of the pseudo-labels")
     lambda_im: float = knob(1.0, low=0.0, high=3.0, label="λ_IM", help="weight of information maximisation")
+    lambda_entropy: float = knob(
+        0.0, low=0.0, high=3.0, label="λ_H", help="weight of the entropy of each prediction, as in TENT"
+    )
+    lambda_aad: float = knob(
+        0.0, low=0.0, high=3.0, label="λ_AaD", help="weight of attracting neighbours and dispersing the rest"
+    )
     trunk_lr: float = knob(
         0.05, low=1e-5, high=0.5, log=True, label="rate (trunk)", help="peak learning rate of the trunk"
     )
@@ -54,6 +61,9 @@ class Recipe:
         log=True,
         label="rate (bottleneck)",
         help="peak learning rate of the bottleneck",
+    )
+    mixing_lr: float = knob(
+        0.01, low=1e-5, high=0.5, log=True, label="rate (mixing)", help="peak rate of the sources' shares"
     )
     align_epochs: int = knob(
         10,
@@ -78,6 +88,25 @@ class Recipe:
     bn_form: str = knob(
         "kl", choices=("kl", "paper"), label="form of L_BN", help="divergence, or published norms"
     )
+    bn_layers: str = knob(
+        "all",
+        choices=("all", "first", "early", "late"),
+        label="layers of L_BN",
+        help="batch-norm layers that are matched: all, the first, the earlier or the later half",
+    )
+    bn_average: float = knob(
+        0.0,
+        low=0.0,
+        high=0.99,
+        label="memory in L_BN",
+        help="share of the batches before in the statistics that are matched",
+    )
+    bn_share: str = knob(
+        "normalised",
+        choices=("normalised", "raw"),
+        label="share of L_BN",
+        help="each source's share of L_BN: its mixing weight, or the published trainable sigmoid",
+    )
     ti_form: str = knob(
         "mean", choices=("mean", "paper"), label="form of L_TI", help="mean square, or published norm"
     )
@@ -88,14 +117,30 @@ class Recipe:
         label="maps in L_TI",
         help="weight, in L_TI, of the trunk's last map place by place",
     )
+    pair_views: int = knob(
+        4,
+        low=0,
+        high=64,
+        label="views of a pair",
+        help="crops of each pair that are shown in turn and remembered; 0 cuts a new one every time",
+    )
     pseudo_labels: str = knob(
         "shot", choices=("shot", "paper"), label="pseudo-labels", help="two cosine rounds, or one Euclidean"
     )
     test_statistics: str = knob(
         "reestimated",
-        choices=("reestimated", "running"),
+        choices=("reestimated", "running", "batch"),
         label="test with",
-        help="statistics to test with: re-estimated on the target after each epoch (AdaBN), or as they ran",
+        help="statistics to test with: re-estimated on the target (AdaBN), as they ran, or the batch's own",
+    )
+    trained: str = knob(
+        "all", choices=("all", "norm"), label="what learns", help="all weights, or batch norm's alone"
+    )
+    precision: str = knob(
+        "auto",
+        choices=("auto", "float32", "bfloat16"),
+        label="precision",
+        help="of convolutions in training: 16 bits where the processor is made for them, 32 elsewhere",
     )
 
     def __post_init__(self) -> None:
@@ -121,12 +166,27 @@ class Recipe:
 
     @classmethod
     def shot(cls) -> Recipe:
-        """SHOT: no pairs, no statistics; the target's own images and pseudo-labels."""
+        """SHOT, or DECISION with several sources: the target's own images and pseudo-labels, no pairs."""
         return cls(lambda_ti=0.0, lambda_bn=0.0, align_epochs=0, epochs=15)
 
     @classmethod
+    def tent(cls) -> Recipe:
+        """TENT: entropy moves batch norm's scale and shift alone; batch statistics in training and test.
+
+        Source: Wang et al., ICLR 2021; for as many epochs as SHOT here, where the paper makes one pass.
+        """
+        return cls.shot().replace(
+            lambda_pl=0.0, lambda_im=0.0, lambda_entropy=1.0, trained="norm", trunk_lr=1e-3,
+            bottleneck_lr=1e-3, batch_size=64, test_statistics="batch",
+        )  # fmt: skip
+
+    @classmethod
     def paper(cls) -> Recipe:
-        """The published weights, forms and rates of SOCKET, for one source network."""
+        """The published weights, forms and rates of SOCKET, with what its code does.
+
+        Each departure from `socket` can be put back by itself: ``bn_form``, ``bn_share``, ``ti_form``,
+        ``pseudo_labels``, ``ti_map``, ``test_statistics``, the rates and the schedule.
+        """
         return cls(
             lambda_ti=0.5,
             lambda_bn=0.5,
@@ -138,8 +198,10 @@ class Recipe:
             epochs=15,
             schedule="paper",
             bn_form="paper",
+            bn_share="raw",
             ti_form="paper",
             ti_map=0.0,
+            pair_views=0,
             pseudo_labels="paper",
             test_statistics="running",
         )
@@ -150,9 +212,14 @@ class Recipe:
         nothing: dict[str, Any] = {"lambda_ti": 0.0, "lambda_bn": 0.0, "align_epochs": 0, "epochs": 0}
         recipes = {
             "source-only": lambda: cls(**nothing, test_statistics="running"),
+            "batch": lambda: cls(**nothing, test_statistics="batch"),
             "adabn": lambda: cls(**nothing),
+            "tent": cls.tent,
+            "shot-im": lambda: cls.shot().replace(lambda_pl=0.0),
             "shot": cls.shot,
+            "aad": lambda: cls.shot().replace(lambda_pl=0.0, lambda_im=0.0, lambda_aad=1.0),
             "socket": cls.socket,
+            "paper": cls.paper,
         }
         if method not in recipes:
             raise LabError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")

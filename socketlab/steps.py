@@ -1,18 +1,67 @@
-"""The terms of one training step, from network and batch to named losses."""
+"""The terms of one training step, from networks and a batch to named losses."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from . import losses
 from .bnstats import batch_statistics, untouched_statistics, watched_layers
-from .checkpoints import Source
-from .nets import Network
+from .nets import Network, mixed
 from .recipe import Recipe
 
 Statistics = tuple[list[Tensor], list[Tensor]]
 """Means and variances, one (C_l,) tensor per batch-norm layer of a trunk."""
+
+
+@dataclass
+class Bank:
+    """What AaD remembers of every target image: features (N, n · D) and predictions (N, K)."""
+
+    features: Tensor
+    scores: Tensor
+
+
+@dataclass
+class TargetBatch:
+    """A batch of target images, encoded, with all that the recipe's terms want to know of it.
+
+    Parameters
+    ----------
+    images : (B, 3, H, W).
+    rows : (B,) int64, which images of the target they are.
+    pseudo_labels : (B,) int64, or None where the recipe has no such term.
+    remembered : the statistics of each source.
+    averages : of each source, the statistics of the batches before; filled and renewed in place.
+    bank : for AaD.
+    progress : share of the training that is done, in [0, 1].
+    """
+
+    images: Tensor
+    rows: Tensor
+    remembered: list[Statistics]
+    pseudo_labels: Tensor | None = None
+    averages: list[Statistics] = field(default_factory=list)
+    bank: Bank | None = None
+    progress: float = 0.0
+
+
+def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[None]:
+    """Convolutions in bfloat16 where the recipe says so, and by "auto" where the processor is made for it."""
+    wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and fast_bfloat16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 itself: most GPUs since 2020, CPUs with AVX-512 BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 def remembered_statistics(network: Network) -> Statistics:
@@ -33,59 +82,128 @@ def source_terms(network: Network, images: Tensor, labels: Tensor) -> dict[str, 
 
 
 def target_terms(
-    network: Network,
-    images: Tensor,
-    pseudo_labels: Tensor | None,
-    remembered: Statistics,
-    recipe: Recipe,
+    networks: Sequence[Network], weights: Tensor, bn_shares: Tensor, batch: TargetBatch, recipe: Recipe
 ) -> dict[str, Tensor]:
     """One pass over a target batch: statistics matching and the terms of the target's own predictions.
 
     Parameters
     ----------
-    images : (B, 3, H, W) encoded target images.
-    pseudo_labels : (B,) int64, or None where the recipe has no such term.
-    remembered : the source's running statistics.
+    networks : one per source.
+    weights : (n,) mixing weights a of the predictions.
+    bn_shares : (n,) weight of each source's distance of statistics; the same a, but for the paper's fault.
 
     Returns
     -------
     Name → unweighted scalar; a term is left out where its weight is 0.
     """
     found: dict[str, Tensor] = {}
-    if recipe.lambda_bn > 0:
-        with batch_statistics(network.trunk) as layers:
-            logits = network(images)
-            means = [layer.batch_mean for layer in layers]
-            variances = [layer.batch_var for layer in layers]
-        found["BN"] = losses.statistics_distance(means, variances, *remembered, form=recipe.bn_form)
-    else:
-        logits = network(images)
+    features, logits, distances = [], [], []
+    for k, network in enumerate(networks):
+        if recipe.lambda_bn > 0:
+            with batch_statistics(network.trunk) as layers:
+                features.append(network.features(batch.images))
+                seen = [layer.batch_mean for layer in layers], [layer.batch_var for layer in layers]
+            distances.append(_matching(seen, k, batch, recipe))
+        else:
+            features.append(network.features(batch.images))
+        logits.append(network.head(features[-1]).float())
+    if distances:
+        found["BN"] = bn_shares @ torch.stack(distances)
+    return found | prediction_terms(mixed(logits, weights), features, batch, recipe)
+
+
+def prediction_terms(
+    logits: Tensor, features: Sequence[Tensor], batch: TargetBatch, recipe: Recipe
+) -> dict[str, Tensor]:
+    """What the mixed predictions (B, K) of a target batch are asked for."""
+    found: dict[str, Tensor] = {}
     if recipe.lambda_im > 0:
         found["IM"] = losses.information_maximisation(logits)
-    if pseudo_labels is not None and recipe.lambda_pl > 0:
-        found["PL"] = losses.pseudo_label_loss(logits, pseudo_labels)
+    if batch.pseudo_labels is not None and recipe.lambda_pl > 0:
+        found["PL"] = losses.pseudo_label_loss(logits, batch.pseudo_labels)
+    if recipe.lambda_entropy > 0:
+        found["H"] = losses.mean_entropy(logits)
+    if recipe.lambda_aad > 0 and batch.bank is not None:
+        together = torch.cat(list(features), dim=1).detach().float()
+        found["AaD"] = _attract_and_disperse(logits, together, batch.bank, batch)
     return found
 
 
-def pair_terms(
-    network: Network, source: Source, target_images: Tensor, source_images: Tensor, recipe: Recipe
-) -> dict[str, Tensor]:
-    """One pass over a batch of task-irrelevant pairs, both halves encoded, (B, 3, H, W).
+def _attract_and_disperse(logits: Tensor, features: Tensor, bank: Bank, batch: TargetBatch) -> Tensor:
+    """The bank learns of the batch first, then its neighbours are looked up."""
+    bank.features[batch.rows] = features
+    bank.scores[batch.rows] = logits.detach().softmax(dim=1)
+    near = losses.nearest_neighbours(features, bank.features, batch.rows)
+    return losses.attract_and_disperse(logits, bank.scores[near], losses.dispersion_weight(batch.progress))
 
-    The source network is frozen and in eval mode; the target network normalises by the batch and keeps its
-    running statistics to itself.
+
+def _matching(seen: Statistics, k: int, batch: TargetBatch, recipe: Recipe) -> Tensor:
+    """L_BN of source k: on the layers that the recipe names, of this batch or of a moving average."""
+    if recipe.bn_average > 0:
+        seen = _averaged(seen, k, batch.averages, recipe.bn_average)
+    chosen = chosen_layers(len(seen[0]), recipe.bn_layers)
+    means, variances, wanted_means, wanted_variances = (
+        [values[i] for i in chosen] for values in (*seen, *batch.remembered[k])
+    )
+    return losses.statistics_distance(means, variances, wanted_means, wanted_variances, form=recipe.bn_form)
+
+
+def chosen_layers(count: int, which: str) -> range:
+    """Indices of the layers that are matched: all, the first, the earlier or the later half."""
+    half = (count + 1) // 2
+    return {"all": range(count), "first": range(1), "early": range(half), "late": range(half, count)}[which]
+
+
+def _averaged(seen: Statistics, k: int, averages: list[Statistics], memory: float) -> Statistics:
+    """(1 − ρ) of this batch, with gradient, and ρ of the average so far, without."""
+    if k == len(averages):  # the first batch of an epoch: nothing to remember yet
+        averages.append(([m.detach() for m in seen[0]], [v.detach() for v in seen[1]]))
+        return seen
+    now = tuple(
+        [torch.lerp(new, old, memory) for new, old in zip(news, olds, strict=True)]
+        for news, olds in zip(seen, averages[k], strict=True)
+    )
+    averages[k] = ([m.detach() for m in now[0]], [v.detach() for v in now[1]])
+    return now[0], now[1]
+
+
+def pair_terms(
+    networks: Sequence[Network],
+    weights: Tensor,
+    target_images: Tensor,
+    wanted: Sequence[tuple[Tensor | None, Tensor]],
+    recipe: Recipe,
+) -> dict[str, Tensor]:
+    """One pass over a batch of task-irrelevant pairs.
+
+    The target networks normalise by the batch and keep their running statistics to themselves (fault 9).
+
+    Parameters
+    ----------
+    networks : one per source.
+    weights : (n,) mixing weights a.
+    target_images : (B, 3, H, W), encoded.
+    wanted : what each frozen source says of the partners: map (B, C, h, w), or None, and features (B, D).
     """
-    with torch.no_grad():
-        wanted_map, wanted = source.network.map_and_features(source_images)
-    with untouched_statistics(network):
-        found_map, found = network.map_and_features(target_images)
-    loss = losses.paired_alignment(wanted, found, recipe.ti_form)
-    if recipe.ti_map > 0:
-        loss = loss + recipe.ti_map * losses.map_alignment(wanted_map, found_map)
-    return {"TI": loss}
+    found = []
+    for network, (wanted_map, wanted_features) in zip(networks, wanted, strict=True):
+        with untouched_statistics(network):
+            own_map, own_features = network.map_and_features(target_images)
+        loss = losses.paired_alignment(wanted_features.float(), own_features.float(), recipe.ti_form)
+        if recipe.ti_map > 0 and wanted_map is not None:
+            loss = loss + recipe.ti_map * losses.map_alignment(wanted_map.float(), own_map.float())
+        found.append(loss)
+    return {"TI": weights @ torch.stack(found)}
 
 
 def weighted_sum(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
-    """L = λ_TI L_TI + λ_d L_BN + λ_PL L_PL + λ_IM L_IM, over the terms that are there."""
-    weights = {"TI": recipe.lambda_ti, "BN": recipe.lambda_bn, "PL": recipe.lambda_pl, "IM": recipe.lambda_im}
+    """L = λ_TI L_TI + λ_d L_BN + λ_PL L_PL + λ_IM L_IM + …, over the terms that are there."""
+    weights = {
+        "TI": recipe.lambda_ti,
+        "BN": recipe.lambda_bn,
+        "PL": recipe.lambda_pl,
+        "IM": recipe.lambda_im,
+        "H": recipe.lambda_entropy,
+        "AaD": recipe.lambda_aad,
+    }
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

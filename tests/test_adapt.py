@@ -9,9 +9,10 @@ import torch
 from worlds import CLASSES, patterned, trained_source
 
 from socketlab import adapt, features
-from socketlab.adapt import Epoch, State, Step, endless_rows, rate_factor
+from socketlab.adapt import Epoch, State, Step, rate_factor
 from socketlab.errors import LabError
 from socketlab.recipe import METHODS, Recipe
+from socketlab.teacher import endless_rows
 
 QUICK = Recipe(batch_size=8, align_epochs=2, epochs=2, lambda_bn=0.5)
 

@@ -36,7 +36,7 @@ def test_whole_numbers_are_whole(wrong):
 def test_unknown_names_are_refused():
     with pytest.raises(LabError, match="no lambda_tii"):
         Recipe().replace(lambda_tii=1.0)
-    with pytest.raises(LabError, match="source-only, adabn, shot, socket"):
+    with pytest.raises(LabError, match="source-only, batch, adabn, tent, shot-im, shot, aad, socket"):
         Recipe.for_method("socks")
 
 

@@ -1,0 +1,282 @@
+"""What is run, and for which table: every experiment as a plain list of jobs.
+
+A `Job` says all that decides a result: the networks, the target, the pairs, the recipe, the seed. Jobs that
+begin with the same alignment share it (`alignment`), and a job that several tables ask for is run once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any
+
+from socketlab.recipe import Recipe
+
+SENSORS = ("kinect_v1", "kinect_v2", "realsense", "xtion")
+ONE = "kinect_v1"
+"""The sensor of the sweeps."""
+ALL = 500
+"""Pairs of each sort, near and far."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One adaptation and all that decides it.
+
+    Parameters
+    ----------
+    sources : shipped networks.
+    modality, sensor, strength : of the target and of the pairs.
+    mix : "near", "far", a share of near rooms, or "" without pairs.
+    count, kinds : how many pairs, of how many kinds of room; None for all.
+    recipe : complete.
+    seed : of the adaptation, and of the choice of pairs.
+    """
+
+    sources: tuple[str, ...] = ("rgb_kinect_v1",)
+    modality: str = "depth"
+    sensor: str = ONE
+    strength: float = 1.0
+    mix: str = ""
+    count: int | None = None
+    kinds: int | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+    seed: int = 0
+
+    @property
+    def origin(self) -> str:
+        """Sixteen digits that name this job, the images and the networks that it reads."""
+        text = json.dumps(asdict(self), sort_keys=True) + _data_digest()
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def alignment(self) -> str:
+        """Names the first epochs, of alignment alone; "" where there are none."""
+        if not self.recipe.align_epochs:
+            return ""
+        terms = {"lambda_bn": 0.0, "lambda_pl": 0.0, "lambda_im": 0.0, "bn_layers": "all", "bn_form": "kl"}
+        about = asdict(self) | {"recipe": asdict(self.recipe) | terms | {"bn_average": 0.0}}
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def _data_digest() -> str:
+    from socketlab.files import data_folder, read_manifest
+
+    parts = ("pocketrooms/target_", "pocketrooms/ti_", "pocketrooms/index.csv", "models/")
+    listed = sorted(item for item in read_manifest(data_folder()).items() if item[0].startswith(parts))
+    return hashlib.sha256(str(listed).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of one table: its words, in columns, and the job of each of its runs.
+
+    Parameters
+    ----------
+    table : the name of the CSV.
+    about : column → value; rows of equal words are averaged.
+    job : None for an oracle, a shipped network that was trained with the target's labels.
+    oracle : its name.
+    against : words of the row that this one is compared to, run by run, where there is one.
+    """
+
+    table: str
+    about: tuple[tuple[str, str], ...]
+    job: Job | None
+    oracle: str = ""
+    against: tuple[tuple[str, str], ...] = ()
+
+
+def words(**about: object) -> tuple[tuple[str, str], ...]:
+    """Column → value as a `Row` keeps them."""
+    return tuple((name, str(value)) for name, value in about.items())
+
+
+STILL = ("source-only", "batch", "adabn")
+"""Methods without any chance in them: one run says all."""
+
+
+def same_sensor(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "methods": each sensor's own RGB network → its depth; first the rows that README shows."""
+    socket = Recipe.socket().replace(lambda_bn=0.1)
+    without_bn = socket.replace(lambda_bn=0.0)
+    first = [(name, "", Recipe.for_method(name)) for name in (*STILL, "shot")]
+    first += [("socket", mix, socket) for mix in ("near", "far")]
+    first += [("socket without BN", mix, without_bn) for mix in ("near", "far")]
+    for sensor in SENSORS:
+        yield Row("methods", words(method="oracle", pairs="", sensor=sensor), None, f"oracle_depth_{sensor}")
+    yield from _on_each_sensor(first, seeds)
+
+
+def ablations(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "methods", further rows: other methods, each term removed, and the published recipe."""
+    shot, socket = Recipe.shot(), Recipe.socket().replace(lambda_bn=0.1)
+    kinds = [(name, "", Recipe.for_method(name)) for name in ("tent", "shot-im", "aad")] + [
+        ("shot + BN", "", shot.replace(lambda_bn=0.1)),
+        ("socket without PL", "near", socket.replace(lambda_pl=0.0)),
+        ("socket without IM", "near", socket.replace(lambda_im=0.0)),
+        ("alignment alone", "near", socket.replace(lambda_pl=0.0, lambda_im=0.0, lambda_bn=0.0)),
+        ("socket without maps", "near", socket.replace(ti_map=0.0)),
+        ("paper", "near", Recipe.paper()),
+    ]
+    yield from _on_each_sensor(kinds, seeds)
+
+
+def _on_each_sensor(kinds: list[tuple[str, str, Recipe]], seeds: Iterable[int]) -> Iterator[Row]:
+    for seed in seeds:
+        for sensor in SENSORS:
+            for method, mix, recipe in kinds:
+                if method in STILL and seed:
+                    continue
+                job = Job((f"rgb_{sensor}",), "depth", sensor, mix=mix, recipe=recipe, seed=seed)
+                yield Row("methods", words(method=method, pairs=mix, sensor=sensor), job)
+
+
+def faults(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "paper": the published recipe, and one departure of ours at a time, near pairs."""
+    paper = Recipe.paper()
+    mended = {
+        "as published": {},
+        "shares of L_BN normalised": {"bn_share": "normalised"},
+        "L_BN as a divergence": {"bn_form": "kl", "lambda_bn": 0.1},
+        "L_TI as a mean": {"ti_form": "mean", "lambda_ti": 3.0},
+        "two rounds of pseudo-labels": {"pseudo_labels": "shot"},
+        "statistics re-estimated": {"test_statistics": "reestimated"},
+        "our rates": {"trunk_lr": 0.05, "bottleneck_lr": 0.05, "schedule": "one-cycle"},
+        "our rates, no L_BN": {
+            "trunk_lr": 0.05,
+            "bottleneck_lr": 0.05,
+            "schedule": "one-cycle",
+            "lambda_bn": 0.0,
+        },
+    }
+    for seed in seeds:
+        for name, changes in mended.items():
+            job = Job(mix="near", recipe=paper.replace(**changes), seed=seed)
+            yield Row("paper", words(recipe=name), job, against=words(recipe="as published"))
+
+
+def across_sensors(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "transfers": the RGB network of one sensor → the depth of another, near pairs of the target's."""
+    for seed in seeds:
+        for source in SENSORS:
+            for target in SENSORS:
+                for method, mix in (("source-only", ""), ("adabn", ""), ("socket", "near")):
+                    if method in STILL and seed:
+                        continue
+                    job = Job(
+                        (f"rgb_{source}",),
+                        "depth",
+                        target,
+                        mix=mix,
+                        recipe=Recipe.for_method(method),
+                        seed=seed,
+                    )
+                    yield Row("transfers", words(source=source, sensor=target, method=method), job)
+
+
+def many_sources(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "sources": all four RGB networks → each depth sensor."""
+    networks = tuple(f"rgb_{sensor}" for sensor in SENSORS)
+    kinds = [("mean of networks", "", "source-only"), ("mean, AdaBN", "", "adabn"), ("decision", "", "shot"),
+             ("socket", "near", "socket")]  # fmt: skip
+    for seed in seeds:
+        for target in SENSORS:
+            for name, mix, method in kinds:
+                if method in STILL and seed:
+                    continue
+                job = Job(networks, "depth", target, mix=mix, recipe=Recipe.for_method(method), seed=seed)
+                yield Row("sources", words(method=name, sensor=target), job)
+
+
+def near_infrared(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "nir": RGB → near-infrared and back."""
+    ways = [(f"rgb_{ONE}", "nir", "nir"), ("nir", "rgb", f"rgb_{ONE}")]
+    kinds = [*[(m, "") for m in (*STILL, "shot")], ("socket", "near"), ("socket", "far")]
+    for source, modality, oracle in ways:
+        way = f"{source.split('_')[0]} → {modality}"
+        yield Row("nir", words(way=way, method="oracle", pairs=""), None, oracle)
+        for seed in seeds:
+            for method, mix in kinds:
+                if method in STILL and seed:
+                    continue
+                job = Job((source,), modality, mix=mix, recipe=Recipe.for_method(method), seed=seed)
+                yield Row("nir", words(way=way, method=method, pairs=mix), job)
+
+
+def pairs(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "pairs": how many pairs, of how many kinds of room, near or far, through how good a sensor."""
+    socket, shot = Recipe.socket(), Recipe.shot()
+    for seed in seeds:
+        for mix in ("near", "far"):
+            for count in (0, 25, 50, 100, 250, ALL):
+                recipe, used = (socket, mix) if count else (shot, "")
+                job = Job(mix=used, count=None if count in (0, ALL) else count, recipe=recipe, seed=seed)
+                yield Row("pairs", words(varied="pairs", pairs=mix, value=count), job)
+        for kinds in (1, 2, 5, 10):
+            job = Job(mix="near", count=50, kinds=kinds, recipe=socket, seed=seed)
+            yield Row("pairs", words(varied="kinds of 50 pairs", pairs="near", value=kinds), job)
+        for share in (0.0, 0.1, 0.25, 0.5, 1.0):
+            job = Job(mix=str(share), count=400, recipe=socket, seed=seed)
+            yield Row("pairs", words(varied="share of near rooms in 400", pairs="mixed", value=share), job)
+        for strength in (0.0, 0.5, 1.0, 2.0, 3.0):
+            for method, mix in (("adabn", ""), ("socket", "near")):
+                if method in STILL and seed:
+                    continue
+                job = Job(strength=strength, mix=mix, recipe=Recipe.for_method(method), seed=seed)
+                yield Row("pairs", words(varied="sensor strength", pairs=method, value=strength), job)
+
+
+def bn_matching(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "bn": what matching batch-norm statistics is worth; each row against the same run without it."""
+    shot, socket = Recipe.shot(), Recipe.socket()
+    nothing = shot.replace(lambda_pl=0.0, lambda_im=0.0)
+    fixed = {"bn_mode": "running", "test_statistics": "running"}
+    weights = [{"lambda_bn": w} for w in (0.1, 0.3, 1.0, 3.0)]
+    layers = [{"lambda_bn": 0.3, "bn_layers": which} for which in ("first", "early", "late")]
+    everything = [*weights, *layers, {"lambda_bn": 0.3, "bn_average": 0.9}]
+    settings: list[tuple[str, dict[str, Any], Recipe, list[dict[str, Any]]]] = [
+        ("alone", {}, nothing, weights),
+        ("alone, source's statistics", {}, nothing.replace(**fixed), weights),
+        ("shot", {}, shot, everything),
+        ("shot, source's statistics", {}, shot.replace(**fixed), weights),
+        ("25 near pairs", {"mix": "near", "count": 25}, socket, everything),
+        ("100 near pairs", {"mix": "near", "count": 100}, socket, weights),
+        ("all near pairs", {"mix": "near"}, socket, weights),
+        ("25 far pairs", {"mix": "far", "count": 25}, socket, weights),
+        ("100 far pairs", {"mix": "far", "count": 100}, socket, weights),
+        ("all far pairs", {"mix": "far"}, socket, everything),
+        ("shot, ideal camera", {"strength": 0.0}, shot, weights[1:2]),
+        ("shot, noise trebled", {"strength": 3.0}, shot, weights[1:2]),
+        ("all near pairs, ideal camera", {"mix": "near", "strength": 0.0}, socket, weights[1:2]),
+        ("all near pairs, noise trebled", {"mix": "near", "strength": 3.0}, socket, weights[1:2]),
+    ]
+    for seed in seeds:
+        for name, data, recipe, variants in settings:
+            plain = words(setting=name, lambda_bn=0.0, layers="all", memory=0.0)
+            for changes in [{"lambda_bn": 0.0}, *variants]:
+                changed = recipe.replace(**changes)
+                if not any(
+                    (changed.lambda_bn, changed.lambda_ti, changed.lambda_im)
+                ):  # nothing to learn from
+                    changed = Recipe.for_method("source-only" if changed.bn_mode == "running" else "adabn")
+                row = words(
+                    setting=name,
+                    lambda_bn=float(changes["lambda_bn"]),
+                    layers=changes.get("bn_layers", "all"),
+                    memory=changes.get("bn_average", 0.0),
+                )
+                yield Row("bn", row, Job(**data, recipe=changed, seed=seed), against=plain)
+
+
+TABLES = (same_sensor, bn_matching, ablations, near_infrared, many_sources, faults, pairs, across_sensors)
+"""In the order in which they are measured."""
+
+
+def rows(seeds: Iterable[int]) -> list[Row]:
+    """All lines of all tables."""
+    return [row for table in TABLES for row in table(list(seeds))]

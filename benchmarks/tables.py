@@ -1,0 +1,126 @@
+"""From runs to tables: means, deviations, shares of the gap, and differences run by run with intervals."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from experiments import Row
+from scipy import stats
+
+Words = tuple[tuple[str, str], ...]
+
+TITLES = {
+    ("source-only", ""): "source only",
+    ("adabn", ""): "AdaBN",
+    ("shot", ""): "SHOT",
+    ("socket", "far"): "SOCKET, far pairs",
+    ("socket", "near"): "SOCKET, near pairs",
+    ("oracle", ""): "oracle (trained with target labels)",
+}
+"""(method, pairs) → its name in README."""
+
+
+def write(
+    folder: Path, plan: Iterable[Row], done: dict[str, dict[str, Any]], oracles: dict[str, dict[str, Any]]
+) -> list[Path]:
+    """One CSV per table whose runs are all there; the paths that were written."""
+    from results import write_rows
+
+    by_table: dict[str, list[Row]] = defaultdict(list)
+    for row in plan:
+        by_table[row.table].append(row)
+    written = []
+    for table, rows in by_table.items():
+        if all(row.job is None or row.job.origin in done for row in rows):
+            lines = summary(rows, done, oracles)
+            write_rows(folder / f"{table}.csv", lines, list(lines[0]))
+            written.append(folder / f"{table}.csv")
+    return written
+
+
+def summary(
+    rows: list[Row], done: dict[str, dict[str, Any]], oracles: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A line per row of a table; where it has sensors, one over all of them too, under the sensor "all"."""
+    groups: dict[Words, dict[tuple[str, int], dict[str, Any]]] = defaultdict(dict)
+    against: dict[Words, Words] = {}
+    for row in rows:
+        seed = row.job.seed if row.job else 0
+        found = done[row.job.origin] if row.job else oracles[row.oracle]
+        about = dict(row.about)
+        groups[row.about][about.get("sensor", ""), seed] = found
+        if "sensor" in about:
+            groups[tuple((about | {"sensor": "all"}).items())][about["sensor"], seed] = found
+        if row.against:
+            against[row.about] = row.against
+    return [
+        dict(about) | _figures(runs) | _compared(runs, groups.get(against.get(about, ()), {}))
+        for about, runs in groups.items()
+    ]
+
+
+def _figures(runs: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
+    """Mean and deviation, in per cent, over the runs of a line."""
+    figures: dict[str, Any] = {"runs": len(runs)}
+    for name in ("held_out", "transductive", "class_mean"):
+        values = [100 * float(found[name]) for found in runs.values()]
+        figures[name] = f"{mean(values):.2f}"
+        figures[f"{name}_std"] = f"{stdev(values):.2f}" if len(values) > 1 else ""
+    return figures | {"chosen_by": next(iter(runs.values()))["chosen_by"]}
+
+
+def _compared(
+    runs: dict[tuple[str, int], dict[str, Any]], others: dict[tuple[str, int], dict[str, Any]]
+) -> dict[str, Any]:
+    """Mean difference to the same runs of another line, in points, with Student's 95 % interval."""
+    empty = {"difference": "", "low": "", "high": ""}
+    common = [key for key in runs if key in others]
+    differences = [100 * (float(runs[key]["held_out"]) - float(others[key]["held_out"])) for key in common]
+    if not others or runs is others or len(differences) < 2:
+        return empty
+    centre, error = mean(differences), stats.sem(differences)
+    reach = float(error * stats.t.ppf(0.975, len(differences) - 1))
+    return {"difference": f"{centre:.2f}", "low": f"{centre - reach:.2f}", "high": f"{centre + reach:.2f}"}
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The lines of a table."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def gap_closed(lines: Iterable[dict[str, str]], method: str, pairs: str) -> float:
+    """Share of the way from source only to the oracle, over all sensors."""
+    level = {
+        (line["method"], line["pairs"]): float(line["held_out"]) for line in lines if line["sensor"] == "all"
+    }
+    low, high = level["source-only", ""], level["oracle", ""]
+    return (level[method, pairs] - low) / (high - low)
+
+
+def markdown(lines: list[dict[str, str]]) -> str:
+    """The table over all sensors, as README shows it."""
+    rows = {(line["method"], line["pairs"]): line for line in lines if line["sensor"] == "all"}
+    out = ["| method | held-out accuracy, % | way from source only to the oracle |", "|---|---|---|"]
+    for key, title in TITLES.items():
+        value, spread = float(rows[key]["held_out"]), float(rows[key]["held_out_std"])
+        out.append(f"| {title} | {value:.1f} ± {spread:.1f} | {100 * gap_closed(lines, *key):.0f} % |")
+    return "\n".join(out)
+
+
+def fill_readme(folder: Path) -> None:
+    """Put the table between its two marks in README.md."""
+    from socketlab.files import write_whole
+
+    if not (folder / "methods.csv").exists():
+        return
+    path = Path(__file__).resolve().parent.parent / "README.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- results -->")
+    _, _, after = rest.partition("<!-- /results -->")
+    table = markdown(read(folder / "methods.csv"))
+    write_whole(path, f"{before}<!-- results -->\n{table}\n<!-- /results -->{after}".encode())
