@@ -32,6 +32,7 @@ from .steps import Bank, TargetBatch, autocast
 from .teacher import Teacher, mix
 
 REESTIMATION_BATCH = 128
+WEIGHT_DECAY = 1e-3
 LOOKS_ON_A_GPU = 20
 """Every how many steps a loss is looked at on a GPU: each look waits for it. On a CPU, every step."""
 
@@ -118,13 +119,13 @@ class State:
         bottlenecks = [p for network in networks for p in network.bottleneck.parameters()]
         groups: list[dict[str, Any]] = [{"params": trunks}, {"params": bottlenecks}]
         groups.append({"params": [mixing], "weight_decay": 0.0})
-        optimiser = torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, weight_decay=1e-3)
+        optimiser = torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY)
         return cls(adapted, mixing, optimiser, recipe, seed)
 
     def save(self, path: Path | str) -> None:
         """Write the whole state as one safetensors file, whole or not at all."""
         tensors = {f"network.{name}": value for name, value in self.adapted.network.state_dict().items()}
-        tensors["mixing"] = self.mixing
+        tensors["mixing"] = self.mixing.detach().clone()  # a mixture holds the same storage
         for index, slot in self.optimiser.state_dict()["state"].items():
             if slot.get("momentum_buffer") is not None:
                 tensors[f"momentum.{index}"] = slot["momentum_buffer"]

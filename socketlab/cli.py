@@ -76,7 +76,9 @@ SetOption = Annotated[
 def adapt(
     ctx: typer.Context,
     sensor: SensorOption = "kinect_v1",
-    method: Annotated[str, typer.Option(help="socket, shot, adabn or source-only")] = "socket",
+    method: Annotated[
+        str, typer.Option(help="socket, paper, shot, shot-im, aad, tent, adabn, batch or source-only")
+    ] = "socket",
     pairs: Annotated[str, typer.Option(help="rooms that the pairs show: near, far or both")] = "near",
     pair_count: Annotated[int | None, typer.Option(help="how many pairs; all unless told")] = None,
     strength: Annotated[float, typer.Option(help="of the sensor's errors: 0 ideal, 1 as published")] = 1.0,

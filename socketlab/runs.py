@@ -55,7 +55,17 @@ TARGET = "depth"
 MIXES = ("near", "far", "both")
 TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
 HELD_OUT = "unseen_by_method_accuracy_held_out"
-TITLES = {"source-only": "no adaptation", "adabn": "AdaBN", "shot": "SHOT", "socket": "SOCKET"}
+TITLES = {
+    "source-only": "no adaptation",
+    "batch": "batch statistics",
+    "adabn": "AdaBN",
+    "tent": "TENT",
+    "shot-im": "SHOT-IM",
+    "shot": "SHOT",
+    "aad": "AaD",
+    "socket": "SOCKET",
+    "paper": "SOCKET as published",
+}
 
 
 @dataclass(frozen=True)

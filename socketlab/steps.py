@@ -108,7 +108,7 @@ def target_terms(
             features.append(network.features(batch.images))
         logits.append(network.head(features[-1]).float())
     if distances:
-        found["BN"] = bn_shares @ torch.stack(distances)
+        found["BN"] = (bn_shares * torch.stack(distances)).sum()
     return found | prediction_terms(mixed(logits, weights), features, batch, recipe)
 
 
@@ -193,7 +193,7 @@ def pair_terms(
         if recipe.ti_map > 0 and wanted_map is not None:
             loss = loss + recipe.ti_map * losses.map_alignment(wanted_map.float(), own_map.float())
         found.append(loss)
-    return {"TI": weights @ torch.stack(found)}
+    return {"TI": (weights * torch.stack(found)).sum()}
 
 
 def weighted_sum(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:

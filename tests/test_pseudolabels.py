@@ -49,8 +49,39 @@ def test_published_form_equals_numpy(seed):
     u /= np.linalg.norm(u, axis=1, keepdims=True)
     q = softmax(logits, axis=1)
     expected = cdist(u, q.T @ u / q.sum(0)[:, None]).argmin(1)
-    found = pseudolabels.paper_pseudo_labels(torch.tensor(features), torch.tensor(logits))
+    one = torch.ones(1, dtype=torch.float64)
+    found = pseudolabels.paper_pseudo_labels([torch.tensor(features)], [torch.tensor(logits)], one)
     np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 0.95))
+def test_several_sources_vote_with_their_shares_as_in_numpy(seed, share):
+    """Cosines to each source's own centroids, mixed by a; two rounds; the loops are NumPy's."""
+    (first, first_logits), (second, second_logits) = random_case(seed), random_case(seed + 1)
+    a = np.array([share, 1 - share])
+    mixed = a[0] * first_logits + a[1] * second_logits
+    alive = np.unique(mixed.argmax(1))
+    vectors, weights = [], []
+    for features, logits in ((first, first_logits), (second, second_logits)):
+        u = np.hstack([features, np.ones((len(features), 1))])
+        vectors.append(u / np.linalg.norm(u, axis=1, keepdims=True))
+        weights.append(softmax(logits, axis=1))
+    for _ in range(2):
+        votes = sum(
+            a[k] * (1 - cdist(u, (w.T @ u / (1e-8 + w.sum(0)[:, None]))[alive], "cosine"))
+            for k, (u, w) in enumerate(zip(vectors, weights, strict=True))
+        )
+        labels = alive[votes.argmax(1)]
+        weights = [np.eye(mixed.shape[1])[labels]] * 2
+        emptied = len(np.unique(labels)) < len(alive)
+        if emptied:  # its centroid has no direction
+            return
+    found = pseudolabels.mixed_shot_pseudo_labels(
+        [torch.tensor(first), torch.tensor(second)],
+        [torch.tensor(first_logits), torch.tensor(second_logits)],
+        torch.tensor(a),
+    )
+    np.testing.assert_array_equal(found.numpy(), labels)
 
 
 def test_a_dead_class_is_never_assigned():
