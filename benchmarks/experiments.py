@@ -273,6 +273,16 @@ def bn_matching(seeds: Iterable[int]) -> Iterator[Row]:
                 yield Row("bn", row, Job(**data, recipe=changed, seed=seed), against=plain)
 
 
+def watched(seeds: Iterable[int]) -> list[tuple[str, Job]]:
+    """Table "selection": runs of which every epoch is judged, by rules without labels and by the labels."""
+    kinds = {"shot": "", "aad": "", "socket": "far"}
+    return [
+        (method, Job(mix=mix, recipe=Recipe.for_method(method), seed=seed))
+        for seed in seeds
+        for method, mix in kinds.items()
+    ]
+
+
 TABLES = (same_sensor, bn_matching, ablations, near_infrared, many_sources, faults, pairs, across_sensors)
 """In the order in which they are measured."""
 

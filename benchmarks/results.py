@@ -56,26 +56,32 @@ def main() -> None:
     if not chosen.tables:
         measure(plan, done, folder, chosen.processes, timed=not chosen.quick)
     written = tables.write(folder, plan, done, oracles(plan))
+    if not chosen.only or "selection" in chosen.only:
+        jobs = experiments.watched(range(1 if chosen.quick else chosen.seeds))
+        jobs = [(name, shortened(job)) for name, job in jobs[:2]] if chosen.quick else jobs
+        if not chosen.tables:
+            measure_epochs(jobs, folder / "epochs.csv", chosen.processes)
+        written += tables.write_selection(folder, jobs)
     print("\n".join(str(path) for path in written))
     if not (chosen.out or chosen.quick):
         tables.fill_readme(folder)
 
 
-def quick_rows() -> list[Row]:
-    """The same tables on one sensor, with two epochs and one seed: what CI can run in a minute."""
-
-    def short(row: Row) -> Row:
-        if row.job is None or not row.job.recipe.total_epochs:
-            return row
-        recipe = row.job.recipe.replace(align_epochs=min(1, row.job.recipe.align_epochs), epochs=1)
-        return dataclasses.replace(row, job=dataclasses.replace(row.job, recipe=recipe))
-
-    wanted: dict[str, list[Row]] = defaultdict(list)
+def quick_rows(per_table: int = 3) -> list[Row]:
+    """A few lines of each table, on one sensor, with two epochs and one seed: what CI can run in a minute."""
+    rows: dict[str, list[Row]] = defaultdict(list)
     for row in experiments.rows(range(1)):
-        sensor = dict(row.about).get("sensor", experiments.ONE)
-        if sensor == experiments.ONE and (row.job is None or len(wanted[row.table]) < 7):
-            wanted[row.table].append(short(row))
-    return [row for of_table in wanted.values() for row in of_table]
+        if dict(row.about).get("sensor", experiments.ONE) == experiments.ONE and row.job:
+            rows[row.table].append(dataclasses.replace(row, job=shortened(row.job)))
+    return [row for of_table in rows.values() for row in of_table[:: -(-len(of_table) // per_table)]]
+
+
+def shortened(job: Job) -> Job:
+    """The job with an epoch of alignment, where it has one, and an epoch of all terms."""
+    recipe = job.recipe
+    if recipe.total_epochs:
+        recipe = recipe.replace(align_epochs=min(1, recipe.align_epochs), epochs=1)
+    return dataclasses.replace(job, recipe=recipe)
 
 
 def measure(
@@ -98,11 +104,46 @@ def measure(
                     bar.update()
                 kept = sorted(done.values(), key=lambda found: order.get(found["origin"], len(order)))
                 write_rows(folder / "runs.csv", kept, FIELDS)
+                if timed:
+                    keep_seconds(folder / "seconds.csv", seconds)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    if timed:
-        keep_seconds(folder / "seconds.csv", seconds)
+
+
+def measure_epochs(jobs: list[tuple[str, Job]], path: Path, processes: int) -> None:
+    """Run the jobs that are not yet there once more, and judge every epoch."""
+    known = []
+    if path.exists():
+        with open(path, newline="") as file:
+            known = list(csv.DictReader(file))
+    there = {line["origin"] for line in known}
+    missing = [job for _, job in jobs if job.origin not in there]
+    with ProcessPoolExecutor(processes) as pool:
+        for lines in tqdm(pool.map(judge, missing), total=len(missing), unit="run", desc="selection"):
+            known += lines
+            write_rows(path, known, list(known[0]))
+
+
+def judge(job: Job) -> list[dict[str, Any]]:
+    """A line per epoch: held-out accuracy, for the reader, and what each rule thinks without labels."""
+    import torch
+
+    from socketlab import adapt, features, rooms, selection
+    from socketlab.adapt import Epoch
+
+    torch.set_num_threads(1)
+    sources, target, pairs = read(job)
+    held_out = rooms.load("target_test", job.sensor, (job.modality,), job.strength)
+    lines, before = [], None
+    for event in adapt(sources, target, pairs, job.recipe, seed=job.seed):
+        if isinstance(event, Epoch):
+            evidence = selection.gather(event.state.adapted, target, sources, before)
+            before = evidence.logits
+            scores = {rule.__name__: f"{rule(evidence):.5f}" for rule in selection.RULES}
+            share = f"{features.accuracy(event.state.adapted, held_out):.4f}"
+            lines.append({"origin": job.origin, "epoch": event.epoch, "held_out": share} | scores)
+    return lines
 
 
 def carry_out(jobs: list[Job]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from experiments import Row
+from experiments import Job, Row
 from scipy import stats
 
 Words = tuple[tuple[str, str], ...]
@@ -68,10 +68,12 @@ def _figures(runs: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
     """Mean and deviation, in per cent, over the runs of a line."""
     figures: dict[str, Any] = {"runs": len(runs)}
     for name in ("held_out", "transductive", "class_mean"):
-        values = [100 * float(found[name]) for found in runs.values()]
-        figures[name] = f"{mean(values):.2f}"
-        figures[f"{name}_std"] = f"{stdev(values):.2f}" if len(values) > 1 else ""
+        figures |= _mean_and_deviation(name, [100 * float(found[name]) for found in runs.values()])
     return figures | {"chosen_by": next(iter(runs.values()))["chosen_by"]}
+
+
+def _mean_and_deviation(name: str, values: list[float]) -> dict[str, str]:
+    return {name: f"{mean(values):.2f}", f"{name}_std": f"{stdev(values):.2f}" if len(values) > 1 else ""}
 
 
 def _compared(
@@ -86,6 +88,39 @@ def _compared(
     centre, error = mean(differences), stats.sem(differences)
     reach = float(error * stats.t.ppf(0.975, len(differences) - 1))
     return {"difference": f"{centre:.2f}", "low": f"{centre - reach:.2f}", "high": f"{centre + reach:.2f}"}
+
+
+def write_selection(folder: Path, jobs: list[tuple[str, Job]]) -> list[Path]:
+    """Which epoch each rule takes, and what it is worth; nothing where runs are missing."""
+    from results import write_rows
+
+    if not (folder / "epochs.csv").exists():
+        return []
+    runs: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for line in read(folder / "epochs.csv"):
+        runs[line["origin"]].append(line)
+    if not all(job.origin in runs for _, job in jobs):
+        return []
+    rules = [name for name in next(iter(runs.values()))[0] if name not in ("origin", "epoch", "held_out")]
+    chosen: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+    for method, job in jobs:
+        epochs = runs[job.origin]
+        chosen[method, "last epoch"].append(epochs[-1])
+        for rule in rules:
+            chosen[method, rule].append(
+                max(epochs, key=lambda line, by=rule: (float(line[by]), int(line["epoch"])))
+            )
+        chosen[method, "oracle, by target labels"].append(
+            max(epochs, key=lambda line: float(line["held_out"]))
+        )
+    lines = [
+        {"method": method, "chosen_by": rule, "runs": len(picked)}
+        | {"epoch": f"{mean(int(line['epoch']) for line in picked):.1f}"}
+        | _mean_and_deviation("held_out", [100 * float(line["held_out"]) for line in picked])
+        for (method, rule), picked in chosen.items()
+    ]
+    write_rows(folder / "selection.csv", lines, list(lines[0]))
+    return [folder / "selection.csv"]
 
 
 def read(path: Path) -> list[dict[str, str]]:
