@@ -1,106 +1,239 @@
 """Batch-norm statistics: what a layer remembers, and what it measures on the batch at hand.
 
-In train mode a batch-norm layer computes the mean and variance of its input anyway. `WatchedBatchNorm2d`
-hands out these very numbers, with their gradient, instead of computing them a second time.
+In train mode a batch-norm layer computes the mean and variance of its input anyway. A watched layer hands out
+these very numbers, with their gradient, instead of computing them a second time. `plain_statistics` is that
+second computation: what every number here must equal, and what is done where torch's kernels cannot be asked
+(`torch.nn.SyncBatchNorm`, torch.compile, devices other than CPU and CUDA).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def plain_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over all but the channels, in one more pass: (N, C, ...) → (C,), (C,).
+
+    They are float32 where ``x`` has half precision.
+    """
+    x = x.float() if _is_half(x) else x
+    variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
+    return mean, variance
 
 
 class _BatchNormWithStatistics(torch.autograd.Function):
-    r"""Batch normalisation that also returns the biased mean and variance it normalised by.
+    r"""Batch normalisation that also returns the biased mean and variance of its input.
 
-    With N values per channel, the statistics' own gradient with respect to the input is
+    They are what it normalised by; where that was the running statistics, they take one more pass. With N
+    values per channel, the statistics' own gradient with respect to the input is
 
     .. math:: \frac{\partial L}{\partial x} \mathrel{+}= \frac{g_\mu}{N} + \frac{2\,g_v}{N}\,(x - \mu)
+
+    On a CPU it is added to the layer's own in place; on a GPU the layer's own kernel carries it along.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running: tuple[Tensor | None, Tensor | None],
+        by_batch: bool,
+        rate: float,
+        eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        out, mean, inverse_deviation = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
-        ctx.save_for_backward(x, weight, mean, inverse_deviation)
-        ctx.eps = eps
-        return out, mean, inverse_deviation.pow(-2) - eps
+        running_mean, running_var = running
+        # What torch.nn.functional.batch_norm calls: the same kernel, so the same numbers to the bit.
+        out, mean, inverse_deviation, _, _ = torch._batch_norm_impl_index(
+            x, weight, bias, running_mean, running_var, by_batch, rate, eps, torch.backends.cudnn.enabled
+        )
+        if by_batch:
+            variance = inverse_deviation.pow(-2).sub_(eps).clamp_min_(0)  # rounding can go below 0
+        else:  # the kernel answers in the precision of the two tensors that it could update
+            still = torch.zeros_like(running_mean), torch.zeros_like(running_var)  # type: ignore[arg-type]
+            mean, variance = torch.batch_norm_update_stats(x, *still, 0.0)
+        ctx.save_for_backward(x, weight, mean, inverse_deviation, *(() if by_batch else running))
+        ctx.by_batch, ctx.eps = by_batch, eps
+        ctx.set_materialize_grads(False)
+        return out, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        grad_out, grad_mean, grad_variance = grads
-        x, weight, mean, inverse_deviation = ctx.saved_tensors
-        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            grad_out, x, weight, None, None, mean, inverse_deviation, True, ctx.eps, [True, True, True]
-        )
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_out: Tensor | None, grad_mean: Tensor | None, grad_variance: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_deviation, *running = ctx.saved_tensors
+        wanted = [bool(needed) for needed in ctx.needs_input_grad[:3]]
         count = x.numel() // x.shape[1]
-        slope = (2 / count) * grad_variance
-        offset = grad_mean / count - slope * mean
-        shape = (1, -1, *[1] * (x.ndim - 2))
-        grad_x = torch.addcmul(grad_x + offset.view(shape), x, slope.view(shape))
-        return grad_x, grad_weight, grad_bias, None
+        level = torch.zeros_like(mean) if grad_mean is None else grad_mean / count
+        slope = torch.zeros_like(mean) if grad_variance is None else grad_variance * (2 / count)
+        watched = wanted[0] and not (grad_mean is None and grad_variance is None)
+        grads: Any
+        if grad_out is None:
+            grads = (_add_line(torch.zeros_like(x), x, mean, slope, level), None, None)
+        elif watched and x.is_cuda and ctx.by_batch:
+            grads = _backward_with_line(grad_out, x, weight, mean, inverse_deviation, slope, level, wanted)
+        else:
+            known = (None, None, mean, inverse_deviation) if ctx.by_batch else (*running, None, None)
+            grads = torch.ops.aten.native_batch_norm_backward(
+                grad_out, x, weight, *known, ctx.by_batch, ctx.eps, wanted
+            )
+            if watched:
+                _add_line(grads[0], x, mean, slope, level)
+        return *grads, None, None, None, None
 
 
-class WatchedBatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d`, to the bit the same function, that keeps the statistics of its last input.
+def _add_line(grad: Tensor, x: Tensor, mean: Tensor, slope: Tensor, level: Tensor) -> Tensor:
+    """Grad += slope (x - mean) + level per channel, in place: two passes over memory and no new tensor."""
+    shape = (-1, *[1] * (x.ndim - 2))
+    slope, offset = slope.view(shape), torch.addcmul(level, slope, mean, value=-1).view(shape)
+    if _is_half(x):  # the difference of two large numbers: add it up in float32, round once
+        return grad.add_(torch.addcmul(offset, x, slope))
+    return grad.addcmul_(x, slope).add_(offset)
 
-    ``watching`` turns it on; ``batch_mean`` and ``batch_var`` (C,) are then set by each forward pass, the
-    variance biased, both with gradient. In eval mode the output is made with the running statistics, so the
-    batch's are computed beside it, as for a layer in train mode.
+
+def _backward_with_line(
+    grad_out: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    mean: Tensor,
+    inverse_deviation: Tensor,
+    slope: Tensor,
+    level: Tensor,
+    wanted: list[bool],
+) -> tuple[Tensor | None, ...]:
+    r"""The layer's backward pass and `_add_line` in one kernel, on a GPU.
+
+    With Σ_g and Σ_gx the sums of the output's gradient g and of g (x - μ), the kernel computes
+
+    .. math:: k \left( g - \tfrac1N \Sigma_g - \tfrac1N i^2 (x - \mu) \Sigma_{gx} \right), \quad k = i\,w,
+
+    which is a line in x too: other sums make it add ours. torch splits the pass in two for the sake of
+    `torch.nn.SyncBatchNorm`, which puts the sums over all processes there.
+    """
+    layout = torch.contiguous_format
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        layout = torch.channels_last
+    grad_out = grad_out.contiguous(memory_format=layout)
+    sum_g, sum_gx, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
+        grad_out, x, mean, inverse_deviation, weight, *wanted
+    )
+    # A weight of exactly 0 would swallow the line; so small a weight lets nothing but the line through.
+    scale = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
+    scale = torch.where(scale.abs() < 1e-12, 1e-12, scale)
+    count = x.numel() // x.shape[1]
+    sum_g = sum_g - count * level / (scale * inverse_deviation)
+    sum_gx = sum_gx - count * slope / (scale * inverse_deviation**3)
+    counts = torch.full((1,), count, dtype=torch.int32, device=x.device)
+    grad_x = torch.batch_norm_backward_elemt(
+        grad_out, x, mean, inverse_deviation, scale, sum_g, sum_gx, counts
+    )
+    return grad_x, grad_weight, grad_bias
+
+
+def _is_half(x: Tensor) -> bool:
+    return x.dtype in (torch.bfloat16, torch.float16)
+
+
+class Watched(_BatchNorm):
+    """A batch-norm layer, to the bit torch's own, that keeps the statistics of its last input.
+
+    ``watching`` turns it on; each forward pass then sets ``batch_mean`` and ``batch_var`` (C,), the variance
+    biased, both with gradient, and ``batch_count``, the number of values per channel behind them.
+
+    Where torch's kernels cannot be asked for them (`torch.nn.SyncBatchNorm`, torch.compile, other devices)
+    they are made beside the layer by `plain_statistics`; a compiler sees the same sums twice and keeps one.
+    All are those of the images in this process; for several see `global_statistics`.
     """
 
     watching: bool = False
     batch_mean: Tensor = None  # type: ignore[assignment]
     batch_var: Tensor = None  # type: ignore[assignment]
+    batch_count: int = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → the same shape, normalised; see the class for what is kept."""
+        """(N, C, ...) → the same shape, normalised; see the class for what is kept."""
         if not self.watching:
             return super().forward(x)
-        if not self.training:
-            self.batch_var, self.batch_mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        self._check_input_dim(x)
+        self.batch_count = x.numel() // x.shape[1]
+        if not self._kernel_knows(x):
+            self.batch_mean, self.batch_var = plain_statistics(x)
             return super().forward(x)
+        moving = self.training and self.track_running_stats
+        running = (self.running_mean, self.running_var) if moving or not self.training else (None, None)
         out, self.batch_mean, self.batch_var = _BatchNormWithStatistics.apply(
-            x, self.weight, self.bias, self.eps
+            x,
+            self.weight,
+            self.bias,
+            running,
+            self.training or self.running_mean is None,
+            self._count_batch() if moving else 0.0,
+            self.eps,
         )
-        self._remember(x.numel() // x.shape[1])
         return out
 
-    @torch.no_grad()
-    def _remember(self, count: int) -> None:
-        """Move the running statistics as torch does: by ``momentum``, toward the *unbiased* variance."""
-        if self.momentum == 0 or not self.track_running_stats:
-            return
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked += 1
-        rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(self.batch_mean, rate)  # type: ignore[union-attr, arg-type]
-        self.running_var.lerp_(self.batch_var * (count / (count - 1)), rate)  # type: ignore[union-attr]
+    def _kernel_knows(self, x: Tensor) -> bool:
+        """Whether torch's kernels give the batch's statistics for this input, in full precision."""
+        kernel = x.device.type in ("cpu", "cuda") and not isinstance(self, nn.SyncBatchNorm)
+        full = not _is_half(x) or (self.weight is not None and not _is_half(self.weight))
+        return kernel and full and self.batch_count > 1 and not torch.compiler.is_compiling()
+
+    def _count_batch(self) -> float:
+        """Count one more batch, as torch does; how far the running statistics move toward it."""
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                return 1 / float(self.num_batches_tracked)
+        return 0.0 if self.momentum is None else self.momentum
+
+
+class WatchedBatchNorm1d(Watched, nn.BatchNorm1d):
+    """`torch.nn.BatchNorm1d`, watched: (N, C) or (N, C, L)."""
+
+
+class WatchedBatchNorm2d(Watched, nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d`, watched: (N, C, H, W)."""
+
+
+class WatchedSyncBatchNorm(Watched, nn.SyncBatchNorm):
+    """`torch.nn.SyncBatchNorm`, watched: it normalises by all processes, and keeps what this one saw."""
+
+
+WATCHED: dict[type, type[Watched]] = {
+    nn.BatchNorm1d: WatchedBatchNorm1d,
+    nn.BatchNorm2d: WatchedBatchNorm2d,
+    nn.SyncBatchNorm: WatchedSyncBatchNorm,
+}
 
 
 def watch(network: nn.Module) -> nn.Module:
-    """Turn every plain BatchNorm2d of ``network`` into a `WatchedBatchNorm2d`, in place, and return it.
+    """Turn every BatchNorm1d, BatchNorm2d and SyncBatchNorm of any network into its watched form, in place.
 
-    Only the class changes: parameters, buffers, names and values stay.
+    Only the class changes: parameters, buffers, names and values stay. Returns the network.
+    `SyncBatchNorm.convert_sync_batchnorm` makes new layers: call it before, not after.
     """
     for layer in network.modules():
-        if type(layer) is nn.BatchNorm2d and layer.affine and layer.track_running_stats:
-            layer.__class__ = WatchedBatchNorm2d
+        if type(layer) in WATCHED:
+            layer.__class__ = WATCHED[type(layer)]
     return network
 
 
-def watched_layers(network: nn.Module) -> dict[str, WatchedBatchNorm2d]:
+def watched_layers(network: nn.Module) -> dict[str, Watched]:
     """Name → watched layer, in the order of the modules."""
-    return {n: m for n, m in network.named_modules() if isinstance(m, WatchedBatchNorm2d)}
+    return {n: m for n, m in network.named_modules() if isinstance(m, Watched)}
 
 
 @contextmanager
-def batch_statistics(network: nn.Module) -> Iterator[list[WatchedBatchNorm2d]]:
+def batch_statistics(network: nn.Module) -> Iterator[list[Watched]]:
     """Within the block every watched layer keeps ``batch_mean`` and ``batch_var``, afterwards no more.
 
     >>> with batch_statistics(network.trunk) as layers:      # doctest: +SKIP
@@ -118,9 +251,63 @@ def batch_statistics(network: nn.Module) -> Iterator[list[WatchedBatchNorm2d]]:
             layer.batch_mean = layer.batch_var = None  # type: ignore[assignment]
 
 
-def norm_layers(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+def global_statistics(
+    means: Sequence[Tensor], variances: Sequence[Tensor], counts: Sequence[int], group: Any = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    r"""The statistics of the batch that all processes hold together, with gradient.
+
+    .. math:: \mu = \sum_r \frac{n_r}{N} \mu_r, \qquad
+        v = \sum_r \frac{n_r}{N} \left( v_r + (\mu_r - \mu)^2 \right)
+
+    All layers travel in one message each way. On the way back the gradients of all processes are added up;
+    with `DistributedDataParallel`, which averages over the processes, each weight then gets the gradient that
+    one process with the whole batch would give it. Layers other than `torch.nn.SyncBatchNorm` still
+    *normalise* by the images of their own process.
+
+    Parameters
+    ----------
+    means, variances : one (C_l,) tensor per layer, of this process's images; biased variances.
+    counts : values per channel behind them, ``layer.batch_count``; processes may differ.
+    group : of processes, as in `torch.distributed`; None is all of them.
+
+    Returns
+    -------
+    Means and variances, as given where there is but one process.
+    """
+    alone = not (distributed.is_available() and distributed.is_initialized())
+    if alone or distributed.get_world_size(group) == 1:
+        return list(means), list(variances)
+    sizes = [len(mean) for mean in means]
+    count = torch.cat([mean.new_full((len(mean),), n) for mean, n in zip(means, counts, strict=True)])
+    own = torch.stack([torch.cat(list(means)), torch.cat(list(variances)), count])
+    mean, variance, count = _Gather.apply(own, group).unbind(1)  # (processes, channels of all layers) each
+    share = count / count.sum(dim=0)
+    overall = (share * mean).sum(dim=0)
+    spread = (share * (variance + (mean - overall).square())).sum(dim=0)
+    return list(overall.split(sizes)), list(spread.split(sizes))
+
+
+class _Gather(torch.autograd.Function):
+    """The tensors of all processes, stacked; the gradient of this one's is summed over all that used it."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        rows = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
+        distributed.all_gather(rows, own.contiguous(), group=group)
+        return torch.stack(rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        grad = grad.contiguous().clone()
+        distributed.all_reduce(grad, group=ctx.group)
+        return grad[distributed.get_rank(ctx.group)], None
+
+
+def norm_layers(network: nn.Module) -> list[_BatchNorm]:
     """Every batch-norm layer, one- and two-dimensional."""
-    return [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [m for m in network.modules() if isinstance(m, _BatchNorm)]
 
 
 @contextmanager
@@ -134,7 +321,9 @@ def untouched_statistics(network: nn.Module) -> Iterator[None]:
     kept = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
     for layer in layers:
         layer.momentum = 0.0
-        layer.num_batches_tracked = None
+        count = layer.num_batches_tracked
+        copied = count is not None and isinstance(layer, nn.SyncBatchNorm)  # which insists on having one
+        layer.num_batches_tracked = count.clone() if copied else None  # type: ignore[union-attr]
     try:
         yield
     finally:

@@ -1,96 +1,417 @@
-"""The watched layer against torch's own layer and against a plain computation of the statistics."""
+"""The watched layers against torch's own layers and against a plain computation of the statistics."""
 
+import copy
+import shutil
+
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from socketlab import bnstats
 
+KINDS = {
+    "1d": (nn.BatchNorm1d, (5,), torch.contiguous_format),
+    "1d of sequences": (nn.BatchNorm1d, (5, 4), torch.contiguous_format),
+    "2d": (nn.BatchNorm2d, (5, 4, 3), torch.contiguous_format),
+    "2d channels_last": (nn.BatchNorm2d, (5, 4, 3), torch.channels_last),
+}
+"""Name → layer, shape of one of its inputs, memory format."""
+THROUGH = ("out", "mean", "var", "all")
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-6}
 
-def twins(
-    channels: int = 5, dtype=torch.float64, **options
-) -> tuple[nn.BatchNorm2d, bnstats.WatchedBatchNorm2d]:
+
+def twins(kind: str = "2d", dtype=torch.float64, **options) -> tuple[nn.Module, bnstats.Watched]:
     """A plain layer and a watched one with the same, non-trivial values."""
     generator = torch.Generator().manual_seed(0)
-    plain = nn.BatchNorm2d(channels, **options).to(dtype)
-    with torch.no_grad():
-        plain.weight.uniform_(0.5, 2, generator=generator)
-        plain.bias.normal_(generator=generator)
-        plain.running_mean.normal_(generator=generator)
-        plain.running_var.uniform_(0.5, 2, generator=generator)
-    watched = nn.Sequential(nn.BatchNorm2d(channels, **options).to(dtype))
-    watched[0].load_state_dict(plain.state_dict())
-    bnstats.watch(watched)
-    return plain, watched[0]
+    plain = KINDS[kind][0](5, **options).to(dtype)
+    for values in (*plain.parameters(), plain.running_mean, plain.running_var):
+        if values is not None:
+            values.data.uniform_(0.5, 2, generator=generator)
+    watched = bnstats.watch(copy.deepcopy(plain))
+    watched.watching = True
+    return plain, watched
 
 
-def images(seed: int = 1, shape=(6, 5, 4, 3), dtype=torch.float64) -> torch.Tensor:
+def images(count: int = 6, kind: str = "2d", dtype=torch.float64, seed: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return 3 + 2 * torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+    _, shape, layout = KINDS[kind]
+    values = 1 + 2 * torch.randn(count, *shape, generator=generator, dtype=torch.float64).to(dtype)
+    return values.contiguous(memory_format=layout)
 
 
+def objective(out, mean, variance, through: str) -> torch.Tensor:
+    """Something curved, of the output, the mean, the variance, or all of them."""
+    weights = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape).to(out.dtype)
+    terms = {
+        "out": (out * weights).mean(),
+        "mean": (mean**2).mean(),
+        "var": (variance.sqrt() * variance).mean(),
+    }
+    return sum(terms.values()) if through == "all" else terms[through]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("through", THROUGH)
+@pytest.mark.parametrize("tracking", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("momentum", [0.1, None])
-def test_output_and_running_statistics_are_those_of_torch(training, momentum):
-    plain, watched = twins(momentum=momentum)
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_and_gradients_equal_the_plain_form(kind, training, affine, tracking, through, dtype):
+    """Output, statistics, running statistics and all gradients, over batches of unequal sizes."""
+    plain, watched = twins(kind, dtype, affine=affine, track_running_stats=tracking)
     plain.train(training)
     watched.train(training)
-    watched.watching = True
+    same = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
+    for seed, count in enumerate((6, 2, 5)):
+        x = images(count, kind, dtype, seed).requires_grad_()
+        y = x.detach().clone().requires_grad_()
+        out, (mean, variance) = plain(x), bnstats.plain_statistics(x)
+        objective(out, mean, variance, through).backward()
+        found = watched(y)
+        objective(found, watched.batch_mean, watched.batch_var, through).backward()
+        assert torch.equal(found, out)
+        assert watched.batch_count == x.numel() // 5
+        torch.testing.assert_close(watched.batch_mean, mean, **same)
+        torch.testing.assert_close(watched.batch_var, variance, **same)
+        torch.testing.assert_close(y.grad, x.grad, **same)
+        for name, values in plain.named_parameters():
+            torch.testing.assert_close(watched.get_parameter(name).grad, values.grad, **same)
+        for name, values in plain.named_buffers():
+            torch.testing.assert_close(watched.get_buffer(name), values, **same)
+
+
+@pytest.mark.parametrize("momentum", [0.3, 0.0, None])
+def test_running_statistics_move_as_those_of_torch(momentum):
+    plain, watched = twins(momentum=momentum)
     for seed in range(3):
-        x = images(seed)
-        torch.testing.assert_close(watched(x), plain(x), rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(watched.running_mean, plain.running_mean, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(watched.running_var, plain.running_var, rtol=1e-12, atol=1e-12)
-        assert watched.num_batches_tracked == plain.num_batches_tracked
+        x = images(seed=seed)
+        assert torch.equal(watched(x), plain(x))
+    assert torch.equal(watched.running_mean, plain.running_mean)
+    assert torch.equal(watched.running_var, plain.running_var)
+    assert watched.num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradcheck(kind, training, affine):
+    _, layer = twins(kind, affine=affine, momentum=0.0)
+    layer.train(training)
+
+    def with_statistics(x, *parameters):
+        if parameters:
+            layer.weight, layer.bias = parameters
+        return layer(x), layer.batch_mean, layer.batch_var
+
+    parameters = [values.detach().clone().requires_grad_() for values in layer.parameters()]
+    for name in [name for name, _ in layer.named_parameters()]:
+        delattr(layer, name)  # plain tensors take their places
+    assert torch.autograd.gradcheck(with_statistics, (images(3, kind).requires_grad_(), *parameters))
+
+
+@pytest.mark.parametrize("frozen", ["input", "parameters"])
+def test_what_is_frozen_gets_no_gradient(frozen):
+    plain, watched = twins()
+    x = images().requires_grad_(frozen != "input")
+    y = x.detach().clone().requires_grad_(x.requires_grad)
+    plain.requires_grad_(frozen != "parameters")
+    watched.requires_grad_(frozen != "parameters")
+    objective(plain(x), *bnstats.plain_statistics(x), "all").backward()
+    objective(watched(y), watched.batch_mean, watched.batch_var, "all").backward()
+    for mine, theirs in ((y, x), (watched.weight, plain.weight), (watched.bias, plain.bias)):
+        assert (mine.grad is None) == (theirs.grad is None)
+        if mine.grad is not None:
+            torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+@hypothesis.given(
+    shape=st.tuples(*[st.integers(1, 6)] * 4).filter(lambda s: s[0] * s[2] * s[3] > 1),
+    mean=st.floats(-5, 5),
+    deviation=st.floats(0.01, 5),
+    channels_last=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_any_batch_any_moments(shape, mean, deviation, channels_last, seed):
+    """In float32 the statistics are those of a plain computation in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    x = mean + deviation * torch.randn(shape, generator=generator)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    layer = bnstats.watch(nn.BatchNorm2d(shape[1]))
+    layer.watching = True
+    layer(x)
+    exact = x.double()
+    tolerance = 1e-6 * max(1.0, abs(mean), deviation) ** 2
+    torch.testing.assert_close(layer.batch_mean.double(), exact.mean((0, 2, 3)), rtol=1e-6, atol=tolerance)
+    torch.testing.assert_close(
+        layer.batch_var.double(), exact.var((0, 2, 3), correction=0), rtol=1e-5, atol=tolerance
+    )
+
+
+def test_variance_of_a_dead_channel_is_not_below_zero():
+    layer = bnstats.watch(nn.BatchNorm1d(64))
+    layer.watching = True
+    layer(torch.linspace(-3, 3, 64).expand(8, 64))
+    assert bool((layer.batch_var >= 0).all()) and float(layer.batch_var.detach().max()) < 1e-9
+
+
+def test_one_value_per_channel_is_refused_as_torch_refuses_it():
+    plain, watched = twins("1d")
+    for layer in (plain, watched):
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            layer(images(1, "1d"))
+    with pytest.raises(ValueError, match="expected 2D or 3D input"):
+        watched(images())
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_statistics_are_the_biased_moments_of_the_input(training):
-    _, watched = twins()
-    watched.train(training)
-    watched.watching = True
-    x = images()
-    watched(x)
-    torch.testing.assert_close(watched.batch_mean, x.mean((0, 2, 3)))
-    torch.testing.assert_close(watched.batch_var, x.var((0, 2, 3), correction=0))
+@pytest.mark.parametrize("affine", [True, False])
+def test_autocast_keeps_statistics_in_float32(training, affine):
+    """bfloat16 goes in and out, the statistics of its values are float32, as in the plain form."""
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 5, 3)
+    plain, watched = twins(dtype=torch.float32, affine=affine)
+    x = 3 + torch.randn(6, 3, 9, 9)
+    grads = []
+    for layer in (plain.train(training), watched.train(training)):
+        convolution.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            inner = convolution(x)
+            out = layer(inner)
+            mean, variance = bnstats.plain_statistics(inner)
+            if layer is watched:
+                assert inner.dtype == out.dtype == torch.bfloat16
+                assert layer.batch_mean.dtype == layer.batch_var.dtype == torch.float32
+                torch.testing.assert_close(layer.batch_mean, mean, rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(layer.batch_var, variance, rtol=1e-5, atol=1e-5)
+                mean, variance = layer.batch_mean, layer.batch_var
+            loss = objective(out.float(), mean, variance, "all")
+        loss.backward()
+        grads.append(convolution.weight.grad.clone())
+    torch.testing.assert_close(grads[1], grads[0], rtol=0.02, atol=0.02 * float(grads[0].abs().max()))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_gradients_equal_the_plain_computation(dtype, tolerance):
-    """The statistics' gradient is added to the layer's own, for input, weight and bias."""
-    plain, watched = twins(dtype=dtype)
-    watched.watching = True
-    x = images(dtype=dtype).requires_grad_()
+# A layer on a GPU
+
+
+def reduce_plainly(grad_out, x, mean, inverse_deviation, weight, *wanted):
+    """What `torch.batch_norm_backward_reduce` computes, for a machine without a GPU."""
+    dims = [0, *range(2, x.ndim)]
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    sum_g, sum_gx = grad_out.sum(dims), (grad_out * (x - mean.view(shape))).sum(dims)
+    return sum_g, sum_gx, sum_gx * inverse_deviation, sum_g.clone()
+
+
+def elements_plainly(grad_out, x, mean, inverse_deviation, weight, sum_g, sum_gx, counts):
+    """What `torch.batch_norm_backward_elemt` computes, for a machine without a GPU."""
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    slope = inverse_deviation.square() * sum_gx / counts.sum()
+    inner = grad_out - (sum_g / counts.sum()).view(shape) - (x - mean.view(shape)) * slope.view(shape)
+    return inner * (inverse_deviation * weight).view(shape)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-6)])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kernels_of_a_gpu_carry_the_line_along(kind, affine, dtype, tolerance, monkeypatch):
+    """The algebra of the GPU's backward pass, with stand-ins for its two kernels; weights of 0 too."""
+    monkeypatch.setattr(torch, "batch_norm_backward_reduce", reduce_plainly)
+    monkeypatch.setattr(torch, "batch_norm_backward_elemt", elements_plainly)
+    generator = torch.Generator().manual_seed(3)
+    x, grad_out = images(6, kind, dtype), images(6, kind, dtype, seed=2)
+    weight = torch.tensor([1.0, 0.0, -0.5, 1e-20, 1e-4], dtype=dtype) if affine else None
+    mean, variance = bnstats.plain_statistics(x)
+    deviation = (variance + 1e-5).rsqrt()
+    slope, level = (torch.randn(2, 5, generator=generator, dtype=torch.float64) / 10).to(dtype)
+    wanted = [True, affine, affine]
+    found = bnstats._backward_with_line(grad_out, x, weight, mean, deviation, slope, level, wanted)
+    expected = torch.ops.aten.native_batch_norm_backward(
+        grad_out, x, weight, None, None, mean, deviation, True, 1e-5, wanted
+    )
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    line = slope.view(shape) * (x - mean.view(shape)) + level.view(shape)
+    torch.testing.assert_close(found[0], expected[0] + line, rtol=tolerance, atol=tolerance)
+    if affine:
+        torch.testing.assert_close(found[1], expected[1], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found[2], expected[2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_and_gradients_on_a_gpu(kind, training, dtype):
+    plain, watched = twins(kind, torch.float32 if dtype is torch.bfloat16 else dtype)
+    plain.cuda().train(training)
+    watched.cuda().train(training)
+    tolerance = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
+    same = {"rtol": tolerance, "atol": tolerance}
+    x = images(6, kind).to("cuda", dtype).requires_grad_()
     y = x.detach().clone().requires_grad_()
-    weights = images(2, dtype=dtype)
-    out = plain(x)
-    variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-    ((out * weights).sum() + (mean**3).sum() + (variance.sqrt() * mean).sum()).backward()
-    out = watched(y)
-    mean, variance = watched.batch_mean, watched.batch_var
-    ((out * weights).sum() + (mean**3).sum() + (variance.sqrt() * mean).sum()).backward()
-    torch.testing.assert_close(y.grad, x.grad, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(watched.weight.grad, plain.weight.grad, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(watched.bias.grad, plain.bias.grad, rtol=tolerance, atol=tolerance)
+    out, (mean, variance) = plain(x), bnstats.plain_statistics(x)
+    objective(out.to(mean.dtype).cpu(), mean.cpu(), variance.cpu(), "all").backward()
+    found = watched(y)
+    objective(found.to(mean.dtype).cpu(), watched.batch_mean.cpu(), watched.batch_var.cpu(), "all").backward()
+    assert watched.batch_mean.dtype == mean.dtype
+    torch.testing.assert_close(found, out, **same)
+    torch.testing.assert_close(watched.batch_mean, mean, **same)
+    torch.testing.assert_close(watched.batch_var, variance, **same)
+    torch.testing.assert_close(y.grad, x.grad, **same)
+    torch.testing.assert_close(watched.weight.grad, plain.weight.grad, **same)
 
 
-def test_gradcheck():
-    def with_statistics(x, weight, bias):
-        return bnstats._BatchNormWithStatistics.apply(x, weight, bias, 1e-5)
-
-    plain, _ = twins()
-    inputs = (images(shape=(3, 5, 2, 2)).requires_grad_(), plain.weight, plain.bias)
-    assert torch.autograd.gradcheck(with_statistics, inputs)
+# torch.compile
 
 
-def test_channels_last_gives_the_same_numbers():
-    _, watched = twins()
-    watched.watching = True
-    x = images()
-    out, mean = watched(x), watched.batch_mean
-    other = watched(x.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(other, out)
-    torch.testing.assert_close(watched.batch_mean, mean)
+def compiled_agrees(backend: str, modes: tuple[bool, ...], inner: nn.Module) -> None:
+    """A compiled network against the same one as it is: loss with statistics, gradients, buffers."""
+    torch.manual_seed(0)
+    network = bnstats.watch(nn.Sequential(inner, nn.BatchNorm2d(4), nn.ReLU()))
+    twin = copy.deepcopy(network)
+    compiled = torch.compile(twin, backend=backend)
+    x = torch.randn(6, 3, 5, 5).contiguous(memory_format=torch.channels_last)
+    for training in modes:
+        for net, call in ((network.train(training), network), (twin.train(training), compiled)):
+            net.zero_grad()
+            with bnstats.batch_statistics(net) as layers:
+                out = call(x)
+                (layer,) = layers
+                objective(out, layer.batch_mean, layer.batch_var, "all").backward()
+        for mine, theirs in zip(twin.parameters(), network.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-5, atol=1e-6)
+        for mine, theirs in zip(twin.buffers(), network.buffers(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+    compiled(x)
+    assert twin[1].batch_mean is None  # a graph with statistics is not taken for one without
+
+
+def test_compiled_network_agrees():
+    torch._dynamo.reset()
+    compiled_agrees("aot_eager", (True, False, True), nn.Conv2d(3, 4, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "clang"))), reason="no C++ compiler on this machine"
+)
+def test_network_compiled_to_machine_code_agrees():
+    torch._dynamo.reset()
+    compiled_agrees("inductor", (True,), nn.Conv2d(3, 4, 1))
+
+
+# Several processes
+
+SHARES = ([0, 1, 2, 3, 4], [5, 6, 7])
+
+
+def local_and_global(rank: int, world: int, folder: str) -> None:
+    """One process: its share of the images, the statistics of all of them, its gradients."""
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world
+    )
+    for training in (True, False):
+        network, x = layers_and_images(training)
+        torch.save(measured(network, x[SHARES[rank]]), f"{folder}/{training}-{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def layers_and_images(training: bool) -> tuple[nn.Module, torch.Tensor]:
+    """In train mode a single layer: deeper ones would see what each process normalised by its own images."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)]
+    layers += [] if training else [nn.ReLU(), nn.Conv2d(4, 2, 2), nn.BatchNorm2d(2)]
+    network = bnstats.watch(nn.Sequential(*layers)).double().train(training)
+    return network, 2 + 3 * torch.randn(8, 3, 6, 6, dtype=torch.float64)
+
+
+def measured(network: nn.Module, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+    with bnstats.batch_statistics(network) as layers:
+        network(x)
+        means, variances = bnstats.global_statistics(
+            [layer.batch_mean for layer in layers],
+            [layer.batch_var for layer in layers],
+            [layer.batch_count for layer in layers],
+        )
+        sum((m**2).sum() + (v.sqrt() * m).sum() for m, v in zip(means, variances, strict=True)).backward()
+    grads = [p.grad for p in network.parameters() if p.grad is not None]
+    return {"statistics": [t.detach() for t in (*means, *variances)], "gradients": grads}
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="torch was built without torch.distributed")
+def test_two_processes_give_the_numbers_of_one(tmp_path):
+    """Shares of 5 and 3 images: the statistics of all 8, and their gradient once it is averaged."""
+    torch.multiprocessing.spawn(local_and_global, (len(SHARES), str(tmp_path)), nprocs=len(SHARES))
+    for training in (True, False):
+        alone = measured(*layers_and_images(training))
+        found = [torch.load(tmp_path / f"{training}-{rank}.pt") for rank in range(len(SHARES))]
+        for part in found:
+            torch.testing.assert_close(part["statistics"], alone["statistics"], rtol=1e-12, atol=1e-12)
+        averaged = [(a + b) / 2 for a, b in zip(*(part["gradients"] for part in found), strict=True)]
+        torch.testing.assert_close(averaged, alone["gradients"], rtol=1e-10, atol=1e-10)
+
+
+def test_one_process_keeps_its_own_statistics():
+    mean, variance = torch.zeros(3), torch.ones(3)
+    means, variances = bnstats.global_statistics([mean], [variance], [12])
+    assert means[0] is mean and variances[0] is variance
+
+
+# Whole networks
+
+
+def test_resnet_of_torchvision_is_converted_in_place():
+    """Every statistic of a ResNet-18, and the gradient of all of them together."""
+    import torchvision
+
+    torch.manual_seed(0)
+    plain = torchvision.models.resnet18(num_classes=4)
+    resnet = copy.deepcopy(plain)
+    parameters = list(resnet.parameters())
+    assert bnstats.watch(resnet) is resnet
+    assert all(mine is before for mine, before in zip(resnet.parameters(), parameters, strict=True))
+    assert list(resnet.state_dict()) == list(plain.state_dict())
+    names = [name for name, layer in plain.named_modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert list(bnstats.watched_layers(resnet)) == names and len(names) == 20
+    seen = {}
+    for name, layer in plain.named_modules():
+        if name in names:
+            layer.register_forward_pre_hook(
+                lambda _, inputs, name=name: seen.update({name: bnstats.plain_statistics(*inputs)})
+            )
+    x = torch.randn(4, 3, 64, 64)
+    expected = plain(x)
+    with bnstats.batch_statistics(resnet) as layers:
+        torch.testing.assert_close(resnet(x), expected, rtol=1e-5, atol=1e-5)
+        sum((layer.batch_mean**2).mean() + layer.batch_var.sqrt().mean() for layer in layers).backward()
+        for name, layer in zip(names, layers, strict=True):
+            torch.testing.assert_close(layer.batch_mean, seen[name][0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(layer.batch_var, seen[name][1], rtol=1e-5, atol=1e-5)
+    sum((m**2).mean() + v.sqrt().mean() for m, v in seen.values()).backward()
+    for mine, theirs in zip(resnet.parameters(), plain.parameters(), strict=True):
+        if theirs.grad is None:
+            continue  # the head and the last normalisation stand behind all statistics
+        difference = float((mine.grad - theirs.grad).norm() / theirs.grad.norm().clamp_min(1e-3))
+        assert difference < 1e-4
+
+
+def test_layers_that_torch_does_not_watch_alike_take_the_plain_form():
+    """SyncBatchNorm runs as it is, and half precision without weights; pairs leave both as they were."""
+    network = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(5)))
+    bnstats.watch(network)
+    x = images(dtype=torch.float32)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with bnstats.untouched_statistics(network), bnstats.batch_statistics(network) as (layer,):
+        network(x)
+        torch.testing.assert_close(layer.batch_mean, x.mean((0, 2, 3)))
+        torch.testing.assert_close(layer.batch_var, x.var((0, 2, 3), correction=0))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    network(x)
+    assert int(network[0].num_batches_tracked) == 1
+    _, bare = twins(dtype=torch.bfloat16, affine=False, track_running_stats=False)
+    bare(x.bfloat16())
+    torch.testing.assert_close(bare.batch_mean, x.bfloat16().float().mean((0, 2, 3)))
 
 
 def small_trunk() -> nn.Sequential:
@@ -130,7 +451,9 @@ def test_fault_9_pairs_leave_the_running_statistics_alone():
         with bnstats.batch_statistics(trunk):
             trunk(torch.randn(4, 3, 9, 9))
     assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
-    assert abs(float(first.mean())) < 1e-5  # normalised by its own batch, not by the running statistics
+    assert (
+        abs(float(first.detach().mean())) < 1e-5
+    )  # normalised by its own batch, not by the running statistics
     trunk(torch.randn(4, 3, 9, 9))
     assert trunk[1].num_batches_tracked == before["1.num_batches_tracked"] + 1  # and later passes do move it
 
@@ -138,7 +461,7 @@ def test_fault_9_pairs_leave_the_running_statistics_alone():
 def test_reestimation_is_exact_for_the_first_layer_and_changes_no_weight():
     trunk = bnstats.watch(small_trunk()).eval()
     weights = {name: p.detach().clone() for name, p in trunk.named_parameters()}
-    x = images(shape=(12, 3, 9, 9), dtype=torch.float32)
+    x = 3 + 2 * torch.randn(12, 3, 9, 9)
     with torch.no_grad():
         inner = trunk[0](x)
     bnstats.reestimate_statistics(trunk, iter(x.split(4)))
