@@ -16,10 +16,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ipywidgets as widgets
 import numpy as np
+from ipywidgets.widgets.widget_description import DescriptionWidget
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
@@ -33,6 +34,9 @@ Job = TypeVar("Job")
 DRAW = threading.RLock()  # matplotlib is not made for threads: take this around every draw
 ERROR_CLASS = "socketlab-error"
 IDLE_SECONDS = 30.0
+_Rectangle = tuple[float, float, float, float]
+_DOTTED = (0, (1, 2))
+_QUIET: dict[str, Any] = {"textcoords": "offset points", "color": plots.SOFT, "fontsize": plots.TEXT}
 
 
 # ------------------------------------------------------------------------ errors
@@ -95,6 +99,14 @@ def guarded(box: ErrorBox, call: Callable[..., Any]) -> Callable[..., Any]:
 # ------------------------------------------------------------------------ pictures
 
 
+class Picture(widgets.Image, DescriptionWidget):
+    """An image with its content in words: the mouse shows them, a screen reader reads them.
+
+    The front end hangs a tooltip on what has a description, be it empty; a plain `Image` has none, and with a
+    tooltip it is not shown at all.
+    """
+
+
 class LivePicture:
     """An off-screen figure of which only some artists move, shown by an `Image` widget.
 
@@ -103,7 +115,7 @@ class LivePicture:
     Parameters
     ----------
     width, height : size shown, CSS pixels.
-    alt : the picture in words.
+    alt : the picture in words, also its tooltip.
     sharpness : pixels drawn per pixel shown.
     """
 
@@ -112,7 +124,7 @@ class LivePicture:
         with DRAW:
             self.figure = plots.new_figure(width, height, dpi=plots.DPI * sharpness)
         self._background: Any = None
-        self.image = widgets.Image(
+        self.image = Picture(
             format="png",
             layout=widgets.Layout(width=f"{width}px", height=f"{height}px", object_fit="contain", margin="0"),
         )
@@ -120,12 +132,21 @@ class LivePicture:
 
     def say(self, alt: str) -> None:
         """Describe the picture in words."""
-        self.alt = alt  # no tooltip: the front end fails to show an Image that begins with one
+        self.alt = alt
+        self.image.tooltip = alt
 
     def axes_at(self, left: float, bottom: float, right: float, top: float) -> Axes:
         """Axes with margins in pixels; no layout engine works while a picture is live."""
+        return self.figure.add_axes(self._within(left, bottom, right, top))
+
+    def _within(self, left: float, bottom: float, right: float, top: float) -> _Rectangle:
         w, h = self.width, self.height
-        return self.figure.add_axes((left / w, bottom / h, (w - left - right) / w, (h - bottom - top) / h))
+        return left / w, bottom / h, (w - left - right) / w, (h - bottom - top) / h
+
+    def _write(self, text: str, down: float = 8, size: float = plots.TEXT + 1, **more: Any) -> Any:
+        """A line of text at the left, `down` pixels below the upper edge; the first one is the title."""
+        place = 8 / self.width, 1 - down / self.height
+        return self.figure.text(*place, text, fontsize=size, color=plots.INK, va="top", **more)
 
     def _settle(self) -> None:
         """Draw everything that stays and keep it (50 ms); needed again when limits or texts change."""
@@ -192,9 +213,11 @@ class LivePlot(LivePicture):
         xlim: tuple[float, float] | None = None,
         levels: Mapping[str, float] | None = None,
         marks: Mapping[str, float] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
-        """Begin again with empty axes, other limits along x, other levels and marks."""
+        """Begin again with empty axes, other limits along x, levels and marks, and for other names."""
         with DRAW:
+            self.names = self.names if names is None else tuple(names)
             self._xlim = xlim or self._xlim
             self._levels, self._marks = dict(levels or {}), dict(marks or {})
             self.figure.clear()
@@ -215,6 +238,7 @@ class LivePlot(LivePicture):
                     self._add(name)
                     grown = True
                 self._lines[name].set_data(x, running_mean(y, self.smooth) if self.smooth else y)
+                self._lines[name].set_markersize(5 if len(x) <= 25 else 0)
                 if name in self._raw:
                     self._raw[name].set_data(x, y)
                 heights.setdefault(self._axes[name], []).append(y)
@@ -226,80 +250,72 @@ class LivePlot(LivePicture):
             self._say_last(series)
 
     def _frame(self) -> None:
-        if not self._separate:
-            ax = self.axes_at(70, 48, 16, 62 if self._title else 34)
-            plots.dress(ax, "", self._xlabel, self._ylabel)
-            if self._title:
-                self.figure.text(
-                    8 / self.width,
-                    1 - 8 / self.height,
-                    self._title,
-                    fontsize=plots.TEXT + 1,
-                    fontweight="bold",
-                    color=plots.INK,
-                    va="top",
-                )
-            ax.set(xlim=self._xlim, ylim=self.ylim or (0, 1))
-            lowest = min(self._levels.values(), default=0.0)
-            for name, level in self._levels.items():
-                ax.axhline(level, color=plots.SOFT, linewidth=1.2, linestyle=(0, (1, 2)))
-                below = level == lowest  # two levels may lie close: the lowest is named under its line
-                self._name(
-                    ax, name, (1, level), ("axes fraction", "data"), (-2, -3 if below else 2), "right", below
-                )
-            for name, place in self._marks.items():
-                ax.axvline(place, color=plots.PALE, linewidth=1.2, linestyle=(0, (1, 2)))
-                self._name(ax, name, (place, 1), ("data", "axes fraction"), (0, 2), "center", False)
-            self._axes = dict.fromkeys(self.names, ax)
-            self._shared = ax
-        else:
+        if self._separate:
             self._frame_separate()
+        else:
+            self._frame_shared()
         for name in self.names:
             self._add(name)
 
-    def _name(
-        self,
-        ax: Axes,
-        name: str,
-        at: Any,
-        units: Any,
-        shift: Any,
-        across: Literal["right", "center"],
-        below: bool,
-    ) -> None:
-        """A quiet word beside a line."""
-        ax.annotate(
-            name,
-            at,
-            xycoords=units,
-            xytext=shift,
-            textcoords="offset points",
-            ha=across,
-            va="top" if below else "bottom",
-            color=plots.SOFT,
-            fontsize=plots.TEXT,
-        )
+    def _frame_shared(self) -> None:
+        """From the top: title, legend, names of the marks, axes."""
+        self._write(self._title, weight="bold")
+        self._legend_top = 32 if self._title else 8
+        ax = self._shared = self.axes_at(70, 48, 24, self._legend_top + 46)
+        plots.dress(ax, "", self._xlabel, self._ylabel)
+        ax.locator_params(axis="x", integer=True)  # there is no half epoch
+        ax.set(xlim=self._xlim, ylim=self.ylim or (0, 1))
+        self._name_levels(ax)
+        begin, end = self._xlim
+        for name, place in self._marks.items():
+            ax.axvline(place, color=plots.PALE, linewidth=1.2, linestyle=_DOTTED)
+            share = (place - begin) / (end - begin)
+            across = "left" if share < 0.2 else "right" if share > 0.8 else "center"
+            ax.annotate(name, (place, 1), (0, 4), ("data", "axes fraction"), ha=across, va="bottom", **_QUIET)
+        self._axes = dict.fromkeys(self.names, ax)
+
+    def _name_levels(self, ax: Axes) -> None:
+        """Dotted lines; the lowest is named below, the others above, pushed apart where they are close."""
+        for level in self._levels.values():
+            ax.axhline(level, color=plots.SOFT, linewidth=1.2, linestyle=_DOTTED)
+        low, high = ax.get_ylim()
+        letter = plots.TEXT / 72 * plots.DPI / (ax.get_position().height * self.height) * (high - low)
+        names = sorted(self._levels, key=lambda name: self._levels[name])
+        above = plots.apart([self._levels[name] for name in names[1:]], 1.3 * letter, high=high - letter)
+        places = [self._levels[name] for name in names[:1]] + above
+        for name, place in zip(names, places, strict=True):
+            shift, up = ((-2, -3), "top") if name == names[0] else ((-2, 2), "bottom")
+            ax.annotate(name, (1, place), shift, ("axes fraction", "data"), ha="right", va=up, **_QUIET)
 
     def _frame_separate(self) -> None:
+        """A grid of axes of one height: 34 pixels above each for its name, 24 below for its ticks."""
+        self._write(self._title, weight="bold")
         columns = 2 if len(self.names) > 1 else 1
         rows = -(-len(self.names) // columns)
-        cell_w, cell_h = self.width / columns, self.height / rows
+        head, foot = 26 if self._title else 0, 24
+        cell_w, cell_h = self.width / columns, (self.height - head - foot) / rows
         for i, name in enumerate(self.names):
             row, column = divmod(i, columns)
             ax = self.axes_at(
-                column * cell_w + 50,
-                (rows - 1 - row) * cell_h + (52 if row == rows - 1 else 28),
-                (columns - 1 - column) * cell_w + 22,
-                row * cell_h + 28,
+                column * cell_w + 62,
+                (rows - 1 - row) * cell_h + foot + 24,
+                (columns - 1 - column) * cell_w + 26,
+                row * cell_h + head + 34,
             )
-            plots.dress(ax, "", self._xlabel if row == rows - 1 else "")
+            plots.dress(ax, "", self._xlabel if i + columns >= len(self.names) else "")
             ax.set_title(
-                self._titles.get(name, name), fontsize=plots.TEXT, color=plots.INK, loc="left", pad=5
+                self._titles.get(name, name),
+                x=-46 / (ax.get_position().width * self.width),
+                loc="left",
+                pad=9,
+                fontsize=plots.TEXT,
+                color=plots.INK,
             )
-            ax.locator_params(axis="both", nbins=4)
+            ax.locator_params(axis="x", nbins=4, steps=(1, 2, 5, 10), integer=True)
+            ax.locator_params(axis="y", nbins=4 if rows < 3 else 2, steps=(1, 2, 5, 10))
             ax.set(xlim=self._xlim, ylim=self.ylim or (0, 1))
             for place in self._marks.values():
-                ax.axvline(place, color=plots.PALE, linewidth=1.2, linestyle=(0, (1, 2)))
+                ax.axvline(place, color=plots.PALE, linewidth=1.2, linestyle=_DOTTED)
             self._axes[name] = ax
 
     def _add(self, name: str) -> None:
@@ -323,17 +339,24 @@ class LivePlot(LivePicture):
             animated=True,
         )
         if not self._separate and len(self._lines) > 1:
-            ax.legend(
-                loc="lower left",
-                bbox_to_anchor=(0, 1.0),
-                ncols=4,
-                frameon=False,
-                fontsize=plots.TEXT,
-                handlelength=1.6,
-                columnspacing=1.0,
-                borderaxespad=0.1,
-                labelcolor=plots.INK,
-            )
+            self._legend(ax)
+
+    def _legend(self, ax: Axes) -> None:
+        """One row under the title, as wide as the picture."""
+        ax.legend(
+            loc="upper left",
+            bbox_to_anchor=(8 / self.width, 1 - self._legend_top / self.height),
+            bbox_transform=self.figure.transFigure,
+            ncols=5,
+            frameon=False,
+            fontsize=plots.TEXT,
+            handlelength=1.1,
+            handletextpad=0.3,
+            columnspacing=0.6,
+            borderpad=0,
+            borderaxespad=0,
+            labelcolor=plots.INK,
+        )
 
     def _fit(self, ax: Axes, values: Sequence[Any]) -> bool:
         """Fit the limits along y when curves have left them or have become flat; True when they changed."""
@@ -342,7 +365,7 @@ class LivePlot(LivePicture):
             return False
         low, high = ax.get_ylim()
         least, most = float(y.min()), float(y.max())
-        span = max(most - least, 1e-6 + 0.02 * abs(most))
+        span = max(most - least, 1e-6 + 0.1 * abs(most))
         if low <= least and most <= high and span > 0.35 * (high - low):
             return False
         bottom = 0.0 if 0 <= least < span else least - 0.15 * span
@@ -353,9 +376,16 @@ class LivePlot(LivePicture):
         lasts = []
         for name, values in series.items():
             y = np.asarray(values[1] if isinstance(values, tuple) else values, float)
-            if y.size:
-                lasts.append(f"{self._titles.get(name, name)} {y[-1]:.3g}")
-        self.say(f"{self._title or 'Curves'}. Last values: {', '.join(lasts) or 'none'}.")
+            if np.isfinite(y).any():
+                lasts.append(f"{_in_words(self._titles.get(name, name))} {y[np.isfinite(y)][-1]:.3g}")
+        levels = ", ".join(f"{name} {level:.3g}" for name, level in self._levels.items())
+        compare = f" To compare: {levels}." if levels else ""
+        self.say(f"{self._title or 'Curves'}. Last values: {', '.join(lasts) or 'none'}.{compare}")
+
+
+def _in_words(title: str) -> str:
+    """A title without the signs of mathematical typesetting."""
+    return "".join(letter for letter in title if letter not in "${}")
 
 
 class LiveMatrix(LivePicture):
@@ -366,18 +396,11 @@ class LiveMatrix(LivePicture):
         self.classes = tuple(classes)
         n = len(self.classes)
         with DRAW:
-            ax = self.axes_at(138, 116, 10, 36 if title else 10)
+            self._write(title, weight="bold")
+            ax = self.axes_at(0, 0, 0, 0)
             plots.matrix_frame(ax, self.classes, "")
             ax.set(xlabel="prediction", ylabel="")
-            self.figure.text(
-                8 / width,
-                1 - 8 / height,
-                title,
-                fontsize=plots.TEXT + 1,
-                fontweight="bold",
-                color=plots.INK,
-                va="top",
-            )
+            ax.set_position(self._room_for_names(ax, 36 if title else 10))
             self._cells = ax.imshow(
                 np.zeros((n, n)), cmap="Blues", vmin=0, vmax=1, aspect="auto", animated=True
             )
@@ -394,6 +417,13 @@ class LiveMatrix(LivePicture):
                 for i in range(n)
             ]
         self.draw(np.zeros((n, n), int))
+
+    def _room_for_names(self, ax: Axes, top: float) -> _Rectangle:
+        """Margins as wide as the names beside and below the axes, and 8 pixels."""
+        inner, outer = ax.get_window_extent(), ax.get_tightbbox()
+        assert outer is not None
+        scale = plots.DPI / self.figure.dpi
+        return self._within(scale * (inner.x0 - outer.x0) + 8, scale * (inner.y0 - outer.y0) + 8, 10, top)
 
     def draw(self, counts: ArrayLike) -> None:
         """Show (K, K) counts; row = true class."""
@@ -429,9 +459,9 @@ class LiveScatter(LivePicture):
         with DRAW:
             self._key, self._marks, self._links = None, [], None
             self.figure.clear()
-            self._ax = plots.map_frame(self.axes_at(10, 12, 196, 62))
-            self._head = self._text(8, plots.TEXT + 1, weight="bold")
-            self._note = self._text(31, plots.TEXT)
+            self._ax = plots.map_frame(self.axes_at(10, 12, 204, 62))
+            self._head = self._write("", weight="bold", animated=True)
+            self._note = self._write("", 31, plots.TEXT, animated=True)
             self._settle()
             self._head.set_text(self.title)
             self._blit([self._head])
@@ -497,18 +527,6 @@ class LiveScatter(LivePicture):
             )
         plots.map_legend(self._ax, clouds, self.classes, hue)
         self._settle()
-
-    def _text(self, down: float, size: float, weight: str = "normal") -> Any:
-        return self.figure.text(
-            10 / self.width,
-            1 - down / self.height,
-            "",
-            fontsize=size,
-            fontweight=weight,
-            color=plots.INK,
-            va="top",
-            animated=True,
-        )
 
 
 def _middle_and_reach(points: Any) -> tuple[Any, Any]:

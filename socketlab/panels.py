@@ -29,14 +29,18 @@ from socketlab.runs import Material
 from socketlab.sensors import SENSORS
 
 TARGET = "depth"
-LIVE = ("lambda_ti", "lambda_bn", "lambda_pl", "lambda_im", "trunk_lr")
+WEIGHTS = tuple(name for name in knobs() if name.startswith("lambda_"))
+LIVE = (*WEIGHTS, "trunk_lr")
 NEXT = ("align_epochs", "epochs")
 WORDS = {
     "lambda_ti": "pairs",
     "lambda_bn": "statistics",
     "lambda_pl": "pseudo-labels",
     "lambda_im": "information",
+    "lambda_entropy": "entropy",
+    "lambda_aad": "neighbours",
 }
+USUAL_TERMS = ("TI", "BN", "PL", "IM")
 WIDE, LABEL = {"width": "360px"}, {"description_width": "150px"}
 MAP_PAIRS, MAP_TARGETS = 200, 240
 MAP_SETS = ("pairs, source half", "pairs, target half", "target images")
@@ -189,8 +193,8 @@ def clouds_of(bench: Bench, points: Mapping[str, NDArray[np.float32]]) -> dict[s
     """Positions with their modality, name and (target images only) class."""
     source, target = bench.material.source.modality, bench.seen.modality
     titles = (
-        f"pairs, {plots.MODALITIES[source].title}",
-        f"pairs, {plots.MODALITIES[target].title}",
+        f"pairs, {plots.MODALITIES[source].short}",
+        f"pairs, {plots.MODALITIES[target].short}",
         "target images",
     )
     labels = (None, None, bench.seen.labels.numpy())
@@ -433,9 +437,10 @@ class AdaptationPanel(widgets.VBox):
 
     def _see(self, run: Run, event: Step | Epoch) -> float | None:
         if isinstance(event, Step):
-            if not run.losses:
-                self.losses.clear((0, event.steps), marks=_marks(run, event.steps))
+            begins = not run.losses
             run.add_losses(event.losses)
+            if begins or _terms(run) != self.losses.names:
+                self.losses.clear((0, event.steps), marks=_marks(run, event.steps), names=_terms(run))
             self.session.note = _phase(run, event.epoch)
             return event.step / event.steps
         assert self._bench is not None
@@ -452,7 +457,7 @@ class AdaptationPanel(widgets.VBox):
         return event.epoch / event.epochs if event.epochs else 1.0
 
     def _draw(self, run: Run) -> None:
-        self.losses.draw({name: values for name, values in run.losses.items() if name in plots.TERMS})
+        self.losses.draw({name: run.losses[name] for name in _terms(run) if name in run.losses})
         self._draw_accuracy()
         self._tell_accuracy(run)
 
@@ -476,7 +481,7 @@ class AdaptationPanel(widgets.VBox):
         if run not in self.runs:
             return
         apart = embed.mixing(snapshot.sets[LINKS[0]], snapshot.sets[LINKS[1]])
-        note = f"pairs: {apart:.0%} of neighbours are of the same half (50 % = mixed)"
+        note = f"pairs: {100 * apart:.0f} % of neighbours are of the same half (50 % = mixed)"
         wants_umap = self.controls["map"].value == "UMAP"
         same_run = self._layout_run is not None and self._layout_run[0] == run.number
         if not wants_umap or not (embed.is_warm() and same_run):
@@ -521,7 +526,8 @@ class AdaptationPanel(widgets.VBox):
             value=first.sensor,
             description="sensor",
             tooltip="the depth camera of the target images",
-            **wide,
+            layout={"width": "420px"},
+            style=LABEL,
         )
         made["strength"] = widgets.FloatSlider(
             first.strength,
@@ -556,7 +562,7 @@ class AdaptationPanel(widgets.VBox):
             first.seed, 0, 999, description="seed", tooltip="of everything that is drawn", **wide
         )
         made["method"] = widgets.Dropdown(
-            options=[("…", ""), *[(plots.METHODS[m].title, m) for m in METHODS]],
+            options=[("…", ""), *[(plots.known_look(m, 0).title, m) for m in METHODS]],
             value="",
             description="start from",
             tooltip="moves the sliders to the recipe of a method",
@@ -587,23 +593,24 @@ class AdaptationPanel(widgets.VBox):
             title="Accuracy on held-out target images",
             xlabel="epoch",
             ylabel="accuracy",
-            ylim=(0, 1.02),
+            ylim=(0, 1.1),  # room for a name above 1
             width=450,
-            height=330,
+            height=344,
         )
         self.losses = live.LivePlot(
-            tuple(plots.TERMS),
+            USUAL_TERMS,
+            title="Terms of the loss",
             titles={name: look.title for name, look in plots.TERMS.items()},
             looks=plots.TERMS,
             separate=True,
             smooth=0.9,
             width=450,
-            height=330,
+            height=344,
         )
         self.matrix = live.LiveMatrix(
-            classes, title="True class (rows) and prediction, %", width=400, height=400
+            classes, title="True class (rows) and prediction, %", width=440, height=430
         )
-        self.map = live.LiveScatter(classes, title="Map of features", width=620, height=410)
+        self.map = live.LiveScatter(classes, title="Map of features", width=620, height=430)
         self.headline = widgets.HTML(layout=widgets.Layout(width="auto"))
         self.headline.add_class("socketlab-accuracy")
         self.table = widgets.HTML(layout=widgets.Layout(width="auto", overflow="auto"))
@@ -622,7 +629,7 @@ class AdaptationPanel(widgets.VBox):
             _heading("Weights and learning rate", "act at once, also during a run"),
             together(*LIVE, "method"),
             _heading("Length and data", "act at the next run"),
-            together(*NEXT, "sensor", "strength", "pairs", "near", "seed"),
+            together(*NEXT, "strength", "pairs", "near", "seed", "sensor"),
             widgets.Box(
                 list(self.buttons.values()), layout=widgets.Layout(flex_flow="row wrap", margin="6px 0 0")
             ),
@@ -725,6 +732,11 @@ def _phase(run: Run, epoch: int) -> str:
     return f"epoch {epoch} of {recipe.total_epochs}, {phase}"
 
 
+def _terms(run: Run) -> tuple[str, ...]:
+    """Whose loss curves to show: SOCKET's four terms, or a run's own where it has others."""
+    return tuple(run.losses) if set(run.losses) - set(USUAL_TERMS) else USUAL_TERMS
+
+
 def _marks(run: Run, steps: int) -> dict[str, float]:
     recipe = run.choice.recipe
     if not 0 < recipe.align_epochs < recipe.total_epochs:
@@ -745,24 +757,23 @@ def runs_table(runs: list[Run]) -> str:
     """The runs kept, as an HTML table: settings, accuracy as number and bar, time."""
     if not runs:
         return ""
-    heads = (
+    weights = _weights_at_work(runs)
+    about = [_label_html(knobs()[name].label) for name in weights]
+    heads = [
         "run",
         "sensor",
         "errors",
         "pairs",
         "near",
-        "λ<sub>TI</sub>",
-        "λ<sub>d</sub>",
-        "λ<sub>PL</sub>",
-        "λ<sub>IM</sub>",
+        *about,
         "rate",
         "epochs",
         "seed",
         "held-out accuracy",
         "time",
-    )
+    ]
     head = "".join(f'<th style="text-align:left;padding:2px 10px 2px 0">{name}</th>' for name in heads)
-    rows = "".join(f"<tr>{''.join(_cells(run))}</tr>" for run in runs)
+    rows = "".join(f"<tr>{''.join(_cells(run, weights))}</tr>" for run in runs)
     return (
         '<div style="font-size:15px;margin-top:6px"><b>Runs kept for comparison</b> '
         '<span style="opacity:.75">settings as each run began; accuracy after its last epoch</span></div>'
@@ -770,17 +781,25 @@ def runs_table(runs: list[Run]) -> str:
     )
 
 
-def _cells(run: Run) -> list[str]:
+def _weights_at_work(runs: list[Run]) -> list[str]:
+    """Fields of the weights that some run has above 0."""
+    return [name for name in WEIGHTS if any(getattr(run.choice.recipe, name) > 0 for run in runs)]
+
+
+def _label_html(label: str) -> str:
+    """λ_TI with an index."""
+    stem, _, index = label.partition("_")
+    return f"{html.escape(stem)}<sub>{html.escape(index)}</sub>" if index else html.escape(label)
+
+
+def _cells(run: Run, weights: list[str]) -> list[str]:
     choice, recipe = run.choice, run.choice.recipe
     values = [
         choice.sensor,
         f"{choice.strength:g}",
         f"{choice.pairs}",
         f"{choice.near:.0%}",
-        f"{recipe.lambda_ti:g}",
-        f"{recipe.lambda_bn:g}",
-        f"{recipe.lambda_pl:g}",
-        f"{recipe.lambda_im:g}",
+        *[f"{getattr(recipe, name):g}" for name in weights],
         f"{recipe.trunk_lr:.2g}",
         f"{recipe.align_epochs}+{recipe.epochs}",
         f"{choice.seed}",
@@ -827,10 +846,10 @@ def still_figure(runs: list[Run]) -> Figure:
 
 def _draw_terms(run: Run, figure: Figure, cell: Any) -> None:
     """Small axes for each term of the loss, in one cell of a sheet."""
-    names = [name for name in plots.TERMS if name in run.losses]
+    names = [name for name in _terms(run) if name in run.losses]
     small = cell.subgridspec(-(-max(len(names), 1) // 2), 2)
     for i, name in enumerate(names):
-        look, values = plots.TERMS[name], run.losses[name]
+        look, values = plots.TERMS.get(name) or plots.known_look(name, i), run.losses[name]
         ax = plots.dress(
             figure.add_subplot(small[i // 2, i % 2]), xlabel="step" if i >= len(names) - 2 else ""
         )

@@ -63,12 +63,19 @@ METHODS = {
     "shot": Look("SHOT", "#7e3ff2", "D", "--"),
     "socket": Look("SOCKET", "#0b6bcb", "o", "-"),
     "oracle": Look("oracle", "#24292f", "*", "-"),
+    "batch": Look("batch statistics", "#a96b59", "v", ":"),
+    "tent": Look("TENT", "#be185d", "^", "-."),
+    "shot-im": Look("SHOT-IM", "#b9a3e8", "d", "--"),
+    "aad": Look("AaD", "#4d7c0f", "P", "--"),
+    "paper": Look("SOCKET as published", "#7fb2e5", "X", "-"),
 }
 TERMS = {
     "TI": Look("$L_{TI}$ paired alignment", "#0b6bcb", "", "-"),
     "BN": Look("$L_{BN}$ statistics", "#b8860b", "", "-"),
     "PL": Look("$L_{PL}$ pseudo-labels", "#be185d", "", "-"),
     "IM": Look("$L_{IM}$ information", "#4d7c0f", "", "-"),
+    "H": Look("$L_{H}$ entropy", "#8c3d10", "", "-"),
+    "AaD": Look("$L_{AaD}$ neighbours", "#159ab3", "", "-"),
 }
 _alt: WeakKeyDictionary[Figure, dict[int, str]] = WeakKeyDictionary()
 
@@ -315,9 +322,9 @@ def _name_ends(ax: Axes, ends: list[tuple[float, str, Any]]) -> None:
     height = ax.get_position().height * figure.get_figheight() * 72  # points
     low, high = ax.get_ylim()
     step = (TEXT * 1.25) / height * (high - low)
-    place = -np.inf
-    for value, name, colour in sorted(ends, key=lambda end: end[0]):
-        place = max(value, place + step, low)
+    ends = sorted(ends, key=lambda end: end[0])
+    places = apart([max(value, low) for value, _, _ in ends], step)
+    for place, (_, name, colour) in zip(places, ends, strict=True):
         ax.annotate(
             name,
             (1, place),
@@ -329,6 +336,17 @@ def _name_ends(ax: Axes, ends: list[tuple[float, str, Any]]) -> None:
             fontsize=TEXT,
             annotation_clip=False,
         )
+
+
+def apart(heights: Sequence[float], step: float, high: float = np.inf) -> list[float]:
+    """Rising heights, moved up until they are a step apart, and down again where they end above `high`."""
+    places: list[float] = []
+    for height in heights:
+        places.append(max(height, places[-1] + step) if places else height)
+    for i in reversed(range(len(places))):
+        high = places[i] = min(places[i], high)
+        high -= step
+    return places
 
 
 def channel_statistics(
@@ -443,6 +461,7 @@ def row_shares(counts: ArrayLike) -> NDArray[np.float64]:
 def matrix_in_words(counts: ArrayLike, classes: Sequence[str]) -> str:
     """Overall accuracy, the best and the worst class, and the commonest mistake."""
     table = np.asarray(counts)
+    names = [name.replace("_", " ") for name in classes]
     total = int(table.sum())
     if not total:
         return "Confusion matrix without images."
@@ -451,14 +470,12 @@ def matrix_in_words(counts: ArrayLike, classes: Sequence[str]) -> str:
     i, j = divmod(int(wrong.argmax()), len(wrong))
     best, worst = int(recall.argmax()), int(recall.argmin())
     mistake = (
-        f"; commonest mistake: {classes[i]} taken for {classes[j]} ({wrong[i, j]} times)"
-        if wrong.any()
-        else ""
+        f"; commonest mistake: {names[i]} taken for {names[j]} ({wrong[i, j]} times)" if wrong.any() else ""
     )
     return (
         f"Confusion matrix of {total} images, {100 * np.trace(table) / total:.0f} % right; "
-        f"best class {classes[best]} ({100 * recall[best]:.0f} %), "
-        f"worst {classes[worst]} ({100 * recall[worst]:.0f} %){mistake}."
+        f"best class {names[best]} ({100 * recall[best]:.0f} %), "
+        f"worst {names[worst]} ({100 * recall[worst]:.0f} %){mistake}."
     )
 
 

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 import ipywidgets as widgets
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.text import Text
 from PIL import Image
 
-from socketlab import live, plots
+from socketlab import live, plots, rooms
 from socketlab.errors import LabError
 
 
@@ -278,11 +281,117 @@ def test_a_live_plot_shows_its_curves_and_follows_them() -> None:
     low, high = plot._axes["TI"].get_ylim()
     assert low < 40 < 50 < high
     assert "TI 40" in plot.alt
+    assert plot.image.tooltip == plot.alt
     plot.draw({"TI": np.linspace(50, 0, 100), "late": [1.0, 2.0]})
     assert plot._axes["TI"].get_ylim()[0] <= 0
     assert set(plot._lines) == {"TI", "late"}
     plot.clear((0, 10))
     assert plot._axes["TI"].get_xlim() == (0, 10)
+
+
+def edges(picture: live.LivePicture) -> np.ndarray:
+    """The outermost pixels of a picture: where something is cut off they are not all white."""
+    shown = pixels(picture)
+    return np.concatenate([shown[0], shown[-1], shown[:, 0], shown[:, -1]])
+
+
+def overlaps(picture: live.LivePicture) -> list[tuple[str, str]]:
+    """Pairs of free texts (titles, legend, names beside lines) that cover one another."""
+    axes = picture.figure.axes
+    legends = [text for ax in axes if ax.get_legend() for text in ax.get_legend().get_texts()]
+    texts = [*picture.figure.texts, *legends, *(text for ax in axes for text in ax.texts)]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text()]
+    return [(a, b) for (a, one), (b, other) in itertools.combinations(boxes, 2) if one.overlaps(other)]
+
+
+def titles_touched(picture: live.LivePicture) -> list[str]:
+    """Titles of axes that cover numbers along the same axes."""
+    found = []
+    for ax in picture.figure.axes:
+        title = ax.get_title("left")
+        (text,) = (t for t in ax.findobj(Text) if t.get_text() == title)
+        numbers = ax.yaxis.get_tightbbox()
+        assert numbers is not None
+        found += [title] if text.get_window_extent().overlaps(numbers) else []
+    return found
+
+
+def test_an_image_with_words_is_one_that_the_front_end_can_show() -> None:
+    state = live.LivePicture(alt="A square.").image.get_state()
+    assert state["tooltip"] == "A square."
+    assert state["description"] == ""  # without it the front end fails at the tooltip
+    assert state["_view_name"] == "ImageView"
+
+
+@settings(max_examples=20)
+@given(
+    runs=st.integers(1, 5),
+    place=st.integers(1, 99),
+    chance=st.floats(0.06, 0.5),
+    others=st.lists(st.floats(0.06, 1.0), min_size=2, max_size=2),
+)
+def test_names_in_a_live_plot_neither_overlap_nor_leave_it(
+    runs: int, place: int, chance: float, others: list[float]
+) -> None:
+    plot = live.LivePlot((), title="Accuracy on held-out target images", ylim=(0, 1.1), width=450, height=344)
+    levels = dict(zip(("chance", "source only", "oracle"), (chance, *others), strict=True))
+    plot.clear((0, 100), levels, {"all terms": place})
+    plot.draw({f"run {10 + k}": ([0, 100], [0, 1]) for k in range(runs)})
+    assert overlaps(plot) == []
+    assert (edges(plot) == 255).all()
+
+
+@pytest.mark.parametrize("names", [("TI",), ("TI", "BN", "IM"), ("TI", "BN", "PL", "IM"), tuple(plots.TERMS)])
+@pytest.mark.parametrize("height", [-2.0, 0.05, 3.0, 700.0])
+def test_curves_on_axes_of_their_own_are_whole(names: tuple[str, ...], height: float) -> None:
+    titles = {name: look.title for name, look in plots.TERMS.items()}
+    plot = live.LivePlot(names, title="Terms", titles=titles, separate=True, width=450, height=344)
+    plot.clear((0, 2000), marks={"all terms": 1000})
+    assert titles_touched(plot) == []
+    plot.draw({name: height * (1 + np.linspace(0.03, 0, 2000)) for name in names})
+    assert (edges(plot) == 255).all()
+    boxes = [ax.get_tightbbox() for ax in plot.figure.axes]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2) if one and other)
+    assert titles_touched(plot) == []
+    assert "$" not in plot.alt
+
+
+def test_a_live_plot_takes_other_names() -> None:
+    plot = live.LivePlot(["TI", "BN"], separate=True)
+    plot.clear((0, 10), names=("H",))
+    plot.draw({"H": [1.0, 0.5]})
+    assert len(plot.figure.axes) == 1
+    assert "H 0.5" in plot.alt
+
+
+def test_words_skip_what_is_no_number_and_tell_the_levels() -> None:
+    plot = live.LivePlot(["a", "b"])
+    plot.clear((0, 3), levels={"chance": 0.125})
+    plot.draw({"a": [0.5, np.nan], "b": [np.nan]})
+    assert plot.alt == "Curves. Last values: a 0.5. To compare: chance 0.125."
+
+
+@pytest.mark.parametrize("classes", [rooms.CLASSES, ("a", "b"), ("a very long name of a class", "b", "c")])
+def test_names_of_a_live_matrix_are_whole(classes: tuple[str, ...]) -> None:
+    matrix = live.LiveMatrix(classes, "True class and prediction", 440, 430)
+    matrix.draw(np.eye(len(classes), dtype=int) * 1000)
+    assert (edges(matrix) == 255).all()
+    assert "_" not in matrix.alt
+
+
+@pytest.mark.parametrize("hue", ["class", "modality"])
+def test_a_live_map_is_whole(hue: str) -> None:
+    points = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    scatter = live.LiveScatter(rooms.CLASSES, width=620, height=430)
+    shown = {
+        "a": plots.Cloud(points, "nir", "pairs, NIR"),
+        "b": plots.Cloud(points + 1, "depth", "target images", np.arange(9) % 8),
+    }
+    scatter.draw(
+        shown, hue, "Epoch 100: PCA of the source half, UMAP is on its way", "pairs: 100 % (50 % = mixed)"
+    )
+    assert overlaps(scatter) == []
+    assert (edges(scatter) == 255).all()
 
 
 def test_a_live_plot_draws_gaps_for_what_is_not_finite() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,11 @@ import torch
 from PIL import Image
 from worlds import CLASSES, patterned, trained_source
 
-from socketlab import embed, live, panels
+from socketlab import embed, live, panels, plots
 from socketlab.adapt import Epoch, adapt
 from socketlab.errors import LabError
 from socketlab.panels import AdaptationPanel, Choice, Material
-from socketlab.recipe import Recipe, knobs
+from socketlab.recipe import METHODS, Recipe, knobs
 
 QUICK = Choice(Recipe(batch_size=8, align_epochs=1, epochs=1, lambda_bn=0.5), pairs=24)
 LONG = replace(QUICK, recipe=QUICK.recipe.replace(align_epochs=0, epochs=100))
@@ -321,6 +322,29 @@ def test_runs_are_kept_for_comparison(make: Callable[..., AdaptationPanel]) -> N
     assert set(panel.accuracy._lines) == {"run 1", "run 2"}
     assert len(panel._benches) == 1  # the same data are not loaded twice
     assert repr(panel).startswith("AdaptationPanel with 2 runs")
+
+
+def test_a_method_with_terms_of_its_own_shows_them(make: Callable[..., AdaptationPanel]) -> None:
+    panel = make()
+    assert panel.losses.names == panels.USUAL_TERMS
+    panel.controls["method"].value = "tent"
+    panel.controls["epochs"].value = 1
+    panel.run(wait=True)
+    assert panel.losses.names == ("H",)
+    assert "L_H entropy" in panel.losses.alt
+    heads = re.findall("<th.*?>(.*?)</th>", panel.table.value)
+    assert [head for head in heads if "λ" in head] == ["λ<sub>H</sub>"]  # columns of the weights at work
+    panel.set(QUICK)
+    panel.run(wait=True)
+    assert panel.losses.names == panels.USUAL_TERMS
+    assert panel.table.value.count("λ") == 5
+
+
+def test_menus_name_methods_and_terms_as_the_literature_does() -> None:
+    assert {plots.known_look(method, 0).title for method in METHODS}.isdisjoint(
+        {"tent", "aad", "shot-im", "batch"}
+    )
+    assert set(panels.WORDS) == set(panels.WEIGHTS)
 
 
 # errors

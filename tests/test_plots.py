@@ -1,11 +1,14 @@
 """Pictures: what they show, that they can be read, and that they say it in words too."""
 
 import io
+import itertools
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from worlds import patterned
 
@@ -154,3 +157,12 @@ def test_plots_leave_pyplot_alone() -> None:
     before = plt.get_fignums()
     every_picture()
     assert plt.get_fignums() == before
+
+
+@given(st.lists(st.floats(0, 0.9), max_size=5))
+def test_names_are_pushed_apart_no_further_than_needed(heights: list[float]) -> None:
+    places = plots.apart(sorted(heights), 0.1, high=1.0)
+    assert all(b - a > 0.1 - 1e-9 for a, b in itertools.pairwise(places))
+    assert all(place <= 1.0 for place in places)
+    if all(b - a >= 0.1 for a, b in itertools.pairwise(sorted(heights))):
+        assert places == sorted(heights)
