@@ -12,6 +12,7 @@ from worlds import patterned, trained_source
 from socketlab import adapt, encodings, losses, nets, pseudolabels, rooms, steps
 from socketlab.adapt import Epoch, State, Step
 from socketlab.bnstats import watch
+from socketlab.checkpoints import load_source, save_source
 from socketlab.errors import LabError
 from socketlab.pairs import paired_by_name
 from socketlab.recipe import Recipe
@@ -103,6 +104,18 @@ def test_fault_3_pairs_are_made_by_name_and_orphans_are_refused():
         paired_by_name({"rgb": (names, rgb), "depth": (names[1:], depth[1:])})
     with pytest.raises(LabError, match="room 01 come twice"):
         paired_by_name({"rgb": (names, rgb), "depth": ([names[1], *names[1:]], depth)})
+
+
+def test_fault_7_the_target_is_normalised_by_its_own_numbers(tmp_path):
+    """Mean and deviation of the target's images, not the source's; they travel with the checkpoint."""
+    source, target = trained_source(), patterned(24, 1).only("depth")
+    adapted = next(adapt(source, target, None, Recipe.for_method("adabn"))).state.adapted
+    encoded = adapted.normalisation.encode(target.images["depth"])
+    assert float(encoded.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(encoded.std()) == pytest.approx(1, abs=1e-3)
+    assert adapted.normalisation.mean != source.normalisation.mean
+    save_source(adapted, tmp_path / "adapted.safetensors")
+    assert load_source(tmp_path / "adapted.safetensors").normalisation == adapted.normalisation
 
 
 class Counting(TorchDispatchMode):

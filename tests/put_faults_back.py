@@ -1,0 +1,177 @@
+"""Puts each fault of the published code back, one at a time, and shows which test notices.
+
+``python tests/put_faults_back.py`` works on a copy, takes a few minutes, and fails when a test does not fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A passage of ours, what the fault makes of it, and the test that is named after it."""
+
+    number: int
+    what: str
+    file: str
+    ours: str
+    faulty: str
+    test: str
+
+
+FAULTS = (
+    Fault(
+        1, "L_BN is multiplied by a trainable weight that nothing holds", "adapt.py",
+        'return mixing.sigmoid() if plan.bn_share == "raw" else mixing_weights(mixing)',
+        "return mixing.sigmoid()",
+        "test_faults.py::test_fault_1_with_one_source_nothing_can_switch_bn_matching_off",
+    ),
+    Fault(
+        1, "the mixing weights are not normalised", "nets.py",
+        "return logsigmoid(g).softmax(dim=0)", "return g.sigmoid()",
+        "test_faults.py::test_fault_1_the_share_of_bn_stands_here_and_falls_as_published",
+    ),
+    Fault(
+        2, "all sources are compared with the statistics of one", "steps.py",
+        "batch.remembered[k])", "batch.remembered[0])",
+        "test_faults.py::test_fault_2_every_source_is_compared_with_its_own_statistics_at_full_weight",
+    ),
+    Fault(
+        3, "pairs are taken from two listings as they come", "pairs.py",
+        "torch.tensor([found[name] for name in scenes])", "torch.arange(len(scenes))",
+        "test_faults.py::test_fault_3_pairs_are_made_by_name_and_orphans_are_refused",
+    ),
+    Fault(
+        4, "the halves of a pair are flipped apart", "pairs.py",
+        "return {m: _gather_views(images, rows, y, x) for m, images in pairs.images.items()}",
+        'return {m: _gather_views(images, rows, y, x if m == "rgb" else x.flip(1))\n'
+        "            for m, images in pairs.images.items()}",
+        "test_pairs.py::test_fault_4_both_halves_of_a_pair_are_cut_and_flipped_alike",
+    ),
+    Fault(
+        5, "the pairs begin anew at every step", "teacher.py",
+        "    first = draw * batch\n", "    first = 0\n",
+        "test_adapt.py::test_fault_5_every_pass_covers_all_pairs_before_the_next",
+    ),
+    Fault(
+        6, "depth saturates", "encodings.py",
+        "values = images.to(torch.float32)", "values = images.to(torch.float32).clamp(max=8191)",
+        "test_pairs.py::test_fault_6_depth_keeps_sixteen_bits_and_missing_is_not_near",
+    ),
+    Fault(
+        6, "missing depth reads as near", "encodings.py",
+        "return encoded if valid is None else encoded * valid", "return encoded",
+        "test_pairs.py::test_fault_6_depth_keeps_sixteen_bits_and_missing_is_not_near",
+    ),
+    Fault(
+        7, "the target is normalised by the source's numbers", "adapt.py",
+        "normalisation = encodings.measure(target.images[target.modality], target.modality)",
+        "normalisation = dataclasses.replace(sources[0].normalisation, modality=target.modality)",
+        "test_faults.py::test_fault_7_the_target_is_normalised_by_its_own_numbers",
+    ),
+    Fault(
+        8, "what was kept is the live network", "adapt.py",
+        "networks = [copy.deepcopy(networks_of(one.network)[0]) for one in sources]",
+        "networks = [networks_of(one.network)[0] for one in sources]",
+        "test_adapt.py::test_fault_8_a_saved_state_is_a_copy_not_the_live_weights",
+    ),
+    Fault(
+        9, "pairs move the running statistics", "steps.py",
+        "with untouched_statistics(network):", "if True:",
+        "test_adapt.py::test_fault_9_running_statistics_are_the_targets_alone",
+    ),
+    Fault(
+        10, "without pseudo-labels the network stays in eval mode", "adapt.py",
+        "state.adapted.network.train()", "state.adapted.network.train(now.lambda_pl > 0)",
+        "test_adapt.py::test_fault_10_target_batches_are_normalised_by_themselves_whatever_the_terms",
+    ),
+    Fault(
+        11, "the norm grows with the batch", "losses.py",
+        "    return difference.square().mean()\n", "    return difference.square().sum()\n",
+        "test_losses.py::test_fault_11_mean_form_does_not_depend_on_the_batch",
+    ),
+    Fault(
+        12, "a value is copied from the device at every step", "steps.py",
+        "logits.append(network.head(features[-1]).float())",
+        "logits.append(network.head(features[-1]).float()); logits[-1].sum().item()",
+        "test_faults.py::test_fault_12_a_step_copies_nothing_from_the_device_per_layer",
+    ),
+    Fault(
+        12, "a loop over images", "pseudolabels.py",
+        "return F.normalize(torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1)",
+        "longer = torch.cat([features, features.new_ones(len(features), 1)], dim=1)\n"
+        "    return torch.stack([F.normalize(one, dim=0) for one in longer])",
+        "test_faults.py::test_fault_12_no_loop_over_images_and_few_parameter_groups",
+    ),
+    Fault(
+        13, "labels of the target reach the method", "pairs.py",
+        'kinds=("unknown",) * len(self), classes=())', "kinds=self.kinds, classes=self.classes)",
+        "test_faults.py::test_fault_13_the_images_that_judge_are_not_the_images_adapted_to",
+    ),
+)  # fmt: skip
+
+
+def copied(folder: Path) -> Path:
+    """The library and its tests, to be spoilt; the data are only looked at."""
+    for name in ("socketlab", "tests"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", folder)
+    (folder / "data").symlink_to(REPOSITORY / "data")
+    return folder
+
+
+def passes(folder: Path, test: str) -> bool:
+    """Whether a test passes on the copy."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{test}"]
+    ran = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if ran.returncode not in (0, 1):  # the test was not found, or could not start
+        raise SystemExit(f"{test} did not run:\n{ran.stdout}{ran.stderr}")
+    return ran.returncode == 0
+
+
+def noticed(fault: Fault, folder: Path) -> bool:
+    """Put the fault in, run its test, take it out again."""
+    path = folder / "socketlab" / fault.file
+    ours = path.read_text(encoding="utf-8")
+    if fault.ours not in ours:
+        raise SystemExit(f"fault {fault.number}: {fault.file} has no {fault.ours!r} any more: renew the list")
+    path.write_text(ours.replace(fault.ours, fault.faulty, 1), encoding="utf-8")
+    try:
+        return not passes(folder, fault.test)
+    finally:
+        path.write_text(ours, encoding="utf-8")
+
+
+def main() -> int:
+    """All faults; 1 when a test stays green with its fault in place."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = copied(Path(temporary))
+        for test in sorted({fault.test for fault in FAULTS}):
+            if not passes(folder, test):
+                raise SystemExit(f"{test} fails without any fault")
+        missed = 0
+        for fault in FAULTS:
+            found = noticed(fault, folder)
+            missed += not found
+            word = "noticed" if found else "MISSED "
+            print(f"{word} {fault.number:2} {fault.what}: {fault.test}", flush=True)
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
