@@ -109,11 +109,11 @@ def same_sensor(seeds: Iterable[int]) -> Iterator[Row]:
     first += [("socket without BN", mix, without_bn) for mix in ("near", "far")]
     for sensor in SENSORS:
         yield Row("methods", words(method="oracle", pairs="", sensor=sensor), None, f"oracle_depth_{sensor}")
-    yield from _on_each_sensor(first, seeds)
+    yield from _on_each_sensor("methods", first, seeds)
 
 
 def ablations(seeds: Iterable[int]) -> Iterator[Row]:
-    """Table "methods", further rows: other methods, each term removed, and the published recipe."""
+    """Table "ablations": other methods without pairs, each term removed, and the published recipe."""
     shot, socket = Recipe.shot(), Recipe.socket().replace(lambda_bn=0.1)
     kinds = [(name, "", Recipe.for_method(name)) for name in ("tent", "shot-im", "aad")] + [
         ("shot + BN", "", shot.replace(lambda_bn=0.1)),
@@ -123,17 +123,17 @@ def ablations(seeds: Iterable[int]) -> Iterator[Row]:
         ("socket without maps", "near", socket.replace(ti_map=0.0)),
         ("paper", "near", Recipe.paper()),
     ]
-    yield from _on_each_sensor(kinds, seeds)
+    yield from _on_each_sensor("ablations", kinds, seeds)
 
 
-def _on_each_sensor(kinds: list[tuple[str, str, Recipe]], seeds: Iterable[int]) -> Iterator[Row]:
+def _on_each_sensor(table: str, kinds: list[tuple[str, str, Recipe]], seeds: Iterable[int]) -> Iterator[Row]:
     for seed in seeds:
         for sensor in SENSORS:
             for method, mix, recipe in kinds:
                 if method in STILL and seed:
                     continue
                 job = Job((f"rgb_{sensor}",), "depth", sensor, mix=mix, recipe=recipe, seed=seed)
-                yield Row("methods", words(method=method, pairs=mix, sensor=sensor), job)
+                yield Row(table, words(method=method, pairs=mix, sensor=sensor), job)
 
 
 def faults(seeds: Iterable[int]) -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """The pictures of README, data card and docs: ``python benchmarks/figures.py`` (two minutes).
 
-Everything is drawn from the shipped data and from ``data/results/slice.csv``; the adapted network of the map
-is made here, with seed 0.
+Everything is drawn from the shipped data and from ``data/results``; the adapted network of the map and the
+runs that show the weight of L_BN are made here, with seed 0.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import defaultdict
+from itertools import islice
 from pathlib import Path
 
 from socketlab import Recipe, adapt, embed, features, load_source, plots, rooms
-from socketlab.adapt import Epoch
+from socketlab.adapt import Epoch, Step
 from socketlab.checkpoints import Source
 from socketlab.files import data_folder, write_whole
 from socketlab.pairs import PairedImages
@@ -54,10 +55,10 @@ def accuracies() -> dict[str, list[float]]:
     """Method → held-out accuracy of every run in the table, all sensors."""
     names = {("socket", "near"): "SOCKET, near pairs", ("socket", "far"): "SOCKET, far pairs"}
     found: dict[str, list[float]] = defaultdict(list)
-    with open(data_folder() / "results" / "slice.csv", newline="") as file:
+    with open(data_folder() / "results" / "methods_runs.csv", newline="") as file:
         for row in csv.DictReader(file):
             name = names.get((row["method"], row["pairs"]), row["method"])
-            found[name].append(float(row["accuracy_heldout"]))
+            found[name].append(float(row["held_out"]))
     order = ["source-only", "adabn", "shot", "SOCKET, far pairs", "SOCKET, near pairs", "oracle"]
     return {name: found[name] for name in order}
 
@@ -68,7 +69,7 @@ def bars_picture() -> bytes:
     looks = {name: socket.__class__(name, socket.colour, "o", "-") for name in accuracies() if "," in name}
     ax = plots.accuracy_bars(
         accuracies(),
-        title="An RGB network reads depth: four sensors, three seeds",
+        title="An RGB network reads depth: four sensors, five seeds",
         looks=plots.METHODS | looks,
         chance=1 / len(rooms.CLASSES),
     )
@@ -97,6 +98,38 @@ def maps_picture(sensor: str = "kinect_v1") -> bytes:
     return plots.png(figure)
 
 
+def shares_picture(sensor: str = "kinect_v1", shown: int = 30) -> bytes:
+    """The weight that L_BN has in the published recipe and in ours, over the first steps."""
+    source = load_source(f"rgb_{sensor}")
+    target = rooms.load("target_adapt", sensor, ("depth",))
+    pairs = rooms.ti_pairs(sensor, "near")
+    ax = plots.dress(
+        plots.new_figure(900, 460).add_axes((0.09, 0.15, 0.67, 0.72)),
+        title="A weight that switches itself off",
+        xlabel="step",
+        ylabel="weight of $L_{BN}$, before $\\lambda_d$",
+        grid="both",
+    )
+    drawn = {}
+    for share, look in (("raw", plots.METHODS["paper"]), ("normalised", plots.METHODS["socket"])):
+        recipe = Recipe.paper().replace(bn_share=share)
+        events = adapt(source, target, pairs, recipe, seed=0)
+        shares = [float(e.bn_shares) for e in islice((e for e in events if isinstance(e, Step)), shown)]
+        name = {"raw": "published: trainable", "normalised": "here: normalised"}[share]
+        ax.plot(range(1, shown + 1), shares, color=look.colour, linestyle=look.line, linewidth=2.5)
+        ax.annotate(name, (shown, shares[-1]), xytext=(8, 0), textcoords="offset points", va="center",
+                    color=plots.INK, fontsize=plots.TEXT)  # fmt: skip
+        drawn[name] = shares
+    ax.set(xlim=(1, shown), ylim=(-0.03, 1.05))
+    told = "; ".join(
+        f"{name}: {values[0]:.2f} at step 1, {values[-1]:.4f} at step {shown}"
+        for name, values in drawn.items()
+    )
+    plots.describe(ax, f"Weight of L_BN by step. {told}.")
+    print(told)
+    return plots.png(ax)
+
+
 def _clouds(
     source: Source, adapted: Source, pairs: PairedImages, held_out: PairedImages
 ) -> dict[str, plots.Cloud]:
@@ -122,6 +155,7 @@ PICTURES = {
     "sensors.png": sensors_picture,
     "accuracies.png": bars_picture,
     "maps.png": maps_picture,
+    "bn_share.png": shares_picture,
 }
 
 

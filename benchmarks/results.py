@@ -27,6 +27,7 @@ from tqdm import tqdm
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import experiments
+import pages
 import tables
 from experiments import Job, Row
 
@@ -37,7 +38,7 @@ FIELDS = [
 
 
 def main() -> None:
-    """Do what is not yet done, then write the tables and the one in README."""
+    """Do what is not yet done, then write the tables and put them into the pages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -64,7 +65,7 @@ def main() -> None:
         written += tables.write_selection(folder, jobs)
     print("\n".join(str(path) for path in written))
     if not (chosen.out or chosen.quick):
-        tables.fill_readme(folder)
+        pages.fill(folder)
 
 
 def quick_rows(per_table: int = 3) -> list[Row]:

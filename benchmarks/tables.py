@@ -1,4 +1,4 @@
-"""From runs to tables: means, deviations, shares of the gap, and differences run by run with intervals."""
+"""From runs to tables: means, deviations, and differences run by run with intervals."""
 
 from __future__ import annotations
 
@@ -14,21 +14,11 @@ from scipy import stats
 
 Words = tuple[tuple[str, str], ...]
 
-TITLES = {
-    ("source-only", ""): "source only",
-    ("adabn", ""): "AdaBN",
-    ("shot", ""): "SHOT",
-    ("socket", "far"): "SOCKET, far pairs",
-    ("socket", "near"): "SOCKET, near pairs",
-    ("oracle", ""): "oracle (trained with target labels)",
-}
-"""(method, pairs) → its name in README."""
-
 
 def write(
     folder: Path, plan: Iterable[Row], done: dict[str, dict[str, Any]], oracles: dict[str, dict[str, Any]]
 ) -> list[Path]:
-    """One CSV per table whose runs are all there; the paths that were written."""
+    """Of each table whose runs are all there: its lines, and beside them a line per run; the paths."""
     from results import write_rows
 
     by_table: dict[str, list[Row]] = defaultdict(list)
@@ -39,8 +29,16 @@ def write(
         if all(row.job is None or row.job.origin in done for row in rows):
             lines = summary(rows, done, oracles)
             write_rows(folder / f"{table}.csv", lines, list(lines[0]))
-            written.append(folder / f"{table}.csv")
+            runs = [_one_run(row, done[row.job.origin] if row.job else oracles[row.oracle]) for row in rows]
+            write_rows(folder / f"{table}_runs.csv", runs, list(runs[0]))
+            written += [folder / f"{table}.csv", folder / f"{table}_runs.csv"]
     return written
+
+
+def _one_run(row: Row, found: dict[str, Any]) -> dict[str, Any]:
+    about = dict(row.about) | {"seed": row.job.seed if row.job else ""}
+    figures = {name: found[name] for name in ("held_out", "transductive", "class_mean", "chosen_by")}
+    return about | figures | {"origin": row.job.origin if row.job else row.oracle}
 
 
 def summary(
@@ -127,35 +125,3 @@ def read(path: Path) -> list[dict[str, str]]:
     """The lines of a table."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
-
-
-def gap_closed(lines: Iterable[dict[str, str]], method: str, pairs: str) -> float:
-    """Share of the way from source only to the oracle, over all sensors."""
-    level = {
-        (line["method"], line["pairs"]): float(line["held_out"]) for line in lines if line["sensor"] == "all"
-    }
-    low, high = level["source-only", ""], level["oracle", ""]
-    return (level[method, pairs] - low) / (high - low)
-
-
-def markdown(lines: list[dict[str, str]]) -> str:
-    """The table over all sensors, as README shows it."""
-    rows = {(line["method"], line["pairs"]): line for line in lines if line["sensor"] == "all"}
-    out = ["| method | held-out accuracy, % | way from source only to the oracle |", "|---|---|---|"]
-    for key, title in TITLES.items():
-        value, spread = float(rows[key]["held_out"]), float(rows[key]["held_out_std"])
-        out.append(f"| {title} | {value:.1f} ± {spread:.1f} | {100 * gap_closed(lines, *key):.0f} % |")
-    return "\n".join(out)
-
-
-def fill_readme(folder: Path) -> None:
-    """Put the table between its two marks in README.md."""
-    from socketlab.files import write_whole
-
-    if not (folder / "methods.csv").exists():
-        return
-    path = Path(__file__).resolve().parent.parent / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition("<!-- results -->")
-    _, _, after = rest.partition("<!-- /results -->")
-    table = markdown(read(folder / "methods.csv"))
-    write_whole(path, f"{before}<!-- results -->\n{table}\n<!-- /results -->{after}".encode())

@@ -225,10 +225,9 @@ def test_the_kernels_of_a_gpu_carry_the_line_along(kind, affine, dtype, toleranc
     mean, variance = bnstats.plain_statistics(x)
     deviation = (variance + 1e-5).rsqrt()
     slope, level = (torch.randn(2, 5, generator=generator, dtype=torch.float64) / 10).to(dtype)
-    wanted = [True, affine, affine]
-    found = bnstats._backward_with_line(grad_out, x, weight, mean, deviation, slope, level, wanted)
+    found = bnstats._backward_on_a_gpu(grad_out, x, weight, mean, deviation, slope, level)
     expected = torch.ops.aten.native_batch_norm_backward(
-        grad_out, x, weight, None, None, mean, deviation, True, 1e-5, wanted
+        grad_out, x, weight, None, None, mean, deviation, True, 1e-5, [True] * 3
     )
     shape = (1, -1, *[1] * (x.ndim - 2))
     line = slope.view(shape) * (x - mean.view(shape)) + level.view(shape)

@@ -1,0 +1,237 @@
+"""The tables as README and docs/results.md show them: ``python benchmarks/pages.py`` puts them in.
+
+A page says where with ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->``; what stands between is made
+from ``data/results``, and a test compares the two, so that no number can go stale.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tables import read
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "results.md")
+Line = dict[str, str]
+
+TITLES = {
+    "source-only": "source only",
+    "batch": "batch statistics",
+    "adabn": "AdaBN",
+    "tent": "TENT",
+    "shot-im": "SHOT-IM",
+    "shot": "SHOT",
+    "shot + BN": "SHOT, with L_BN",
+    "aad": "AaD",
+    "socket": "SOCKET",
+    "decision": "DECISION",
+    "paper": "SOCKET as published",
+    "oracle": "oracle (trained with target labels)",
+}
+RULES = {
+    "information": "information maximisation",
+    "neighbourhood_density": "soft neighbourhood density",
+    "agreement": "agreement with the epoch before",
+    "bn_closeness": "closeness of BN statistics",
+}
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("| --- |", "|---|")
+
+
+def measured(line: Line, name: str = "held_out") -> str:
+    """Mean ± deviation, where there is more than one run."""
+    value, spread = float(line[name]), line[f"{name}_std"]
+    return f"{value:.1f} ± {float(spread):.1f}" if spread else f"{value:.1f}"
+
+
+def compared(line: Line) -> str:
+    """The mean difference to the row's own control, with its 95 % interval."""
+    if not line["difference"]:
+        return ""
+    return f"{float(line['difference']):+.1f} [{float(line['low']):+.1f}, {float(line['high']):+.1f}]"
+
+
+def titled(line: Line) -> str:
+    """Method and pairs in words."""
+    name = TITLES.get(line["method"], line["method"].replace("socket", "SOCKET"))
+    return f"{name}, {line['pairs']} pairs" if line["pairs"] else name
+
+
+def over_sensors(lines: list[Line]) -> list[Line]:
+    """The lines over all sensors."""
+    return [line for line in lines if line["sensor"] == "all"]
+
+
+def closed(line: Line, lines: list[Line]) -> float:
+    """Share of the way from source only to the oracle, in per cent."""
+    level = {line["method"]: float(line["held_out"]) for line in over_sensors(lines)}
+    return 100 * (float(line["held_out"]) - level["source-only"]) / (level["oracle"] - level["source-only"])
+
+
+def headline(folder: Path) -> str:
+    """README's table: a few methods, over all sensors."""
+    lines = read(folder / "methods.csv")
+    order = [
+        ("source-only", ""),
+        ("adabn", ""),
+        ("shot", ""),
+        ("socket", "far"),
+        ("socket", "near"),
+        ("oracle", ""),
+    ]
+    found = {(line["method"], line["pairs"]): line for line in over_sensors(lines)}
+    rows = [[titled(found[k]), measured(found[k]), f"{closed(found[k], lines):.0f} %"] for k in order]
+    return grid(["method", "held-out accuracy, %", "way from source only to the oracle"], rows)
+
+
+def methods(folder: Path) -> str:
+    """All methods of one source network, over all sensors, with every measure."""
+    lines = read(folder / "methods.csv")
+    more = read(folder / "ablations.csv") if (folder / "ablations.csv").exists() else []
+    rows = [
+        [titled(line), line["runs"]]
+        + [measured(line, name) for name in ("held_out", "transductive", "class_mean")]
+        + [f"{closed(line, lines):.0f} %", line["chosen_by"]]
+        for line in over_sensors(lines + more)
+    ]
+    head = ["method", "runs", "held out, %", "adapted to, %", "class mean, %", "gap closed", "chosen by"]
+    return grid(head, rows)
+
+
+def by_sensor(folder: Path) -> str:
+    """Held-out accuracy on each sensor by itself."""
+    lines = read(folder / "methods.csv")
+    sensors = list(dict.fromkeys(line["sensor"] for line in lines if line["sensor"] != "all"))
+    rows: dict[str, dict[str, str]] = {}
+    for line in lines:
+        rows.setdefault(titled(line), {})[line["sensor"]] = measured(line)
+    return grid(
+        ["method", *(s.replace("_", " ") for s in sensors)],
+        [[n, *(r[s] for s in sensors)] for n, r in rows.items()],
+    )
+
+
+def bn(folder: Path) -> str:
+    """What L_BN is worth: every setting without it, and the difference that it makes."""
+    lines = read(folder / "bn.csv")
+    plain = {line["setting"]: line for line in lines if float(line["lambda_bn"]) == 0}
+    rows = []
+    for line in lines:
+        if float(line["lambda_bn"]) > 0:
+            memory = f", memory {line['memory']}" if float(line["memory"]) else ""
+            rows.append([line["setting"], measured(plain[line["setting"]]), line["lambda_bn"],
+                         line["layers"] + memory, measured(line), compared(line)])  # fmt: skip
+    head = ["setting", "without L_BN, %", "λ_d", "layers", "with L_BN, %", "difference [95 % interval]"]
+    return grid(head, rows)
+
+
+def paper(folder: Path) -> str:
+    """The published recipe and one change at a time."""
+    rows = [
+        [line["recipe"], line["runs"], measured(line), compared(line)] for line in read(folder / "paper.csv")
+    ]
+    return grid(["recipe", "runs", "held out, %", "difference [95 % interval]"], rows)
+
+
+def transfers(folder: Path) -> str:
+    """From each sensor's RGB network to each sensor's depth."""
+    lines = read(folder / "transfers.csv")
+    level = {(line["source"], line["sensor"], line["method"]): line for line in lines}
+    sensors = list(dict.fromkeys(line["source"] for line in lines))
+    rows = [
+        [
+            f"{source.replace('_', ' ')}, {TITLES[method]}",
+            *(measured(level[source, target, method]) for target in sensors),
+        ]
+        for source in sensors
+        for method in ("source-only", "adabn", "socket")
+    ]
+    return grid(["RGB network of", *(f"depth of {s.replace('_', ' ')}" for s in sensors)], rows)
+
+
+def sources(folder: Path) -> str:
+    """All four RGB networks together, on each target."""
+    lines = read(folder / "sources.csv")
+    sensors = list(dict.fromkeys(line["sensor"] for line in lines))
+    rows: dict[str, dict[str, str]] = {}
+    for line in lines:
+        rows.setdefault(TITLES.get(line["method"], line["method"]), {})[line["sensor"]] = measured(line)
+    head = ["four networks", *(s.replace("_", " ") for s in sensors)]
+    return grid(head, [[name, *(row[s] for s in sensors)] for name, row in rows.items()])
+
+
+def nir(folder: Path) -> str:
+    """Near-infrared, both ways."""
+    rows = [[line["way"], titled(line), line["runs"], measured(line)] for line in read(folder / "nir.csv")]
+    return grid(["from → to", "method", "runs", "held out, %"], rows)
+
+
+def pairs(folder: Path) -> str:
+    """What the pairs and the sensor decide."""
+    rows = [
+        [
+            line["varied"],
+            TITLES.get(line["pairs"], line["pairs"]),
+            line["value"],
+            line["runs"],
+            measured(line),
+        ]
+        for line in read(folder / "pairs.csv")
+    ]
+    return grid(["varied", "pairs or method", "value", "runs", "held out, %"], rows)
+
+
+def selection(folder: Path) -> str:
+    """Which epoch each rule takes."""
+    rows = [
+        [
+            TITLES[line["method"]],
+            RULES.get(line["chosen_by"], line["chosen_by"]),
+            line["epoch"],
+            measured(line),
+        ]
+        for line in read(folder / "selection.csv")
+    ]
+    return grid(["method", "epoch chosen by", "mean epoch", "held out, %"], rows)
+
+
+PARTS: dict[str, Callable[[Path], str]] = {
+    "headline": headline, "methods": methods, "sensors": by_sensor, "bn": bn, "paper": paper,
+    "transfers": transfers, "sources": sources, "nir": nir, "pairs": pairs, "selection": selection,
+}  # fmt: skip
+MARK = re.compile(r"<!-- results:(\w+) -->\n(.*?)<!-- /results:\1 -->", re.DOTALL)
+
+
+def filled(text: str, folder: Path) -> str:
+    """The page with every table made anew; one whose runs are not all there says so."""
+
+    def put(found: re.Match[str]) -> str:
+        name = found.group(1)
+        try:
+            table = PARTS[name](folder)
+        except FileNotFoundError as missing:
+            table = f"*Not measured yet: {Path(missing.filename).name} is made by `make results`.*"
+        return f"<!-- results:{name} -->\n{table}\n<!-- /results:{name} -->"
+
+    return MARK.sub(put, text)
+
+
+def fill(folder: Path) -> None:
+    """Put the tables into all pages."""
+    from socketlab.files import write_whole
+
+    for page in PAGES:
+        if page.exists():
+            write_whole(page, filled(page.read_text(encoding="utf-8"), folder).encode())
+
+
+if __name__ == "__main__":
+    from socketlab.files import data_folder
+
+    fill(data_folder() / "results")
