@@ -49,7 +49,7 @@ class Job:
     @property
     def origin(self) -> str:
         """Sixteen digits that name this job, the images and the networks that it reads."""
-        text = json.dumps(asdict(self), sort_keys=True) + _data_digest()
+        text = json.dumps(asdict(self), sort_keys=True) + data_digest()
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -63,7 +63,8 @@ class Job:
 
 
 @cache
-def _data_digest() -> str:
+def data_digest() -> str:
+    """Twelve digits that name the images and networks that ship."""
     from socketlab.files import data_folder, read_manifest
 
     parts = ("pocketrooms/target_", "pocketrooms/ti_", "pocketrooms/index.csv", "models/")

@@ -63,6 +63,8 @@ def main() -> None:
         if not chosen.tables:
             measure_epochs(jobs, folder / "epochs.csv", chosen.processes)
         written += tables.write_selection(folder, jobs)
+    if not chosen.tables:
+        keep_environment(folder / "environment.json")
     print("\n".join(str(path) for path in written))
     if not (chosen.out or chosen.quick):
         pages.fill(folder)
@@ -263,6 +265,26 @@ def environment(job: Job) -> str:
 
     on = autocast(job.recipe, torch.device("cpu"))._enabled  # type: ignore[attr-defined]
     return f"torch {torch.__version__.split('+')[0]}, CPU, {'bfloat16' if on else 'float32'}"
+
+
+def keep_environment(path: Path) -> None:
+    """Where the runs were made last, and from which data."""
+    import json
+    import platform
+
+    import torch
+
+    from socketlab.files import write_whole
+
+    about = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "data": experiments.data_digest(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps(about, indent=1) + "\n").encode())
 
 
 def oracles(plan: Iterable[Row]) -> dict[str, dict[str, Any]]:

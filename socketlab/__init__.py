@@ -40,13 +40,13 @@ _HOMES = {
 }
 """Exported name → the module that defines it."""
 
-_MODULES = ("doctor", "embed", "encodings", "features", "panels", "plots", "rooms", "runs", "sensors")
+_MODULES = ("doctor", "embed", "encodings", "features", "panels", "plots", "rooms", "runs", "selection", "sensors")
 """Modules that are exported as a whole."""
 
 __all__ = [
     "adapt", "Step", "Epoch", "State", "Recipe", "METHODS",
     "Source", "load_source", "save_source", "PairedImages", "LabError",
-    "doctor", "embed", "encodings", "features", "panels", "plots", "rooms", "runs", "sensors",
+    "doctor", "embed", "encodings", "features", "panels", "plots", "rooms", "runs", "selection", "sensors",
     "__version__",
 ]  # fmt: skip
 

@@ -83,7 +83,8 @@ def adapt(
     pair_count: Annotated[int | None, typer.Option(help="how many pairs; all unless told")] = None,
     strength: Annotated[float, typer.Option(help="of the sensor's errors: 0 ideal, 1 as published")] = 1.0,
     source: Annotated[
-        str | None, typer.Option(help="name or path of the source network; the sensor's own unless told")
+        str | None,
+        typer.Option(help="source network, several with commas, or all; the sensor's own unless told"),
     ] = None,
     overrides: SetOption = None,
     seed: SeedOption = 0,

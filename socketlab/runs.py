@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -44,10 +45,11 @@ from socketlab.adapt import Epoch, State, Step, adapt
 from socketlab.checkpoints import Source, load_source, require_classes, save_source
 from socketlab.errors import LabError
 from socketlab.files import data_folder, read_manifest, write_whole
+from socketlab.nets import networks_of
 from socketlab.pairs import PairedImages
 from socketlab.recipe import METHODS, Recipe, knobs
 from socketlab.report import Figure, Report, Score, page
-from socketlab.sensors import STRONGEST, sensor_named
+from socketlab.sensors import SENSORS, STRONGEST, sensor_named
 
 CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
 CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
@@ -108,9 +110,11 @@ class Settings:
                 raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose a number {limit}.")
 
     @property
-    def source_name(self) -> str:
-        """The source network as ``load_source`` knows it."""
-        return self.source or f"rgb_{self.sensor}"
+    def source_names(self) -> tuple[str, ...]:
+        """The source networks as ``load_source`` knows them; "all" is the RGB network of every sensor."""
+        if self.source == "all":
+            return tuple(f"rgb_{sensor}" for sensor in SENSORS)
+        return tuple((self.source or f"rgb_{self.sensor}").split(","))
 
     @property
     def uses_pairs(self) -> bool:
@@ -150,6 +154,12 @@ class Material:
     held_out: PairedImages
     pairs: PairedImages | None
     oracle: Source | None
+    others: tuple[Source, ...] = ()
+
+    @property
+    def sources(self) -> list[Source]:
+        """All source networks; the maps show the first."""
+        return [self.source, *self.others]
 
 
 def gather(settings: Settings) -> Material:
@@ -163,23 +173,29 @@ def gather(settings: Settings) -> Material:
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise LabError("There is no CUDA device here: leave --device out, or say --device cpu.")
-    source = load_source(settings.source_name, settings.device)
-    require_classes(source, rooms.CLASSES)
-    if source.modality == TARGET:
-        raise LabError(
-            f"The network {settings.source_name} reads {TARGET} already, which is the target modality: "
-            "choose an rgb or nir network with --source."
-        )
+    source, *others = (_source(name, settings.device) for name in settings.source_names)
     sensor, strength, device = settings.sensor, settings.strength, settings.device
     target = rooms.load("target_adapt", sensor, (TARGET,), strength, device=device)
     held_out = rooms.load("target_test", sensor, (TARGET,), strength, device=device)
     pairs = None
     if settings.uses_pairs:
-        modalities = (source.modality, TARGET)
+        modalities = tuple(dict.fromkeys([source.modality, *(one.modality for one in others), TARGET]))
         pairs = rooms.ti_pairs(
             sensor, settings.pairs, settings.pair_count, modalities, settings.seed, strength, device
         )
-    return Material(source, target, held_out, pairs, _oracle(settings))
+    return Material(source, target, held_out, pairs, _oracle(settings), tuple(others))
+
+
+def _source(name: str, device: str) -> Source:
+    """One source network; a LabError when it is no network for another modality."""
+    source = load_source(name, device)
+    require_classes(source, rooms.CLASSES)
+    if source.modality == TARGET:
+        raise LabError(
+            f"The network {name} reads {TARGET} already, which is the target modality: "
+            "choose an rgb or nir network with --source."
+        )
+    return source
 
 
 def _oracle(settings: Settings) -> Source | None:
@@ -290,7 +306,7 @@ def resume(run: Run, material: Material) -> State | None:
     if not (run.folder / STATE).is_file():
         run.rows = []
         return None
-    state = State.load(run.folder / STATE, material.source)
+    state = State.load(run.folder / STATE, material.sources)
     if (state.recipe, state.seed) != (run.settings.recipe, run.settings.seed):
         raise LabError(
             f"{run.folder / CONFIG} was changed since the run began: undo that, or start a new run."
@@ -315,7 +331,7 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
     losses: dict[str, list[float]] = {}
     begun = time.perf_counter()
     for event in adapt(
-        material.source, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state
+        material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state
     ):
         if isinstance(event, Step):
             for name, value in event.losses.items():
@@ -335,7 +351,7 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
 def source_only(material: Material, settings: Settings) -> Source:
     """Return the source network as it meets the target before any adaptation."""
     events = adapt(
-        material.source, material.target, None, Recipe.for_method("source-only"), seed=settings.seed
+        material.sources, material.target, None, Recipe.for_method("source-only"), seed=settings.seed
     )
     first = next(iter(events))
     assert isinstance(first, Epoch)
@@ -354,9 +370,11 @@ _READ = (".jpg", ".png", ".csv")
 
 def fingerprints(material: Material) -> dict[str, str]:
     """Return digests of what a run reads: the rooms, and the source network with its normalisation."""
-    weights = hashlib.sha256(json.dumps(material.source.normalisation.as_dict()).encode())
-    for name, tensor in material.source.network.state_dict().items():
-        weights.update(name.encode() + tensor.cpu().numpy().tobytes())
+    weights = hashlib.sha256()
+    for source in material.sources:
+        weights.update(json.dumps(source.normalisation.as_dict()).encode())
+        for name, tensor in source.network.state_dict().items():
+            weights.update(name.encode() + tensor.cpu().numpy().tobytes())
     return {"data_digest": rooms_digest(), "source_digest": weights.hexdigest()}
 
 
@@ -435,7 +453,7 @@ def adapted_card(run: Run, material: Material, measured: Score) -> dict[str, Any
         "modality": TARGET,
         "sensor": settings.sensor,
         "made_by": run.config["rerun"],
-        "adapted_from": settings.source_name,
+        "adapted_from": ", ".join(settings.source_names),
         "held_out_accuracy": round(measured.held_out, 4),
         "selection": run.config["selection"],
         "recipe": asdict(settings.recipe),
@@ -549,7 +567,11 @@ MOST_PAIRS_ON_MAP = 300
 
 
 def _map(settings: Settings, material: Material, adapted: Source, make_map: MapFunction) -> tuple[Axes, str]:
-    """One UMAP of held-out target features and, when there are pairs, of both of their halves."""
+    """One UMAP of held-out target features and, when there are pairs, of both of their halves.
+
+    Of several sources, the features of the first and of the target network that began from it.
+    """
+    adapted = dataclasses.replace(adapted, network=networks_of(adapted.network)[0])
     found = {"target": features.predict(adapted, material.held_out)[1]}
     caption = "UMAP of the features of held-out target images, coloured by their true class. "
     if material.pairs is not None:
@@ -657,7 +679,7 @@ def _settings_table(run: Run) -> dict[str, object]:
     settings, config = run.settings, run.config
     table: dict[str, object] = {
         "sensor": f"{settings.sensor}, strength {settings.strength:g}",
-        "source network": f"{settings.source_name} (sha256 {config['source_digest'][:12]}…)",
+        "source network": f"{', '.join(settings.source_names)} (sha256 {config['source_digest'][:12]}…)",
         "rooms": f"PocketRooms (sha256 {config['data_digest'][:12]}…)",
     }
     if settings.uses_pairs:

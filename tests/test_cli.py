@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from socketlab import cli, doctor, features, files, rooms, runs
 from socketlab.checkpoints import Source, load_source, save_source
 from socketlab.errors import LabError
-from socketlab.nets import small_network
+from socketlab.nets import networks_of, small_network
 from socketlab.recipe import METHODS
 from socketlab.sensors import SENSORS
 
@@ -66,6 +66,21 @@ def test_adapt_writes_a_run_and_says_three_accuracies(here, finished):
         assert re.search(rf"{score.name} +{100 * score.held_out:.1f} %", result.stdout)
     assert "report.html" in result.stdout
     assert "epoch 3 of 3" in result.stderr and "unseen by the method" in result.stderr
+
+
+def test_several_sources_adapt_together_and_can_be_loaded(here, tiny_data):
+    """Two networks, by name and with a comma: the report names both, the mixture can be loaded."""
+    two = "rgb_kinect_v1,rgb_kinect_v1"
+    words = ["adapt", *SHORT, "--source", two, "--name", "two", "--device", "cpu"]
+    assert call(*words).exit_code == 0
+    folder = here / "runs" / "two-kinect_v1-socket-s0"
+    adapted = load_source(folder / runs.CHECKPOINT)
+    assert len(networks_of(adapted.network)) == 2
+    assert adapted.card["adapted_from"] == "rgb_kinect_v1, rgb_kinect_v1"
+    page = (folder / runs.REPORT).read_text()
+    assert "rgb_kinect_v1, rgb_kinect_v1" in page and two in page
+    assert runs.Settings(source="all").source_names == tuple(f"rgb_{sensor}" for sensor in SENSORS)
+    refused(call("adapt", "--source", "rgb_kinect_v1,oracle_depth_kinect_v1"), "reads depth already")
 
 
 def test_the_folder_is_named_after_the_time(here):
