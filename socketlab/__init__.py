@@ -40,7 +40,9 @@ _HOMES = {
 }
 """Exported name → the module that defines it."""
 
-_MODULES = ("doctor", "embed", "encodings", "features", "panels", "plots", "rooms", "runs", "selection", "sensors")
+_MODULES = (
+    "doctor", "embed", "encodings", "features", "panels", "plots", "rooms", "runs", "selection", "sensors",
+)  # fmt: skip
 """Modules that are exported as a whole."""
 
 __all__ = [
