@@ -137,6 +137,24 @@ def _on_each_sensor(table: str, kinds: list[tuple[str, str, Recipe]], seeds: Ite
                 yield Row(table, words(method=method, pairs=mix, sensor=sensor), job)
 
 
+def slower_forms(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "forms": what the quicker form of the default run costs in accuracy, against the slower one."""
+    socket = Recipe.socket()
+    forms = {
+        "32 bits, a new view of a pair every time": {"precision": "float32", "pair_views": 0},
+        "16 bits where the processor has them, four views remembered": {},
+    }
+    slow = words(form=next(iter(forms)))
+    for seed in seeds:
+        for name, changes in forms.items():
+            yield Row(
+                "forms",
+                words(form=name),
+                Job(mix="near", recipe=socket.replace(**changes), seed=seed),
+                against=slow,
+            )
+
+
 def faults(seeds: Iterable[int]) -> Iterator[Row]:
     """Table "paper": the published recipe, and one departure of ours at a time, near pairs."""
     paper = Recipe.paper()
@@ -285,7 +303,17 @@ def watched(seeds: Iterable[int]) -> list[tuple[str, Job]]:
     ]
 
 
-TABLES = (same_sensor, bn_matching, ablations, near_infrared, many_sources, faults, pairs, across_sensors)
+TABLES = (
+    same_sensor,
+    slower_forms,
+    bn_matching,
+    ablations,
+    near_infrared,
+    many_sources,
+    faults,
+    pairs,
+    across_sensors,
+)
 """In the order in which they are measured."""
 
 

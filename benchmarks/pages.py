@@ -139,6 +139,14 @@ def paper(folder: Path) -> str:
     return grid(["recipe", "runs", "held out, %", "difference [95 % interval]"], rows)
 
 
+def forms(folder: Path) -> str:
+    """The quicker form of a run against the slower one."""
+    rows = [
+        [line["form"], line["runs"], measured(line), compared(line)] for line in read(folder / "forms.csv")
+    ]
+    return grid(["form", "runs", "held out, %", "difference [95 % interval]"], rows)
+
+
 def transfers(folder: Path) -> str:
     """From each sensor's RGB network to each sensor's depth."""
     lines = read(folder / "transfers.csv")
@@ -202,7 +210,7 @@ def selection(folder: Path) -> str:
 
 
 PARTS: dict[str, Callable[[Path], str]] = {
-    "headline": headline, "methods": methods, "sensors": by_sensor, "bn": bn, "paper": paper,
+    "headline": headline, "methods": methods, "sensors": by_sensor, "bn": bn, "paper": paper, "forms": forms,
     "transfers": transfers, "sources": sources, "nir": nir, "pairs": pairs, "selection": selection,
 }  # fmt: skip
 MARK = re.compile(r"<!-- results:(\w+) -->\n(.*?)<!-- /results:\1 -->", re.DOTALL)
