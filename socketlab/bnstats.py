@@ -36,7 +36,7 @@ class _BatchNormWithStatistics(torch.autograd.Function):
 
     .. math:: \frac{\partial L}{\partial x} \mathrel{+}= \frac{g_\mu}{N} + \frac{2\,g_v}{N}\,(x - \mu)
 
-    On a CPU it is added to the layer's own in place; on a GPU the layer's own kernel carries it along.
+    The layer's own gradient is of the same form, so that the two are made together.
     """
 
     @staticmethod
@@ -72,35 +72,76 @@ class _BatchNormWithStatistics(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse_deviation, *running = ctx.saved_tensors
         wanted = [bool(needed) for needed in ctx.needs_input_grad[:3]]
+        watched = wanted[0] and not (grad_mean is None and grad_variance is None)
+        known = (None, None, mean, inverse_deviation) if ctx.by_batch else (*running, None, None)
         count = x.numel() // x.shape[1]
         level = torch.zeros_like(mean) if grad_mean is None else grad_mean / count
         slope = torch.zeros_like(mean) if grad_variance is None else grad_variance * (2 / count)
-        watched = wanted[0] and not (grad_mean is None and grad_variance is None)
         grads: Any
         if grad_out is None:
-            grads = (_add_line(torch.zeros_like(x), x, mean, slope, level), None, None)
-        elif watched and x.is_cuda and ctx.by_batch:
-            grads = _backward_with_line(grad_out, x, weight, mean, inverse_deviation, slope, level, wanted)
+            grads = _line(x, mean, slope, level), None, None
+        elif not watched:
+            backward = torch.ops.aten.native_batch_norm_backward
+            grads = backward(grad_out, x, weight, *known, ctx.by_batch, ctx.eps, wanted)
+        elif x.is_cuda and ctx.by_batch:
+            grads = _backward_on_a_gpu(_like(grad_out, x), x, weight, mean, inverse_deviation, slope, level)
         else:
-            known = (None, None, mean, inverse_deviation) if ctx.by_batch else (*running, None, None)
-            grads = torch.ops.aten.native_batch_norm_backward(
-                grad_out, x, weight, *known, ctx.by_batch, ctx.eps, wanted
+            grads = _backward_plus_line(
+                _like(grad_out, x), x, weight, known, ctx.by_batch, ctx.eps, mean, slope, level
             )
-            if watched:
-                _add_line(grads[0], x, mean, slope, level)
-        return *grads, None, None, None, None
+        kept = [grad if needed else None for grad, needed in zip(grads, wanted, strict=True)]
+        return *kept, None, None, None, None
 
 
-def _add_line(grad: Tensor, x: Tensor, mean: Tensor, slope: Tensor, level: Tensor) -> Tensor:
-    """Grad += slope (x - mean) + level per channel, in place: two passes over memory and no new tensor."""
-    shape = (-1, *[1] * (x.ndim - 2))
-    slope, offset = slope.view(shape), torch.addcmul(level, slope, mean, value=-1).view(shape)
-    if _is_half(x):  # the difference of two large numbers: add it up in float32, round once
-        return grad.add_(torch.addcmul(offset, x, slope))
-    return grad.addcmul_(x, slope).add_(offset)
+def _line(x: Tensor, mean: Tensor, slope: Tensor, level: Tensor) -> Tensor:
+    """Slope (x - mean) + level, per channel: one pass of the kernel that normalises in eval mode.
+
+    In half precision too it reads these in float32 and rounds once, where a product and a sum would be slow
+    and lose the difference of two large numbers.
+    """
+    return torch.native_batch_norm(x, slope, level, mean, torch.ones_like(mean), False, 0.0, 0.0)[0]
 
 
-def _backward_with_line(
+def _backward_plus_line(
+    grad_out: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    known: Any,
+    by_batch: bool,
+    eps: float,
+    mean: Tensor,
+    slope: Tensor,
+    level: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""The layer's backward pass and the statistics' line in x, in no more time than the first alone.
+
+    With g the output's gradient and i the inverse deviation, a layer in train mode passes on
+
+    .. math:: k \left( g - \tfrac1N \Sigma g - \tfrac1N i^2 (x - \mu) \Sigma g (x - \mu) \right),
+        \quad k = i\,w:
+
+    a multiple of g and a line in x, to which ours is added before it is drawn. The two sums are the gradients
+    of bias and weight; one half of torch's kernel gives them.
+    """
+    _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+        grad_out, x, weight, *known, by_batch, eps, [False, True, True]
+    )
+    _, running_var, _, inverse_deviation = known
+    if not by_batch:
+        inverse_deviation = (running_var + eps).rsqrt()
+    scale = inverse_deviation if weight is None else inverse_deviation * weight
+    if by_batch:
+        share = scale * (x.shape[1] / x.numel())  # k / N
+        level = torch.addcmul(level, share, grad_bias, value=-1)
+        slope = torch.addcmul(slope, share * inverse_deviation, grad_weight, value=-1)
+    grad = _line(x, mean, slope, level)
+    if _is_half(x):
+        zero = torch.zeros_like(scale)
+        return grad.add_(_line(grad_out, zero, scale, zero)), grad_weight, grad_bias
+    return grad.addcmul_(grad_out, scale.view(-1, *[1] * (x.ndim - 2))), grad_weight, grad_bias
+
+
+def _backward_on_a_gpu(
     grad_out: Tensor,
     x: Tensor,
     weight: Tensor | None,
@@ -108,23 +149,14 @@ def _backward_with_line(
     inverse_deviation: Tensor,
     slope: Tensor,
     level: Tensor,
-    wanted: list[bool],
-) -> tuple[Tensor | None, ...]:
-    r"""The layer's backward pass and `_add_line` in one kernel, on a GPU.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_backward_plus_line` in train mode, with the line drawn by the layer's own kernel.
 
-    With Σ_g and Σ_gx the sums of the output's gradient g and of g (x - μ), the kernel computes
-
-    .. math:: k \left( g - \tfrac1N \Sigma_g - \tfrac1N i^2 (x - \mu) \Sigma_{gx} \right), \quad k = i\,w,
-
-    which is a line in x too: other sums make it add ours. torch splits the pass in two for the sake of
-    `torch.nn.SyncBatchNorm`, which puts the sums over all processes there.
+    torch splits the pass in two for the sake of `torch.nn.SyncBatchNorm`, which adds up the sums of all
+    processes in between; other sums, and the second half draws another line.
     """
-    layout = torch.contiguous_format
-    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        layout = torch.channels_last
-    grad_out = grad_out.contiguous(memory_format=layout)
     sum_g, sum_gx, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
-        grad_out, x, mean, inverse_deviation, weight, *wanted
+        grad_out, x, mean, inverse_deviation, weight, True, True, True
     )
     # A weight of exactly 0 would swallow the line; so small a weight lets nothing but the line through.
     scale = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
@@ -133,10 +165,14 @@ def _backward_with_line(
     sum_g = sum_g - count * level / (scale * inverse_deviation)
     sum_gx = sum_gx - count * slope / (scale * inverse_deviation**3)
     counts = torch.full((1,), count, dtype=torch.int32, device=x.device)
-    grad_x = torch.batch_norm_backward_elemt(
-        grad_out, x, mean, inverse_deviation, scale, sum_g, sum_gx, counts
-    )
-    return grad_x, grad_weight, grad_bias
+    grad = torch.batch_norm_backward_elemt(grad_out, x, mean, inverse_deviation, scale, sum_g, sum_gx, counts)
+    return grad, grad_weight, grad_bias
+
+
+def _like(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient in the memory format of ``x``, which the kernels are fast on."""
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return grad.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _is_half(x: Tensor) -> bool:
