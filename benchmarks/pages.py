@@ -40,8 +40,8 @@ RULES = {
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("| --- |", "|---|")
+    first, *rest = ("| " + " | ".join(line) + " |" for line in [head, *rows])
+    return "\n".join([first, "|---" * len(head) + "|", *rest])
 
 
 def measured(line: Line, name: str = "held_out") -> str:
