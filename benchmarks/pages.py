@@ -45,9 +45,12 @@ def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def measured(line: Line, name: str = "held_out") -> str:
-    """Mean ± deviation, where there is more than one run."""
+    """Mean ± deviation, where there is more than one run; and how many diverged."""
     value, spread = float(line[name]), line[f"{name}_std"]
-    return f"{value:.1f} ± {float(spread):.1f}" if spread else f"{value:.1f}"
+    lost = re.search(r"\d+ diverged", line["chosen_by"])
+    return (f"{value:.1f} ± {float(spread):.1f}" if spread else f"{value:.1f}") + (
+        f" ({lost[0]})" if lost else ""
+    )
 
 
 def compared(line: Line) -> str:

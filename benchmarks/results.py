@@ -164,8 +164,8 @@ def carry_out(jobs: list[Job]) -> list[dict[str, Any]]:
         state = None
         if aligned is not None:
             state = dataclasses.replace(copy.deepcopy(aligned), recipe=job.recipe)
-        last = finish(job, *data, state)
-        found.append(result(job, last) | {"seconds": f"{shared + time.perf_counter() - begun:.1f}"})
+        last, how = finish(job, *data, state)
+        found.append(result(job, last, how) | {"seconds": f"{shared + time.perf_counter() - begun:.1f}"})
     return found
 
 
@@ -209,19 +209,24 @@ def align(job: Job, sources: list[Any], target: Any, pairs: Any) -> Any:
     raise AssertionError("an alignment ends with an epoch")
 
 
-def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = None) -> Any:
-    """The state after the last epoch."""
-    from socketlab import adapt
+def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = None) -> tuple[Any, str]:
+    """The state after the last epoch, or, of a run that diverged, as it was when it did."""
+    from socketlab import LabError, adapt
     from socketlab.adapt import Epoch
 
     used = pairs if job.recipe.lambda_ti > 0 else None
-    for event in adapt(sources, target, used, job.recipe, seed=job.seed, state=state, every=10**6):
-        if isinstance(event, Epoch):
-            state = event.state
-    return state
+    try:
+        for event in adapt(sources, target, used, job.recipe, seed=job.seed, state=state, every=10**6):
+            if isinstance(event, Epoch):
+                state = event.state
+    except LabError as error:
+        if state is None or "stopped being a number" not in str(error):
+            raise
+        return state, "diverged"
+    return state, "last epoch"
 
 
-def result(job: Job, state: Any) -> dict[str, Any]:
+def result(job: Job, state: Any, how: str) -> dict[str, Any]:
     """A line of ``runs.csv``: the job in words, and what the adapted network makes of the target."""
     from socketlab import features, rooms
     from socketlab.nets import mixing_weights
@@ -244,7 +249,7 @@ def result(job: Job, state: Any) -> dict[str, Any]:
         "transductive": f"{features.accuracy(state.adapted, target):.4f}",
         "class_mean": f"{features.class_mean_accuracy(counts):.4f}",
         "shares": " ".join(f"{a:.3f}" for a in mixing_weights(state.mixing.detach()).tolist()),
-        "chosen_by": "last epoch",
+        "chosen_by": how,
         "environment": environment(job),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
@@ -67,7 +67,11 @@ def _figures(runs: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
     figures: dict[str, Any] = {"runs": len(runs)}
     for name in ("held_out", "transductive", "class_mean"):
         figures |= _mean_and_deviation(name, [100 * float(found[name]) for found in runs.values()])
-    return figures | {"chosen_by": next(iter(runs.values()))["chosen_by"]}
+    ways = Counter(found["chosen_by"] for found in runs.values())
+    told = [
+        f"{count} diverged" if way == "diverged" else way for way, count in sorted(ways.items(), reverse=True)
+    ]
+    return figures | {"chosen_by": ", ".join(told)}
 
 
 def _mean_and_deviation(name: str, values: list[float]) -> dict[str, str]:
