@@ -15,7 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
+from torch.compiler import is_compiling
 from torch.nn.modules.batchnorm import _BatchNorm
+
+HALF = (torch.bfloat16, torch.float16)
 
 
 def plain_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,7 +26,7 @@ def plain_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
     They are float32 where ``x`` has half precision.
     """
-    x = x.float() if _is_half(x) else x
+    x = x.float() if x.dtype in HALF else x
     variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
     return mean, variance
 
@@ -135,7 +138,7 @@ def _backward_plus_line(
         level = torch.addcmul(level, share, grad_bias, value=-1)
         slope = torch.addcmul(slope, share * inverse_deviation, grad_weight, value=-1)
     grad = _line(x, mean, slope, level)
-    if _is_half(x):
+    if x.dtype in HALF:
         zero = torch.zeros_like(scale)
         return grad.add_(_line(grad_out, zero, scale, zero)), grad_weight, grad_bias
     return grad.addcmul_(grad_out, scale.view(-1, *[1] * (x.ndim - 2))), grad_weight, grad_bias
@@ -175,10 +178,6 @@ def _like(grad: Tensor, x: Tensor) -> Tensor:
     return grad.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-def _is_half(x: Tensor) -> bool:
-    return x.dtype in (torch.bfloat16, torch.float16)
-
-
 class Watched(_BatchNorm):
     """A batch-norm layer, to the bit torch's own, that keeps the statistics of its last input.
 
@@ -204,24 +203,21 @@ class Watched(_BatchNorm):
         if not self._kernel_knows(x):
             self.batch_mean, self.batch_var = plain_statistics(x)
             return super().forward(x)
-        moving = self.training and self.track_running_stats
-        running = (self.running_mean, self.running_var) if moving or not self.training else (None, None)
+        training = self.training
+        moving = training and self.track_running_stats
+        running = (self.running_mean, self.running_var) if moving or not training else (None, None)
+        by_batch = training or running[0] is None
+        rate = self._count_batch() if moving else 0.0
         out, self.batch_mean, self.batch_var = _BatchNormWithStatistics.apply(
-            x,
-            self.weight,
-            self.bias,
-            running,
-            self.training or self.running_mean is None,
-            self._count_batch() if moving else 0.0,
-            self.eps,
+            x, self.weight, self.bias, running, by_batch, rate, self.eps
         )
         return out
 
     def _kernel_knows(self, x: Tensor) -> bool:
         """Whether torch's kernels give the batch's statistics for this input, in full precision."""
-        kernel = x.device.type in ("cpu", "cuda") and not isinstance(self, nn.SyncBatchNorm)
-        full = not _is_half(x) or (self.weight is not None and not _is_half(self.weight))
-        return kernel and full and self.batch_count > 1 and not torch.compiler.is_compiling()
+        if is_compiling() or not (x.is_cpu or x.is_cuda) or self.batch_count < 2:
+            return False
+        return x.dtype not in HALF or (self.weight is not None and self.weight.dtype not in HALF)
 
     def _count_batch(self) -> float:
         """Count one more batch, as torch does; how far the running statistics move toward it."""
@@ -242,6 +238,9 @@ class WatchedBatchNorm2d(Watched, nn.BatchNorm2d):
 
 class WatchedSyncBatchNorm(Watched, nn.SyncBatchNorm):
     """`torch.nn.SyncBatchNorm`, watched: it normalises by all processes, and keeps what this one saw."""
+
+    def _kernel_knows(self, x: Tensor) -> bool:
+        return False
 
 
 WATCHED: dict[type, type[Watched]] = {
