@@ -73,7 +73,7 @@ def main() -> None:
         pages.fill(folder)
 
 
-def quick_rows(per_table: int = 3) -> list[Row]:
+def quick_rows(per_table: int = 2) -> list[Row]:
     """A few lines of each table, on one sensor, with two epochs and one seed: what CI can run in a minute."""
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in experiments.rows(range(1)):

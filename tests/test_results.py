@@ -140,6 +140,7 @@ def test_the_tables_that_ship_are_those_of_the_runs_that_ship(experiments, table
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_two_small_runs_of_everything_give_identical_files(tmp_path):
     """``make results`` with --quick, twice: every file the same, byte for byte."""
     for name in ("first", "second"):
