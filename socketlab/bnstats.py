@@ -275,7 +275,7 @@ def batch_statistics(network: nn.Module) -> Iterator[list[Watched]]:
     ...     network.features(images)
     ...     means = [layer.batch_mean for layer in layers]
     """
-    layers = list(watched_layers(network).values())
+    layers = [layer for layer in network.modules() if isinstance(layer, Watched)]
     for layer in layers:
         layer.watching = True
     try:
