@@ -61,8 +61,8 @@ BOUNDS = {"BN": 1.03, "floor": 1.10, "pipeline": 0.05, "import": 0.3}
 MARGINS = {"BN": 0.07, "floor": 0.10, "pipeline": 0.02, "import": 0.3}
 """What ``--quick`` allows on top, for the noise of a machine that does other things meanwhile.
 
-In three such runs, one to four processes wanting two cores, the same step against itself came out at 0.98, 1.00
-and 1.04, and BN matching at 1.01 to 1.04 in float32 and 1.02 to 1.07 in bfloat16.
+In three such runs, one to four processes wanting two cores, the same step against itself came out at 0.98,
+1.00 and 1.04, and BN matching at 1.01 to 1.04 in float32 and 1.02 to 1.07 in bfloat16.
 """
 
 Form = Callable[[], object]
