@@ -55,8 +55,8 @@ def main() -> None:
         plan = [row for row in plan if row.table in chosen.only]
     done = finished(folder / "runs.csv")
     if not chosen.quick:  # what no table asks for any more is let go
-        wanted = {row.job.origin for row in experiments.rows(range(max(5, chosen.seeds))) if row.job}
-        done = {origin: line for origin, line in done.items() if origin in wanted}
+        wanted = {row.job.origin: row.job for row in experiments.rows(range(max(5, chosen.seeds))) if row.job}
+        done = {o: line | {"recipe": in_words(wanted[o])} for o, line in done.items() if o in wanted}
     if not chosen.tables:
         measure(plan, done, folder, chosen.processes, timed=not chosen.quick)
     written = tables.write(folder, plan, done, oracles(plan))

@@ -48,7 +48,7 @@ from socketlab.teacher import Teacher
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CLASSES = tuple("abcdefgh")
-ALL_TERMS = Recipe.socket().replace(align_epochs=0)
+ALL_TERMS = Recipe.socket().replace(align_epochs=0, lambda_bn=0.1)
 """The default recipe in the phase where every term is at work: a step has its target batch and its pairs."""
 NORMALISATION = {
     "rgb": Normalisation("rgb", (0.5,) * 3, (0.25,) * 3),

@@ -41,7 +41,7 @@ class Recipe:
 
     lambda_ti: float = knob(3.0, low=0.0, high=30.0, label="λ_TI", help="weight of paired alignment")
     lambda_bn: float = knob(
-        0.1, low=0.0, high=10.0, label="λ_d", help="weight of batch-norm statistics matching"
+        0.0, low=0.0, high=10.0, label="λ_d", help="weight of batch-norm statistics matching"
     )
     lambda_pl: float = knob(0.3, low=0.0, high=3.0, label="λ_PL", help="weight of the pseudo-labels")
     lambda_im: float = knob(1.0, low=0.0, high=3.0, label="λ_IM", help="weight of information maximisation")
@@ -161,7 +161,12 @@ class Recipe:
 
     @classmethod
     def socket(cls) -> Recipe:
-        """SOCKET as this kit recommends it: align on the pairs first, then all terms."""
+        """SOCKET as this kit recommends it: align on the pairs first, then all terms.
+
+        ``lambda_bn`` is 0: where target batches are normalised by their own statistics, matching these
+        was worth nothing that could be measured (docs/results.md, "What matching batch-norm statistics is
+        worth").
+        """
         return cls()
 
     @classmethod
