@@ -23,7 +23,6 @@ TITLES = {
     "tent": "TENT",
     "shot-im": "SHOT-IM",
     "shot": "SHOT",
-    "shot + BN": "SHOT, with L_BN",
     "aad": "AaD",
     "socket": "SOCKET",
     "decision": "DECISION",
