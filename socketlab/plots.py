@@ -10,7 +10,7 @@ Every function draws into the axes given, or makes a figure of its own that no w
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -45,6 +45,7 @@ class Look:
     line: str
     dark: str = INK
     brief: str = ""
+    pale: str = PALE
 
     @property
     def short(self) -> str:
@@ -53,9 +54,9 @@ class Look:
 
 
 MODALITIES = {
-    "rgb": Look("RGB", "#c2410c", "o", "-", "#6b2205"),
-    "nir": Look("near-infrared", "#7e3ff2", "s", "-.", "#43189c", "NIR"),
-    "depth": Look("depth", "#159ab3", "^", "--", "#064450"),
+    "rgb": Look("RGB", "#c2410c", "o", "-", "#6b2205", pale="#d9c4b8"),
+    "nir": Look("near-infrared", "#7e3ff2", "s", "-.", "#43189c", "NIR", "#cfc6e0"),
+    "depth": Look("depth", "#159ab3", "^", "--", "#064450", pale="#b4c7cb"),
 }
 METHODS = {
     "source-only": Look("source only", "#8a939d", "o", ":"),
@@ -77,6 +78,7 @@ TERMS = {
     "H": Look("$L_{H}$ entropy", "#8c3d10", "", "-"),
     "AaD": Look("$L_{AaD}$ neighbours", "#159ab3", "", "-"),
 }
+_others: dict[str, Look] = {}  # looks of modalities that the course does not know, as they come
 _alt: WeakKeyDictionary[Figure, dict[int, str]] = WeakKeyDictionary()
 
 
@@ -110,7 +112,7 @@ def dress(ax: Axes, title: str = "", xlabel: str = "", ylabel: str = "", grid: s
 
 def describe(ax: Axes, text: str) -> Axes:
     """Attach a description in words to axes; `alt_text` gives it back."""
-    _alt.setdefault(_figure_of(ax), {})[id(ax)] = " ".join(text.split())
+    _alt.setdefault(figure_of(ax), {})[id(ax)] = " ".join(text.split())
     return ax
 
 
@@ -118,13 +120,13 @@ def alt_text(picture: Axes | Figure) -> str:
     """The description of axes, or of all axes of a figure; empty when nobody wrote one."""
     if isinstance(picture, Figure):
         return " ".join(_alt.get(picture, {}).values())
-    return _alt.get(_figure_of(picture), {}).get(id(picture), "")
+    return _alt.get(figure_of(picture), {}).get(id(picture), "")
 
 
 def png(picture: Axes | Figure, dpi: float = DPI) -> bytes:
     """The whole figure as an opaque PNG."""
     file = io.BytesIO()
-    figure = picture if isinstance(picture, Figure) else _figure_of(picture)
+    figure = picture if isinstance(picture, Figure) else figure_of(picture)
     figure.savefig(file, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return file.getvalue()
 
@@ -136,7 +138,7 @@ def show(picture: Axes | Figure, dpi: float = 130) -> Any:
     """
     from IPython.display import Image
 
-    figure = picture if isinstance(picture, Figure) else _figure_of(picture)
+    figure = picture if isinstance(picture, Figure) else figure_of(picture)
     width = round(figure.get_figwidth() * 100)
     return Image(data=png(figure, dpi), format="png", width=width, alt=alt_text(figure))
 
@@ -287,7 +289,7 @@ def curves(
     levels : name -> a height to compare with, a dotted line (chance, source only, oracle).
     looks : name -> look, where the name is not a method or a modality.
     """
-    ax = _axes(ax, 760, 400)
+    ax = own_axes(ax, 760, 400)
     dress(ax, title, xlabel, ylabel)
     ends: list[tuple[float, str, Any]] = []
     last_x = max((float(np.max(x)) for x, _ in series.values() if np.size(x)), default=1.0)
@@ -306,7 +308,7 @@ def curves(
     if ylim is not None:
         ax.set_ylim(*ylim)
     ax.set_xlim(right=last_x)
-    _name_ends(ax, ends)
+    name_ends(ax, ends)
     said = "; ".join(
         f"{name} from {np.asarray(y)[0]:.2f} to {np.asarray(y)[-1]:.2f}"
         for name, (_, y) in series.items()
@@ -316,9 +318,9 @@ def curves(
     return describe(ax, f"Curves of {ylabel} over {xlabel}: {said or 'none yet'}.")
 
 
-def _name_ends(ax: Axes, ends: list[tuple[float, str, Any]]) -> None:
+def name_ends(ax: Axes, ends: list[tuple[float, str, Any]]) -> None:
     """Write each line's name beside its end, pushed apart so that no two overlap."""
-    figure = _figure_of(ax)
+    figure = figure_of(ax)
     height = ax.get_position().height * figure.get_figheight() * 72  # points
     low, high = ax.get_ylim()
     step = (TEXT * 1.25) / height * (high - low)
@@ -361,7 +363,7 @@ def channel_statistics(
     remembered : running mean and variance of the source's layer, (C,) each.
     measured : modality -> mean and variance of the layer's input on a batch, (C,) each.
     """
-    figure = new_figure(900, 400)
+    figure = new_figure(960, 400)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
     ways = (
         ("mean", lambda pair: np.asarray(pair[0])),
@@ -380,7 +382,7 @@ def channel_statistics(
             [min(ends), max(ends)], [min(ends), max(ends)], color=SOFT, linewidth=1.2, linestyle=(0, (1, 2))
         )
         for modality, pair in measured.items():
-            look = MODALITIES[modality]
+            look = modality_look(modality)
             ax.scatter(
                 pick(remembered),
                 pick(pair),
@@ -393,12 +395,21 @@ def channel_statistics(
                 label=look.title,
             )
         far = {m: float(np.abs(pick(p) - pick(remembered)).mean()) for m, p in measured.items()}
-        said = ", ".join(f"{MODALITIES[m].title} {d:.2f}" for m, d in far.items())
+        said = ", ".join(f"{modality_look(m).title} {d:.2f}" for m, d in far.items())
         describe(
             ax,
             f"Measured against remembered {name} of each channel; mean distance from the diagonal: {said}.",
         )
-    figure.axes[0].legend(frameon=False, fontsize=TEXT, labelcolor=INK, handletextpad=0.2)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        names,
+        loc="outside right center",
+        frameon=False,
+        fontsize=TEXT,
+        labelcolor=INK,
+        handletextpad=0.2,
+    )
     return figure
 
 
@@ -418,7 +429,7 @@ def confusion_matrix(
         raise LabError(
             f"The table has shape {table.shape}; {len(classes)} classes need {(len(classes),) * 2}."
         )
-    ax = _axes(ax, 620, 560)
+    ax = own_axes(ax, 620, 560)
     share = row_shares(table)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     matrix_frame(ax, classes, title)
@@ -495,7 +506,7 @@ def accuracy_bars(
     groups : name -> one accuracy or several (seeds), each in [0, 1]; drawn from the top in this order.
     chance : accuracy of guessing, a dotted line.
     """
-    ax = _axes(ax, 760, 90 + 44 * max(len(groups), 1))
+    ax = own_axes(ax, 760, 90 + 44 * max(len(groups), 1))
     dress(ax, title, xlabel, "", grid="x")
     for row, (name, values) in enumerate(groups.items()):
         look = (looks or {}).get(name) or known_look(name, row)
@@ -582,27 +593,33 @@ def feature_map(
     """
     if hue not in ("class", "modality"):
         raise LabError(f"hue is {hue!r}; choose 'class' or 'modality'.")
-    ax = _axes(ax, 880, 560)
+    ax = own_axes(ax, 880, 560)
     map_frame(ax, title)
     if links is not None:
         a, b = (clouds[name].points for name in links)
         for start, end in zip(a, b, strict=True):
             ax.plot(*np.stack([start, end]).T, color=PALE, linewidth=0.6, alpha=0.45, zorder=1)
+    scatter_clouds(ax, clouds, hue)
+    map_legend(ax, clouds, classes, hue)
+    counts = ", ".join(f"{len(c.points)} {c.title}" for c in clouds.values())
+    return describe(ax, f"Map of features ({title or 'two dimensions'}), coloured by {hue}: {counts}.")
+
+
+def scatter_clouds(ax: Axes, clouds: Mapping[str, Cloud], hue: str) -> Axes:
+    """The points of a map, those with a class above those without."""
     for cloud in clouds.values():
         ax.scatter(
             cloud.points[:, 0],
             cloud.points[:, 1],
             s=30,
             c=cloud_colours(cloud, hue),
-            marker=MODALITIES[cloud.modality].marker,
+            marker=modality_look(cloud.modality).marker,
             linewidths=0.4,
             edgecolors="white",
             alpha=0.85,
             zorder=2 + (cloud.labels is not None),
         )
-    map_legend(ax, clouds, classes, hue)
-    counts = ", ".join(f"{len(c.points)} {c.title}" for c in clouds.values())
-    return describe(ax, f"Map of features ({title or 'two dimensions'}), coloured by {hue}: {counts}.")
+    return ax
 
 
 def map_frame(ax: Axes, title: str = "") -> Axes:
@@ -616,10 +633,11 @@ def map_frame(ax: Axes, title: str = "") -> Axes:
 
 def cloud_colours(cloud: Cloud, hue: str) -> Any:
     """A colour, or one per point: the modality's, the class's, or grey for rooms outside the task."""
+    look = modality_look(cloud.modality)
     if hue == "modality":
-        return MODALITIES[cloud.modality].colour if cloud.labels is None else MODALITIES[cloud.modality].dark
+        return look.colour if cloud.labels is None else look.dark
     if cloud.labels is None:
-        return {"rgb": "#d9c4b8", "nir": "#cfc6e0", "depth": "#b4c7cb"}[cloud.modality]
+        return look.pale
     return [class_colour(int(label)) for label in cloud.labels]
 
 
@@ -634,10 +652,10 @@ def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hu
     for cloud in clouds.values():
         colour = cloud_colours(cloud, hue)
         colour = SOFT if isinstance(colour, list) else colour
-        handles.append(_dot(MODALITIES[cloud.modality].marker, colour, cloud.title))
+        handles.append(_dot(modality_look(cloud.modality).marker, colour, cloud.title))
     if hue == "class" and any(cloud.labels is not None for cloud in clouds.values()):
         seen = next(cloud for cloud in clouds.values() if cloud.labels is not None)
-        marker = MODALITIES[seen.modality].marker
+        marker = modality_look(seen.modality).marker
         handles += [_dot(marker, class_colour(i), name.replace("_", " ")) for i, name in enumerate(classes)]
     ax.legend(
         handles=handles,
@@ -655,10 +673,10 @@ def _dot(marker: str, colour: Any, label: str) -> Line2D:
     return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=8, label=label)
 
 
-# ------------------------------------------------------------------------ inside
+# ------------------------------------------------------------------------ axes and looks
 
 
-def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+def own_axes(ax: Axes | None, width: float, height: float) -> Axes:
     """The axes given, or new ones in a figure that leaves room for the names at the right."""
     if ax is not None:
         return ax
@@ -667,7 +685,8 @@ def _axes(ax: Axes | None, width: float, height: float) -> Axes:
     return figure.subplots()
 
 
-def _figure_of(ax: Axes) -> Figure:
+def figure_of(ax: Axes) -> Figure:
+    """The whole figure that holds these axes."""
     figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
     return figure
@@ -678,3 +697,14 @@ def known_look(name: str, index: int) -> Look:
     known = METHODS.get(name) or MODALITIES.get(name)
     lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
     return known or Look(name, class_colour(index), markers[index % len(markers)], lines[index % len(lines)])
+
+
+def modality_look(name: str) -> Look:
+    """A modality's own look; one that the course does not know gets the next free look, and keeps it."""
+    if name in MODALITIES:
+        return MODALITIES[name]
+    free = known_look(name, len(MODALITIES) + len(_others))
+    red, green, blue = matplotlib.colors.to_rgb(free.colour)
+    dark = matplotlib.colors.to_hex((0.5 * red, 0.5 * green, 0.5 * blue))
+    pale = matplotlib.colors.to_hex((0.7 + 0.2 * red, 0.7 + 0.2 * green, 0.7 + 0.2 * blue))
+    return _others.setdefault(name, replace(free, dark=dark, pale=pale))
