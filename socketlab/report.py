@@ -111,22 +111,31 @@ def interval(share: float, count: int) -> tuple[float, float]:
 
 def page(report: Report) -> str:
     """Return the report as one HTML page that needs no other file."""
-    return _PAGE.substitute(
-        title=html.escape(report.title),
-        subtitle=html.escape(report.subtitle),
+    body = _BODY.substitute(
         headline=_headline(report),
         bars=_bars(report.scores),
         accuracies=_accuracies(report),
         recalls=_recalls(report),
-        notes="".join(f'<p class="note">{html.escape(note)}</p>' for note in report.notes),
-        first_figure="".join(_figure(figure) for figure in report.figures[:1]),
-        other_figures="".join(_figure(figure) for figure in report.figures[1:]),
+        notes="".join(note(text) for text in report.notes),
+        first_figure="".join(picture(figure) for figure in report.figures[:1]),
+        other_figures="".join(picture(figure) for figure in report.figures[1:]),
         selection=html.escape(report.selection),
         labels=html.escape(report.labels),
-        settings=_settings(report.settings),
+        settings=settings_table(report.settings),
         seconds=f"{report.wall_seconds:.0f}",
         rerun=html.escape(report.rerun),
     )
+    return document(report.title, report.subtitle, body)
+
+
+def document(title: str, subtitle: str, body: str) -> str:
+    """A whole page in the reports' style; ``body`` is HTML already."""
+    return _PAGE.substitute(title=html.escape(title), subtitle=html.escape(subtitle), body=body)
+
+
+def note(text: str) -> str:
+    """A remark beside the numbers, as HTML."""
+    return f'<p class="note">{html.escape(text)}</p>'
 
 
 def percent(share: float | None) -> str:
@@ -179,7 +188,7 @@ def _accuracies(report: Report) -> str:
         shares = (score.held_out, score.class_mean, score.adapted_to)
         held_out, class_mean, adapted_to = map(percent, shares)
         rows.append([html.escape(score.name), held_out, between, class_mean, adapted_to])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _recalls(report: Report) -> str:
@@ -189,15 +198,16 @@ def _recalls(report: Report) -> str:
         for index, name in enumerate(report.classes)
     ]
     rows.append(["<em>mean</em>", *(f"<em>{percent(score.class_mean)}</em>" for score in report.scores)])
-    return _table(head, rows)
+    return table(head, rows)
 
 
-def _settings(settings: Mapping[str, object]) -> str:
+def settings_table(settings: Mapping[str, object]) -> str:
+    """Name and value, line by line, as HTML."""
     rows = [[html.escape(str(name)), html.escape(str(value))] for name, value in settings.items()]
-    return _table(("setting", "value"), rows, numbers=False)
+    return table(("setting", "value"), rows, numbers=False)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
     """Return an HTML table; the first cell of a row is its heading. Cells are HTML already."""
     top = "".join(f'<th scope="col">{cell}</th>' if cell else "<td></td>" for cell in head)
     body = "".join(
@@ -208,12 +218,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = T
     return f"<table{kind}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _figure(figure: Figure) -> str:
-    picture = base64.b64encode(figure.png).decode("ascii")
+def picture(figure: Figure) -> str:
+    """A picture with title and caption, inside the page, as HTML."""
+    data = base64.b64encode(figure.png).decode("ascii")
     kind = ' class="wide"' if figure.wide else ""
     return (
         f"<figure{kind}><h2>{html.escape(figure.title)}</h2>"
-        f'<img src="data:image/png;base64,{picture}" alt="{html.escape(figure.alt)}">'
+        f'<img src="data:image/png;base64,{data}" alt="{html.escape(figure.alt)}">'
         f"<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
     )
 
@@ -271,7 +282,13 @@ pre { background: var(--track); border-radius: 4px; padding: .7rem .9rem; overfl
 <main>
 <h1>$title</h1>
 <p class="subtitle">$subtitle</p>
-<p class="headline">$headline</p>
+$body
+</main>
+</body>
+</html>
+""")
+
+_BODY = Template("""<p class="headline">$headline</p>
 $bars
 <div class="scroll">$accuracies</div>
 <p class="small">Held-out images were never shown to the method. The last column is transductive: it is
@@ -286,8 +303,4 @@ $notes
 <div class="scroll">$settings</div>
 <p class="small">Training and evaluation took $seconds seconds.</p>
 <h2>Run it again</h2>
-<pre>$rerun</pre>
-</main>
-</body>
-</html>
-""")
+<pre>$rerun</pre>""")
