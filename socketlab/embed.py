@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from socketlab.distances import mixing as mixing
 from socketlab.errors import LabError
 
 Points = NDArray[np.float32]
@@ -138,27 +139,6 @@ def nearest_neighbours(features: ArrayLike, k: int) -> tuple[NDArray[np.int32], 
         indices.append(index)
         distances.append(near.clamp_min(0.0))
     return torch.cat(indices).numpy().astype(np.int32), torch.cat(distances).numpy()
-
-
-def mixing(a: ArrayLike, b: ArrayLike, k: int = 15) -> float:
-    """How separate two sets lie: the share of a point's k nearest neighbours that come from its own set.
-
-    Parameters
-    ----------
-    a, b : (n, D) and (m, D) features, for example the two halves of the pairs.
-    k : neighbours to look at (the point itself not counted).
-
-    Returns
-    -------
-    A share in [0, 1], each set counting the same: 1 = two islands, about 0.5 = fully mixed when n = m.
-    Measured in feature space, not on the map.
-    """
-    x = np.concatenate([np.asarray(a, np.float32), np.asarray(b, np.float32)])
-    own = np.arange(len(x)) < len(np.asarray(a))
-    k = min(k, len(x) - 1)
-    indices, _ = nearest_neighbours(x, k + 1)
-    same = (own[indices[:, 1:]] == own[:, None]).mean(axis=1)
-    return float((same[own].mean() + same[~own].mean()) / 2)
 
 
 def warm_up() -> threading.Thread:
