@@ -59,7 +59,7 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     Source: Kornblith et al., ICML 2019, eq. 4; debiased: Song et al., JMLR 2012, eq. 5, in Nguyen, Raghu,
     Kornblith, ICLR 2021, eq. 3.
     """
-    a, b = checked(a, b, paired=True, same_width=False, least=4 if debiased else 2)
+    a, b = _varying(*checked(a, b, paired=True, same_width=False, least=4 if debiased else 2))
     dtype = precision(a, b)
     if len(a) < max(a.shape[1], b.shape[1]):
         x, y = (whole(z, mean_row(z), dtype) for z in (a, b))
@@ -104,7 +104,7 @@ def kernel_cka(
 
     Source: Kornblith et al., ICML 2019, section 3; blocks: Nguyen, Raghu, Kornblith, ICLR 2021, eq. 2.
     """
-    a, b = checked(a, b, paired=True, same_width=False, least=4 if debiased else 2)
+    a, b = _varying(*checked(a, b, paired=True, same_width=False, least=4 if debiased else 2))
     widths = bandwidths or (median_distance(a, a), median_distance(b, b))
     grams = [_rbf_gram(width) for width in widths]
     order = torch.randperm(len(a), generator=torch.Generator().manual_seed(seed)).to(a.device)
@@ -163,12 +163,19 @@ def _hsic(inner: Tensor, k: Tensor, l: Tensor, debiased: bool) -> Tensor:
     return inner - 2 / n * cross + totals / n**2
 
 
+def _varying(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    for x, which in ((a, "first"), (b, "second")):
+        if all(bool((rows == x[0]).all()) for rows in x.split(ROWS)):
+            raise LabError(f"The {which} set is constant; CKA needs features that vary.")
+    return a, b
+
+
 def _cka(hsic: Tensor) -> float:
     """From HSIC of (a, b), (a, a) and (b, b)."""
     shared, own, other = hsic.tolist()
     if own <= 0 or other <= 0:
         which = "first" if own <= 0 else "second"
-        raise LabError(f"The {which} set is constant, or too small to tell; CKA needs features that vary.")
+        raise LabError(f"The {which} set varies in too few of its rows for CKA: give it more images.")
     return min(shared / math.sqrt(own) / math.sqrt(other), 1.0)
 
 
