@@ -488,6 +488,15 @@ def test_what_a_process_raises_arrives():
     assert sorted(run_jobs(int, ["1", "2", "4"], processes=2)) == [1, 2, 4]
 
 
+def test_processes_load_no_torch():
+    """Each would need a second and hundreds of megabytes for it."""
+    code = (
+        "import sys, socketlab.decode, socketlab.parallel, socketlab.importers; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_a_process_that_dies_is_told():
     with pytest.raises(LabError, match="died"):
         list(run_jobs(os._exit, [1, 1], processes=2))
