@@ -27,7 +27,7 @@ Indices = NDArray[np.int32]
 MOST_SHOWN = 24  # cards at a time
 SIDE = 72  # of a thumbnail, pixels
 UNKNOWN = -1
-READER = "true class: for the reader only, no method sees it"
+READER = "for the reader only: no method sees it"
 _KEPT_THUMBNAILS = 4000
 
 
@@ -370,15 +370,17 @@ class Writer:
         for said in self.table.said.values():
             guess = int(said.classes[row])
             if guess >= 0:
-                steps.append(f"{html.escape(self.class_name(guess))} {100 * said.confidence[row]:.0f}&nbsp;%")
+                name = html.escape(self.class_name(guess)).replace(" ", "&nbsp;")
+                steps.append(f"{name}&nbsp;{100 * said.confidence[row]:.0f}&nbsp;%")
         if not steps:
             return ""
         look = plots.modality_look(self.table.modality(row))
         who = html.escape(look.short)
-        return f'<div class="said"><span class="socketlab-quiet">{who}:</span> {" → ".join(steps)}</div>'
+        told = " ".join(f"<span>{'→&nbsp;' if i else ''}{step}</span>" for i, step in enumerate(steps))
+        return f'<div class="said"><span class="socketlab-quiet">{who}:</span> {told}</div>'
 
-    def counts(self, rows: Indices, shown: int) -> str:
-        """How many were selected, of which sets, and how many of each class: true and said."""
+    def headline(self, rows: Indices, shown: int) -> str:
+        """How many points were selected, of which sets."""
         if not len(rows):
             hint = "Nothing is selected: draw around points, or use the controls."
             return f'<div style="font-size:15px">{hint}</div>'
@@ -390,13 +392,14 @@ class Writer:
         ]
         sample = f"; images of {shown} of them, drawn at random" if shown < len(rows) else ""
         plural = "point" if len(rows) == 1 else "points"
-        head = f"<b>{len(rows)} {plural}</b> selected ({', '.join(sets)}){sample}."
-        return f'<div style="font-size:15px;margin:4px 0">{head}</div>{self._count_table(rows)}'
+        text = f"<b>{len(rows)} {plural}</b> selected ({', '.join(sets)}){sample}."
+        return f'<div style="font-size:15px;line-height:1.4;margin-bottom:6px">{text}</div>'
 
-    def _count_table(self, rows: Indices) -> str:
+    def counts(self, rows: Indices) -> str:
+        """How many of the selected points are of each class: true, said before, said after."""
         columns = {"true": self.table.labels[rows]} if (self.table.labels >= 0).any() else {}
         columns |= {word: said.classes[rows] for word, said in self.table.said.items()}
-        if not columns:
+        if not columns or not len(rows):
             return ""
         seen = sorted({int(v) for column in columns.values() for v in column})
         head = "".join(f"<th>{'true*' if word == 'true' else f'said {word}'}</th>" for word in columns)
@@ -404,14 +407,11 @@ class Writer:
         for label in [*[v for v in seen if v >= 0], *([UNKNOWN] if UNKNOWN in seen else [])]:
             colour = plots.class_colour(label) if label >= 0 else plots.PALE
             cells = "".join(f"<td>{int((column == label).sum()) or ''}</td>" for column in columns.values())
-            name = html.escape(self.class_name(label))
+            name = html.escape(self.class_name(label)) if label >= 0 else "none"
             lines += f'<tr><td><span style="color:{colour}">●</span> {name}</td>{cells}</tr>'
-        note = (
-            f'<div class="socketlab-quiet" style="font-size:14px">* {READER}</div>'
-            if "true" in columns
-            else ""
-        )
-        return f'<table class="socketlab-counts"><tr><th>class</th>{head}</tr>{lines}</table>{note}'
+        note = f'<div class="socketlab-quiet" style="font-size:14px">* {READER}</div>'
+        table = f'<table class="socketlab-counts"><tr><th>class</th>{head}</tr>{lines}</table>'
+        return table + (note if "true" in columns else "")
 
     def neighbours(self, focus: int, near: Indices, in_features: bool, partner: str) -> str:
         """The images nearest to a point, and where its partner comes among them."""

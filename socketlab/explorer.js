@@ -85,6 +85,7 @@ function render({ model, el }) {
 
   // ---- parts
   const root = make(el, "div", "socketlab-map");
+  root.style.width = `${width}px`;
   const bar = make(root, "div", "socketlab-map-bar");
   const stage = make(root, "div", "socketlab-map-stage");
   Object.assign(stage.style, { width: `${width}px`, height: `${height}px` });

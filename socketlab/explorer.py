@@ -64,7 +64,9 @@ class FeatureMap(anywidget.AnyWidget):
     groups: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     says = traitlets.Unicode().tag(sync=True)
     links = traitlets.Bool(False).tag(sync=True)
-    selection = traitlets.Any(b"").tag(sync=True, echo_update=False)  # bytes to the page, a memoryview from it
+    selection = traitlets.Any(b"").tag(
+        sync=True, echo_update=False
+    )  # bytes to the page, a memoryview from it
     shown = traitlets.Bytes().tag(sync=True)
     focus = traitlets.Int(-1).tag(sync=True)
     neighbours = traitlets.Bytes().tag(sync=True)
@@ -157,7 +159,9 @@ class Explorer(widgets.VBox):
         self._work: live.Background[Callable[[], None]] = live.Background(lambda job: job(), self.box)
         self.map = self._make_map(width, height)
         self.controls = self._make_controls()
-        self.status, self.cards, self.counts, self.near = (widgets.HTML() for _ in range(4))
+        self.status, self.link, self.headline, self.cards, self.counts, self.near = (
+            widgets.HTML() for _ in range(6)
+        )
         super().__init__(self._arrange(height))
         self.add_class("socketlab-explorer")
         self.add_view(view, {name: cloud.points for name, cloud in self.table.clouds.items()}, features)
@@ -338,7 +342,8 @@ class Explorer(widgets.VBox):
         with self.map.hold_sync():
             self.map.selection, self.map.shown = self._rows.tobytes(), shown.tobytes()
             self._tell_focus()
-        self.counts.value = self.writer.counts(self._rows, len(shown))
+        self.headline.value = self.writer.headline(self._rows, len(shown))
+        self.counts.value = self.writer.counts(self._rows)
         self.controls["csv"].disabled = not len(self._rows)
         self.link.value = ""
 
@@ -421,31 +426,27 @@ class Explorer(widgets.VBox):
 
     def _arrange(self, height: int) -> list[widgets.Widget]:
         c = self.controls
-        self.link = widgets.HTML()
-        for name, part in (("cards-box", self.cards), ("counts-box", self.counts), ("near-box", self.near)):
-            part.add_class(f"socketlab-{name}")
-        row = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0 8px")
+        for name in ("headline", "cards", "counts", "near"):
+            getattr(self, name).add_class(f"socketlab-{name}-box")
+        layout = widgets.Layout
+        row = layout(flex_flow="row wrap", align_items="center", grid_gap="0 8px")
         hidden = [] if self.writer.classes else ["class", "by"]
 
         def together(*names: str) -> widgets.Box:
             return widgets.Box([c[name] for name in names if name not in hidden], layout=row)
 
-        self.cards.layout = widgets.Layout(
-            max_height=f"{height}px", overflow="auto", flex="1 1 380px", margin="0"
-        )
-        side = widgets.VBox(
-            [self.counts, self.cards],
-            layout=widgets.Layout(flex="1 1 400px", min_width="300px", width="auto"),
-        )
-        both = widgets.Box([self.map, side], layout=widgets.Layout(flex_flow="row wrap", grid_gap="0 18px"))
+        self.cards.layout = layout(max_height=f"{height}px", overflow="auto", margin="0")
+        self.counts.layout = layout(flex="0 0 auto", margin="6px 0 0")
+        self.near.layout = layout(flex="1 1 500px", margin="0")
+        side = widgets.VBox([self.headline, self.cards], layout=layout(flex="1 1 340px", width="auto"))
+        wrap = layout(flex_flow="row wrap", grid_gap="0 18px", align_items="flex-start")
         return [
-            together("view", "hue", "links"),
-            together("class", "by"),
+            together("view", "hue", "links", "class", "by"),
             together("set", "number", "select", "nearest", "next", "random", "nothing", "csv"),
             self.box,
             widgets.Box([self.status, self.link], layout=row),
-            both,
-            self.near,
+            widgets.Box([self.map, side], layout=wrap),
+            widgets.Box([self.counts, self.near], layout=wrap),
         ]
 
     def _listen(self) -> None:

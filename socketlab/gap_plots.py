@@ -98,6 +98,7 @@ def _margin(ax: Axes, pooled: Mapping[str, NDArray[np.float32]], along: int) -> 
         at: dict[str, Any] = {"x" if along == 0 else "y": values, "ax": side, "color": look.colour}
         seaborn.kdeplot(**at, fill=True, alpha=0.18, linewidth=0, warn_singular=False)
         seaborn.kdeplot(**at, linestyle=look.line, linewidth=2, warn_singular=False)
+    plots.dress(side)
     side.set_axis_off()
     return side
 
