@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from socketlab.adapt import Epoch, State, Step, adapt
     from socketlab.checkpoints import Source, load_source, save_source
+    from socketlab.compare import Comparison, compare
     from socketlab.errors import LabError
     from socketlab.pairs import PairedImages
     from socketlab.recipe import METHODS, Recipe
@@ -35,20 +36,24 @@ _HOMES = {
     "Source": "checkpoints",
     "load_source": "checkpoints",
     "save_source": "checkpoints",
+    "compare": "compare",
+    "Comparison": "compare",
     "PairedImages": "pairs",
     "LabError": "errors",
 }
 """Exported name → the module that defines it."""
 
 _MODULES = (
-    "doctor", "embed", "encodings", "features", "panels", "plots", "rooms", "runs", "selection", "sensors",
+    "distances", "doctor", "embed", "encodings", "explorer", "features", "gap_plots", "layers", "likeness",
+    "measures", "panels", "plots", "rooms", "runs", "selection", "sensors",
 )  # fmt: skip
 """Modules that are exported as a whole."""
 
 __all__ = [
     "adapt", "Step", "Epoch", "State", "Recipe", "METHODS",
-    "Source", "load_source", "save_source", "PairedImages", "LabError",
-    "doctor", "embed", "encodings", "features", "panels", "plots", "rooms", "runs", "selection", "sensors",
+    "Source", "load_source", "save_source", "PairedImages", "LabError", "compare", "Comparison",
+    "distances", "doctor", "embed", "encodings", "explorer", "features", "gap_plots", "layers", "likeness",
+    "measures", "panels", "plots", "rooms", "runs", "selection", "sensors",
     "__version__",
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The command line: ``socketlab doctor``, ``adapt``, ``train-source``, ``info`` and ``report``.
+"""The command line: ``socketlab doctor``, ``adapt``, ``train-source``, ``compare``, ``info`` and ``report``.
 
 Whatever the reader can put right is one sentence and exit code 2; Ctrl-C is exit code 130. Heavy modules are
 loaded by the command that needs them, so that ``socketlab --help`` answers at once.
@@ -7,6 +7,7 @@ loaded by the command that needs them, so that ``socketlab --help`` answers at o
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from socketlab.errors import LabError
 
 if TYPE_CHECKING:
     from socketlab.adapt import Epoch, State
+    from socketlab.checkpoints import Source
     from socketlab.recipe import Recipe
     from socketlab.report import Score
     from socketlab.runs import Material, Run
@@ -289,6 +291,74 @@ def _card(
         "held_out_images": count,
         "data_digest": rooms_digest(),
     }
+
+
+@app.command()
+def compare(
+    ctx: typer.Context,
+    model_a: Annotated[
+        str | None,
+        typer.Argument(help="shipped network, checkpoint, or run folder; the sensor's RGB network"),
+    ] = None,
+    model_b: Annotated[str | None, typer.Argument(help="the other one; the same again unless told")] = None,
+    sensor: SensorOption = "kinect_v1",
+    split: Annotated[str, typer.Option(help="the shipped images that both read")] = "target_test",
+    modality_a: Annotated[str | None, typer.Option(help="that A reads; its own unless told")] = None,
+    modality_b: Annotated[
+        str | None, typer.Option(help="that B reads; depth if B is A, else its own")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="of the sensor's errors: 0 ideal, 1 as published")] = 1.0,
+    layers: Annotated[str | None, typer.Option(help="names with * and ?, several with commas")] = None,
+    rounds: Annotated[int, typer.Option(help="random halves behind each interval", min=2)] = 100,
+    seed: SeedOption = 0,
+    out: Annotated[Path, typer.Option(help="folder of the report")] = Path("runs/compare"),
+    umap: Annotated[bool, typer.Option(help="the map by UMAP, else by principal components")] = True,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure how far apart two networks, or one network on two modalities, are; write a report."""
+    from socketlab import rooms
+    from socketlab.compare import compare as compared
+    from socketlab.compare_report import headline, write
+
+    on = _device(device)
+    a = _network(model_a or f"rgb_{sensor}", on)
+    b = a if model_b is None else _network(model_b, on)
+    ways = modality_a or a.modality, modality_b or ("depth" if b is a else b.modality)
+    images = rooms.load(split, sensor, tuple(dict.fromkeys(ways)), strength, device=on)
+    titles = [
+        f"{modality} by {name}" for modality, name in zip(ways, (model_a, model_b or model_a), strict=True)
+    ]
+    titles = [title.removesuffix(" by None") for title in titles]
+    if titles[0] == titles[1]:
+        titles = [f"{titles[0]}, A", f"{titles[1]}, B"]
+    found = compared(
+        a, b, images.only(ways[0]), images.only(ways[1]), layers=layers.split(",") if layers else None,
+        titles=(titles[0], titles[1]), rounds=rounds, seed=seed,
+    )  # fmt: skip
+    report = write(found, out, rerun=_typed(ctx), umap=umap)
+    typer.echo(headline(found))
+    typer.echo(f"report: {report}")
+
+
+def _typed(ctx: typer.Context) -> str:
+    """The command as it was typed, seed and all."""
+    words = ["socketlab", str(ctx.info_name)]
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        if name == "seed" or _given(ctx, name):
+            flags = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
+            value = ctx.params[name]
+            words += [parameter.secondary_opts[0]] if value is False else [*flags, str(value)]
+    return shlex.join(word for word in words if word != "True")
+
+
+def _network(name: str, device: str) -> Source:
+    """A network by name or path; of a run folder, the adapted one."""
+    from socketlab.checkpoints import load_source
+    from socketlab.runs import CHECKPOINT
+
+    path = Path(name)
+    return load_source(path / CHECKPOINT if path.is_dir() else name, device)
 
 
 @app.command()
