@@ -11,12 +11,13 @@ py := $(VENV)/bin/python
 moved := $(shell [ "`cat $(VENV)/.folder 2>/dev/null`" = "`pwd -P`" ] || echo moved)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test results bench notebooks lint venv clean moved
+.PHONY: help lab test results trust bench notebooks lint venv clean moved
 
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
 	@echo "make test       install the test tools too and run all tests"
 	@echo "make results    measure again the tables in data/results that the prose quotes"
+	@echo "make trust      measure again which measures of the gap go with accuracy"
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
 	@echo "make notebooks  execute the notebooks and store them with their pictures"
 	@echo "make lint       ruff and mypy"
@@ -40,6 +41,9 @@ test: $(VENV)/.test
 
 results: $(VENV)/.lab
 	$(py) benchmarks/results.py
+
+trust: $(VENV)/.lab
+	$(py) benchmarks/trust.py
 
 bench: $(VENV)/.lab
 	$(py) benchmarks/speed.py

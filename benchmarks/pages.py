@@ -197,6 +197,21 @@ def pairs(folder: Path) -> str:
     return grid(["varied", "pairs or method", "value", "runs", "held out, %"], rows)
 
 
+def trust(folder: Path) -> str:
+    """Which measures of the gap go with accuracy."""
+    rows = [
+        [
+            line["title"],
+            f"{line['all']} [{line['low']}, {line['high']}]",
+            line["within_method"],
+            line["within_sensor"],
+        ]
+        for line in read(folder / "trust.csv")
+    ]
+    head = ["measure", "all networks [95 % interval]", "within a method", "within a sensor"]
+    return grid(head, rows)
+
+
 def selection(folder: Path) -> str:
     """Which epoch each rule takes."""
     rows = [
@@ -214,6 +229,7 @@ def selection(folder: Path) -> str:
 PARTS: dict[str, Callable[[Path], str]] = {
     "headline": headline, "methods": methods, "sensors": by_sensor, "bn": bn, "paper": paper, "forms": forms,
     "transfers": transfers, "sources": sources, "nir": nir, "pairs": pairs, "selection": selection,
+    "trust": trust,
 }  # fmt: skip
 MARK = re.compile(r"<!-- results:(\w+) -->\n(.*?)<!-- /results:\1 -->", re.DOTALL)
 
@@ -226,7 +242,8 @@ def filled(text: str, folder: Path) -> str:
         try:
             table = PARTS[name](folder)
         except FileNotFoundError as missing:
-            table = f"*Not measured yet: {Path(missing.filename).name} is made by `make results`.*"
+            command = "make trust" if name == "trust" else "make results"
+            table = f"*Not measured yet: {Path(missing.filename).name} is made by `{command}`.*"
         return f"<!-- results:{name} -->\n{table}\n<!-- /results:{name} -->"
 
     return MARK.sub(put, text)

@@ -172,6 +172,11 @@ def carry_out(jobs: list[Job]) -> list[dict[str, Any]]:
     return found
 
 
+def carry_out_one(job: Job) -> Any:
+    """The state after the last epoch of one job by itself."""
+    return finish(job, *read(job))[0]
+
+
 def read(job: Job) -> tuple[list[Any], Any, Any]:
     """The source networks, the target's images and the pairs of a job."""
     from socketlab import load_source, rooms
