@@ -306,13 +306,18 @@ def sliced_wasserstein(a: Features, b: Features, directions: int = 256, seed: in
     dtype, centre = precision(a, b), mean_row(a, b)
     which_a, which_b, width = (part.to(a.device) for part in _common_steps(len(a), len(b)))
     total = 0.0
-    for theta in _directions(a.shape[1], directions, seed).to(a.device, dtype).split(64):
+    for theta in _directions(a.shape[1], directions, seed).to(a.device, dtype).split(256):
         x, y = (
-            torch.cat([theta @ rows.T for rows in centred_rows(z, centre, dtype)], dim=1).sort(dim=1).values
+            _sorted(torch.cat([theta @ rows.T for rows in centred_rows(z, centre, dtype)], dim=1))
             for z in (a, b)
         )
         total += float(((x[:, which_a] - y[:, which_b]).square().double() @ width).sum())
     return total / directions
+
+
+def _sorted(x: Tensor) -> Tensor:
+    """Each row in order; NumPy's sort is some times faster than torch's on a CPU."""
+    return torch.from_numpy(np.sort(x.numpy(), axis=1)) if x.is_cpu else x.sort(dim=1).values
 
 
 def _directions(dimension: int, count: int, seed: int) -> Tensor:

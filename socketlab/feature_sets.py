@@ -20,8 +20,8 @@ from .errors import LabError
 
 MODERATE = 1 << 22
 """Up to so many numbers a set, everything is computed in float64."""
-ROWS = 4096
-"""Rows of the features that are turned to working precision at a time."""
+ROWS = 2048
+"""Rows of the features that are turned to working precision at a time: 16 MB of 2,048 features."""
 
 Features = ArrayLike | Tensor
 P = ParamSpec("P")
@@ -71,7 +71,7 @@ def _features(values: Features, which: str) -> Tensor:
     x = x.cpu() if x.device.type == "mps" else x  # which has no float64
     if not x.is_floating_point() or x.numel() <= MODERATE:
         x = x.double()
-    if not all(bool(rows.isfinite().all()) for rows in x.split(ROWS)):
+    if not all(bool(torch.stack(rows.aminmax()).isfinite().all()) for rows in x.split(ROWS) if len(rows)):
         raise LabError(f"The {which} set holds NaN or infinite numbers: look for the images that give them.")
     return x
 
@@ -94,7 +94,7 @@ def precision(*sets: Tensor) -> torch.dtype:
 
 def mean_row(*sets: Tensor) -> Tensor:
     """Mean row of all sets together, (D,) float64."""
-    total = sum(rows.double().sum(dim=0) for x in sets for rows in x.split(ROWS))
+    total = sum(rows.to(precision(x)).sum(dim=0).double() for x in sets for rows in x.split(ROWS))
     return torch.as_tensor(total) / sum(len(x) for x in sets)
 
 
