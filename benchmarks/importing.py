@@ -1,9 +1,9 @@
 """How fast a data set becomes a pack, and a pack becomes batches: ``python benchmarks/importing.py``.
 
 The set is made here, in the form of SUN RGB-D: pictures of 640 × 480, JPEG and PNG of 16 bits. The plain loop
-is what one would write with Pillow: open, resize, keep. All forms take turns, in a new random order each round,
-on files that are in the machine's cache; ratios are medians over the rounds. Writes ``docs/importing.md``;
-``--quick`` is small and writes nothing.
+is what one would write with Pillow: open, resize, keep. All forms take turns, in a new random order each
+round, on files that are in the machine's cache; ratios are medians over the rounds. Writes
+``docs/importing.md``; ``--quick`` is small and writes nothing.
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ def feeding(pack: Pack, rounds: int) -> list[str]:
     step()
     seconds = in_turns({"batch": batch, "step": step, "open": lambda: open_pack(pack.folder)}, rounds)
     median = {name: statistics.median(taken) for name, taken in seconds.items()}
+    rate = {name: f"{BATCH / median[name]:.0f} images per second" for name in ("batch", "step")}
     return [
-        f"| a batch of {BATCH} from the pack, {CROP} of {SIZE} pixels, encoded | "
-        f"{BATCH / median['batch']:.0f} images per second |",
-        f"| forward and backward of a ResNet-18 on it ({device}) | {BATCH / median['step']:.0f} images per second |",
+        f"| batches of {BATCH} from the pack, {CROP} of {SIZE} pixels, encoded | {rate['batch']} |",
+        f"| forward and backward of a ResNet-18 on them ({device}) | {rate['step']} |",
         f"| share of a step that the batch takes | {quotient(seconds, 'batch', 'step')} |",
         f"| opening the pack | {1000 * median['open']:.1f} ms |",
     ]
@@ -166,9 +166,9 @@ def main() -> None:
         imports, pack = importing(root, Path(folder), rounds, scenes)
         batches = feeding(pack, max(3, rounds))
     about = (
-        f"`python benchmarks/importing.py`: {scenes} scenes of 640 × 480 as JPEG and 16-bit PNG, packed at {SIZE} × "
-        f"{SIZE}; {rounds} rounds; {cores()} cores, {platform.machine()}, Python {platform.python_version()}, "
-        f"Pillow {Image.__version__}, torch {torch.__version__}."
+        f"`python benchmarks/importing.py`: {scenes} scenes of 640 × 480 as JPEG and 16-bit PNG, packed at "
+        f"{SIZE} × {SIZE}; {rounds} rounds; {cores()} cores, {platform.machine()}, Python "
+        f"{platform.python_version()}, Pillow {Image.__version__}, torch {torch.__version__}."
     )
     page = "\n".join(
         ["# Importing", "", about, "", *imports, "", "| reading | |", "| --- | ---: |", *batches, ""]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from socketlab.errors import LabError
 
@@ -34,13 +36,13 @@ def run_jobs(
 
     Parameters
     ----------
-    function : defined at the top level of a module that loads quickly: every process loads it.
+    function : of a module (not of a script) that loads quickly: every process loads it.
     jobs : what it is called with.
     processes : how many; None for one per core. With one (or one job) the work is done here.
 
     Raises
     ------
-    LabError : a process died, or this was called by a script without ``if __name__ == "__main__"``.
+    LabError : a process died.
     Exception : whatever ``function`` raises; jobs not begun are dropped.
     """
     wanted = min(cores() if processes is None else processes, len(jobs))
@@ -49,25 +51,39 @@ def run_jobs(
     if wanted <= 1:
         yield from map(function, jobs)
         return
-    if multiprocessing.parent_process() is not None:
-        raise LabError('Put the call under `if __name__ == "__main__":`, or choose processes=1.')
     # spawn: a forked copy of a process that runs torch's threads may hang.
     pool = ProcessPoolExecutor(wanted, multiprocessing.get_context("spawn"), initializer=_settle)
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
-        futures = [pool.submit(function, job) for job in jobs]
+        with _script_left_alone():
+            futures = [pool.submit(function, job) for job in jobs]  # starts the processes
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool:
         raise LabError(
-            "A process of this work died, perhaps for want of memory: run it again, with fewer processes; "
-            'in a script, put the call under `if __name__ == "__main__":`.'
+            "A process of this work died, perhaps for want of memory: run it again, with fewer processes."
         ) from None
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _script_left_alone() -> Iterator[None]:
+    """Keep new processes from running the caller's script again.
+
+    It may load torch, and without ``if __name__ == "__main__"`` it would start processes of its own.
+    """
+    script = vars(sys.modules["__main__"])
+    kept: dict[str, Any] = {name: script.pop(name) for name in ("__spec__", "__file__") if name in script}
+    script["__spec__"] = None
+    try:
+        yield
+    finally:
+        del script["__spec__"]
+        script.update(kept)
 
 
 def _settle() -> None:

@@ -279,9 +279,8 @@ SCRIPT = """
         if done >= 6:
             time.sleep(60)
 
-    if __name__ == "__main__":
-        found = survey("folders", sys.argv[1], task=("bathroom", "bedroom", "office"))
-        packing.write_pack(found, sys.argv[2], size=32, processes=int(sys.argv[3]), progress=stop)
+    found = survey("folders", sys.argv[1], task=("bathroom", "bedroom", "office"))
+    packing.write_pack(found, sys.argv[2], size=32, processes=int(sys.argv[3]), progress=stop)
 """
 
 
