@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 
 from socketlab.encodings import Normalisation
@@ -69,18 +68,18 @@ def make_set(root: Path, scenes: int) -> Path:
     return root / "SUNRGBD"
 
 
-def plain_loop(root: Path) -> int:
-    """Open, resize and keep every picture, one after the other; returns how many."""
-    kept = []
+def plain_loop(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Open, resize and keep every picture, one after the other: name → colours and depth."""
+    kept = {}
     for folder in sorted(path.parent for path in root.rglob("scene.txt")):
         (colours,), (depth,) = (folder / "image").iterdir(), (folder / "depth").iterdir()
         with Image.open(colours) as image:
-            kept.append(np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)))
+            rgb = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
         with Image.open(depth) as image:
             raw = np.asarray(image).astype(np.uint16)
-            metres = Image.fromarray((raw >> 3) | (raw << 13))
-            kept.append(np.asarray(metres.resize((SIZE, SIZE), Image.Resampling.NEAREST)))
-    return len(kept)
+        metres = Image.fromarray((raw >> 3) | (raw << 13)).resize((SIZE, SIZE), Image.Resampling.NEAREST)
+        kept[folder.relative_to(root).as_posix()] = rgb, np.asarray(metres)
+    return kept
 
 
 def in_turns(forms: dict[str, Callable[[], object]], rounds: int) -> Times:
@@ -107,7 +106,7 @@ def importing(root: Path, work: Path, rounds: int, scenes: int) -> tuple[list[st
 
     def pack(processes: int) -> None:
         shutil.rmtree(work / "pack", ignore_errors=True)
-        write_pack(survey("sunrgbd", root), work / "pack", size=SIZE, processes=processes)
+        write_pack(survey("sunrgbd", root), work / "pack", size=SIZE, fit="stretch", processes=processes)
 
     forms: dict[str, Callable[[], object]] = {"plain loop": lambda: plain_loop(root)}
     forms |= {f"{n} processes": lambda n=n: pack(n) for n in counts}  # type: ignore[misc]
@@ -121,6 +120,8 @@ def importing(root: Path, work: Path, rounds: int, scenes: int) -> tuple[list[st
 
 def feeding(pack: Pack, rounds: int) -> list[str]:
     """Rows of the table of batches: what a pack gives, and what a step takes."""
+    import torchvision
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = pack.load("train", modalities=("depth",))
     generator = torch.Generator().manual_seed(0)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -197,12 +198,20 @@ class Pack:
             raise LabError(f"{file} is damaged or missing: import the data set again.") from None
         if list(array.shape) != described["shape"] or str(array.dtype) != described["dtype"]:
             raise LabError(f"{file} is not what {MANIFEST} says: import the data set again.")
-        return torch.from_numpy(array)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable")
+            return torch.from_numpy(array)
 
 
 def mapped(file: Path) -> np.ndarray[Any, Any]:
-    """A .npy file mapped so that writing into the array changes neither file nor other readers."""
-    return np.load(file, mmap_mode="c", allow_pickle=False)
+    """A .npy file mapped so that writing into the array changes neither file nor other readers.
+
+    Where the system refuses that for a file larger than its memory, the array is read-only.
+    """
+    try:
+        return np.load(file, mmap_mode="c", allow_pickle=False)
+    except (OSError, MemoryError):
+        return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
 def open_pack(folder: str | Path) -> Pack:

@@ -19,14 +19,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socketlab import decode, packing
+from socketlab import decode, importers, packing
+from socketlab.adapt import adapt
 from socketlab.decode import Picture, decoded, nearest, placed_intrinsics
 from socketlab.errors import LabError
+from socketlab.features import accuracy
 from socketlab.importers import survey
 from socketlab.packing import write_pack
 from socketlab.packs import open_pack
 from socketlab.pairs import centre_view, random_views
 from socketlab.parallel import run_jobs
+from socketlab.recipe import Recipe
+from socketlab.source import SourceRecipe, train
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +178,59 @@ def test_writing_into_a_loaded_image_leaves_the_pack_alone(whole):
     whole.load("train").images["rgb"][:] = 0
     assert contents(whole.folder) == before
     assert open_pack(whole.folder).load("train").images["rgb"].any()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files with holes")
+def test_a_pack_may_be_larger_than_the_memory(tmp_path):
+    """A pack of 256 GiB, nearly all of it a hole: a batch of it takes the memory of a batch."""
+    side, scenes = 256, 1 << 20
+    header = packing._Array("train", "rgb", 4, np.dtype(np.uint8), [0] * scenes).header(side)
+    described = {"file": "train.rgb.npy", "shape": [scenes, 4, side, side], "dtype": "uint8"}
+    described |= {"bytes": len(header) + scenes * 4 * side * side, "sha256": ""}
+    file = tmp_path / "train.rgb.npy"
+    file.write_bytes(header)
+    try:
+        os.truncate(file, described["bytes"])
+    except OSError:
+        pytest.skip("this file system has no such large files")
+    part = {"scenes": scenes, "file": "", "sha256": "", "domains": {"d": [0, scenes]}, "counts": {}}
+    manifest = {"format": "socketlab pack", "version": 1, "classes": [], "domains": ["d"], "size": side}
+    manifest |= {"splits": {"train": part | {"arrays": {"rgb": described}}}, "left_out": 0}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    pack = open_pack(tmp_path)
+    images = pack._array("train", "rgb")
+    before = psutil.Process().memory_info().rss
+    batch = images[torch.randint(scenes, (32,), generator=torch.Generator().manual_seed(0))]
+    assert batch.shape == (32, 4, side, side) and not batch.any()
+    assert psutil.Process().memory_info().rss - before < 200e6
+
+
+def test_domains_are_slices_and_not_copies(tmp_path):
+    found = survey("sunrgbd", formats.write_sunrgbd(tmp_path / "set", each=2))
+    pack = write_pack(found, tmp_path / "pack", size=16, processes=1)
+    every = pack.load("train")
+    start = 0
+    for domain in pack.domains:
+        one = pack.load("train", domain)
+        assert {name.split("/")[0] for name in one.names} <= set(importers.SUN_SENSORS)
+        assert one.names == every.names[start : start + len(one)]
+        for modality, images in one.images.items():
+            assert torch.equal(images.int(), every.images[modality][start : start + len(one)].int())
+            assert images.untyped_storage().nbytes() >= every.images[modality].nbytes
+        start += len(one)
+    assert start == len(every)
+
+
+def test_a_pack_goes_through_adaptation(pictures, tmp_path):
+    """From a folder of pictures to a network that reads depth, the labels of the target unseen."""
+    found = survey("folders", pictures, task=formats.TASK)
+    pack = write_pack(found, tmp_path / "pack", size=64, processes=1)
+    settings = SourceRecipe(epochs=1, batch_size=4, width=8)
+    *_, trained = train(pack.load("train", modalities=("rgb",)), settings)
+    target = pack.load("train", modalities=("depth",)).unlabelled()
+    recipe = Recipe.socket().replace(batch_size=4, epochs=1, align_epochs=1)
+    *_, last = adapt(trained.source, target, pack.load("pairs").unlabelled(), recipe)
+    assert 0 <= accuracy(last.state.adapted, pack.load("test", modalities=("depth",))) <= 1
 
 
 def test_a_pack_opens_at_once(whole):
@@ -476,6 +533,27 @@ def test_nothing_is_overwritten(found, whole, pictures):
         write_pack(found, whole.folder)
     with pytest.raises(LabError, match="lies in the data set"):
         write_pack(found, pictures / "pack")
+
+
+# the benchmark
+
+
+def test_benchmark_compares_the_same_work(tmp_path, monkeypatch):
+    """Its plain loop and a pack give the same pixels."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+    import importing
+
+    monkeypatch.setattr(importing, "DIFFERENT", 2)
+    root = importing.make_set(tmp_path, 9)
+    plain = importing.plain_loop(root)
+    pack = write_pack(survey("sunrgbd", root), tmp_path / "pack", size=256, fit="stretch", processes=1)
+    stored = {name: (split, i) for split in pack.splits for i, name in enumerate(pack.load(split).names)}
+    assert set(stored) == set(plain) and len(plain) == 9
+    for name, (colours, depth) in plain.items():
+        split, row = stored[name]
+        np.testing.assert_array_equal(pack.load(split).images["rgb"][row], colours.transpose(2, 0, 1))
+        np.testing.assert_array_equal(pack.load(split).images["depth"][row, 0], depth)
+    assert importing.quotient({"a": [2.0, 4.0, 9.0], "b": [1.0, 2.0, 3.0]}, "a", "b") == "2.00 (2.00–3.00)"
 
 
 # processes
