@@ -122,7 +122,9 @@ def imported(path: Path) -> set[str]:
 
 def own_modules(path: Path) -> set[str]:
     """What belongs to the repository: its folders, the scripts of the data, and files side by side."""
-    folders = (path.parent, ROOT / "data" / "pocketrooms")
+    folders = [path.parent, ROOT / "data" / "pocketrooms"]
+    if path.parent.name == "tests":  # some run the scripts of benchmarks/
+        folders.append(ROOT / "benchmarks")
     beside = {other.stem for folder in folders for other in folder.glob("*.py")}
     return {"socketlab", "tests", "benchmarks", "data"} | beside
 
