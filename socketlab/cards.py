@@ -343,14 +343,15 @@ class Writer:
         dot = (
             f'<span class="dot" style="background:{plots.class_colour(label)}"></span>' if label >= 0 else ""
         )
-        known = f" · {dot}{html.escape(self.class_name(label))}" if label >= 0 else ""
+        known = f" {dot}{html.escape(self.class_name(label))}" if label >= 0 else ""
         shown = {self.table.modality(row) for row in rows if row in picked}
         views = "".join(self._view(modality, scene, modality in shown) for modality in self.modalities)
         said = "".join(self._said(row) for row in rows)
         points = ",".join(str(row) for row in rows)
         return (
             f'<div class="socketlab-card{" focus" if focus else ""}" role="listitem" data-points="{points}" '
-            f'title="{html.escape(str(name))}"><div>scene {scene}{known}</div>'
+            f'title="{html.escape(str(name))}">'
+            f'<div class="head"><span class="socketlab-quiet">#{scene}</span>{known}</div>'
             f'<div class="views">{views}</div>{said}</div>'
         )
 
@@ -429,7 +430,7 @@ class Writer:
             self._card(int(self.table.scenes[row]), [int(row)], {int(row)}, int(row) == focus) for row in rows
         )
         return (
-            f'<div style="font-size:15px;margin:8px 0 4px">{head}</div>'
+            f'<div style="font-size:15px;line-height:1.4;margin:6px 0">{head}</div>'
             f'<div class="socketlab-cards" role="list">{each}</div>'
         )
 

@@ -507,9 +507,10 @@ class Explorer(widgets.VBox):
     def _offer_csv(self) -> None:
         """A link that holds the table itself, so that it works wherever the kernel is."""
         data = base64.b64encode(self.to_csv().encode()).decode()
+        count = f"{len(self._rows)} point{'s' if len(self._rows) != 1 else ''}"
         self.link.value = (
-            f'<a download="selection.csv" href="data:text/csv;base64,{data}" style="font-size:15px">'
-            f"selection.csv, {len(self._rows)} points</a>"
+            f'<a download="selection.csv" href="data:text/csv;base64,{data}" '
+            f'style="font-size:15px;color:#0b6bcb;text-decoration:underline">selection.csv, {count}</a>'
         )
 
 

@@ -44,7 +44,7 @@ def made(count: int = 12, **more: object) -> Explorer:
 
 
 def scenes_of(text: str) -> list[int]:
-    return [int(number) for number in re.findall(r"<div>scene (\d+)", text)]
+    return [int(number) for number in re.findall(r">#(\d+)</span>", text)]
 
 
 def pictures(text: str) -> list[Image.Image]:
