@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import ssl
-import sys
 import urllib.error
 import urllib.request
 import zipfile
@@ -82,20 +81,6 @@ DOWNLOADS = {
 """Kind of data set → where it is fetched from. Sizes and digests as published or served in 2026."""
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: ``$SOCKETLAB_CACHE``, else the platform's folder for caches."""
-    chosen = os.environ.get("SOCKETLAB_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        return (
-            Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "socketlab" / "Cache"
-        )
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "socketlab"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "socketlab"
-
-
 def fetch(
     kind: str,
     cache: str | Path | None = None,
@@ -110,7 +95,7 @@ def fetch(
     Parameters
     ----------
     kind : a name in ``DOWNLOADS``.
-    cache : folder to keep it in; None for `cache_folder`.
+    cache : folder to keep it in; None for ``downloads`` in `cache.cache_folder`.
     download : where it is, instead of the entry in ``DOWNLOADS``.
     progress : told (bytes there, bytes in all; 0 where the server does not tell).
 
@@ -129,7 +114,7 @@ def fetch(
                 f"those with one are {', '.join(DOWNLOADS)}."
             )
         download = DOWNLOADS[kind]
-    folder = (cache_folder() if cache is None else Path(cache).expanduser()) / kind
+    folder = (_cache() if cache is None else Path(cache).expanduser()) / kind
     archive, unpacked = folder / download.name, folder / Path(download.name).stem
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +132,12 @@ def fetch(
             ) from error
         raise LabError(f"{error.filename or folder} cannot be written: {error.strerror or error}.") from error
     return unpacked
+
+
+def _cache() -> Path:
+    from socketlab.cache import cache_folder
+
+    return cache_folder() / "downloads"
 
 
 def _download(download: Download, archive: Path, progress: Callable[[int, int], None] | None) -> None:

@@ -1,6 +1,7 @@
 """Packs: exact pixels, the same bytes however the work went, and nothing half-written."""
 
 import errno
+import importlib
 import json
 import os
 import signal
@@ -541,7 +542,7 @@ def test_nothing_is_overwritten(found, whole, pictures):
 def test_benchmark_compares_the_same_work(tmp_path, monkeypatch):
     """Its plain loop and a pack give the same pixels."""
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "benchmarks"))
-    import importing
+    importing = importlib.import_module("importing")
 
     monkeypatch.setattr(importing, "DIFFERENT", 2)
     root = importing.make_set(tmp_path, 9)
