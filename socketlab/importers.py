@@ -83,9 +83,9 @@ def survey(
     processes : None for one per core.
     progress : told (files looked at, files).
     options : of a kind. ``sunrgbd``: ``depth`` = "depth" or "depth_bfx" (holes filled). ``diml``:
-        ``quality`` = "HR" or "LR". ``lists``: ``by_line`` = True pairs lines whatever their files are called;
-        ``base`` is the folder that paths begin at. ``folders``: ``unpaired`` = True lets scenes of the task
-        lack a modality.
+        ``quality`` = "HR", the folder in train and test. ``lists``: ``by_line`` = True pairs lines whatever
+        their files are called; ``base`` is the folder that paths begin at. ``folders``: ``unpaired`` = True
+        lets scenes of the task lack a modality.
 
     Raises
     ------
