@@ -224,6 +224,9 @@ def compare(
                 of_a[la], of_b[lb], paired=together, rounds=min(rounds, 50), seed=seed, names=names
             )
     norms, notes = _norm_gaps(a, b, reading)
+    for model, about in ((model_a, a), (model_b, b)):
+        if isinstance(model, Source) and model.test_statistics == "batch":
+            notes.append(f"{about.title} is tested by the statistics of each batch; here its running ones count.")
     if not together:
         notes.append("The images are no pairs: CKA and the retrieval of partners are left out.")
     settings = {"layers": matched, "at": at, "paired": together, "rounds": rounds, "seed": seed,
