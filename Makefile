@@ -11,7 +11,7 @@ py := $(VENV)/bin/python
 moved := $(shell [ "`cat $(VENV)/.folder 2>/dev/null`" = "`pwd -P`" ] || echo moved)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test results trust bench notebooks lint venv clean moved
+.PHONY: help lab test results trust bench distances notebooks lint venv clean moved
 
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
@@ -19,6 +19,7 @@ help:
 	@echo "make results    measure again the tables in data/results that the prose quotes"
 	@echo "make trust      measure again which measures of the gap go with accuracy"
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
+	@echo "make distances  measure what the distances cost: docs/distances.md, five minutes"
 	@echo "make notebooks  execute the notebooks and store them with their pictures"
 	@echo "make lint       ruff and mypy"
 	@echo "make venv       only make $(VENV), for example to put a CPU-only PyTorch into it first"
@@ -47,6 +48,9 @@ trust: $(VENV)/.lab
 
 bench: $(VENV)/.lab
 	$(py) benchmarks/speed.py
+
+distances: $(VENV)/.lab
+	$(py) benchmarks/distances.py
 
 notebooks: $(VENV)/.lab
 	$(py) -m socketlab.notebooks

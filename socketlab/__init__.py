@@ -45,7 +45,8 @@ _HOMES = {
 
 _MODULES = (
     "distances", "doctor", "embed", "encodings", "explorer", "features", "gap_plots", "layers", "likeness",
-    "measures", "panels", "plots", "rooms", "runs", "selection", "sensors",
+    "map_quality", "measures", "motion", "panels", "plots", "rooms", "runs", "selection", "sensors",
+    "uncertainty",
 )  # fmt: skip
 """Modules that are exported as a whole."""
 
@@ -53,7 +54,8 @@ __all__ = [
     "adapt", "Step", "Epoch", "State", "Recipe", "METHODS",
     "Source", "load_source", "save_source", "PairedImages", "LabError", "compare", "Comparison",
     "distances", "doctor", "embed", "encodings", "explorer", "features", "gap_plots", "layers", "likeness",
-    "measures", "panels", "plots", "rooms", "runs", "selection", "sensors",
+    "map_quality", "measures", "motion", "panels", "plots", "rooms", "runs", "selection", "sensors",
+    "uncertainty",
     "__version__",
 ]  # fmt: skip
 

@@ -226,7 +226,7 @@ def compare(
     norms, notes = _norm_gaps(a, b, reading)
     for model, about in ((model_a, a), (model_b, b)):
         if isinstance(model, Source) and model.test_statistics == "batch":
-            notes.append(f"{about.title} is tested by the statistics of each batch; here its running ones count.")
+            notes.append(f"{about.title} is tested by each batch's statistics; here its running ones count.")
     if not together:
         notes.append("The images are no pairs: CKA and the retrieval of partners are left out.")
     settings = {"layers": matched, "at": at, "paired": together, "rounds": rounds, "seed": seed,
