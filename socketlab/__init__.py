@@ -44,18 +44,18 @@ _HOMES = {
 """Exported name → the module that defines it."""
 
 _MODULES = (
-    "distances", "doctor", "embed", "encodings", "explorer", "features", "gap_plots", "layers", "likeness",
-    "map_quality", "measures", "motion", "panels", "plots", "rooms", "runs", "selection", "sensors",
-    "uncertainty",
+    "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features", "gap_plots",
+    "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels", "plots",
+    "rooms", "runs", "selection", "sensors", "uncertainty",
 )  # fmt: skip
 """Modules that are exported as a whole."""
 
 __all__ = [
     "adapt", "Step", "Epoch", "State", "Recipe", "METHODS",
     "Source", "load_source", "save_source", "PairedImages", "LabError", "compare", "Comparison",
-    "distances", "doctor", "embed", "encodings", "explorer", "features", "gap_plots", "layers", "likeness",
-    "map_quality", "measures", "motion", "panels", "plots", "rooms", "runs", "selection", "sensors",
-    "uncertainty",
+    "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features", "gap_plots",
+    "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels", "plots",
+    "rooms", "runs", "selection", "sensors", "uncertainty",
     "__version__",
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The command line: ``socketlab doctor``, ``adapt``, ``train-source``, ``compare``, ``info`` and ``report``.
+"""The command line: ``socketlab doctor``, ``adapt``, ``train-source``, ``compare``, ``import`` and more.
 
 Whatever the reader can put right is one sentence and exit code 2; Ctrl-C is exit code 130. Heavy modules are
 loaded by the command that needs them, so that ``socketlab --help`` answers at once.
@@ -302,12 +302,16 @@ def compare(
     ] = None,
     model_b: Annotated[str | None, typer.Argument(help="the other one; the same again unless told")] = None,
     sensor: SensorOption = "kinect_v1",
-    split: Annotated[str, typer.Option(help="the shipped images that both read")] = "target_test",
+    split: Annotated[
+        str | None, typer.Option(help="the images that both read; target_test, of a pack test")
+    ] = None,
     modality_a: Annotated[str | None, typer.Option(help="that A reads; its own unless told")] = None,
     modality_b: Annotated[
         str | None, typer.Option(help="that B reads; depth if B is A, else its own")
     ] = None,
     strength: Annotated[float, typer.Option(help="of the sensor's errors: 0 ideal, 1 as published")] = 1.0,
+    pack: Annotated[Path | None, typer.Option(help="an imported set, in place of the shipped rooms")] = None,
+    domain: Annotated[str | None, typer.Option(help="of the pack")] = None,
     layers: Annotated[str | None, typer.Option(help="names with * and ?, several with commas")] = None,
     rounds: Annotated[int, typer.Option(help="random halves behind each interval", min=2)] = 100,
     seed: SeedOption = 0,
@@ -319,12 +323,17 @@ def compare(
     from socketlab import rooms
     from socketlab.compare import compare as compared
     from socketlab.compare_report import headline, write
+    from socketlab.packs import open_pack
 
     on = _device(device)
     a = _network(model_a or f"rgb_{sensor}", on)
     b = a if model_b is None else _network(model_b, on)
     ways = modality_a or a.modality, modality_b or ("depth" if b is a else b.modality)
-    images = rooms.load(split, sensor, tuple(dict.fromkeys(ways)), strength, device=on)
+    read = tuple(dict.fromkeys(ways))
+    if pack is not None:
+        images = open_pack(pack).load(split or "test", domain, read).to(on)
+    else:
+        images = rooms.load(split or "target_test", sensor, read, strength, device=on)
     titles = [
         f"{modality} by {name}" for modality, name in zip(ways, (model_a, model_b or model_a), strict=True)
     ]
@@ -359,6 +368,32 @@ def _network(name: str, device: str) -> Source:
 
     path = Path(name)
     return load_source(path / CHECKPOINT if path.is_dir() else name, device)
+
+
+@app.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(help="sunrgbd, diml, rgbnir, eurosat, lists or folders")],
+    path: Annotated[Path | None, typer.Argument(help="folder of the set, or the lists' folder")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the pack; packs/KIND unless told")] = None,
+    size: Annotated[int | None, typer.Option(help="side to store, in pixels; the set's own choice")] = None,
+    fit: Annotated[str, typer.Option(help="centre, letterbox or stretch")] = "centre",
+    on_bad: Annotated[str, typer.Option(help="stop at what cannot be used, or skip and count it")] = "stop",
+    task: Annotated[str | None, typer.Option(help="classes of the task, with commas")] = None,
+    processes: Annotated[int | None, typer.Option(help="at work at once; as many as cores")] = None,
+    thorough: Annotated[bool, typer.Option(help="decode every file before anything is written")] = False,
+    download: Annotated[bool, typer.Option(help="fetch the set first, where it can be had directly")] = False,
+) -> None:
+    """Check a real data set, pair it by name, and write it as a compact pack."""
+    from socketlab.downloads import fetch
+    from socketlab.importers import import_folder
+
+    if path is None and not download:
+        raise LabError("Say where the set lies, or --download to fetch it.")
+    classes = [name.strip() for name in task.split(",")] if task else None
+    import_folder(
+        kind, path or fetch(kind), out, size=size, fit=fit, on_bad=on_bad, processes=processes,
+        say=typer.echo, hidden=not sys.stderr.isatty(), task=classes, thorough=thorough,
+    )  # fmt: skip
 
 
 @app.command()

@@ -27,7 +27,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def encoded_batches(images: PairedImages, normalisation: Normalisation, batch: int = 256) -> Iterator[Tensor]:
-    """The centre views of one modality, encoded: (≤ batch, 3, 56, 56) at a time, in order."""
+    """The centre views of one modality, encoded: (≤ batch, 3, h, h) at a time, in order."""
     stored = images.images[images.modality]
     for start in range(0, len(images), batch):
         yield normalisation.encode(centre_view(stored[start : start + batch]))

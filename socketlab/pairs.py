@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .errors import LabError
 
-CROP = 56
-"""Side of the square, in pixels, that a network sees of a 64-pixel view (7/8, as 224 of 256)."""
+CROP = 7 / 8
+"""Share of a stored picture's shorter side that a network sees: 56 of 64 pixels, 224 of 256."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,24 @@ def index_images(images: Tensor, rows: Tensor) -> Tensor:
     return images[rows]
 
 
-def centre_view(images: Tensor, size: int = CROP) -> Tensor:
-    """The middle (size × size) of (N, C, H, W) images: what a network is tested on."""
+def crop_side(images: Tensor, size: int | None = None) -> int:
+    """Side of the crop of (N, C, H, W) images, in pixels: ``size``, or `CROP` of the shorter side.
+
+    Raises
+    ------
+    LabError
+        When the images are smaller.
+    """
+    height, width = images.shape[-2:]
+    size = round(CROP * min(height, width)) if size is None else size
+    if min(height, width) < size:
+        raise LabError(f"images of {height} × {width} pixels are smaller than the crop of {size}")
+    return size
+
+
+def centre_view(images: Tensor, size: int | None = None) -> Tensor:
+    """The middle (size × size) of (N, C, H, W) images: what a network is tested on; see `crop_side`."""
+    size = crop_side(images, size)
     top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2
     return images[..., top : top + size, left : left + size]
 
@@ -173,14 +189,16 @@ class Views:
         return Views(self.top[rows], self.left[rows], self.flip[rows])
 
 
-def draw_views(images: PairedImages, count: int, generator: torch.Generator, size: int = CROP) -> Views:
-    """Random places for ``count`` crops of these images, half of them flipped.
+def draw_views(
+    images: PairedImages, count: int, generator: torch.Generator, size: int | None = None
+) -> Views:
+    """Random places for ``count`` crops of these images, half of them flipped; see `crop_side`.
 
     Drawn on the CPU, so that the views do not depend on the device.
     """
-    height, width = next(iter(images.images.values())).shape[-2:]
-    if min(height, width) < size:
-        raise LabError(f"images of {height} × {width} pixels are smaller than the crop of {size}")
+    stored = next(iter(images.images.values()))
+    height, width = stored.shape[-2:]
+    size = crop_side(stored, size)
     return Views(
         torch.randint(height - size + 1, (count, 1), generator=generator),
         torch.randint(width - size + 1, (count, 1), generator=generator),
@@ -188,7 +206,7 @@ def draw_views(images: PairedImages, count: int, generator: torch.Generator, siz
     )
 
 
-def cut_views(pairs: PairedImages, rows: Tensor, views: Views, size: int = CROP) -> dict[str, Tensor]:
+def cut_views(pairs: PairedImages, rows: Tensor, views: Views, size: int | None = None) -> dict[str, Tensor]:
     """Crop and flip of the scenes at ``rows``, *the same for every modality of a scene*.
 
     One gather per modality does crop and flip for the whole batch. Drawing the crop separately for the two
@@ -199,11 +217,13 @@ def cut_views(pairs: PairedImages, rows: Tensor, views: Views, size: int = CROP)
     ----------
     rows : (B,) int64.
     views : of the B scenes.
+    size : as for `draw_views`.
 
     Returns
     -------
     modality → (B, C, size, size), same dtype as stored.
     """
+    size = crop_side(next(iter(pairs.images.values())), size)
     across = torch.arange(size)
     y = views.top + across  # (B, size)
     x = views.left + torch.where(views.flip, size - 1 - across, across)  # (B, size)
@@ -211,7 +231,7 @@ def cut_views(pairs: PairedImages, rows: Tensor, views: Views, size: int = CROP)
 
 
 def random_views(
-    pairs: PairedImages, rows: Tensor, generator: torch.Generator, size: int = CROP
+    pairs: PairedImages, rows: Tensor, generator: torch.Generator, size: int | None = None
 ) -> dict[str, Tensor]:
     """A random crop and flip of the scenes at ``rows``: `draw_views`, then `cut_views`."""
     return cut_views(pairs, rows, draw_views(pairs, len(rows), generator, size), size)

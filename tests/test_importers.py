@@ -13,8 +13,10 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
 from socketlab import importers, packing, surveys
+from socketlab.cli import app
 from socketlab.encodings import measure
 from socketlab.errors import LabError
 from socketlab.importers import KINDS, import_folder, survey
@@ -547,3 +549,28 @@ def assert_untouched_scenes_are_stored(kind, root, touched, expected, stored):
             hurt = bool(mine & spoilt)
         if not hurt:
             assert stored.get(frame.name) == expected[frame.name]
+
+
+def test_the_command_line_imports_and_compares(tmp_path):
+    """A folder of one's own becomes a pack, and a pack is read where the shipped rooms are."""
+    folder, pack = formats.write_folders(tmp_path / "my pictures", each=8), tmp_path / "pack"
+    words = ["import", "folders", str(folder), "--out", str(pack), "--size", "64", "--task", "bedroom,office"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert open_pack(pack).classes == ("bedroom", "office")
+    assert done.stdout.count("pack ") == 1
+    options = ["--layers", "bottleneck", "--rounds", "4", "--no-umap", "--out", str(tmp_path / "report")]
+    done = CliRunner().invoke(app, ["compare", "--pack", str(pack), "--split", "train", *options])
+    assert done.exit_code == 0, done.output
+    assert "rgb against depth" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_the_command_line_says_what_it_needs(tmp_path):
+    for words, said in (
+        (["folders"], "--download"),
+        (["folders", str(tmp_path / "nowhere")], "nowhere"),
+        (["cifar", str(tmp_path)], "no data set 'cifar'"),
+    ):
+        done = CliRunner().invoke(app, ["import", *words])
+        assert done.exit_code == 2
+        assert said in " ".join(done.stderr.split())
