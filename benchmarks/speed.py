@@ -40,7 +40,7 @@ from socketlab.checkpoints import Source
 from socketlab.encodings import Normalisation
 from socketlab.features import encoded_batches, predict
 from socketlab.files import write_whole
-from socketlab.nets import Network, mixing_weights, small_network
+from socketlab.nets import Network, Trunk, mixing_weights, small_network
 from socketlab.pairs import PairedImages, cut_views, draw_views, random_views
 from socketlab.pseudolabels import shot_pseudo_labels
 from socketlab.recipe import Recipe
@@ -130,7 +130,7 @@ def milliseconds(seconds: Mapping[str, list[float]], *names: str) -> str:
 # ------------------------------------------------------------------------ what is measured
 
 
-class ResNetTrunk(nn.Sequential):
+class ResNetTrunk(nn.Sequential, Trunk):
     """torchvision's ResNet-50 up to its last map, as a trunk; random weights."""
 
     features = 2048

@@ -31,11 +31,42 @@ class Block(nn.Module):
         return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
-class SmallResNet(nn.Sequential):
+class Trunk(nn.Module):
+    """F: (B, 3, H, W) → (B, ``features``), by way of a map that keeps places apart.
+
+    A trunk gives ``features`` and `last_map`, and the rest follows: the map averaged over places. One that
+    does more with its map than to average it gives `with_map` too.
+
+    Parameters
+    ----------
+    features : width of what the trunk returns.
+    name : by which `checkpoints.load_source` builds it again; "" for a module of one's own.
+    """
+
+    features: int
+    name: str = ""
+
+    def last_map(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, C, h, w)."""
+        raise NotImplementedError
+
+    def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The last map and F(x), in one pass: (B, C, h, w), (B, features)."""
+        spatial = self.last_map(x)
+        return spatial, spatial.mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, features)."""
+        return self.with_map(x)[1]
+
+
+class SmallResNet(nn.Sequential, Trunk):
     """A residual network of ten layers for pictures of about 56 pixels; 1.2 M parameters at width 32.
 
     (B, 3, H, W) → (B, 8 · width). Four blocks, each but the first halving the picture.
     """
+
+    name = "small"
 
     def __init__(self, width: int = 32) -> None:
         widths = [width, 2 * width, 4 * width, 8 * width]
@@ -61,13 +92,13 @@ class Network(nn.Module):
 
     Parameters
     ----------
-    trunk : (B, 3, H, W) → (B, trunk_features).
+    trunk : (B, 3, H, W) → (B, trunk_features), with a map on the way.
     trunk_features : width of what the trunk returns.
     classes : K.
     width : width of the bottleneck, D.
     """
 
-    def __init__(self, trunk: SmallResNet, trunk_features: int, classes: int, width: int = 128) -> None:
+    def __init__(self, trunk: Trunk, trunk_features: int, classes: int, width: int = 128) -> None:
         super().__init__()
         self.trunk = trunk
         self.bottleneck = nn.Sequential(nn.Linear(trunk_features, width), nn.BatchNorm1d(width))
@@ -79,8 +110,8 @@ class Network(nn.Module):
 
     def map_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The trunk's last map, before it is averaged, and f(x): (B, C, h, w), (B, D)."""
-        spatial = self.trunk.last_map(x)
-        return spatial, self.bottleneck(spatial.mean(dim=(2, 3)))
+        spatial, pooled = self.trunk.with_map(x)
+        return spatial, self.bottleneck(pooled)
 
     def forward(self, x: Tensor) -> Tensor:
         """z(x) = C(f(x)): (B, 3, H, W) → (B, K) logits."""
