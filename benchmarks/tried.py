@@ -1,0 +1,144 @@
+"""What was tried for speed and left out: ``python benchmarks/tried.py``, a few minutes on two cores.
+
+Four source networks side by side as one network of grouped convolutions, against one after the other; and
+torch.compile of a step on this processor, compile time counted. Writes ``docs/tried.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from speed import machine
+from torch import Tensor, nn
+
+from socketlab.files import write_whole
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "tried.md"
+SOURCES, BATCH, SIDE = 4, 32, 56
+ADAPTATION = 225
+"""Steps of a default adaptation: ten epochs of alignment and five of all terms."""
+COMPILED = """
+import time, torch
+torch.manual_seed(0)
+network = small_network(8).train()
+images = torch.randn({batch}, 3, {side}, {side}).contiguous(memory_format=torch.channels_last)
+def step(forward):
+    with torch.autocast("cpu", torch.bfloat16, enabled={half}):
+        loss = forward(images).float().square().mean()
+    loss.backward()
+def median(forward, rounds):
+    taken = []
+    for _ in range(rounds):
+        begin = time.perf_counter(); step(forward); taken.append(time.perf_counter() - begin)
+    return sorted(taken)[rounds // 2]
+plain = median(network, 15)
+begin = time.perf_counter(); compiled = torch.compile(network); step(compiled)
+first = time.perf_counter() - begin
+print(first, median(compiled, 15), plain)
+"""
+
+
+def main() -> None:
+    """Measure both and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=30)
+    rounds = parser.parse_args().rounds
+    lines = ["| precision | four after each other, ms | grouped, ms | ratio |", "|---|---|---|---|"]
+    for half in (False, True):
+        apart, together = grouped(half, rounds)
+        lines.append(f"| {named(half)} | {1e3 * apart:.0f} | {1e3 * together:.0f} | {together / apart:.2f} |")
+    table = "\n".join(lines)
+    lines = [
+        "| precision | plain, ms | compiled, ms | compiling, s | pays after, passes |",
+        "|---|---|---|---|---|",
+    ]
+    for half in (False, True):
+        first, quick, plain = compiled(half)
+        gain = plain - quick
+        pays = f"{first / gain:,.0f}" if gain > 0 else "never"
+        lines.append(f"| {named(half)} | {1e3 * plain:.0f} | {1e3 * quick:.0f} | {first:.0f} | {pays} |")
+    text = PAGE_TEXT.format(machine=machine(), grouped=table, compiled="\n".join(lines), steps=ADAPTATION)
+    write_whole(PAGE, text.encode())
+    print(text)
+
+
+def named(half: bool) -> str:
+    """The precision in a word."""
+    return "bfloat16" if half else "float32"
+
+
+def grouped(half: bool, rounds: int) -> tuple[float, float]:
+    """Median seconds of forward and backward of the residual blocks' convolutions: apart, and grouped."""
+    images = torch.randn(BATCH, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+    apart = [trunk(1) for _ in range(SOURCES)]
+    together = trunk(SOURCES)
+    forms: list[Callable[[], Tensor]] = [
+        lambda: sum((one(images).float().square().mean() for one in apart), torch.zeros(())),
+        lambda: together(images.repeat(1, SOURCES, 1, 1)).float().square().mean(),
+    ]
+    taken: list[list[float]] = [[], []]
+    for _ in range(rounds):
+        for form, seconds in zip(forms, taken, strict=True):  # they take turns
+            begin = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = form()
+            loss.backward()
+            seconds.append(time.perf_counter() - begin)
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
+def trunk(groups: int, width: int = 32) -> nn.Module:
+    """The shipped trunk without its shortcuts, for so many sources side by side."""
+    layers: list[nn.Module] = []
+    widths = [3, width, width, width, 2 * width, 2 * width, 4 * width, 4 * width, 8 * width, 8 * width]
+    strides = [2, 1, 1, 2, 1, 2, 1, 2, 1]
+    for inputs, outputs, stride in zip(widths, widths[1:], strides, strict=False):
+        kernel = 5 if inputs == 3 else 3
+        convolution = nn.Conv2d(
+            groups * inputs, groups * outputs, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
+        layers += [convolution, nn.BatchNorm2d(groups * outputs), nn.ReLU()]
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def compiled(half: bool) -> tuple[float, float, float]:
+    """Seconds of the first, compiling step, of a compiled step, and of a plain one; in a new process."""
+    code = COMPILED.format(batch=BATCH, side=SIDE, half=half)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, quick, plain = map(float, done.stdout.split())
+    return first, quick, plain
+
+
+PAGE_TEXT = """# Tried for speed, and left out
+
+Made by `python benchmarks/tried.py` in one run on {machine}
+
+## Several sources side by side
+
+The trunks of four source networks on one batch of 32 images, forward and backward: one after the other, as
+`adapt` does it, and as one trunk with four groups in every convolution.
+
+{grouped}
+
+A ratio above 1 says that grouping loses. The sources stay apart, and their code simple.
+
+## torch.compile on the processor
+
+Forward and backward of the shipped network. A default adaptation has {steps} steps, each with one or two such
+passes; where the last column is above {steps}, compiling does not pay within it.
+
+{compiled}
+
+Nothing is compiled on a processor; the library's layers can be (`tests/test_bnstats.py`).
+"""
+
+
+if __name__ == "__main__":
+    main()
