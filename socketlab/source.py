@@ -63,7 +63,9 @@ def train(
     normalisation = encodings.measure(images.images[images.modality], images.modality)
     card = {"recipe": dataclasses.asdict(recipe), "seed": seed}
     source = Source(network, images.classes, normalisation, card)
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=1e-3)
+    optimiser = torch.optim.SGD(
+        network.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=1e-3, foreach=True
+    )
     per_epoch = len(images) // recipe.batch_size
     total, step, labels = per_epoch * recipe.epochs, 0, images.labels
     for epoch in range(recipe.epochs):
