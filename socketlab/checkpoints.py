@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
+from .backbones import torchvision_network
 from .encodings import Normalisation
 from .errors import LabError
 from .files import verified, write_whole
-from .nets import Mixture, Network, networks_of, small_network
+from .nets import Mixture, Network, SmallResNet, networks_of, small_network
 
 HEADER = "socketlab"
 
@@ -64,14 +65,30 @@ def save_source(source: Source, path: Path | str, half: bool = False) -> None:
         "test_statistics": source.test_statistics,
         "card": source.card,
     }
+    backbones = [network.trunk.name for network in networks_of(source.network)]
+    if set(backbones) != {SmallResNet.name}:
+        header |= {"backbones": backbones, "bottleneck": _bottleneck_width(source)}
     tensors = source.network.state_dict()
     if half:
         tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     write_tensors(path, tensors, header)
 
 
-def load_source(name: str | Path, device: torch.device | str = "cpu") -> Source:
+def _bottleneck_width(source: Source) -> int | None:
+    """D, where there is a bottleneck: a module of one's own may do without."""
+    layers = networks_of(source.network)[0].bottleneck
+    return next((layer.out_features for layer in layers if isinstance(layer, nn.Linear)), None)
+
+
+def load_source(
+    name: str | Path, device: torch.device | str = "cpu", *, network: Network | Mixture | None = None
+) -> Source:
     """A shipped network by name ("rgb_kinect_v1"), or any written by `save_source` by its path.
+
+    Parameters
+    ----------
+    network : takes the weights, and is returned in the source; needed for a module of one's own alone
+        (`backbones.adapted`), which no file can build again.
 
     Raises
     ------
@@ -84,9 +101,7 @@ def load_source(name: str | Path, device: torch.device | str = "cpu") -> Source:
         classes = tuple(header["classes"])
         about = header["normalisation"]
         normalisation = Normalisation(about["modality"], tuple(about["mean"]), tuple(about["std"]))
-        count = header.get("networks", 1)
-        networks = [small_network(len(classes), header["width"]) for _ in range(count)]
-        network = Mixture(networks) if count > 1 else networks[0]
+        network = _built(header, len(classes), path) if network is None else network
         network.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         raise LabError(
@@ -96,6 +111,23 @@ def load_source(name: str | Path, device: torch.device | str = "cpu") -> Source:
     return Source(
         network, classes, normalisation, header.get("card", {}), header.get("test_statistics", "running")
     )
+
+
+def _built(header: dict[str, Any], classes: int, path: Path) -> Network | Mixture:
+    """The network, or mixture, that a header describes; its numbers do not matter yet."""
+    backbones = header.get("backbones", [SmallResNet.name] * header.get("networks", 1))
+    if "" in backbones:
+        raise LabError(
+            f"{path.name} holds the weights of a module of your own: make that network again with "
+            "backbones.adapted, and give it as network"
+        )
+    networks = [
+        small_network(classes, header["width"])
+        if name == SmallResNet.name
+        else torchvision_network(name, classes, width=header["bottleneck"])
+        for name in backbones
+    ]
+    return Mixture(networks) if len(networks) > 1 else networks[0]
 
 
 def require_classes(source: Source, classes: tuple[str, ...]) -> None:
