@@ -2,6 +2,10 @@
 
 All become a `nets.Network`, which every method of the kit takes. Only tensors are read from files; code in
 them is never run. torchvision is imported when one of its networks is asked for, not before.
+
+>>> network = torchvision_network("resnet50", len(classes), "DEFAULT")          # doctest: +SKIP
+>>> source = Source(network, classes, weights_normalisation("resnet50"))        # doctest: +SKIP
+>>> source = Source(adapted(mine, len(classes), head="fc"), classes, normalisation)  # doctest: +SKIP
 """
 
 from __future__ import annotations
