@@ -19,7 +19,7 @@ CELLS = (
     "def few(choice):\n    found = gather(choice)\n"
     "    return replace(found, target=some(found.target, 64), held_out=some(found.held_out, 48))",
     "embed.warm_up = threading.Thread\n"
-    "panel = AdaptationPanel(Choice(Recipe(align_epochs=3, epochs=57), pairs=48), few)\npanel",
+    "panel = AdaptationPanel(Choice(Recipe(align_epochs=3, epochs=57, lambda_bn=0.1), pairs=48), few)\npanel",
 )
 PICTURES = {
     "accuracy": r"Accuracy on held-out target images.*run 1 0\.\d",
