@@ -44,18 +44,18 @@ _HOMES = {
 """Exported name → the module that defines it."""
 
 _MODULES = (
-    "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features", "gap_plots",
-    "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels", "plots",
-    "rooms", "runs", "selection", "sensors", "uncertainty",
+    "backbones", "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features",
+    "gap_plots", "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels",
+    "plots", "rooms", "runs", "selection", "sensors", "triples", "uncertainty",
 )  # fmt: skip
 """Modules that are exported as a whole."""
 
 __all__ = [
     "adapt", "Step", "Epoch", "State", "Recipe", "METHODS",
     "Source", "load_source", "save_source", "PairedImages", "LabError", "compare", "Comparison",
-    "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features", "gap_plots",
-    "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels", "plots",
-    "rooms", "runs", "selection", "sensors", "uncertainty",
+    "backbones", "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features",
+    "gap_plots", "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels",
+    "plots", "rooms", "runs", "selection", "sensors", "triples", "uncertainty",
     "__version__",
 ]  # fmt: skip
 
