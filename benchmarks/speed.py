@@ -648,7 +648,7 @@ form is, and wrote this page.
 
 ## A step
 
-The default recipe of SOCKET with every term at work: 32 target images and 32 task-irrelevant pairs of 56 × 56
+SOCKET with every term at work, L_BN too: 32 target images and 32 task-irrelevant pairs of 56 × 56
 pixels, a network of the shipped size. The **floor** is the forward and backward pass of the trunk on these
 two batches, nothing else: no bottleneck, no head, no loss, no optimiser, images ready.
 

@@ -92,7 +92,7 @@ class Comparison:
     layers : layer of a → the layer of b that it was compared with.
     at : the layer of a at which all measures were taken; the last of ``layers``.
     features : of a and b at that layer, (n, D) and (m, D').
-    outputs : what both networks return, (n, K) and (m, K'); None for a side where it is not one row an image.
+    outputs : what both networks return, (n, K) and (m, K'); None where that is no row of numbers per image.
     measures : layer of a → its numbers.
     norms : None where a network has no batch norm.
     notes : what could not be had, and why.
@@ -189,7 +189,8 @@ def compare(
         of a modality that it does not read are normalised by their own mean and deviation, as `adapt` does.
     labels_a, labels_b : (n,) classes; those of `PairedImages` are found. For the reader alone.
     titles : names of the sides.
-    paired : whether row i of both is one scene; unless told, equal names of scenes say so.
+    paired : whether row i of both is one scene; unless told, equal names of scenes say so. The numbers that
+        `PairedImages.unlabelled` puts in place of names say nothing.
     rounds : random halves behind each interval.
     precision : of the networks' arithmetic, as in `layer_features`.
     cache : keeps features by content.
@@ -227,6 +228,10 @@ def compare(
     for model, about in ((model_a, a), (model_b, b)):
         if isinstance(model, Source) and model.test_statistics == "batch":
             notes.append(f"{about.title} is tested by each batch's statistics; here its running ones count.")
+        if isinstance(about.network, Mixture) and layers is None:
+            notes.append(
+                f"{about.title} is a mixture; its first network is compared. Name layers for others."
+            )
     if not together:
         notes.append("The images are no pairs: CKA and the retrieval of partners are left out.")
     settings = {"layers": matched, "at": at, "paired": together, "rounds": rounds, "seed": seed,
@@ -332,15 +337,22 @@ def _read(
     side: Side, layers: Sequence[str], reading: Mapping[str, Any]
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
     """Features at the layers, and the network's output where that is a row of numbers per image."""
-    found = layer_features(side.network, side.images, [*layers, ""], side.transform, pool="mean", **reading)
-    output = found.pop("")
-    if len(output) < 2:
-        raise LabError(f"{side.title}: {len(output)} images are too few to compare; give two or more.")
-    return found, np.asarray(output)
+    try:
+        found = layer_features(side.network, side.images, [*layers, ""], side.transform, **reading)
+    except (
+        LabError
+    ):  # a detector, say, returns no row per image; any other cause is told by the second reading
+        found = layer_features(side.network, side.images, layers, side.transform, **reading)
+    output = found.pop("", None)
+    count = len(next(iter(found.values())))
+    if count < 2:
+        raise LabError(f"{side.title}: {count} images are too few to compare; give two or more.")
+    return found, output
 
 
 def _paired(a: Side, b: Side) -> bool:
-    return a.names is not None and a.names == b.names
+    """Whether the scenes have equal names, and names at all: all unlabelled sets are numbered alike."""
+    return a.names is not None and a.names == b.names and a.names != tuple(map(str, range(len(a.names))))
 
 
 def _same_classes(a: Side, b: Side) -> bool:

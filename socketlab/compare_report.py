@@ -269,8 +269,16 @@ def _in_words(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _call(comparison: Comparison) -> str:
-    layers = list(comparison.layers)
-    return f"compare(model_a, model_b, data_a, data_b, layers={layers}, seed={comparison.settings['seed']})"
+    """The call in Python; networks and images are the caller's own, and have no names here."""
+    about = comparison.settings
+    words = {
+        "layers": list(comparison.layers),
+        "layers_b": list(comparison.layers.values()),
+        "titles": (comparison.a.title, comparison.b.title),
+        **{name: about[name] for name in ("paired", "rounds", "seed", "precision")},
+    }
+    told = ", ".join(f"{name}={value!r}" for name, value in words.items())
+    return f"compare(model_a, model_b, data_a, data_b, {told})"
 
 
 def _csv(lines: Sequence[dict[str, Any]]) -> bytes:

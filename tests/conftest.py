@@ -29,6 +29,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than about twenty seconds")
 
 
+@pytest.fixture
+def artefacts(tmp_path: Path) -> Path:
+    """Where screenshots go: the folder named by SOCKETLAB_ARTEFACTS, else the test's own."""
+    folder = Path(os.environ.get("SOCKETLAB_ARTEFACTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The browser's path; without one the test is skipped, but fails where CI is set."""

@@ -391,6 +391,8 @@ def test_without_batch_norm_the_other_terms_are_left():
     losses, state = one_step(source, EVERYTHING.replace(lambda_bn=0.0))
     assert set(losses) == {"TI", "IM", "PL"}
     assert_it_learnt(source, state)
+    with pytest.raises(LabError, match="no batch norm: set lambda_bn to 0"):
+        one_step(source, EVERYTHING)
 
 
 @torch.no_grad()

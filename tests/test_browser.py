@@ -1,7 +1,6 @@
 """The panel in a real browser: a slider moved, a run begun, its pictures looked at, the run stopped."""
 
 import itertools
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -47,14 +46,6 @@ _LOOK = """async image => {
     const {left, top, right, bottom} = image.getBoundingClientRect();
     return {width: w, height: h, coloured, clear, left, top, right, bottom};
 }"""
-
-
-@pytest.fixture
-def artefacts(tmp_path: Path) -> Path:
-    """Where screenshots go: the folder named by SOCKETLAB_ARTEFACTS, else the test's own."""
-    folder = Path(os.environ.get("SOCKETLAB_ARTEFACTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def overlap(a: dict[str, float], b: dict[str, float]) -> bool:

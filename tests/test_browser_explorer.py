@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from test_browser import SECOND, artefacts  # noqa: F401
+from test_browser import SECOND
 
 ANSWER_MS = 200
 TRIES = 40  # the best counts: other work on the machine is no fault of the explorer
@@ -95,7 +95,7 @@ def pictures(cards: Locator) -> list[str]:
 def test_five_thousand_points_answer_within_200_ms(
     open_notebook: Callable[[str], Page],
     lab_folder: Path,
-    artefacts: Path,  # noqa: F811
+    artefacts: Path,
 ) -> None:
     page = open_cells(open_notebook, lab_folder, "many.ipynb", MANY)
     cards, near = (page.locator(f".socketlab-{name}-box") for name in ("cards", "near"))
@@ -155,7 +155,7 @@ def test_five_thousand_points_answer_within_200_ms(
 def test_maps_of_the_rooms_before_and_after(
     open_notebook: Callable[[str], Page],
     lab_folder: Path,
-    artefacts: Path,  # noqa: F811
+    artefacts: Path,
 ) -> None:
     """PCA at once, UMAP when it is ready; its screenshot is docs/explorer.png."""
     page = open_cells(open_notebook, lab_folder, "rooms.ipynb", ROOMS)

@@ -73,6 +73,8 @@ def test_one_network_on_two_modalities(tmp_path):
     assert float(one["value"]) == found.found("mmd").value
     assert float(one["low"]) <= float(one["value"]) <= float(one["high"])
     assert json.loads((tmp_path / "a report" / SETTINGS).read_text())["at"] == "bottleneck"
+    for word in ("rounds=10", "paired=True", "precision=", "seed=0"):
+        assert word in page
 
 
 def test_a_network_against_itself_shows_no_gap():
@@ -155,6 +157,48 @@ def test_layers_may_be_chosen_and_must_match():
         compare(wide, narrow, noise(0), noise(0), layers="layer[12]", layers_b="trunk.4")
     with pytest.raises(LabError, match="no layer 'layer9'"):
         compare(wide, "layer9", noise(0), noise(0))
+
+
+def test_numbers_in_place_of_names_make_no_pairs():
+    """Two unlabelled sets of equal size are numbered alike, and show different rooms."""
+    source, others = trained_source(), patterned(48, 6)
+    apart = compare(
+        source, "bottleneck", PAIRS.only("rgb").unlabelled(), others.only("depth").unlabelled(), rounds=3
+    )
+    assert not apart.paired
+    assert apart.found("linear_cka") is None
+    same = PAIRS.unlabelled()
+    told = compare(source, "bottleneck", same.only("rgb"), same.only("depth"), rounds=3, paired=True)
+    assert told.paired
+    assert told.found("linear_cka") is not None
+
+
+class Detector(nn.Module):
+    """Returns a list of boxes for each image, as torchvision's detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3)))
+
+    def forward(self, x: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        return [{"boxes": one.mean((1, 2))[None]} for one in self.body(x)]
+
+
+def test_a_network_without_a_row_per_image_is_compared_by_its_layers():
+    network = Detector()
+    found = compare(network, "body.2", noise(0), noise(1, 0.5), rounds=3)
+    assert found.outputs == (None, None)
+    assert found.accuracy("a") is None
+    assert found.found("mmd").value > 0
+    with pytest.raises(LabError, match="no layer 'head'"):
+        compare(network, "head", noise(0), noise(1))
+
+
+def test_of_a_mixture_the_first_network_is_compared_and_the_report_says_so():
+    mixture = Mixture([small_network(3, 8), small_network(3, 8, seed=1)])
+    found = compare(mixture, mixture, noise(0), noise(1), rounds=3)
+    assert found.at == "networks.0.bottleneck"
+    assert any("mixture" in note for note in found.notes)
 
 
 def test_bad_input_is_named():

@@ -43,6 +43,23 @@ def test_socket_with_near_pairs_keeps_its_promise():
     assert near - low >= 0.8 * (high - low)
 
 
+def test_what_the_pages_say_of_batch_norm_matching_is_what_the_table_says():
+    """The sentences under the table in docs/results.md, in notebook 02 and in `Recipe.socket`."""
+    with open(data_folder() / "results" / "bn.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    used = [line for line in lines if line["difference"]]
+    own = [line for line in used if "source's statistics" not in line["setting"]]
+    kept = [line for line in used if "source's statistics" in line["setting"]]
+    pairs = [round(float(line["difference"]), 1) for line in own if "pairs" in line["setting"]]
+    assert (min(pairs), max(pairs)) == (-0.6, 0.5)
+    assert all(float(line["difference"]) < 0 for line in own if line["setting"] == "alone")
+    assert all(float(line["difference"]) > 2.5 for line in kept)
+    held_out = {(line["setting"], line["lambda_bn"]): float(line["held_out"]) for line in lines}
+    assert round(held_out["25 near pairs", "0.0"]) == 77
+    assert round(held_out["25 near pairs, source's statistics", "3.0"]) == 54
+    assert {line["runs"] for line in lines} == {"5"}
+
+
 def test_files_that_are_linked_are_there():
     for name in ("README.md", "data/pocketrooms/README.md", "docs/results.md", "CONTRIBUTING.md"):
         page = REPOSITORY / name

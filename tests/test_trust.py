@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import trust
 from experiments import ONE
 
+from socketlab.files import data_folder
 from socketlab.measures import MEASURES
 
 
@@ -39,6 +40,27 @@ def test_the_summary_is_spearmans_rank_correlation():
     other = stats.spearmanr([line["coral"] for line in points], [float(line["held_out"]) for line in points])
     assert float(found["coral"]["all"]) == pytest.approx(other.statistic, abs=0.006)
     assert float(found["coral"]["low"]) <= float(found["coral"]["all"]) <= float(found["coral"]["high"])
+
+
+def shipped(name):
+    return trust.read(data_folder() / "results" / name)
+
+
+def test_the_table_that_ships_is_that_of_the_networks_that_ship(tmp_path):
+    trust.write_rows(tmp_path / "trust.csv", trust.summary(shipped(trust.POINTS)), trust.FIELDS)
+    assert (tmp_path / "trust.csv").read_bytes() == (data_folder() / "results" / "trust.csv").read_bytes()
+    assert [line["origin"] for line in shipped(trust.POINTS)] == list(trust.planned())
+
+
+def test_what_the_pages_say_of_trust_is_what_the_table_says():
+    """Partners go with accuracy, also inside a method; clouds only over methods; the memory the wrong way."""
+    inside = {line["measure"]: float(line["within_method"]) for line in shipped("trust.csv")}
+    everywhere = {line["measure"]: float(line["all"]) for line in shipped("trust.csv")}
+    clouds = ("mmd", "energy", "frechet", "sliced_wasserstein", "coral", "mixing", "proxy_a_distance")
+    assert max(inside["pair_rank"], inside["pair_cosine"]) < -0.7
+    assert max(everywhere["pair_rank"], everywhere["pair_cosine"], everywhere["linear_cka"]) < -0.7
+    assert all(everywhere[name] < -0.5 and abs(inside[name]) < 0.25 for name in clouds)
+    assert everywhere["norm_gap"] > 0.5
 
 
 def test_the_plan_varies_sensor_strength_and_method():
