@@ -1,0 +1,204 @@
+"""Checkers: the reference passes, the stub fails, wrong answers are refused by their names.
+
+The wrong answers in `WRONG` are written here anew, as a learner would write them, and not taken from the
+catalogue: what is tested is that the checker recognises the *mistake*, not the function.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from socketlab import checks, quiz
+from socketlab.errors import LabError
+from tests.wrong_answers import WRONG
+
+EXERCISES = list(checks.catalogue().values())
+each = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.id)
+
+
+def defined(source: str, exercise: checks.Exercise) -> Callable[..., Any]:
+    """A function from the source that a notebook's cell holds."""
+    space: dict[str, Any] = dict(exercise.answer.__globals__)
+    exec(source, space)
+    return space[exercise.name]  # type: ignore[no-any-return]
+
+
+@each
+def test_the_reference_passes_in_the_form_of_a_cell(exercise: checks.Exercise) -> None:
+    verdict = checks.judge(exercise, defined(checks.solution(exercise), exercise))
+    assert verdict.right and verdict.words == exercise.because
+
+
+@each
+def test_the_stub_fails_and_shows_nothing_of_the_solution(exercise: checks.Exercise) -> None:
+    text = checks.stub(exercise)
+    assert checks.judge(exercise, defined(text, exercise)).mistake == "not solved"
+    kept, whole = text.splitlines(), checks.solution(exercise).splitlines()
+    yours = [line for line in whole if line not in kept]
+    assert yours and [line for line in kept if line not in whole] == [
+        line for line in kept if "Your code here" in line or "raise NotImplementedError" in line
+    ]
+    assert [line for line in whole if line in kept] == [line for line in kept if line in whole]
+    ast.parse(text)
+
+
+@each
+def test_an_answer_of_nothing_is_not_solved(exercise: checks.Exercise) -> None:
+    assert checks.judge(exercise, lambda *_: None).mistake == "not solved"
+    assert checks.judge(exercise, 3).mistake == "no function"  # type: ignore[arg-type]
+
+
+@each
+def test_wrong_answers_are_refused_by_their_name(exercise: checks.Exercise) -> None:
+    wrong = WRONG[exercise.id]
+    assert len(wrong) >= 4
+    for name, answer in wrong.items():
+        verdict = checks.judge(exercise, answer)
+        assert not verdict.right and verdict.mistake == name, (name, verdict)
+
+
+@each
+def test_every_known_mistake_has_its_own_words_and_is_told_from_the_others(exercise: checks.Exercise) -> None:
+    names = [mistake.name for mistake in exercise.mistakes]
+    assert len(names) >= 4 and len(set(names)) == len(names)
+    for mistake in exercise.mistakes:
+        assert checks.judge(exercise, mistake.answer) == checks.Verdict(False, mistake.words, mistake.name)
+        assert len(mistake.words.split()) > 5
+    assert set(WRONG[exercise.id]) <= {*names, "factor", "shape", "no gradient", "kind", "changes its input"}
+
+
+def moved(exercise: checks.Exercise, share: float) -> Callable[..., Any]:
+    """The reference with its largest number off by a share of itself."""
+
+    def nearly(*arguments: Any) -> Any:
+        result = exercise.answer(*arguments)
+        many = list(result) if isinstance(result, tuple) else [result]
+        for number, part in enumerate(many):
+            if isinstance(part, Tensor) and part.is_floating_point():
+                flat = part.clone().reshape(-1)
+                place = flat.detach().abs().argmax()
+                many[number] = (flat + share * torch.eye(len(flat))[place] * flat).reshape(part.shape)
+                break
+        return tuple(many) if isinstance(result, tuple) else many[0]
+
+    return nearly
+
+
+@each
+def test_the_tolerance_is_neither_wider_nor_narrower(exercise: checks.Exercise) -> None:
+    wanted = [exercise.answer(*case.arguments) for case in exercise.cases()]
+    if not any(isinstance(t, Tensor) and t.is_floating_point() for w in wanted for t in checks._flat(w)):
+        pytest.skip("whole numbers and words have no tolerance")
+    assert checks.judge(exercise, moved(exercise, 0.5e-4)).right
+    assert not checks.judge(exercise, moved(exercise, 2e-4)).right
+
+
+@each
+def test_words_for_the_learner(exercise: checks.Exercise) -> None:
+    assert len(exercise.hints) == 2 and all(len(hint.split()) >= 3 for hint in exercise.hints)
+    assert 1 <= exercise.difficulty <= 3 and 1 <= exercise.importance <= 3 and 1 <= exercise.minutes <= 15
+    assert exercise.answer.__doc__ and "→" in exercise.answer.__doc__  # says what goes in and comes out
+
+
+def test_exercises_are_few_in_each_notebook_and_come_in_order() -> None:
+    books = [exercise.id[:2] for exercise in EXERCISES]
+    assert books == sorted(books)
+    assert max(books.count(book) for book in books) <= 5
+    assert set(WRONG) == set(checks.catalogue())
+
+
+LOSS = checks.find("03-loss")
+
+
+def test_differences_that_are_no_known_mistake_are_described() -> None:
+    right = LOSS.answer
+
+    def says(answer: Callable[..., Any]) -> str:
+        return checks.judge(LOSS, answer).words
+
+    assert "sign" in says(lambda a, b: -right(a, b))
+    assert "2.5 times" in says(lambda a, b: 2.5 * right(a, b))
+    assert "shape is (5,)" in says(lambda a, b: ((a - b) ** 2).mean(dim=0))
+    assert "NaN" in says(lambda a, b: right(a, b) * float("nan"))
+    assert "you get 1, right is" in says(lambda a, b: torch.ones(()))
+    assert "a dict" in says(lambda a, b: {"loss": right(a, b)})
+    assert "ZeroDivisionError" in says(lambda a, b: 1 / 0)
+    assert "no gradient" in says(lambda a, b: right(a, b).detach())
+    assert "no gradient" in says(lambda a, b: right(a, b).item())
+
+
+def test_a_factor_that_depends_on_the_case_is_not_called_one() -> None:
+    verdict = checks.judge(LOSS, lambda a, b: (len(a) + 0.5) * LOSS.answer(a, b))
+    assert "times" not in verdict.words and "you get" in verdict.words
+
+
+def test_a_function_that_changes_its_input_is_told_so() -> None:
+    def greedy(f_s: Tensor, f_t: Tensor) -> Tensor:
+        loss = ((f_s - f_t) ** 2).mean()
+        f_s += 1
+        return loss
+
+    assert checks.judge(LOSS, greedy).mistake == "changes its input"
+
+
+def test_check_returns_what_the_notebook_goes_on_with(capsys: pytest.CaptureFixture[str]) -> None:
+    def mine(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).square().mean()
+
+    assert checks.check("03-loss", mine) is mine
+    assert "✔ 03-loss" in capsys.readouterr().out
+    assert checks.check("03-loss", lambda a, b: 0) is LOSS.answer
+    assert "✘ 03-loss" in capsys.readouterr().out
+    with pytest.raises(LabError, match="no exercise '99-x'"):
+        checks.check("99-x", mine)
+
+
+def test_the_box_of_a_verdict_is_safe_html() -> None:
+    shown = checks.Shown(LOSS, checks.Verdict(False, "a `x < y` & more", "m"))
+    assert "<code>x &lt; y</code> &amp; more" in shown._repr_html_()
+    assert "kit's own version" in repr(shown)
+
+
+def test_reveal_prints_the_solution(capsys: pytest.CaptureFixture[str]) -> None:
+    checks.reveal("03-loss")
+    assert "return ((f_s - f_t) ** 2).mean()" in capsys.readouterr().out
+
+
+# questions
+
+
+def test_every_option_of_a_question_has_its_reason() -> None:
+    for question in quiz.questions().values():
+        texts = [option.text for option in question.options]
+        assert len(set(texts)) == len(texts)
+        assert all(len(option.because.split()) > 4 for option in question.options), question.id
+
+
+def test_a_quiz_tells_the_reason_of_what_was_chosen() -> None:
+    asked = quiz.ask("03-broken")
+    for option in asked.question.options:
+        asked.choice.value = option.text
+        assert ("✔" if option.right else "✘") in asked.answer.value
+        assert html.escape(option.because) in asked.answer.value
+    asked.choice.value = None
+    assert asked.answer.value == ""
+
+
+def test_a_quiz_can_be_read_without_a_kernel_and_does_not_tell_its_answer() -> None:
+    asked = quiz.ask("03-broken")
+    assert all(option.text in repr(asked) for option in asked.question.options)
+    assert not any(option.because in repr(asked) for option in asked.question.options)
+
+
+def test_questions_are_checked_and_found() -> None:
+    with pytest.raises(ValueError, match="one of them right"):
+        quiz.Question("x", "?", (quiz.Option("a", "b"), quiz.Option("c", "d")))
+    with pytest.raises(LabError, match="no question '99-x'"):
+        quiz.ask("99-x")
