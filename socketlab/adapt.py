@@ -146,8 +146,7 @@ class State:
         """The state that `save` wrote, for the source network, or networks, that it began from."""
         tensors, header = read_tensors(Path(path))
         try:
-            about = header["normalisation"]
-            normalisation = Normalisation(about["modality"], tuple(about["mean"]), tuple(about["std"]))
+            normalisation = Normalisation.from_dict(header["normalisation"])
             state = cls.start(source, normalisation, Recipe(**header["recipe"]), header["seed"])
             weights = {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
             state.adapted.network.load_state_dict(weights)
@@ -172,6 +171,7 @@ def adapt(
     seed: int = 0,
     state: State | None = None,
     every: int = 1,
+    normalisation: Normalisation | None = None,
 ) -> Iterator[Step | Epoch]:
     """Move a source network, or several, to another modality, one event at a time.
 
@@ -186,6 +186,7 @@ def adapt(
     state : the state of an earlier `Epoch`, to go on from; the end is that of an uninterrupted run.
     every : an `Epoch` is yielded after every so many epochs, and after the last. Statistics are re-estimated
         only when somebody asks for them, so that a reader of the end alone waits less; the end is the same.
+    normalisation : how the target's images are encoded; None measures it on them, depth as metric.
 
     Yields
     ------
@@ -204,7 +205,8 @@ def adapt(
     plan = state.recipe if state else current()
     _check(sources, target, pairs, plan)
     if state is None:
-        normalisation = encodings.measure(target.images[target.modality], target.modality)
+        if normalisation is None:
+            normalisation = encodings.measure(target.images[target.modality], target.modality)
         state = State.start(sources, normalisation, plan, seed)
         _settle_statistics(state, target)
         yield Epoch(0, plan.total_epochs, state)

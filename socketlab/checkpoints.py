@@ -43,7 +43,7 @@ class Source:
 
     @property
     def modality(self) -> str:
-        """What the network reads: "rgb", "nir" or "depth"."""
+        """What the network reads: "rgb", "nir", "swir" or "depth"."""
         return self.normalisation.modality
 
     @property
@@ -99,8 +99,7 @@ def load_source(
     tensors, header = read_tensors(path)
     try:
         classes = tuple(header["classes"])
-        about = header["normalisation"]
-        normalisation = Normalisation(about["modality"], tuple(about["mean"]), tuple(about["std"]))
+        normalisation = Normalisation.from_dict(header["normalisation"])
         network = _built(header, len(classes), path) if network is None else network
         network.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
