@@ -10,21 +10,91 @@ import torch
 
 from . import encodings, steps
 from .adapt import Step, rate_factor
+from .backbones import BACKBONES, torchvision_network, weights_normalisation
 from .checkpoints import Source
+from .encodings import Normalisation
 from .errors import LabError
 from .features import evaluating
-from .nets import small_network
+from .nets import Network, SmallResNet, small_network
 from .pairs import PairedImages, random_views, recoloured
+from .recipe import Recipe
+
+SCHEDULES = ("one-cycle", "paper")
 
 
 @dataclass(frozen=True)
 class SourceRecipe:
-    """How a network is trained with labels; SGD with Nesterov momentum 0.9 and weight decay 1e-3."""
+    """How a network is trained with labels; SGD with Nesterov momentum 0.9 and weight decay 1e-3.
+
+    Parameters
+    ----------
+    rate : learning rate at its peak, of bottleneck and head.
+    width : of the small network.
+    trunk_rate : of the trunk; None for the same.
+    schedule : "one-cycle", or "paper", which falls from the first step.
+    recolour : whether pictures other than depth are shown in other colours too.
+    backbone : "small", or one of ``backbones.BACKBONES``.
+    weights : of a backbone's trunk, as `backbones.torchvision_network` takes them; None for random ones.
+    precision : as in `Recipe`.
+
+    Raises
+    ------
+    LabError : a value that is unknown or out of range.
+    """
 
     epochs: int = 60
     batch_size: int = 32
     rate: float = 0.05
     width: int = 32
+    trunk_rate: float | None = None
+    schedule: str = "one-cycle"
+    recolour: bool = True
+    backbone: str = SmallResNet.name
+    weights: str | None = None
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "rate", "trunk_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose more than 0")
+        if self.schedule not in SCHEDULES:
+            raise LabError(f"schedule {self.schedule!r} is unknown: choose {' or '.join(SCHEDULES)}")
+        if self.backbone not in (SmallResNet.name, *BACKBONES):
+            known = ", ".join((SmallResNet.name, *BACKBONES))
+            raise LabError(f"there is no backbone {self.backbone!r}: choose {known}")
+        if self.backbone == SmallResNet.name and self.weights is not None:
+            raise LabError("the small network begins with random weights: leave the weights out")
+
+    @classmethod
+    def pretrained(cls, backbone: str, weights: str = "DEFAULT") -> SourceRecipe:
+        """As published: a trunk that knows ImageNet learns at a tenth of the rate of what is new.
+
+        Source: Liang et al., ICML 2020 (SHOT), section 4.1.
+        """
+        return cls(
+            epochs=20, rate=1e-2, trunk_rate=1e-3, schedule="paper", recolour=False, backbone=backbone,
+            weights=weights, precision="auto",
+        )  # fmt: skip
+
+    def network(self, classes: int, seed: int) -> Network:
+        """The network at the start of the training."""
+        if self.backbone == SmallResNet.name:
+            return small_network(classes, self.width, seed)
+        return torchvision_network(self.backbone, classes, self.weights, seed=seed)
+
+    def normalisation(self, images: PairedImages) -> Normalisation:
+        """Of colour pictures for pretrained weights, that of ImageNet; else measured on the images."""
+        if self.weights is not None and images.modality == "rgb":
+            return weights_normalisation(self.backbone)
+        return encodings.measure(images.images[images.modality], images.modality)
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields that a card keeps: the first four, and what differs from training from scratch."""
+        plain = {f.name: f.default for f in dataclasses.fields(self)}
+        first = ("epochs", "batch_size", "rate", "width")
+        about = dataclasses.asdict(self)
+        return {name: about[name] for name in about if name in first or about[name] != plain[name]}
 
 
 @dataclass(frozen=True)
@@ -37,46 +107,56 @@ class Trained:
 
 
 def train(
-    images: PairedImages, recipe: SourceRecipe | None = None, *, seed: int = 0
+    images: PairedImages,
+    recipe: SourceRecipe | None = None,
+    *,
+    seed: int = 0,
+    normalisation: Normalisation | None = None,
+    device: torch.device | str | None = None,
 ) -> Iterator[Step | Trained]:
-    """Train a small network from scratch on labelled images of one modality.
+    """Train a network on labelled images of one modality.
 
-    Cross-entropy with label smoothing 0.1, random crops and flips, other colours (not for depth),
-    one-cycle learning rate.
+    Cross-entropy with label smoothing 0.1, random crops and flips; from scratch, other colours too (not for
+    depth) and a one-cycle learning rate.
 
     Parameters
     ----------
     images : labelled, of one modality.
     seed : fixes the weights at the start, the batches and the views.
+    normalisation : how the images are encoded; None for the recipe's own.
+    device : where the network learns; None for where the images lie. Batches are brought there.
 
     Yields
     ------
     A `Step` after each step and a `Trained` after each epoch.
 
-    Source: Liang et al., ICML 2020 (SHOT), section 3.1, for the loss; the rate is higher, from scratch.
+    Source: Liang et al., ICML 2020 (SHOT), section 3.1, for the loss; from scratch the rate is higher.
     """
     recipe = recipe or SourceRecipe()
     if len(images) < recipe.batch_size:
         raise LabError(f"{len(images)} images are fewer than one batch of {recipe.batch_size}")
     generator = torch.Generator().manual_seed(seed)
-    network = small_network(len(images.classes), recipe.width, seed).to(images.device)
-    normalisation = encodings.measure(images.images[images.modality], images.modality)
-    card = {"recipe": dataclasses.asdict(recipe), "seed": seed}
-    source = Source(network, images.classes, normalisation, card)
-    optimiser = torch.optim.SGD(
-        network.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=1e-3, foreach=True
-    )
+    place = torch.device(images.device if device is None else device)
+    network = recipe.network(len(images.classes), seed).to(place)
+    normalisation = normalisation or recipe.normalisation(images)
+    source = Source(network, images.classes, normalisation, {"recipe": recipe.as_dict(), "seed": seed})
+    rates = (recipe.trunk_rate or recipe.rate, recipe.rate)
+    precision = Recipe(precision=recipe.precision)
+    optimiser = _optimiser(network)
     per_epoch = len(images) // recipe.batch_size
-    total, step, labels = per_epoch * recipe.epochs, 0, images.labels
+    total, step, labels = per_epoch * recipe.epochs, 0, images.labels.to(place)
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(images), generator=generator)
         network.train()
         for rows in order[: per_epoch * recipe.batch_size].split(recipe.batch_size):
-            views = random_views(images, rows, generator)[images.modality]
-            if images.modality != "depth":
+            views = random_views(images, rows, generator)[images.modality].to(place)
+            if images.modality != "depth" and recipe.recolour:
                 views = recoloured(views, generator)
-            terms = steps.source_terms(network, normalisation.encode(views), labels[rows.to(labels.device)])
-            optimiser.param_groups[0]["lr"] = recipe.rate * rate_factor(step / total, "one-cycle")
+            encoded = normalisation.encode(views)
+            with steps.autocast(precision, place):
+                terms = steps.source_terms(network, encoded, labels[rows.to(place)])
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * rate_factor(step / total, recipe.schedule)
             optimiser.zero_grad(set_to_none=True)
             terms["cross-entropy"].backward()
             optimiser.step()
@@ -84,3 +164,10 @@ def train(
             yield Step(epoch + 1, step, total, {name: term.detach() for name, term in terms.items()})
         with evaluating(network):
             yield Trained(epoch + 1, recipe.epochs, source)
+
+
+def _optimiser(network: Network) -> torch.optim.SGD:
+    """Two groups: the trunk; bottleneck and head."""
+    new = [*network.bottleneck.parameters(), *network.head.parameters()]
+    groups = [{"params": list(network.trunk.parameters())}, {"params": new}]
+    return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, weight_decay=1e-3, foreach=True)
