@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from socketlab import embed, features, live, plots, rooms
+from socketlab import embed, features, live, plots, rooms, traces
 from socketlab.adapt import Epoch, Step, adapt
 from socketlab.checkpoints import Source, load_source
 from socketlab.errors import LabError
@@ -113,6 +113,7 @@ class Run:
     map_title: str = ""
     map_note: str = ""
     outcome: str = "running"
+    recorded: bool = False
     seconds: float = 0.0
 
     @property
@@ -187,6 +188,27 @@ def map_features(bench: Bench, adapted: Source) -> dict[str, NDArray[np.float32]
     _, target_half = features.predict(adapted, bench.pairs.only(adapted.modality))
     _, targets = features.predict(adapted, bench.seen)
     return dict(zip(MAP_SETS, (bench.source_half, target_half.numpy(), targets.numpy()), strict=True))
+
+
+def _counts(bench: Bench, event: Epoch | traces.Look) -> NDArray[np.int64]:
+    """(K, K): the held-out images by class and prediction."""
+    if isinstance(event, traces.Look):
+        return np.asarray(event.confusion.numpy())
+    return np.asarray(features.confusion(event.state.adapted, bench.material.held_out).numpy())
+
+
+def _map_sets(bench: Bench, event: Epoch | traces.Look) -> dict[str, NDArray[np.float32]]:
+    """What the map of an epoch is made of; nothing where a recording kept no map."""
+    if not isinstance(event, traces.Look):
+        return map_features(bench, event.state.adapted)
+    kept = {name: found.numpy() for name, found in event.sets.items()}
+    return {MAP_SETS[0]: bench.source_half} | kept if kept else {}
+
+
+def _to_record(bench: Bench, event: Epoch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Confusion and features of an epoch; those of the source's halves never change."""
+    sets = map_features(bench, event.state.adapted)
+    return torch.from_numpy(_counts(bench, event)), {n: torch.from_numpy(sets[n]) for n in MAP_SETS[1:]}
 
 
 def clouds_of(bench: Bench, points: Mapping[str, NDArray[np.float32]]) -> dict[str, plots.Cloud]:
@@ -282,7 +304,7 @@ class AdaptationPanel(widgets.VBox):
     ) -> None:
         self.classes = classes
         self.box = live.ErrorBox()
-        self.session: live.Session[Step | Epoch] = live.Session(self.box)
+        self.session: live.Session[Step | Epoch | traces.Look] = live.Session(self.box)
         self.runs: list[Run] = []
         self._gather = gather
         self._benches: dict[tuple[Any, ...], Bench] = {}
@@ -408,7 +430,7 @@ class AdaptationPanel(widgets.VBox):
         for name in LIVE:
             self.session.post(name, self.controls[name].value)
 
-        def events() -> Iterator[Step | Epoch]:
+        def events() -> Iterator[Step | Epoch | traces.Look]:
             self.box.clear()
             bench = self._bench_for(choice)
             if self.session.stopping:
@@ -418,7 +440,11 @@ class AdaptationPanel(widgets.VBox):
             self._clear_pictures(choice.recipe, bench.levels)
             material = bench.material
             recipe = _LiveRecipe(choice.recipe, self.session.wishes)
-            return adapt(material.source, material.target, material.pairs, recipe, seed=choice.seed)
+
+            def begin() -> Iterator[Step | Epoch]:
+                return adapt(material.source, material.target, material.pairs, recipe, seed=choice.seed)
+
+            return traces.played(choice, begin, lambda event: _to_record(bench, event))
 
         self.session.start(
             events,
@@ -435,7 +461,7 @@ class AdaptationPanel(widgets.VBox):
         self._bench = self._benches[choice.data]
         return self._bench
 
-    def _see(self, run: Run, event: Step | Epoch) -> float | None:
+    def _see(self, run: Run, event: Step | Epoch | traces.Look) -> float | None:
         if isinstance(event, Step):
             begins = not run.losses
             run.add_losses(event.losses)
@@ -443,17 +469,19 @@ class AdaptationPanel(widgets.VBox):
                 self.losses.clear((0, event.steps), marks=_marks(run, event.steps), names=_terms(run))
             self.session.note = _phase(run, event.epoch)
             return event.step / event.steps
-        assert self._bench is not None
-        adapted = event.state.adapted
-        counts = features.confusion(adapted, self._bench.material.held_out).numpy()
-        run.confusion = counts
+        bench = self._bench
+        assert bench is not None
+        run.recorded = isinstance(event, traces.Look)
+        run.confusion = counts = _counts(bench, event)
         run.epochs.append(event.epoch)
         run.accuracies.append(float(np.trace(counts) / max(counts.sum(), 1)))
         self.matrix.draw(counts)
         last = event.epoch >= event.epochs
         if last or self._map.idle:
-            self._snapshot = Snapshot(run, self._bench, event.epoch, map_features(self._bench, adapted))
-            self._map.post(self._snapshot, at_once=last)
+            sets = _map_sets(bench, event)
+            self._snapshot = Snapshot(run, bench, event.epoch, sets) if sets else self._snapshot
+            if self._snapshot is not None:
+                self._map.post(self._snapshot, at_once=last)
         return event.epoch / event.epochs if event.epochs else 1.0
 
     def _draw(self, run: Run) -> None:
@@ -468,7 +496,8 @@ class AdaptationPanel(widgets.VBox):
         self.accuracy.draw({run.name: (run.epochs, run.accuracies) for run in shown})
 
     def _end(self, run: Run, state: str) -> None:
-        run.outcome, run.seconds = state, self.session.seconds
+        run.outcome = "recorded" if run.recorded and state == "finished" else state
+        run.seconds = self.session.seconds
         if self._snapshot is not None and self._snapshot.run is run:
             self._map.post(self._snapshot, at_once=True)
         self._tell_runs()

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from worlds import CLASSES, patterned, trained_source
 
-from socketlab import embed, live, panels, plots
+from socketlab import embed, files, live, panels, plots
 from socketlab.adapt import Epoch, adapt
 from socketlab.errors import LabError
 from socketlab.panels import AdaptationPanel, Choice, Material
@@ -133,6 +133,45 @@ def test_sliders_are_made_from_the_recipe(name: str) -> None:
 
 
 # runs
+
+
+def test_at_replay_a_recorded_run_is_shown_and_nothing_is_trained(
+    make: Callable[..., AdaptationPanel], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("SOCKETLAB_RECORD", "1")
+    first = make()
+    first.run(wait=True)
+    files.write_manifest(tmp_path)
+    monkeypatch.setenv("SOCKETLAB_TIER", "replay")
+    bench = panels.prepare(tiny_world(QUICK))
+    monkeypatch.setattr(panels, "prepare", lambda material: bench)
+    monkeypatch.setattr(panels, "adapt", lambda *a, **k: pytest.fail("it was trained"))
+    second = make()
+    assert second.run(wait=True) == "finished"
+    then, now = first.runs[0], second.runs[0]
+    assert (then.outcome, now.outcome) == ("finished", "recorded")
+    assert now.accuracies == then.accuracies
+    assert now.epochs == then.epochs
+    assert np.array_equal(now.confusion, then.confusion)
+    assert now.losses.keys() == then.losses.keys()
+    for name, values in then.losses.items():
+        assert now.losses[name] == pytest.approx(values, nan_ok=True)
+    assert np.allclose(
+        now.clouds[panels.MAP_SETS[2]].points, then.clouds[panels.MAP_SETS[2]].points, atol=0.05
+    )
+    assert "recorded" in second.table.value
+
+
+def test_at_replay_other_settings_say_what_can_be_done(
+    make: Callable[..., AdaptationPanel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOCKETLAB_TIER", "replay")
+    panel = make(replace(QUICK, seed=7))
+    with pytest.raises(LabError, match="no run with these settings was recorded"):
+        panel.run(wait=True)
+    assert len(panel.box.errors) == 1
+    panel.box.clear()
 
 
 def test_a_run_fills_the_panel(make: Callable[..., AdaptationPanel]) -> None:

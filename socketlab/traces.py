@@ -1,0 +1,227 @@
+"""Recordings of what the notebooks train, for the tier ``replay``: ``python -m socketlab.traces [names]``.
+
+The command runs the notebooks at the tier ``laptop`` and keeps, under ``data/traces``, what every
+`tiers.replayed` and every run of a panel in them came to; so a recording is what the notebook's own code
+computes. It then lists the files in the manifest. Numbers and texts are stored as they are, networks in
+16 bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from socketlab import files, tiers
+from socketlab.adapt import Epoch, Step
+from socketlab.checkpoints import Source, load_source, read_tensors, save_source, write_tensors
+from socketlab.errors import LabError
+
+FOLDER = "traces"
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+Sets = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a recorded run shows of one epoch.
+
+    Parameters
+    ----------
+    epoch, epochs : as of `adapt.Epoch`.
+    confusion : (K, K) int64, of the held-out images.
+    sets : name → (n, D) features of the map; empty at epochs whose map was not kept.
+    """
+
+    epoch: int
+    epochs: int
+    confusion: Tensor
+    sets: Sets
+
+
+# ------------------------------------------------------------------------ values
+
+
+def write(name: str, value: Any) -> None:
+    """Keep a result: ``<name>.safetensors``, and one file more for every network in it."""
+    if not NAME.fullmatch(name):
+        raise LabError(f"{name!r} is no name for a recording: use small letters, digits and hyphens.")
+    folder = files.data_folder() / FOLDER
+    tensors: dict[str, Tensor] = {}
+    networks: list[Source] = []
+    tree = _packed(value, tensors, networks)
+    for old in folder.glob(f"{name}.*safetensors"):
+        old.unlink()
+    for number, network in enumerate(networks):
+        save_source(network, folder / f"{name}.{number}.safetensors", half=True)
+    write_tensors(folder / f"{name}.safetensors", tensors or {"none": torch.zeros(1)}, {"value": tree})
+
+
+def read(name: str) -> Any:
+    """A recorded result; a `LabError` when there is none or its file was altered."""
+    listed = files.read_manifest(files.data_folder())
+    if f"{FOLDER}/{name}.safetensors" not in listed:
+        raise LabError(
+            f"There is no recording {name!r}, and at the tier replay nothing is trained: "
+            "set SOCKETLAB_TIER=laptop, or record with `python -m socketlab.traces`."
+        )
+    tensors, header = read_tensors(files.verified(f"{FOLDER}/{name}.safetensors"))
+    return _unpacked(header["value"], tensors, name)
+
+
+def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> Any:
+    """The value as JSON, with tensors and networks by number."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        tensors[f"t{len(tensors)}"] = value.detach().clone()
+        return {"tensor": f"t{len(tensors) - 1}"}
+    if isinstance(value, Source):
+        networks.append(value)
+        return {"network": len(networks) - 1}
+    if isinstance(value, tuple | list):
+        return {type(value).__name__: [_packed(one, tensors, networks) for one in value]}
+    if isinstance(value, dict):
+        return {"dict": [[_packed(x, tensors, networks) for x in pair] for pair in value.items()]}
+    raise LabError(
+        f"A {type(value).__name__} cannot be recorded: return numbers, text, tensors, networks, "
+        "or lists, tuples and dictionaries of them."
+    )
+
+
+def _unpacked(tree: Any, tensors: Mapping[str, Tensor], name: str) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, content),) = tree.items()
+    match kind:
+        case "tensor":
+            return tensors[content]
+        case "network":
+            return load_source(files.verified(f"{FOLDER}/{name}.{content}.safetensors"))
+        case "dict":
+            return {_unpacked(k, tensors, name): _unpacked(v, tensors, name) for k, v in content}
+        case _:
+            found = [_unpacked(one, tensors, name) for one in content]
+            return tuple(found) if kind == "tuple" else found
+
+
+# ------------------------------------------------------------------------ runs of a panel
+
+
+def run_name(choice: Any) -> str:
+    """Name of a panel's run: the same for the same settings, be a slider's value rounded or not."""
+    text = json.dumps(_rounded(dataclasses.asdict(choice)), sort_keys=True)
+    return f"panel-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers to six digits."""
+    found = {}
+    for name, value in values.items():
+        value = _rounded(value) if isinstance(value, dict) else value
+        found[name] = float(f"{value:.6g}") if isinstance(value, float) else value
+    return found
+
+
+def played(
+    choice: Any,
+    events: Callable[[], Iterator[Step | Epoch]],
+    look: Callable[[Epoch], tuple[Tensor, Sets]],
+) -> Iterator[Step | Epoch | Look]:
+    """The events of a panel's run; at ``replay`` those that were recorded, a `Look` in place of an `Epoch`.
+
+    Parameters
+    ----------
+    choice : the run's settings, a dataclass.
+    events : begins the run.
+    look : confusion and features of an epoch, to be recorded.
+    """
+    if tiers.tier() == "replay":
+        yield from _recorded(choice)
+        return
+    kept: list[Step | Look] = []
+    for event in events():
+        if tiers.recording():
+            kept.append(event if isinstance(event, Step) else _looked_at(event, look))
+        yield event
+    if tiers.recording():
+        write(run_name(choice), [_row(event) for event in kept])
+
+
+def _looked_at(event: Epoch, look: Callable[[Epoch], tuple[Tensor, Sets]]) -> Look:
+    """Features of the beginning, of the end of the alignment and of the end: three maps are enough."""
+    confusion, sets = look(event)
+    shown = event.epoch in (0, event.state.recipe.align_epochs, event.epochs)
+    return Look(event.epoch, event.epochs, confusion, {n: f.half() for n, f in sets.items()} if shown else {})
+
+
+def _row(event: Step | Look) -> list[Any]:
+    if isinstance(event, Step):
+        return [event.epoch, event.step, event.steps, event.losses]
+    return [event.epoch, event.epochs, event.confusion.to(torch.int32), dict(event.sets)]
+
+
+def _recorded(choice: Any) -> Iterator[Step | Look]:
+    try:
+        rows = read(run_name(choice))
+    except LabError as error:
+        if "no recording" not in str(error):
+            raise
+        raise LabError(
+            "At the tier replay nothing is trained, and no run with these settings was recorded: "
+            "press Reset for settings that were, or set SOCKETLAB_TIER=laptop and start the notebook again."
+        ) from None
+    for row in rows:
+        if isinstance(row[2], Tensor):
+            epoch, epochs, confusion, sets = row
+            yield Look(epoch, epochs, confusion.long(), {name: f.float() for name, f in sets.items()})
+        else:
+            epoch, step, steps, losses = row
+            yield Step(epoch, step, steps, {name: torch.tensor(value) for name, value in losses.items()})
+
+
+# ------------------------------------------------------------------------ the command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the notebooks named, or all, keep their results, and list them in the manifest."""
+    from socketlab import notebooks
+
+    parser = argparse.ArgumentParser(
+        prog="python -m socketlab.traces", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("names", nargs="*", help="notebooks, for example 04_full_adaptation")
+    chosen = parser.parse_args(arguments)
+    os.environ[tiers.SETTING], os.environ[tiers.RECORDING] = "laptop", "1"
+    try:
+        folder = files.data_folder()
+        for path in notebooks.find(chosen.names):
+            notebooks.execute(notebooks.read(path), path.parent)
+            print(f"{path.name}: run")
+        print(_listing(folder / FOLDER))
+        files.write_manifest(folder)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _listing(folder: Path) -> str:
+    kept = sorted(folder.glob("*.safetensors"))
+    lines = [f"{path.stat().st_size / 1e6:8.2f} MB  {path.name}" for path in kept]
+    return "\n".join([*lines, f"{sum(p.stat().st_size for p in kept) / 1e6:8.2f} MB in {len(kept)} files"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
