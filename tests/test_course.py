@@ -1,0 +1,94 @@
+"""The course: exercises stand in the notebooks as the catalogue has them, and each section begins alone."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+
+from socketlab import checks, course, notebooks, quiz
+from socketlab.errors import LabError
+
+PATHS = course.learners()
+
+
+def book(*cells: str) -> nbformat.NotebookNode:
+    """A notebook; text that begins with # is Markdown."""
+    make = {True: nbformat.v4.new_markdown_cell, False: nbformat.v4.new_code_cell}
+    return nbformat.v4.new_notebook(cells=[make[text.startswith("#")](text) for text in cells])
+
+
+# how it is done
+
+
+def test_a_section_needs_what_it_names_and_what_that_needs() -> None:
+    notebook = book(
+        "# Title", "import math\na = 1", "b = a + 1", "c = 5", "d = 7",
+        "## 2. Next", "def f(x):\n    return x + b", "f(c)",
+    )  # fmt: skip
+    (section,) = course.sections(notebook)
+    assert course.needed(notebook, section) == [1, 2, 3]
+    assert course.missing_names(notebook, section) == set()
+
+
+def test_a_name_that_a_section_gives_itself_is_not_needed() -> None:
+    notebook = book("# T", "a = 1", "b = 2", "## 1. S", "a = 3\nfor i in range(a):\n    print(i)", "b += a")
+    (section,) = course.sections(notebook)
+    assert course.needed(notebook, section) == [2]
+
+
+def test_a_value_made_from_its_old_self_is_needed() -> None:
+    notebook = book("# T", "x = 1", "## 1. S", "x = x + 1")
+    assert course.needed(notebook, course.sections(notebook)[0]) == [1]
+
+
+def test_names_that_nobody_gives_are_found() -> None:
+    notebook = book("# T", "## 1. S", "print(nowhere, [k for k in (1, 2)])")
+    assert course.missing_names(notebook, course.sections(notebook)[0]) == {"nowhere"}
+
+
+def test_an_exercise_is_inserted_as_task_and_stub() -> None:
+    notebook = book("# T", "a = 1")
+    notebook.cells[1].id = "here"
+    course.insert(notebook, "here", "03-loss", "03-broken")
+    assert course.exercises_in(notebook) == ["03-loss", "03-broken"]
+    assert "raise NotImplementedError" in notebook.cells[3].source
+    assert 'check("03-loss", paired_loss)' in notebook.cells[3].source
+    with pytest.raises(LabError, match="no cell 'elsewhere'"):
+        course.insert(notebook, "elsewhere", "03-loss")
+
+
+def test_a_stub_in_a_cell_runs_and_the_reference_goes_on() -> None:
+    space: dict[str, object] = {}
+    exec(course.exercise_cells("03-loss")[1].source, space)
+    assert space["paired_loss"] is checks.find("03-loss").answer
+
+
+def test_the_instructors_edition_has_solutions_reasons_and_times() -> None:
+    notebook = book("# T", "## 1. S", "a = 1")
+    notebook.cells[1].metadata["socketlab"] = {"minutes": 7, "break": True}
+    course.insert(notebook, notebook.cells[2].id, "03-loss", "03-broken")
+    made = course.instructor_edition(notebook, 42.0)
+    text = "\n".join(cell.source for cell in made.cells)
+    assert "return ((f_s - f_t) ** 2).mean()" in text and "NotImplementedError" not in text
+    assert all(m.words in text for m in checks.find("03-loss").mistakes)
+    assert all(o.because in text for o in quiz.questions()["03-broken"].options)
+    assert "| 1. S · **break** | 11 | 0 | 03-loss, 03-broken |" in text
+    assert "42 seconds" in text
+    learners = "".join(cell.source for cell in notebook.cells)
+    assert "NotImplementedError" in learners and "return ((" not in learners
+
+
+def test_begin_wants_jupyter_and_a_section_that_is_there() -> None:
+    with pytest.raises(LabError, match="in Jupyter"):
+        course.begin("03", 2)
+    with pytest.raises(LabError, match="no 99"):
+        course._section(notebooks.read(PATHS[0]), 99, "00")
+    with pytest.raises(LabError, match="names 0 notebooks"):
+        course._path("99")
+
+
+def test_begin_runs_what_a_section_stands_on() -> None:
+    asked = book("# T", "from socketlab.course import begin\nbegin('02', 3)", "# ok", "type(source).__name__")
+    made = notebooks.execute(asked)
+    assert "Ready for section 3" in made.cells[1].outputs[0].text
+    assert made.cells[3].outputs[0].data["text/plain"] == "'Source'"
