@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import html
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -132,6 +133,32 @@ def test_differences_that_are_no_known_mistake_are_described() -> None:
     assert "ZeroDivisionError" in says(lambda a, b: 1 / 0)
     assert "no gradient" in says(lambda a, b: right(a, b).detach())
     assert "no gradient" in says(lambda a, b: right(a, b).item())
+
+
+def test_what_torch_has_not_implemented_is_not_taken_for_a_stub() -> None:
+    def stops(f_s: Tensor, f_t: Tensor) -> Tensor:
+        raise NotImplementedError("gt_cpu not implemented for UInt16")
+
+    verdict = checks.judge(LOSS, stops)
+    assert verdict.mistake == "stops" and "UInt16" in verdict.words
+
+
+def names_of(names: list[str]) -> list[str]:
+    """Names that end in 1 → names."""
+    return [name for name in names if name.endswith("1")]
+
+
+def test_lists_of_words_are_shown_as_they_are_and_cut_where_they_are_long() -> None:
+    names = ["a1", "b2", *(f"a_rather_long_name_{number}_1" for number in range(20))]
+    cases = [checks.Case("a short list", (names[:2],)), checks.Case("a long list", (names,))]
+    exercise = replace(
+        LOSS, answer=names_of, cases=lambda: cases, mistakes=(), canonical=sorted, gradient=False
+    )
+    assert checks.judge(exercise, lambda some: names_of(some)[::-1]).right
+    assert "you get ['a1', 'b2'], right is ['a1']." in checks.judge(exercise, lambda some: some).words
+    assert "you get [], right is ['a1']." in checks.judge(exercise, lambda some: []).words
+    assert "you get {'b2'}, right is ['a1']." in checks.judge(exercise, lambda some: {"b2"}).words
+    assert "…" in checks._short(names) and len(checks._short(names)) <= 100
 
 
 def test_a_factor_that_depends_on_the_case_is_not_called_one() -> None:
