@@ -11,7 +11,7 @@ py := $(VENV)/bin/python
 moved := $(shell [ "`cat $(VENV)/.folder 2>/dev/null`" = "`pwd -P`" ] || echo moved)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test results trust bench distances notebooks lint venv clean moved
+.PHONY: help lab test results trust bench distances notebooks site traces lint venv clean moved
 
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
@@ -21,6 +21,8 @@ help:
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
 	@echo "make distances  measure what the distances cost: docs/distances.md, five minutes"
 	@echo "make notebooks  execute the notebooks and store them with their pictures"
+	@echo "make traces     record what the notebooks train, for the tier replay"
+	@echo "make site       write the course as pages to be read without a kernel: build/site"
 	@echo "make lint       ruff and mypy"
 	@echo "make venv       only make $(VENV), for example to put a CPU-only PyTorch into it first"
 	@echo "make clean      delete $(VENV) and the tools' caches"
@@ -54,6 +56,12 @@ distances: $(VENV)/.lab
 
 notebooks: $(VENV)/.lab
 	$(py) -m socketlab.notebooks
+
+traces: $(VENV)/.lab
+	$(py) -m socketlab.traces
+
+site: $(VENV)/.test
+	$(py) -m socketlab.website
 
 lint: $(VENV)/.test
 	$(py) -m ruff check .
@@ -91,6 +99,6 @@ $(VENV)/.lab: pyproject.toml $(py) $(moved)
 
 $(VENV)/.test: pyproject.toml $(py) $(moved)
 	@echo "Installing; the first time downloads PyTorch, on Linux some 3 GB, and takes some minutes"
-	$(py) -m pip install -e '.[lab,test]'
+	$(py) -m pip install -e '.[lab,site,app,test]'
 	@pwd -P > $(VENV)/.folder
 	@touch $@ $(VENV)/.lab

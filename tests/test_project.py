@@ -93,6 +93,17 @@ def providers():
     return packages_distributions()
 
 
+MODULES_OF_EXTRAS = {
+    "course.py": "lab",
+    "doctor.py": "lab",
+    "notebooks.py": "lab",
+    "website.py": "site",
+    "app.py": "app",
+    "room.py": "lab",
+}
+"""Modules that need what only an extra brings."""
+
+
 @pytest.mark.parametrize(
     ("folder", "extras"), [("socketlab", ()), ("tests", ("lab", "test")), ("benchmarks", ("lab", "test"))]
 )
@@ -101,9 +112,7 @@ def test_every_import_is_declared(folder, extras, providers):
     undeclared = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
         for module in imported(path) - own_modules(path):
-            # Two modules are about notebooks themselves, and need what only the extra `lab` brings.
-            more = EXTRAS["lab"] if path.name in ("doctor.py", "notebooks.py") else []
-            allowed = declared | names(more)
+            allowed = declared | names(EXTRAS.get(MODULES_OF_EXTRAS.get(path.name, ""), []))
             if not names(providers.get(module, [module])) & allowed:
                 undeclared.setdefault(path.name, set()).add(module)
     assert undeclared == {}
@@ -260,7 +269,7 @@ def test_make_installs_again_after_a_failure(clone):
 def test_make_test_brings_its_tools(clone):
     assert make(clone, "test", "PYTEST_FLAGS=-x").returncode == 0
     assert make(clone, "lab").returncode == 0
-    assert installed(clone) == [".[lab,test]"], "what is installed for the tests serves the lab too"
+    assert installed(clone) == [".[lab,site,app,test]"], "what is installed for the tests serves the lab too"
 
 
 @needs_make
