@@ -181,9 +181,10 @@ class LiveChannels(live.LivePicture):
         with DRAW:
             self._head = self._write("", weight="bold", animated=True)
             half = width / 2
-            self._axes = [self.axes_at(68, 54, half + 8, 66), self.axes_at(half + 72, 54, 12, 66)]
+            self._axes = [self.axes_at(84, 54, half + 4, 86), self.axes_at(half + 84, 54, 12, 86)]
             for ax, name in zip(self._axes, ("mean", "standard deviation"), strict=True):
-                plots.dress(ax, "", f"remembered {name}", f"measured {name}", grid="both")
+                plots.dress(ax, "", "remembered", "measured", grid="both")
+                ax.set_title(name, loc="left", fontsize=plots.TEXT, color=plots.INK, pad=6)
                 ax.locator_params(nbins=5)
             self._diagonals = [ax.plot([], [], color=plots.SOFT, linestyle=_DOTTED)[0] for ax in self._axes]
             self._dots = {name: [self._marks(ax, look) for ax in self._axes] for name, look in looks.items()}
@@ -227,6 +228,9 @@ class LiveChannels(live.LivePicture):
         known = np.asarray(remembered[0], float), np.sqrt(np.asarray(remembered[1], float))
         with DRAW:
             ranges = [[known[0]], [known[1]]]
+            for name in self._dots.keys() - measured.keys():
+                for dots in self._dots[name]:
+                    dots.set_data([], [])
             for name, (mean, var) in measured.items():
                 seen = np.asarray(mean, float), np.sqrt(np.asarray(var, float))
                 for i, dots in enumerate(self._dots[name]):
@@ -278,6 +282,11 @@ class LiveProfile(live.LivePlot):
         self._marked: int | None = None
         super().__init__(names, xlabel="", xlim=(0.6, len(self.layers) + 0.4), **about)
 
+    def name_layers(self, layers: Sequence[str]) -> None:
+        """Begin again with other layers."""
+        self.layers, self._marked = tuple(layers), None
+        self.clear((0.6, len(self.layers) + 0.4))
+
     def mark(self, layer: str) -> None:
         """Shade one layer; the lines have to be drawn again."""
         place = self.layers.index(layer)
@@ -288,7 +297,7 @@ class LiveProfile(live.LivePlot):
     def _frame_shared(self) -> None:
         super()._frame_shared()
         ax = self._shared
-        ax.set_position(self._within(70, 96, 24, self._legend_top + 30))
+        ax.set_position(self._within(84, 118, 24, self._legend_top + 30))
         ax.set_yscale("log")
         ax.set_xticks(
             range(1, len(self.layers) + 1), self.layers, rotation=40, ha="right", rotation_mode="anchor"
