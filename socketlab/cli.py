@@ -196,12 +196,14 @@ def _recipe(method: str, overrides: Iterable[str]) -> Recipe:
     return Recipe.for_method(method).replace(**dict(_assignments(overrides)))
 
 
-def _assignments(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
+def _assignments(
+    overrides: Iterable[str], flag: str = "--set", example: str = "lambda_ti=1"
+) -> Iterator[tuple[str, Any]]:
     """Split ``name=value``; the value is a number or true/false where it reads as one, text otherwise."""
     for override in overrides:
         name, equals, text = override.partition("=")
         if not (name and equals and text):
-            raise LabError(f"--set {override} is not of the form name=value, as in --set lambda_ti=1.")
+            raise LabError(f"{flag} {override} is not of the form name=value, as in {flag} {example}.")
         try:
             value = json.loads(text.lower())
         except ValueError:
@@ -381,18 +383,27 @@ def import_(
     task: Annotated[str | None, typer.Option(help="classes of the task, with commas")] = None,
     processes: Annotated[int | None, typer.Option(help="at work at once; as many as cores")] = None,
     thorough: Annotated[bool, typer.Option(help="decode every file before anything is written")] = False,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", metavar="NAME=VALUE",
+            help="of this kind of set: depth=depth_bfx (sunrgbd), unpaired=true (folders); repeatable",
+        ),
+    ] = None,
     download: Annotated[bool, typer.Option(help="fetch the set first, where it can be had directly")] = False,
 ) -> None:
     """Check a real data set, pair it by name, and write it as a compact pack."""
     from socketlab.downloads import fetch
-    from socketlab.importers import import_folder
+    from socketlab.importers import import_folder, require_options
 
+    more = dict(_assignments(options or [], "--option", "unpaired=true"))
+    require_options(kind, more)
     if path is None and not download:
         raise LabError("Say where the set lies, or --download to fetch it.")
     classes = [name.strip() for name in task.split(",")] if task else None
     import_folder(
         kind, path or fetch(kind), out, size=size, fit=fit, on_bad=on_bad, processes=processes,
-        say=typer.echo, hidden=not sys.stderr.isatty(), task=classes, thorough=thorough,
+        say=typer.echo, hidden=not sys.stderr.isatty(), task=classes, thorough=thorough, **more,
     )  # fmt: skip
 
 

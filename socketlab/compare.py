@@ -146,11 +146,20 @@ class Comparison:
         best = shares.max(dim=1)
         return best.values.double().numpy(), best.indices.numpy() == about.labels
 
-    def write(self, folder: Path | str) -> Path:
-        """Write ``report.html``, ``numbers.csv`` and ``settings.json`` into a folder; returns the report."""
+    def headline(self) -> str:
+        """The answer in a few sentences, as the report begins."""
+        from .compare_report import headline
+
+        return headline(self)
+
+    def write(self, folder: Path | str, umap: bool = True) -> Path:
+        """Write ``report.html``, ``numbers.csv`` and ``settings.json`` into a folder; returns the report.
+
+        The map is a UMAP, which takes seconds; without ``umap`` its principal components.
+        """
         from .compare_report import write
 
-        return write(self, Path(folder))
+        return write(self, Path(folder), umap=umap)
 
 
 def compare(

@@ -6,7 +6,7 @@
 ``rgbnir``       RGB-NIR Scene: ``<class>/NNNN_rgb.tiff`` and ``NNNN_nir.tiff``
 ``eurosat``      EuroSAT: ``<class>/<name>.tif`` of 13 bands; colour, near and short-wave infrared
 ``lists``        text lists, ``path label`` per line: ``<domain>_<modality>[_train|_test|_ti]_list.txt``
-``folders``      ``<modality>/<class>/<stem>.<ext>``: your own
+``folders``      ``<modality>/<class>/<stem>.<ext>``: your own; class ``unknown`` is what nobody has labelled
 ===============  ==========================================================================================
 
 `survey` looks and tells; `write_pack` works; `import_folder` does both. The originals are only ever read.
@@ -59,7 +59,7 @@ EUROSAT_BANDS = {"rgb": ((4, 3, 2), 3000.0), "nir": ((8,), 6000.0), "swir": ((11
                  "swir2": ((12,), 6000.0)}  # fmt: skip
 """Modality → bands, and the reflectance (times 10,000) that is stored as 255: a modelling choice."""
 
-_NOBODY_KNOWS = {"idk", UNKNOWN}
+_NOBODY_KNOWS = {"idk", UNKNOWN, "unlabelled"}
 
 
 def survey(
@@ -85,19 +85,14 @@ def survey(
     options : of a kind. ``sunrgbd``: ``depth`` = "depth" or "depth_bfx" (holes filled). ``diml``:
         ``quality`` = "HR", the folder in train and test. ``lists``: ``by_line`` = True pairs lines whatever
         their files are called; ``base`` is the folder that paths begin at. ``folders``: ``unpaired`` = True
-        lets scenes of the task lack a modality.
+        lets scenes of the task lack a modality, as they do where there are no colour pictures of the task.
 
     Raises
     ------
     LabError : unknown kind, option or class; no such folder; nothing usable in it.
     """
-    if kind not in KINDS:
-        raise LabError(f"There is no data set {kind!r}: choose one of {', '.join(KINDS)}.")
+    require_options(kind, options)
     sort = KINDS[kind]
-    for name in options:
-        if name not in sort.options:
-            told = f"its options are {', '.join(sort.options)}" if sort.options else "it has no options"
-            raise LabError(f"{kind} knows no option {name!r}: {told}.")
     root = Path(os.path.abspath(Path(path).expanduser()))
     if not root.is_dir():
         raise LabError(f"{readable(path)} is not a folder: give the folder of the data set.")
@@ -124,6 +119,17 @@ def survey(
         processes=processes,
         progress=progress,
     )
+
+
+def require_options(kind: str, names: Iterable[str]) -> None:
+    """A `LabError` when there is no such data set, or it has no such option."""
+    if kind not in KINDS:
+        raise LabError(f"There is no data set {kind!r}: choose one of {', '.join(KINDS)}.")
+    known = KINDS[kind].options
+    for name in names:
+        if name not in known:
+            told = f"its options are {', '.join(known)}" if known else "it has no options"
+            raise LabError(f"{kind} knows no option {name!r}: {told}.")
 
 
 def _protocol(sort: Kind, frames: Sequence[Frame], classes: Sequence[str], how: str) -> dict[str, str]:
@@ -200,6 +206,7 @@ def import_folder(
     finally:
         for one in bars:
             one.close()
+    say(f"written to {folder}")
     say(pack.summary())
     return pack
 
@@ -364,6 +371,10 @@ def _folders(findings: Findings, task: Sequence[str] | None, unpaired: bool = Fa
     frames = []
     for kind, modalities in sorted(found.items()):
         frames += _together(modalities, kind, readable(findings.root.name) or "folders", kind)
+    frames = [
+        replace(one, kind=UNKNOWN, split="train") if one.kind.lower() in _NOBODY_KNOWS else one
+        for one in frames
+    ]  # to adapt to; as pairs they might show the task
     kinds = {frame.kind for frame in frames}
     if task is None:
         return frames, tuple(sorted(kinds - _NOBODY_KNOWS)), "every folder is a class of the task"

@@ -145,7 +145,7 @@ class Pack:
     def summary(self) -> str:
         """One line per split: how many scenes of how many classes, in which modalities."""
         side = f"{self.size} × {self.size} pixels"
-        lines = [f"pack {self.folder}: {side}, {len(self.classes)} classes of the task"]
+        lines = [f"pack {self.folder.name}: {side}, {len(self.classes)} classes of the task"]
         for name, part in self.manifest["splits"].items():
             kinds = {kind for counts in part["counts"].values() for kind in counts}
             stored = ", ".join(part["arrays"])

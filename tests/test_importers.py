@@ -171,6 +171,23 @@ def test_lists(sets, tmp_path):
     assert pack.load("train").names[0] == "kv1/train/bathroom/küche nr 0"
 
 
+def test_unlabelled_folders_are_what_is_adapted_to(tmp_path):
+    """Depth alone, in a folder without a class: it trains, it never tests, and it is no pair."""
+    root = formats.write_folders(tmp_path / "set")
+    for kind in formats.TASK:
+        shutil.rmtree(root / "rgb" / kind)
+    os.rename(root / "depth" / formats.TASK[0], root / "depth" / "unlabelled")
+    with pytest.raises(LabError, match="class missing in a modality"):
+        imported(survey("folders", root, task=formats.TASK[1:]), tmp_path / "pack")
+    found = survey("folders", root, task=formats.TASK[1:], unpaired=True)
+    pack = imported(found, tmp_path / "pack", size=24)
+    kinds = {split: Counter(pack.load(split).kinds) for split in pack.splits}
+    assert kinds["train"] == {"unknown": 4} | dict.fromkeys(formats.TASK[1:], 3)
+    assert kinds["test"] == dict.fromkeys(formats.TASK[1:], 1)
+    assert kinds["pairs"] == dict.fromkeys(formats.OTHERS, 4)
+    assert pack.classes == formats.TASK[1:]
+
+
 def test_lists_in_folders_of_modalities_without_labels(sets, tmp_path):
     """``<modality>/<domain>_list.txt``; −1 is unknown; names of classes from classes.txt."""
     base = sets["lists"]
@@ -364,6 +381,7 @@ def test_import_folder_says_what_it_does(sets, tmp_path, capsys):
     pack = import_folder("rgbnir", sets["rgbnir"], tmp_path / "pack", size=24, say=said.append, hidden=True)
     assert "27 usable scenes" in said[0] and "no problems" in said[0]
     assert said[-1] == pack.summary() and "24 × 24 pixels" in said[-1]
+    assert said[-2] == f"written to {tmp_path / 'pack'}" and str(tmp_path) not in said[-1]
     import_folder(
         "rgbnir", sets["rgbnir"], tmp_path / "again", size=24, say=said.append, hidden=False, processes=1
     )
@@ -565,11 +583,26 @@ def test_the_command_line_imports_and_compares(tmp_path):
     assert "rgb against depth" in (tmp_path / "report" / "report.html").read_text()
 
 
+def test_the_command_line_passes_options_on(tmp_path):
+    """Colour pictures of the task are what a user of the method does not have."""
+    folder, pack = formats.write_folders(tmp_path / "my pictures"), tmp_path / "pack"
+    for kind in formats.TASK:
+        shutil.rmtree(folder / "rgb" / kind)
+    words = ["import", "folders", str(folder), "--out", str(pack), "--size", "24"]
+    words += ["--task", ",".join(formats.TASK), "--option", "unpaired=true"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert open_pack(pack).load("train").modalities == ("depth",)
+    assert set(open_pack(pack).load("pairs").kinds) == set(formats.OTHERS)
+
+
 def test_the_command_line_says_what_it_needs(tmp_path):
     for words, said in (
         (["folders"], "--download"),
         (["folders", str(tmp_path / "nowhere")], "nowhere"),
         (["cifar", str(tmp_path)], "no data set 'cifar'"),
+        (["folders", str(tmp_path), "--option", "unpaired"], "as in --option unpaired=true"),
+        (["folders", str(tmp_path), "--option", "size=3"], "knows no option 'size'"),
     ):
         done = CliRunner().invoke(app, ["import", *words])
         assert done.exit_code == 2
