@@ -386,7 +386,8 @@ def import_(
     options: Annotated[
         list[str] | None,
         typer.Option(
-            "--option", metavar="NAME=VALUE",
+            "--option",
+            metavar="NAME=VALUE",
             help="of this kind of set: depth=depth_bfx (sunrgbd), unpaired=true (folders); repeatable",
         ),
     ] = None,
