@@ -112,15 +112,15 @@ class GapPanel(Panel):
 
     # what the buttons do
 
-    def run(self) -> None:
-        """Work out every strength of the camera shown, or let paused work go on."""
+    def run(self, wait: bool = False, timeout: float | None = None) -> str:
+        """Work out every strength of the camera shown, also beside a setting that is under way."""
         self.buttons["pause"].description = "Pause"
-        if self.session.running:
-            self.session.resume()
+        self.session.resume()
         now = self.choice
         with self._lock:
             self._sweep = [replace(now, strength=s) for s in STRENGTHS]
         self._work()
+        return self.wait(timeout) if wait else self.session.state
 
     def stop(self) -> None:
         """End the work under way."""

@@ -170,7 +170,7 @@ def share_bar(share: float, colour: str) -> str:
 class Panel(widgets.VBox):
     """A box with one session, its buttons, an export, and those who want to know when a run has ended.
 
-    Subclasses fill `controls` and `pictures`, answer `run` and `reset`, give `tables`, and call `_listen`.
+    Subclasses fill `controls` and `pictures`, answer `_begin` and `reset`, give `tables`, call `_listen`.
 
     Attributes
     ----------
@@ -211,8 +211,27 @@ class Panel(widgets.VBox):
         """The numbers behind the pictures: file name -> rows."""
         return {}
 
-    def run(self) -> Any:
-        """Start, or let a paused run go on."""
+    def run(self, wait: bool = False, timeout: float | None = None) -> str:
+        """Start a run with the settings shown, or let a paused one go on; never a second one beside it.
+
+        Parameters
+        ----------
+        wait : return only at the end of the run, and raise what made it fail.
+        timeout : the most seconds to wait.
+
+        Returns
+        -------
+        The state of the session: "running", "finished", ...
+        """
+        self.buttons["pause"].description = "Pause"
+        if self.session.running:
+            self.session.resume()
+        else:
+            self._begin()
+        return self.session.wait(timeout) if wait else self.session.state
+
+    def _begin(self) -> None:
+        """Start the session with the settings shown."""
         raise NotImplementedError
 
     def pause(self) -> None:

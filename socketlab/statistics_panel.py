@@ -109,25 +109,6 @@ class StatisticsPanel(Panel):
 
     # what the buttons do
 
-    def run(self, wait: bool = False, timeout: float | None = None) -> str:
-        """Match statistics with the settings shown, or let a paused run go on.
-
-        Parameters
-        ----------
-        wait : return only at the end of the run, and raise what made it fail.
-        timeout : the most seconds to wait.
-
-        Returns
-        -------
-        The state of the session.
-        """
-        self.buttons["pause"].description = "Pause"
-        if self.session.running:
-            self.session.resume()
-        else:
-            self._begin(self.choice)
-        return self.session.wait(timeout) if wait else self.session.state
-
     def reset(self) -> None:
         """Stop, forget all runs, settings as at the beginning."""
         self.stop()
@@ -237,7 +218,8 @@ class StatisticsPanel(Panel):
 
     # the worker's side
 
-    def _begin(self, choice: StatisticsChoice) -> None:
+    def _begin(self) -> None:
+        choice = self.choice
         run = MatchingRun(len(self.runs) + 1, choice)
 
         def events() -> Iterator[Step | Epoch]:
