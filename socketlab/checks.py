@@ -155,7 +155,13 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
             words = f"For {case.name} your function changes its input; work on a new tensor instead."
             return Verdict(False, words, "changes its input")
         trials.append((case, result, wanted))
-    return _compare(exercise, trials)
+    verdict = _compare(exercise, trials)
+    if verdict.right and exercise.gradient:
+        for case in exercise.cases():
+            if not _same_gradient(answer, exercise.answer, case):
+                words = f"The numbers are right, but for {case.name} their gradient is not: a part of it is"
+                return Verdict(False, f"{words} cut off, or flows where it should not.", "no gradient")
+    return verdict
 
 
 def _compare(exercise: Exercise, trials: list[tuple[Case, Any, Any]]) -> Verdict:
@@ -172,7 +178,7 @@ def _compare(exercise: Exercise, trials: list[tuple[Case, Any, Any]]) -> Verdict
     case, result, wanted = next(t for t in trials if not agree(exercise, t[1], t[2]))
     kind, words = _difference(exercise, result, wanted)
     if kind == "factor" and len({_factor(exercise, r, w) for _, r, w in trials}) > 1:
-        kind, words = "", f"you get {_short(result)}, right is {_short(wanted)}."
+        kind, words = "", _unlike(exercise, result, wanted)
     return Verdict(False, f"For {case.name} {words}", kind)
 
 
@@ -226,7 +232,23 @@ def _difference(exercise: Exercise, result: Any, wanted: Any) -> tuple[str, str]
         return "factor", "the numbers are right but for their sign."
     if factor is not None:
         return "factor", f"your result is {factor:g} times the right one."
-    return "", f"you get {_short(result)}, right is {_short(wanted)}."
+    return "", _unlike(exercise, result, wanted)
+
+
+def _unlike(exercise: Exercise, result: Any, wanted: Any) -> str:
+    """The first part of an answer that differs, and of many numbers one that shows it."""
+    a, b = _flat(exercise.canonical(result)), _flat(exercise.canonical(wanted))
+    if not all(isinstance(part, Tensor) for part in (*a, *b)):
+        return f"you get {_short(result)}, right is {_short(wanted)}."
+    number = next(n for n, (x, y) in enumerate(zip(a, b, strict=True)) if not _close(x, y))
+    x, y = a[number], b[number]
+    where = [f"in result {number + 1} of {len(a)}"] if len(a) > 1 else []
+    shown, right = _short(x), _short(y)
+    if shown == right:  # the first few are alike: show where it is worst, and more digits
+        place = np.unravel_index(int((x.detach().double() - y.detach()).abs().argmax()), x.shape)
+        where += [f"at {[int(i) for i in place]}"] if place else []
+        shown, right = (f"{float(t[place]):.7g}" for t in (x.detach(), y.detach()))
+    return f"{' '.join([*where, 'you get'])} {shown}, right is {right}."
 
 
 def _factor(exercise: Exercise, result: Any, wanted: Any) -> float | None:
@@ -243,13 +265,39 @@ def _factor(exercise: Exercise, result: Any, wanted: Any) -> float | None:
     off = float((x - factor * y).abs().max())
     if abs(factor) < 1e-6 or not math.isfinite(off) or off > TOLERANCE * float(x.abs().max()):
         return None
-    return float(f"{factor:.3g}")
+    rounded = float(f"{factor:.3g}")
+    return None if rounded == 1 else rounded  # "1 times the right one" would help nobody
 
 
 def _carries_gradient(result: Any, wanted: Any) -> bool:
     asked = [t.requires_grad for t in _flat(wanted) if isinstance(t, Tensor)]
     has = [t.requires_grad for t in _flat(result) if isinstance(t, Tensor)]
     return all(h or not a for h, a in zip(has, asked, strict=True))
+
+
+def _same_gradient(answer: Answer, reference: Answer, case: Case) -> bool:
+    """Whether two functions of one value have one gradient, by all tensors that ask for it."""
+    try:
+        ours, theirs = _gradients(answer, case), _gradients(reference, case)
+    except RuntimeError:  # as for a graph that is used up
+        return False
+    # wider than for values: two right formulas may round differently, and a gradient may be zero
+    return all(
+        bool(((x - y).abs() <= 1e-3 * max(float(y.abs().max()), 1e-3)).all())
+        for x, y in zip(ours, theirs, strict=True)
+    )
+
+
+def _gradients(function: Answer, case: Case) -> list[Tensor]:
+    """Of a weighted sum of what a function returns; zeros where nothing flows."""
+    arguments = copy.deepcopy(case.arguments)
+    asked = [t for t in arguments if isinstance(t, Tensor) and t.requires_grad]
+    if not asked:
+        return []
+    parts = [p for p in _flat(function(*arguments)) if isinstance(p, Tensor) and p.requires_grad]
+    weighted = [(p.flatten() * torch.linspace(1, 2, p.numel())).sum() for p in parts]
+    found = torch.autograd.grad(weighted, asked, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(asked, found, strict=True)]
 
 
 def _flat(result: Any) -> list[Any]:

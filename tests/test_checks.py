@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import html
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -133,6 +134,40 @@ def test_differences_that_are_no_known_mistake_are_described() -> None:
     assert "ZeroDivisionError" in says(lambda a, b: 1 / 0)
     assert "no gradient" in says(lambda a, b: right(a, b).detach())
     assert "no gradient" in says(lambda a, b: right(a, b).item())
+
+
+def test_a_gradient_that_is_partly_cut_off_is_seen() -> None:
+    def half(f_s: Tensor, f_t: Tensor) -> Tensor:
+        return ((f_s - f_t) * (f_s - f_t).detach()).mean()
+
+    def used_up(f_s: Tensor, f_t: Tensor) -> Tensor:
+        loss = (f_s - f_t).square().mean()
+        loss.backward()
+        return loss
+
+    for answer in (half, used_up):
+        verdict = checks.judge(LOSS, answer)
+        assert verdict.mistake == "no gradient" and "three pairs" not in verdict.words, verdict
+    assert checks.judge(LOSS, lambda a, b: torch.nn.functional.mse_loss(a, b)).right
+
+
+def test_of_several_results_the_wrong_one_is_shown() -> None:
+    cut = checks.find("03-cut")
+
+    def spoilt(*arguments: Any) -> tuple[Tensor, Tensor]:
+        rgb, depth = (half.clone() for half in cut.answer(*arguments))
+        depth[1, 0, 3, 2] += 1
+        return rgb, depth
+
+    assert "in result 2 of 2 at [1, 0, 3, 2] you get 1" in checks.judge(cut, spoilt).words
+
+
+def test_numbers_that_look_alike_are_shown_with_more_digits() -> None:
+    def off_by_little(a: Tensor, b: Tensor) -> Tensor:
+        return LOSS.answer(a, b) * 1.00012
+
+    shown = re.search(r"you get ([\d.]+), right is ([\d.]+)\.$", checks.judge(LOSS, off_by_little).words)
+    assert shown and float(shown[1]) / float(shown[2]) == pytest.approx(1.00012, abs=1e-6)
 
 
 def test_what_torch_has_not_implemented_is_not_taken_for_a_stub() -> None:
