@@ -21,9 +21,11 @@ from socketlab.errors import LabError
 if TYPE_CHECKING:
     from socketlab.adapt import Epoch, State
     from socketlab.checkpoints import Source
+    from socketlab.protocol import Lesson
     from socketlab.recipe import Recipe
     from socketlab.report import Score
     from socketlab.runs import Material, Run
+    from socketlab.source import SourceRecipe
 
 
 class _Plain(TyperGroup):
@@ -68,6 +70,15 @@ def doctor() -> None:
 SensorOption = Annotated[str, typer.Option(help="kinect_v1, kinect_v2, realsense or xtion")]
 SeedOption = Annotated[int, typer.Option(help="of everything that is drawn")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+PackOption = Annotated[str | None, typer.Option(help="folder of an imported set, in place of the rooms")]
+DomainOption = Annotated[str | None, typer.Option(help="of the pack: which of its sensors")]
+SizeOption = Annotated[int | None, typer.Option(help="side of the pack's images; as stored unless told")]
+EncodingOption = Annotated[
+    str, typer.Option(help="of depth: metric, inverse, relative, normals, colours or hha")
+]
+ViewOption = Annotated[
+    float | None, typer.Option(help="degrees that a stored picture is wide; the camera's own unless told")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="another value for a field of the recipe; repeatable"),
@@ -86,8 +97,20 @@ def adapt(
     strength: Annotated[float, typer.Option(help="of the sensor's errors: 0 ideal, 1 as published")] = 1.0,
     source: Annotated[
         str | None,
-        typer.Option(help="source network, several with commas, or all; the sensor's own unless told"),
+        typer.Option(
+            help="source network, several with commas, or all; a folder with source_F.pt, _B and _C; "
+            "the sensor's own unless told"
+        ),
     ] = None,
+    pack: PackOption = None,
+    domain: DomainOption = None,
+    target: Annotated[
+        str | None, typer.Option(help="modality to adapt to; depth where there is depth")
+    ] = None,
+    depth_encoding: EncodingOption = "metric",
+    field_of_view: ViewOption = None,
+    size: SizeOption = None,
+    oracle: Annotated[str | None, typer.Option(help="network trained with the target's labels")] = None,
     overrides: SetOption = None,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="folder to write to")] = None,
@@ -95,8 +118,11 @@ def adapt(
     device: DeviceOption = "auto",
     resume: Annotated[Path | None, typer.Option(help="run folder to go on with")] = None,
 ) -> None:
-    """Adapt a source network to a depth sensor, and write a run folder with a report."""
+    """Adapt a source network to another modality, and write a run folder with a report."""
     from socketlab import runs
+
+    if pack is not None:
+        _refuse_rooms_options(ctx, ("sensor", "pairs", "strength"))
 
     if resume is not None:
         run = runs.read(resume)
@@ -106,8 +132,10 @@ def adapt(
     else:
         recipe = _recipe(method, overrides or [])
         settings = runs.Settings(
-            sensor, method, pairs, pair_count, strength, source, seed, _device(device), recipe
-        )
+            sensor, method, pairs, pair_count, strength, source, seed, _device(device), recipe,
+            pack, domain, target, depth_encoding, field_of_view, size, oracle,
+        )  # fmt: skip
+        settings = runs.resolved(settings)
         folder = out or runs.default_folder(settings, name)
         runs.check_free(folder)
         material = runs.gather(settings)
@@ -235,7 +263,17 @@ def _refuse_contradictions(ctx: typer.Context, run: Run) -> None:
             )
 
 
-_SETTINGS = ("sensor", "method", "pairs", "pair_count", "strength", "source", "seed", "device")
+_SETTINGS = (
+    "sensor", "method", "pairs", "pair_count", "strength", "source", "seed", "device", "pack", "domain",
+    "target", "depth_encoding", "field_of_view", "size", "oracle",
+)  # fmt: skip
+
+
+def _refuse_rooms_options(ctx: typer.Context, names: Iterable[str]) -> None:
+    """Raise when an option of the shipped rooms is given beside ``--pack``."""
+    for name in names:
+        if _given(ctx, name):
+            raise LabError(f"--{name} is about the shipped rooms: leave it out with --pack.")
 
 
 def _given(ctx: typer.Context, option: str) -> bool:
@@ -246,53 +284,105 @@ def _given(ctx: typer.Context, option: str) -> bool:
 
 @app.command("train-source")
 def train_source(
+    ctx: typer.Context,
     sensor: SensorOption = "kinect_v1",
-    modality: Annotated[str, typer.Option(help="rgb, nir or depth; with depth it is the oracle")] = "rgb",
+    modality: Annotated[
+        str, typer.Option(help="rgb, nir, swir or depth; of the target it is the oracle")
+    ] = "rgb",
     out: Annotated[Path | None, typer.Option(help="checkpoint to write")] = None,
     epochs: Annotated[int | None, typer.Option(help="passes over the images, unless the recipe's")] = None,
+    pack: PackOption = None,
+    domain: DomainOption = None,
+    backbone: Annotated[
+        str, typer.Option(help="small, or resnet18, resnet50, vgg16_bn and others")
+    ] = "small",
+    weights: Annotated[
+        str | None,
+        typer.Option(help="of a backbone: imagenet, none, or the path of a file; imagenet unless told"),
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="learning rate of bottleneck and head")] = None,
+    trunk_rate: Annotated[float | None, typer.Option(help="learning rate of the trunk")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="images per step")] = None,
+    size: SizeOption = None,
+    depth_encoding: EncodingOption = "metric",
+    field_of_view: ViewOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train a network with labels: a source network, or (depth) the oracle, on the images adapted to."""
-    from socketlab import features, rooms, source
-    from socketlab.checkpoints import save_source
+    """Train a network with labels: a source network or, in the target's modality, the oracle."""
+    import torch
 
-    splits = ("target_adapt", "target_test") if modality == "depth" else ("source_train", "source_test")
-    out = out or Path(f"{_SHIPPED_NAMES.get(modality, modality)}_{sensor}.safetensors")
-    if out.exists():
-        raise LabError(f"{out} exists already: choose another file with --out.")
+    from socketlab import features, source
+    from socketlab.checkpoints import save_source
+    from socketlab.packs import open_pack
+    from socketlab.protocol import lesson, network_name, on_device
+
     if epochs is not None and epochs < 1:
         raise LabError(f"--epochs {epochs} trains nothing: choose 1 or more.")
-    images, held_out = (rooms.load(split, sensor, (modality,), device=_device(device)) for split in splits)
-    recipe = source.SourceRecipe() if epochs is None else source.SourceRecipe(epochs=epochs)
-    events = source.train(images, recipe, seed=seed)
+    changes = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "batch_size": batch_size}
+    recipe = _source_recipe(backbone, weights, changes)
+    if pack is None:
+        task = _rooms_lesson(ctx, sensor, modality, recipe)
+        name = f"{_SHIPPED_NAMES.get(modality, modality)}_{sensor}.safetensors"
+    else:
+        _refuse_rooms_options(ctx, ("sensor",))
+        opened = open_pack(pack)
+        task = lesson(
+            opened, recipe, modality, domain, size=size, depth_encoding=depth_encoding,
+            field_of_view=field_of_view,
+        )  # fmt: skip
+        name = network_name(opened, modality, str(task.card["domain"]))
+    out = out or Path(name)
+    if out.exists():
+        raise LabError(f"{out} exists already: choose another file with --out.")
+    on = _device(device)
+    images, held_out = on_device(task.images, on), task.held_out.to(on)
+    torch.manual_seed(seed)  # of dropout, where a backbone has any
+    events = source.train(images, task.recipe, seed=seed, normalisation=task.normalisation, device=on)
     for event in _shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
         last = event
-    last.source.network.half().float()  # what is stored in 16 bits is what is measured
+    half = pack is None and backbone == "small"
+    if half:
+        last.source.network.half().float()  # what is stored in 16 bits is what is measured
     accuracy = features.accuracy(last.source, held_out)
-    last.source.card |= _card(sensor, modality, splits, accuracy, len(held_out))
-    save_source(last.source, out, half=True)
+    last.source.card |= task.card
+    last.source.card |= {"held_out_accuracy": round(accuracy, 4), "held_out_images": len(held_out)}
+    save_source(last.source, out, half=half)
     typer.echo(f"{100 * accuracy:.1f} % of {len(held_out)} held-out images right: {out}")
 
 
 _SHIPPED_NAMES = {"depth": "oracle_depth"}
 
 
-def _card(
-    sensor: str, modality: str, splits: tuple[str, str], accuracy: float, count: int
-) -> dict[str, object]:
-    """Return what a checkpoint says of its data and its accuracy."""
+def _source_recipe(backbone: str, weights: str | None, changes: dict[str, Any]) -> SourceRecipe:
+    """How a network is trained: as published from ImageNet's weights, more quickly from random ones."""
+    from dataclasses import replace
+
+    from socketlab.source import SourceRecipe
+
+    word = weights or ("none" if backbone == "small" else "imagenet")
+    found = {"imagenet": "DEFAULT", "none": None}.get(word.lower(), word)
+    recipe = SourceRecipe() if found is None else SourceRecipe.pretrained(backbone, found)
+    given = {name: value for name, value in changes.items() if value is not None}
+    return replace(recipe, backbone=backbone, weights=found, **given)
+
+
+def _rooms_lesson(ctx: typer.Context, sensor: str, modality: str, recipe: SourceRecipe) -> Lesson:
+    """The shipped rooms as one sensor sees them: other scenes for a source network than for the oracle."""
+    from socketlab import rooms
+    from socketlab.protocol import Lesson
     from socketlab.runs import rooms_digest
 
-    return {
-        "modality": modality,
-        "sensor": sensor,
-        "trained_on": splits[0],
-        "tested_on": splits[1],
-        "held_out_accuracy": round(accuracy, 4),
-        "held_out_images": count,
-        "data_digest": rooms_digest(),
-    }
+    for name in ("domain", "size", "depth_encoding", "field_of_view"):
+        if _given(ctx, name):
+            raise LabError(
+                f"--{name.replace('_', '-')} is about an imported set: name its folder with --pack."
+            )
+    splits = ("target_adapt", "target_test") if modality == "depth" else ("source_train", "source_test")
+    images, held_out = (rooms.load(split, sensor, (modality,)) for split in splits)
+    card: dict[str, object] = {"modality": modality, "sensor": sensor}
+    card |= {"trained_on": splits[0], "tested_on": splits[1]}
+    return Lesson(images, held_out, recipe, None, card | {"data_digest": rooms_digest()})
 
 
 @app.command()

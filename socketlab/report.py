@@ -67,6 +67,7 @@ class Report:
     labels : what labels were used for.
     notes : further sentences: what is missing, what to bear in mind.
     figures : the pictures, in order; the accuracies per class stand beside the first.
+    things : what the networks name.
     """
 
     title: str
@@ -83,6 +84,7 @@ class Report:
     labels: str
     notes: Sequence[str] = ()
     figures: Sequence[Figure] = field(default=())
+    things: str = "rooms"
 
 
 def gap_closed(source: float, method: float, oracle: float) -> float | None:
@@ -147,8 +149,8 @@ def _headline(report: Report) -> str:
     source, method = report.scores[0], report.scores[1]
     text = (
         f"On {report.held_out_images} held-out target images, {html.escape(method.name)} names "
-        f"<strong>{percent(method.held_out)}</strong> of the rooms right; the source network alone, "
-        f"<strong>{percent(source.held_out)}</strong>."
+        f"<strong>{percent(method.held_out)}</strong> of the {report.things} right; the source network "
+        f"alone, <strong>{percent(source.held_out)}</strong>."
     )
     if not report.has_oracle:
         return text + " There is no oracle to compare with."

@@ -31,6 +31,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
@@ -40,9 +41,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from socketlab import embed, features, plots, rooms
+from socketlab import embed, encodings, features, packs, plots, protocol, rooms
 from socketlab.adapt import Epoch, State, Step, adapt
 from socketlab.checkpoints import Source, load_source, require_classes, save_source
+from socketlab.encodings import DEPTH_ENCODINGS, Normalisation
 from socketlab.errors import LabError
 from socketlab.files import data_folder, read_manifest, write_whole
 from socketlab.nets import networks_of
@@ -53,7 +55,6 @@ from socketlab.sensors import SENSORS, STRONGEST, sensor_named
 
 CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
 CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
-TARGET = "depth"
 MIXES = ("near", "far", "both")
 TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
 HELD_OUT = "unseen_by_method_accuracy_held_out"
@@ -76,15 +77,25 @@ class Settings:
 
     Parameters
     ----------
-    sensor : a name in ``sensors.SENSORS``.
+    sensor : a name in ``sensors.SENSORS``; counts for the shipped rooms, as ``pairs`` and ``strength`` do.
     method : a name in ``recipe.METHODS``; it chose the recipe before any override.
     pairs : which rooms the pairs show, ``near``, ``far`` or ``both``.
     pair_count : how many pairs; None for all.
     strength : of the sensor's errors, 1 as published.
-    source : name or path of the source network; None for the RGB network of the sensor.
+    source : name or path of the source network, or a folder with SHOT's three files; several with commas.
+        None for the RGB network of the sensor, or of a pack the one that ``train-source`` writes.
     seed : of everything that is drawn.
     device : ``cpu`` or ``cuda``.
     recipe : every number of the adaptation.
+    pack : folder of an imported set, in place of the shipped rooms.
+    domain : of the pack; None as in `protocol.target_domain`.
+    target : the modality that is adapted to; None for depth, or what the pack has besides colour.
+    depth_encoding : a name in ``encodings.DEPTH_ENCODINGS``.
+    field_of_view : of the target's stored pictures, in degrees, for ``normals`` and ``hha``; None for what is
+        known of the camera.
+    size : side in pixels that a pack's images are brought to; None as they are stored.
+    oracle : path of a network that was trained with the target's labels, to compare with; of the shipped
+        rooms it is known.
     """
 
     sensor: str = "kinect_v1"
@@ -96,22 +107,42 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     recipe: Recipe = field(default_factory=Recipe)
+    pack: str | None = None
+    domain: str | None = None
+    target: str | None = None
+    depth_encoding: str = "metric"
+    field_of_view: float | None = None
+    size: int | None = None
+    oracle: str | None = None
 
     def __post_init__(self) -> None:
         sensor_named(self.sensor)
-        for name, choices in (("method", METHODS), ("pairs", MIXES), ("device", ("cpu", "cuda"))):
+        known = {
+            "method": METHODS,
+            "pairs": MIXES,
+            "device": ("cpu", "cuda"),
+            "depth_encoding": DEPTH_ENCODINGS,
+        }
+        for name, choices in known.items():
             value = getattr(self, name)
             if value not in choices:
-                raise LabError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")
+                said = name.replace("_", " ")
+                raise LabError(f"{said} {value!r} is unknown: choose one of {', '.join(choices)}.")
         for name, low, high in (("strength", 0, STRONGEST), ("pair_count", 2, None), ("seed", 0, 2**31 - 1)):
             value = getattr(self, name)
             if value is not None and not low <= value <= (math.inf if high is None else high):
                 limit = f"from {low} to {high:g}" if high is not None else f"of {low} or more"
                 raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose a number {limit}.")
+        if self.pack is None:
+            for name in ("domain", "size"):
+                if getattr(self, name) is not None:
+                    raise LabError(f"A {name} is chosen of an imported set: name its folder with --pack.")
 
     @property
     def source_names(self) -> tuple[str, ...]:
         """The source networks as ``load_source`` knows them; "all" is the RGB network of every sensor."""
+        if self.pack is not None:
+            return tuple((self.source or protocol.default_network(packs.open_pack(self.pack))).split(","))
         if self.source == "all":
             return tuple(f"rgb_{sensor}" for sensor in SENSORS)
         return tuple((self.source or f"rgb_{self.sensor}").split(","))
@@ -121,6 +152,14 @@ class Settings:
         """Whether any pair is looked at."""
         return self.recipe.lambda_ti > 0
 
+    @property
+    def place(self) -> str:
+        """Whose images these are: the sensor, or the pack and its domain."""
+        if self.pack is None:
+            return self.sensor
+        name = Path(self.pack).resolve().name
+        return name if self.domain in (None, name) else f"{name}-{self.domain}"
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
         """The inverse of ``dataclasses.asdict``."""
@@ -129,15 +168,16 @@ class Settings:
     def command(self) -> str:
         """The command line that makes this run again."""
         plain = Recipe.for_method(self.method)
-        words = ["socketlab", "adapt", "--sensor", self.sensor, "--method", self.method]
-        if self.uses_pairs:
+        words = ["socketlab", "adapt"]
+        words += ["--sensor", self.sensor] if self.pack is None else ["--pack", self.pack]
+        words += ["--method", self.method]
+        if self.uses_pairs and self.pack is None:
             words += ["--pairs", self.pairs]
-        if self.pair_count is not None:
-            words += ["--pair-count", str(self.pair_count)]
-        if self.strength != 1:
-            words += ["--strength", str(self.strength)]
-        if self.source is not None:
-            words += ["--source", self.source]
+        plainly = Settings()
+        for name in _TOLD:
+            value = getattr(self, name)
+            if value != getattr(plainly, name):
+                words += [f"--{name.replace('_', '-')}", str(value)]
         for name in knobs():
             value = getattr(self.recipe, name)
             if value != getattr(plain, name):
@@ -145,9 +185,26 @@ class Settings:
         return shlex.join([*words, "--seed", str(self.seed), "--device", self.device])
 
 
+_TOLD = (
+    "pair_count", "strength", "source", "domain", "target", "depth_encoding", "field_of_view", "size",
+    "oracle",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Material:
-    """What a run works on: networks and images. The labels of the target are read by the evaluation alone."""
+    """What a run works on: networks and images. The labels of the target are read by the evaluation alone.
+
+    Parameters
+    ----------
+    target, held_out : images adapted to, of which some may lack a label, and labelled ones.
+    pairs : None for methods without.
+    oracle : a network that was trained with the target's labels, or None.
+    others : further source networks.
+    normalisation : of the target; None measures it, depth as metric.
+    data_digest : of an imported set; "" for the shipped rooms.
+    about : more to be said of the data, name → words.
+    """
 
     source: Source
     target: PairedImages
@@ -155,11 +212,36 @@ class Material:
     pairs: PairedImages | None
     oracle: Source | None
     others: tuple[Source, ...] = ()
+    normalisation: Normalisation | None = None
+    data_digest: str = ""
+    about: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def modality(self) -> str:
+        """What is adapted to."""
+        return self.target.modality
+
+    @cached_property
+    def told(self) -> PairedImages | None:
+        """The images adapted to of which a label is known, to measure by; None when there is none."""
+        found = protocol.labelled(self.target)
+        return found if len(found) else None
 
     @property
     def sources(self) -> list[Source]:
         """All source networks; the maps show the first."""
         return [self.source, *self.others]
+
+
+def resolved(settings: Settings) -> Settings:
+    """The settings with the pack's modality and domain in place of None, as far as there is a choice."""
+    if settings.pack is None:
+        return settings
+    pack = packs.open_pack(settings.pack)
+    target = protocol.target_modality(pack, settings.target)
+    domain = protocol.target_domain(pack, target, settings.domain)
+    several = settings.domain is not None or len(pack.domains) > 1
+    return dataclasses.replace(settings, target=target, domain=domain if several else None)
 
 
 def gather(settings: Settings) -> Material:
@@ -173,37 +255,103 @@ def gather(settings: Settings) -> Material:
     """
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise LabError("There is no CUDA device here: leave --device out, or say --device cpu.")
-    source, *others = (_source(name, settings.device) for name in settings.source_names)
+    if settings.pack is not None:
+        return _gather_pack(settings, packs.open_pack(settings.pack))
+    modality = settings.target or "depth"
+    source, *others = _sources(settings, rooms.CLASSES, modality)
     sensor, strength, device = settings.sensor, settings.strength, settings.device
-    target = rooms.load("target_adapt", sensor, (TARGET,), strength, device=device)
-    held_out = rooms.load("target_test", sensor, (TARGET,), strength, device=device)
+    target = rooms.load("target_adapt", sensor, (modality,), strength, device=device)
+    held_out = rooms.load("target_test", sensor, (modality,), strength, device=device)
     pairs = None
     if settings.uses_pairs:
-        modalities = tuple(dict.fromkeys([source.modality, *(one.modality for one in others), TARGET]))
+        modalities = tuple(dict.fromkeys([source.modality, *(one.modality for one in others), modality]))
         pairs = rooms.ti_pairs(
             sensor, settings.pairs, settings.pair_count, modalities, settings.seed, strength, device
         )
-    return Material(source, target, held_out, pairs, _oracle(settings), tuple(others))
+    degrees = settings.field_of_view or sensor_named(sensor).fov_deg
+    normalisation = _measured(settings, target, encodings.focal_of(degrees))
+    oracle = _oracle(settings, rooms.CLASSES, modality)
+    return Material(source, target, held_out, pairs, oracle, tuple(others), normalisation)
 
 
-def _source(name: str, device: str) -> Source:
-    """One source network; a LabError when it is no network for another modality."""
-    source = load_source(name, device)
-    require_classes(source, rooms.CLASSES)
-    if source.modality == TARGET:
+def _gather_pack(settings: Settings, pack: packs.Pack) -> Material:
+    """The networks and images of a run on an imported set."""
+    device, size = settings.device, settings.size
+    modality = protocol.target_modality(pack, settings.target)
+    domain = protocol.target_domain(pack, modality, settings.domain)
+    source, *others = _sources(settings, pack.classes, modality)
+    target, held_out = protocol.scenes(pack, modality, domain, size)
+    pairs = None
+    if settings.uses_pairs:
+        modalities = [source.modality, *(one.modality for one in others), modality]
+        pairs = protocol.pairs(pack, modalities, settings.pair_count, settings.seed, size)
+    _require_room([target, held_out] + ([] if pairs is None else [pairs]), device)
+    target, held_out = target.to(device), held_out.to(device)
+    pairs = None if pairs is None else pairs.to(device)
+    focal, known = protocol.focal(pack, domain, settings.field_of_view)
+    about = {"set": f"{pack.folder.resolve().name}, {modality} of {domain}"}
+    if modality == "depth" and settings.depth_encoding in ("normals", "hha"):
+        about["camera"] = known
+    normalisation = _measured(settings, target, focal)
+    oracle = _oracle(settings, pack.classes, modality)
+    return Material(
+        source, target, held_out, pairs, oracle, tuple(others), normalisation, protocol.digest(pack), about
+    )
+
+
+def _require_room(sets: list[PairedImages], device: str) -> None:
+    """A LabError where the sets would fill the memory of a GPU."""
+    if device != "cuda":
+        return
+    needed, free = sum(protocol.bytes_of(one) for one in sets), torch.cuda.mem_get_info()[0]
+    if needed > 0.8 * free:
         raise LabError(
-            f"The network {name} reads {TARGET} already, which is the target modality: "
-            "choose an rgb or nir network with --source."
+            f"The images take {needed / 1e9:.1f} GB, and the GPU has {free / 1e9:.1f} GB free: choose a "
+            "smaller --size, or --device cpu."
         )
-    return source
 
 
-def _oracle(settings: Settings) -> Source | None:
-    """Load the network that was trained with target labels; None when it does not ship."""
-    name = f"oracle_{TARGET}_{settings.sensor}"
-    if not (data_folder() / "models" / f"{name}.safetensors").is_file():
-        return None
-    return load_source(name, settings.device)
+def _measured(settings: Settings, target: PairedImages, focal: tuple[float, float]) -> Normalisation:
+    """How the target's images are encoded, measured on them."""
+    images = target.images[target.modality]
+    if settings.depth_encoding == "metric":
+        return encodings.measure(images, target.modality)
+    if target.modality != "depth":
+        raise LabError(f"{target.modality} images have no depth encoding: leave --depth-encoding out.")
+    return encodings.measure(images, target.modality, settings.depth_encoding, focal)
+
+
+def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[Source]:
+    """The source networks; a LabError when one is no network for another modality."""
+    found = []
+    for name in settings.source_names:
+        if settings.pack is not None and settings.source is None and not Path(name).exists():
+            raise LabError(
+                f"There is no source network {name}: train it with `socketlab train-source --pack "
+                f"{settings.pack}`, or name one with --source."
+            )
+        source = protocol.load_network(name, classes, settings.device)
+        if source.modality == target:
+            raise LabError(
+                f"The network {name} reads {target} already, which is the target modality: "
+                "choose a network for another modality with --source."
+            )
+        found.append(source)
+    return found
+
+
+def _oracle(settings: Settings, classes: tuple[str, ...], modality: str) -> Source | None:
+    """Load the network that was trained with target labels; None when there is none."""
+    name = settings.oracle
+    if name is None:
+        name = f"oracle_{modality}_{settings.sensor}"
+        if settings.pack is not None or not (data_folder() / "models" / f"{name}.safetensors").is_file():
+            return None
+    oracle = load_source(name, settings.device)
+    require_classes(oracle, classes)
+    if oracle.modality != modality:
+        raise LabError(f"The oracle {name} reads {oracle.modality}, but the target is {modality}.")
+    return oracle
 
 
 @dataclass
@@ -239,9 +387,9 @@ _LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")
 
 
 def default_folder(settings: Settings, name: str | None = None) -> Path:
-    """Return ``runs/<name, or the time>-<sensor>-<method>-s<seed>`` below the present folder."""
+    """Return ``runs/<name, or the time>-<place>-<method>-s<seed>`` below the present folder."""
     label = name or datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{label}-{settings.sensor}-{settings.method}-s{settings.seed}"
+    return Path("runs") / f"{label}-{settings.place}-{settings.method}-s{settings.seed}"
 
 
 def check_free(folder: Path) -> None:
@@ -260,6 +408,9 @@ def create(folder: Path, settings: Settings, material: Material) -> Run:
         "settings": asdict(settings),
         "rerun": settings.command(),
         "selection": "last",
+        "target": material.modality,
+        "sources": list(settings.source_names),
+        "about": material.about,
         **fingerprints(material),
         "environment": environment(),
     }
@@ -331,15 +482,17 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
     losses: dict[str, list[float]] = {}
     begun = time.perf_counter()
     for event in adapt(
-        material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state
-    ):
+        material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state,
+        normalisation=material.normalisation,
+    ):  # fmt: skip
         if isinstance(event, Step):
             for name, value in event.losses.items():
                 losses.setdefault(name, []).append(value)
         elif event.epoch > run.last_epoch:
             row = {"epoch": str(event.epoch)}
             row |= {name: f"{math.fsum(values) / len(values):.6g}" for name, values in losses.items()}
-            row[TRANSDUCTIVE] = f"{features.accuracy(event.state.adapted, material.target):.6f}"
+            if material.told is not None:
+                row[TRANSDUCTIVE] = f"{features.accuracy(event.state.adapted, material.told):.6f}"
             row[HELD_OUT] = f"{features.accuracy(event.state.adapted, material.held_out):.6f}"
             row["seconds"] = f"{time.perf_counter() - begun:.3f}"
             run.add(row)
@@ -351,8 +504,9 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
 def source_only(material: Material, settings: Settings) -> Source:
     """Return the source network as it meets the target before any adaptation."""
     events = adapt(
-        material.sources, material.target, None, Recipe.for_method("source-only"), seed=settings.seed
-    )
+        material.sources, material.target, None, Recipe.for_method("source-only"), seed=settings.seed,
+        normalisation=material.normalisation,
+    )  # fmt: skip
     first = next(iter(events))
     assert isinstance(first, Epoch)
     return first.state.adapted
@@ -369,13 +523,13 @@ _READ = (".jpg", ".png", ".csv")
 
 
 def fingerprints(material: Material) -> dict[str, str]:
-    """Return digests of what a run reads: the rooms, and the source network with its normalisation."""
+    """Return digests of what a run reads: the images, and the source network with its normalisation."""
     weights = hashlib.sha256()
     for source in material.sources:
         weights.update(json.dumps(source.normalisation.as_dict()).encode())
         for name, tensor in source.network.state_dict().items():
             weights.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return {"data_digest": rooms_digest(), "source_digest": weights.hexdigest()}
+    return {"data_digest": material.data_digest or rooms_digest(), "source_digest": weights.hexdigest()}
 
 
 _WHAT = {"data_digest": "the images", "source_digest": "the source network"}
@@ -442,7 +596,8 @@ def score(name: str, network: Source, material: Material, *, adapts: bool) -> Sc
     """Measure a network on the held-out images and, when it ``adapts``, on those adapted to."""
     counts = features.confusion(network, material.held_out)
     recalls = [int(row[i]) / int(row.sum()) if row.sum() else None for i, row in enumerate(counts)]
-    transductive = features.accuracy(network, material.target) if adapts else None
+    measured = adapts and material.told is not None
+    transductive = features.accuracy(network, material.told) if measured else None  # type: ignore[arg-type]
     return Score(name, float(counts.trace() / counts.sum()), transductive, recalls)
 
 
@@ -450,10 +605,10 @@ def adapted_card(run: Run, material: Material, measured: Score) -> dict[str, Any
     """Return what the adapted network's checkpoint says of itself."""
     settings = run.settings
     return {
-        "modality": TARGET,
-        "sensor": settings.sensor,
+        "modality": material.modality,
+        "sensor" if settings.pack is None else "set": settings.place,
         "made_by": run.config["rerun"],
-        "adapted_from": ", ".join(settings.source_names),
+        "adapted_from": ", ".join(run.config.get("sources") or settings.source_names),
         "held_out_accuracy": round(measured.held_out, 4),
         "selection": run.config["selection"],
         "recipe": asdict(settings.recipe),
@@ -466,14 +621,26 @@ def notes(run: Run, material: Material) -> list[str]:
     """Return what a reader of the numbers should know besides."""
     settings, found = run.settings, []
     if material.oracle is None:
+        file = f" (data/models/oracle_{material.modality}_{settings.sensor}.safetensors)"
+        where = "" if settings.pack else file
         found.append(
-            f"The oracle, a network trained with target labels, is missing (data/models/oracle_{TARGET}_"
-            f"{settings.sensor}.safetensors), so the share of the gap that was closed cannot be given."
+            f"The oracle, a network trained with target labels, is missing{where}, so the share of the gap "
+            "that was closed cannot be given."
         )
-    elif settings.strength != 1:
+    elif settings.pack is None and settings.strength != 1:
         found.append(
             f"The oracle was trained on images of strength 1, but these have strength {settings.strength:g}: "
             "it may fall short of what labels could give here."
+        )
+    unseen = set(material.held_out.classes) - set(material.held_out.kinds)
+    if unseen:
+        found.append(
+            f"No held-out image shows {', '.join(sorted(unseen))}: nothing is known of these classes."
+        )
+    unknown = len(material.target) - (len(material.told) if material.told else 0)
+    if unknown:
+        found.append(
+            f"{unknown} of the images adapted to have no label: accuracies on these images leave them out."
         )
     if run.config["environment"] != environment():
         found.append(
@@ -577,19 +744,20 @@ def _map(settings: Settings, material: Material, adapted: Source, make_map: MapF
     if material.pairs is not None:
         some = material.pairs.take(range(min(MOST_PAIRS_ON_MAP, len(material.pairs))))
         found["pairs, source"] = features.predict(material.source, some.only(material.source.modality))[1]
-        found["pairs, target"] = features.predict(adapted, some.only(TARGET))[1]
+        found["pairs, target"] = features.predict(adapted, some.only(material.modality))[1]
         mixed = embed.mixing(found["pairs, source"].cpu(), found["pairs, target"].cpu())
         caption += (
             f"Pale: both halves of {len(some)} pairs; in feature space {100 * mixed:.0f} % of a half's 15 "
             "nearest neighbours are of its own modality (50 % = fully mixed, 100 % = two islands). "
         )
     positions = make_map({name: values.cpu().numpy() for name, values in found.items()}, settings.seed)
-    titles = {"target": f"{TARGET}, held out", "pairs, target": f"{TARGET} of pairs"}
+    modality = material.modality
+    titles = {"target": f"{modality}, held out", "pairs, target": f"{modality} of pairs"}
     titles["pairs, source"] = f"{material.source.modality.replace('rgb', 'RGB')} of pairs"
     clouds = {
         name: plots.Cloud(
             points,
-            material.source.modality if name == "pairs, source" else TARGET,
+            material.source.modality if name == "pairs, source" else modality,
             titles[name],
             material.held_out.labels.cpu().numpy() if name == "target" else None,
         )
@@ -609,11 +777,11 @@ def _curves(rows: list[dict[str, str]], scores: list[Score]) -> Drawing:
         largest = max(abs(value) for _, value in seen) or 1.0
         losses[name] = ([epoch for epoch, _ in seen], [value / largest for _, value in seen])
     plots.curves(losses, left, title="losses", ylabel="share of the largest", ylim=None)
-    epochs = [int(row["epoch"]) for row in rows]
-    accuracies = {
-        "held out": (epochs, [float(row[HELD_OUT]) for row in rows]),
-        "adapted to": (epochs, [float(row[TRANSDUCTIVE]) for row in rows]),
-    }
+    accuracies = {}
+    for title, name in (("held out", HELD_OUT), ("adapted to", TRANSDUCTIVE)):
+        seen = [(int(row["epoch"]), float(row[name])) for row in rows if name in row]
+        if seen:
+            accuracies[title] = ([epoch for epoch, _ in seen], [value for _, value in seen])
     levels = {other.name: other.held_out for other in (scores[0], *scores[2:])}
     plots.curves(accuracies, right, title="target accuracy", ylabel="share right", levels=levels)
     for ax in (left, right):
@@ -649,15 +817,21 @@ def _stored_figure(folder: Path, about: dict[str, Any]) -> Figure:
 def _report(run: Run, results: Results, figures: list[Figure]) -> Report:
     """Put the run into the words of the page."""
     settings = run.settings
-    pairs = f"{settings.pairs} pairs" if settings.uses_pairs else "no pairs"
+    kind = f"{settings.pairs} pairs" if settings.pack is None else "task-irrelevant pairs"
+    pairs = kind if settings.uses_pairs else "no pairs"
+    modality = settings.target or run.config.get("target", "depth")
+    place = sensor_named(settings.sensor).title if settings.pack is None else settings.place
     made = datetime.fromisoformat(run.config["made"])
     method = results.scores[1].name
     return Report(
-        title=f"{method[0].upper()}{method[1:]} on {sensor_named(settings.sensor).title}",
-        subtitle=f"{TARGET} as the target modality · {pairs} · seed {settings.seed} · {made:%d %B %Y, %H:%M}",
+        title=f"{method[0].upper()}{method[1:]} on {place}",
+        subtitle=(
+            f"{modality} as the target modality · {pairs} · seed {settings.seed} · {made:%d %B %Y, %H:%M}"
+        ),
         scores=results.scores,
         has_oracle=results.has_oracle,
         classes=[name.replace("_", " ") for name in results.classes],
+        things="rooms" if settings.pack is None else "images",
         held_out_images=results.held_out_images,
         adapted_images=results.adapted_images,
         settings=_settings_table(run),
@@ -677,13 +851,19 @@ def _report(run: Run, results: Results, figures: list[Figure]) -> Report:
 def _settings_table(run: Run) -> dict[str, object]:
     """Everything that the run depends on, in the words of the sliders."""
     settings, config = run.settings, run.config
-    table: dict[str, object] = {
-        "sensor": f"{settings.sensor}, strength {settings.strength:g}",
-        "source network": f"{', '.join(settings.source_names)} (sha256 {config['source_digest'][:12]}…)",
-        "rooms": f"PocketRooms (sha256 {config['data_digest'][:12]}…)",
-    }
+    table: dict[str, object] = {}
+    names = config.get("sources") or settings.source_names
+    if settings.pack is None:
+        table["sensor"] = f"{settings.sensor}, strength {settings.strength:g}"
+    table["source network"] = f"{', '.join(names)} (sha256 {config['source_digest'][:12]}…)"
+    images = "PocketRooms" if settings.pack is None else settings.place
+    table["rooms" if settings.pack is None else "set"] = f"{images} (sha256 {config['data_digest'][:12]}…)"
+    table |= config.get("about", {})
+    if settings.depth_encoding != "metric":
+        table["depth encoding"] = settings.depth_encoding
     if settings.uses_pairs:
-        table["pairs"] = f"{settings.pairs}, {settings.pair_count or 'all'}"
+        kind = settings.pairs if settings.pack is None else "task-irrelevant"
+        table["pairs"] = f"{kind}, {settings.pair_count or 'all'}"
     table |= {"seed": settings.seed, "device": settings.device}
     for name, about in knobs().items():
         value = getattr(settings.recipe, name)

@@ -363,7 +363,7 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 
 def test_a_missing_oracle_is_said(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "_oracle", lambda settings: None)
+    monkeypatch.setattr(runs, "_oracle", lambda *about: None)
     run, results = full_run(
         tmp_path / "alone", runs.Settings(method="adabn", recipe=Recipe.for_method("adabn"))
     )
