@@ -247,9 +247,9 @@ class PairsWorld:
             self._wanted = features.predict(material.source, aside.only(material.source.modality))[1]
         found = features.predict(student, aside.only(student.modality))[1]
         some = given.take(evenly(len(given), LOOKED_AT))
-        halves = [features.predict(s, some.only(s.modality))[1] for s in (material.source, student)]
+        ours, theirs = (features.predict(s, some.only(s.modality))[1] for s in (material.source, student))
         return {
-            "given": float(losses.paired_alignment(*halves)),
+            "given": float(losses.paired_alignment(ours, theirs)),
             "aside": float(losses.paired_alignment(self._wanted, found)),
             "rank": float(likeness.pair_alignment(self._wanted, found).median_rank[0]),
             "accuracy": features.accuracy(student, material.held_out),
@@ -275,7 +275,8 @@ def still_figure(given: PairedImages, broken: float, runs: list[PairsRun], chanc
     images, titles, words = tiles(given, broken)
     figure = plots.new_figure(1180, 760 + 24 * len(runs))
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
-    above, below, last = figure.subfigures(3, 1, height_ratios=(0.9, 1, 0.06 * len(runs) + 0.04))
+    parts: Any = figure.subfigures(3, 1, height_ratios=(0.9, 1, 0.06 * len(runs) + 0.04))
+    above, below, last = parts
     grid = above.subplots(2, len(titles), squeeze=False)
     for ax, image in zip(grid.flat, images, strict=True):
         ax.imshow(image, interpolation="nearest")
@@ -291,10 +292,9 @@ def still_figure(given: PairedImages, broken: float, runs: list[PairsRun], chanc
     }
     axes = below.subplots(1, len(series))
     for ax, (title, (label, values, levels)) in zip(axes, series.items(), strict=True):
-        curves = {run.choice.words: (run.epochs, values(run)) for run in runs if run.epochs}
-        top = {"rank": 0.6, "accuracy": 1.0}.get(
-            label, 1.1 * max([1e-6, *(max(y) for _, y in curves.values())])
-        )
+        curves = {run.name: (run.epochs, values(run)) for run in runs if run.epochs}
+        most = max([1e-6, *(max(y) for _, y in curves.values())])
+        top = {"rank": 0.6, "accuracy": 1.0}.get(label, 1.1 * most)
         plots.curves(curves, ax, title=title, ylabel=label, ylim=(0, top), levels=levels, looks=looks)
     told = "\n".join(f"{run.name}: {run.choice.words}" for run in runs)
     last.text(0.01, 0.98, told, fontsize=plots.TEXT, color=plots.INK, va="top", linespacing=1.5)
