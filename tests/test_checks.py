@@ -151,6 +151,26 @@ def test_a_gradient_that_is_partly_cut_off_is_seen() -> None:
     assert checks.judge(LOSS, lambda a, b: torch.nn.functional.mse_loss(a, b)).right
 
 
+@pytest.mark.parametrize(("share", "right"), [(0.5e-3, True), (2e-3, False), (-2e-3, False)])
+def test_the_tolerance_of_gradients_is_neither_wider_nor_narrower(share: float, right: bool) -> None:
+    def tilted(f_s: Tensor, f_t: Tensor) -> Tensor:
+        loss = LOSS.answer(f_s, f_t)
+        return loss + share * (loss - loss.detach())
+
+    assert checks.judge(LOSS, tilted).right is right
+
+
+@pytest.mark.parametrize(("slope", "right"), [(0.5e-6, True), (2e-6, False)])
+def test_a_gradient_of_zero_may_be_rounded(slope: float, right: bool) -> None:
+    def flat(f_s: Tensor, f_t: Tensor) -> Tensor:
+        return f_s.sum() + 0 * f_t.sum()
+
+    def nearly(f_s: Tensor, f_t: Tensor) -> Tensor:
+        return flat(f_s, f_t) + slope * (f_t - f_t.detach()).sum()
+
+    assert checks.judge(replace(LOSS, answer=flat, mistakes=()), nearly).right is right
+
+
 def test_of_several_results_the_wrong_one_is_shown() -> None:
     cut = checks.find("03-cut")
 

@@ -251,7 +251,7 @@ EXERCISES = (
                 "by angle",
                 lambda a, b, k: _shares(a, b, k, angle=True).mean(),
                 "You compared angles, by cosine. A fair choice too, but it does not see how long a feature "
-                "is, and here depth's are shorter: take Euclidean distances, `torch.cdist`.",
+                "is, and depth's may well be shorter: take Euclidean distances, `torch.cdist`.",
             ),
         ),
         hints=(
@@ -525,7 +525,7 @@ QUESTIONS = (
         (
             Option(
                 "The joint one: it has seen both worlds.",
-                "That is why it exaggerates: with a choice, nearly every image prefers neighbours of its own "
+                "That is why it exaggerates: with a choice, most images prefer neighbours of their own "
                 "world, and a UMAP draws neighbours only.",
             ),
             Option(

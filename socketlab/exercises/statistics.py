@@ -426,8 +426,8 @@ EXERCISES = (
             "root.",
         ),
         because=(
-            "Right: a fixed line for each channel. So a shifted or stretched input reaches the output, and "
-            "that is why depth confuses a layer in evaluation."
+            "Right: a fixed line for each channel. So a shifted or stretched input reaches the output: in "
+            "evaluation a layer is not blind to the gap."
         ),
         minutes=5,
         difficulty=1,
