@@ -18,23 +18,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import encodings, steps
-from .bnstats import norm_layers, reestimate_statistics, watch
+from . import encodings, ranks, steps
+from .ahead import ahead
+from .bnstats import norm_layers, normalised_together, reestimate_statistics, watch
 from .checkpoints import Source, read_tensors, require_classes, write_tensors
 from .encodings import Normalisation
 from .errors import LabError
 from .features import encoded_batches, predict
-from .nets import Mixture, Network, mixing_weights, networks_of
-from .pairs import PairedImages, random_views
+from .nets import Mixture, Network, device_of, mixing_weights, networks_of, seed_dropout
+from .pairs import PairedImages, cut_views, draw_views
 from .pseudolabels import mixed_shot_pseudo_labels, paper_pseudo_labels
 from .recipe import Recipe
 from .steps import Bank, TargetBatch, autocast
-from .teacher import Teacher, mix
+from .teacher import Cut, Teacher, mix
 
 REESTIMATION_BATCH = 128
 WEIGHT_DECAY = 1e-3
 LOOKS_ON_A_GPU = 20
 """Every how many steps a loss is looked at on a GPU: each look waits for it. On a CPU, every step."""
+
+
+StepImages = tuple[Tensor, Tensor | None, list[Cut] | None]
+"""Rows of the target in one step's batch, their images and those of the pairs, where it wants them."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,10 @@ class State:
         sources = _several(source)
         networks = [copy.deepcopy(networks_of(one.network)[0]) for one in sources]
         for network in networks:
-            watch(network.trunk)
+            watch(network)
             _choose_what_learns(network, recipe.trained)
         together = Mixture(networks) if len(networks) > 1 else networks[0]
-        together.to(device := next(networks[0].parameters()).device)
+        together.to(device := device_of(networks[0]))
         alone = nn.Parameter(torch.ones(1, device=device))
         mixing = together.mixing if isinstance(together, Mixture) else alone
         statistics = "batch" if recipe.test_statistics == "batch" else "running"
@@ -204,6 +209,8 @@ def adapt(
     target = target.unlabelled()
     plan = state.recipe if state else current()
     _check(sources, target, pairs, plan)
+    for images in (target, *([] if pairs is None else [pairs])):
+        _check_shares(images, plan)
     if state is None:
         if normalisation is None:
             normalisation = encodings.measure(target.images[target.modality], target.modality)
@@ -248,42 +255,66 @@ def _epoch(
     current: Callable[[], Recipe],
 ) -> Iterator[Step]:
     """One pass over the target; the pairs go on where the last epoch left them (fault 5)."""
-    plan = state.recipe
-    generator = torch.Generator().manual_seed(mix(state.seed, state.epoch))
-    batch = min(plan.batch_size, len(target))
-    per_epoch = len(target) // batch
-    order = torch.randperm(len(target), generator=generator)
+    plan, adapted = state.recipe, state.adapted
     aligning = state.epoch < plan.align_epochs
     if not aligning and not state.settled and (current().lambda_pl or plan.bn_mode == "running"):
         _settle_statistics(state, target)
     labels = None if aligning or current().lambda_pl == 0 else _pseudo_labels(state, target)
     bank = None if aligning or current().lambda_aad == 0 else _bank(state, target)
+    seed_dropout(adapted.network, mix(state.seed, state.epoch, 13))
     averages: list[steps.Statistics] = []
-    total = per_epoch * plan.total_epochs
-    for i in range(per_epoch):
+    total = len(target) // _batch(target, plan) * plan.total_epochs
+    device = device_of(adapted.network)
+    stored_on = [images.device for images in (target, teacher and teacher.pairs) if images is not None]
+    for rows, images, of_pairs in ahead(_cut_images(teacher, target, state, current), device, *stored_on):
         now = current()
-        rows = order[i * batch : (i + 1) * batch]
-        state.adapted.network.train()
+        adapted.network.train()
         weights, shares = mixing_weights(state.mixing), _bn_shares(state.mixing, plan)
         terms: dict[str, Tensor] = {}
-        if not aligning or plan.test_statistics == "running":
-            images = _target_images(state, target, rows, generator)
-            rows = rows.to(images.device)
-            seen = TargetBatch(images, rows, remembered, None, averages, bank, state.step / total)
+        if images is not None:
+            encoded, rows = adapted.normalisation.encode(images), rows.to(device)
+            seen = TargetBatch(encoded, rows, remembered, None, averages, bank, state.step / total)
             seen.pseudo_labels = None if labels is None else labels[rows]
-            with autocast(plan, images.device), _normalising_by(state.adapted.network, plan.bn_mode):
+            with _training(state), _normalising_by(adapted.network, plan.bn_mode):
                 found = steps.target_terms(state.networks, weights, shares, seen, now)
             terms |= {} if aligning else found  # while aligning, the pass is for the running statistics alone
         if now.lambda_ti > 0:
-            terms |= _pair_terms(teacher, state, weights, now)
+            terms |= _pair_terms(teacher, of_pairs, state, weights, now)
         state.step += 1
         _update(state, terms, now, total)
         yield Step(state.epoch + 1, state.step, total, _detached(terms), shares.detach())
 
 
-def _target_images(state: State, target: PairedImages, rows: Tensor, generator: torch.Generator) -> Tensor:
-    views = random_views(target, rows, generator)[target.modality]
-    return state.adapted.normalisation.encode(views)
+def _batch(images: PairedImages, recipe: Recipe) -> int:
+    return min(recipe.batch_size, len(images))
+
+
+def _cut_images(
+    teacher: Teacher | None, target: PairedImages, state: State, current: Callable[[], Recipe]
+) -> Iterator[StepImages]:
+    """What each step of an epoch reads, cut and flipped; of several processes, the share of this one."""
+    plan, modality, first = state.recipe, target.modality, state.step
+    device, batch = device_of(state.adapted.network), _batch(target, state.recipe)
+    generator = torch.Generator().manual_seed(mix(state.seed, state.epoch))
+    order = torch.randperm(len(target), generator=generator)
+    target_wanted = state.epoch >= plan.align_epochs or plan.test_statistics == "running"
+    own = ranks.share(batch)
+    for i in range(len(target) // batch):
+        rows, images, of_pairs = order[i * batch : (i + 1) * batch], None, None
+        if target_wanted:
+            views = draw_views(target, batch, generator).take(own)
+            images = cut_views(target, rows[own], views, device=device)[modality]
+        if teacher is not None and current().lambda_ti > 0:
+            of_pairs = teacher.cut(first + i, modality)
+        yield rows, images, of_pairs
+
+
+@contextmanager
+def _training(state: State) -> Iterator[None]:
+    """Convolutions in the recipe's precision, batch norm by the batch of all processes."""
+    network = state.adapted.network
+    with autocast(state.recipe, device_of(network)), normalised_together(network):
+        yield
 
 
 def _bn_shares(mixing: Tensor, plan: Recipe) -> Tensor:
@@ -291,16 +322,20 @@ def _bn_shares(mixing: Tensor, plan: Recipe) -> Tensor:
     return mixing.sigmoid() if plan.bn_share == "raw" else mixing_weights(mixing)
 
 
-def _pair_terms(teacher: Teacher | None, state: State, weights: Tensor, recipe: Recipe) -> dict[str, Tensor]:
+def _pair_terms(
+    teacher: Teacher | None, cut: list[Cut] | None, state: State, weights: Tensor, recipe: Recipe
+) -> dict[str, Tensor]:
     """Both halves of a batch of pairs, cut and flipped alike, through their own normalisations."""
     if teacher is None:
         raise LabError(
             "λ_TI is above 0 but there are no task-irrelevant pairs: give pairs, or set lambda_ti to 0"
         )
     adapted = state.adapted
-    views, wanted = teacher.draw(state.step, adapted.modality)
-    images = adapted.normalisation.encode(views)
-    with autocast(state.recipe, images.device):
+    if cut is None:  # λ_TI was still 0 when this step's images were made ready
+        cut = teacher.cut(state.step, adapted.modality)
+    wanted = teacher.say(state.step, cut)
+    images = adapted.normalisation.encode(torch.cat([part[adapted.modality] for part in cut]))
+    with _training(state):
         return steps.pair_terms(state.networks, weights, images, wanted, recipe)
 
 
@@ -326,6 +361,7 @@ def _update(state: State, terms: dict[str, Tensor], recipe: Recipe, total_steps:
         _look_at(loss, terms, state.step)
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    ranks.average_gradients(p for group in state.optimiser.param_groups for p in group["params"])
     factor = rate_factor((state.step - 1) / total_steps, state.recipe.schedule)
     rates = (recipe.trunk_lr, recipe.bottleneck_lr, recipe.mixing_lr)
     for group, rate in zip(state.optimiser.param_groups, rates, strict=True):
@@ -359,10 +395,11 @@ def _normalising_by(network: nn.Module, mode: str) -> Iterator[None]:
 def _settle_statistics(state: State, target: PairedImages) -> None:
     """Leave the network with the statistics that the recipe tests with."""
     if state.recipe.test_statistics == "reestimated":
-        device = target.device
+        device, normalisation = device_of(state.adapted.network), state.adapted.normalisation
+        seed_dropout(state.adapted.network, mix(state.seed, state.epoch, 17))
         for network in state.networks:
-            batches = encoded_batches(target, state.adapted.normalisation, REESTIMATION_BATCH)
-            with autocast(state.recipe, device):
+            batches = encoded_batches(target, normalisation, REESTIMATION_BATCH, device, shared=True)
+            with _training(state):
                 reestimate_statistics(network, batches)
     state.settled = True
 
@@ -370,7 +407,16 @@ def _settle_statistics(state: State, target: PairedImages) -> None:
 def _predictions(state: State, target: PairedImages) -> list[tuple[Tensor, Tensor]]:
     """Logits (N, K) and features (N, D) of all target images, of each source's network."""
     adapted = state.adapted
-    return [predict(dataclasses.replace(adapted, network=network), target) for network in state.networks]
+    return [_predicted(dataclasses.replace(adapted, network=network), target) for network in state.networks]
+
+
+@torch.no_grad()
+def _predicted(source: Source, target: PairedImages) -> tuple[Tensor, Tensor]:
+    """`predict`, of which several processes do a share each, but for batches that are normalised whole."""
+    if source.test_statistics == "batch":
+        return predict(source, target)
+    logits, features = predict(source, target.part(ranks.share(len(target))))
+    return ranks.gathered(logits, len(target)), ranks.gathered(features, len(target))
 
 
 def _pseudo_labels(state: State, target: PairedImages) -> Tensor:
@@ -382,7 +428,7 @@ def _pseudo_labels(state: State, target: PairedImages) -> Tensor:
 
 def _bank(state: State, target: PairedImages) -> Bank:
     """AaD's memory, filled afresh at each epoch, so that a resumed run has the same."""
-    logits, features = predict(state.adapted, target)
+    logits, features = _predicted(state.adapted, target)
     return Bank(features.clone(), logits.softmax(dim=1))
 
 
@@ -418,3 +464,12 @@ def _check(
         )
     if len(pairs) < 2:
         raise LabError(f"{len(pairs)} pairs are too few: batch norm needs two at least")
+
+
+def _check_shares(images: PairedImages, recipe: Recipe) -> None:
+    """Every process needs an image of every batch."""
+    batch = _batch(images, recipe)
+    if batch < ranks.world():
+        raise LabError(
+            f"a batch of {batch} images is too small for {ranks.world()} processes: start {batch} at most"
+        )

@@ -29,7 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .bnstats import WATCHED, Watched
 from .encodings import Normalisation
 from .errors import LabError
-from .nets import Network, Trunk
+from .nets import Network, Trunk, seed_dropout
 
 BACKBONES = (
     "resnet18",
@@ -83,7 +83,7 @@ class VGGTrunk(Trunk):
     """A torchvision VGG without the last layer of its ``classifier``; ``features`` are called ``layers``.
 
     (B, 3, H, W) → map (B, 512, H / 32, W / 32) → pooled to 7 × 7 → two linear layers → (B, 4096). Dropout
-    after these draws from torch's global generator in train mode: seed that for a run that repeats.
+    after these draws from generators of its own (`nets.seed_dropout`).
     """
 
     def __init__(self, model: Any, name: str) -> None:
@@ -91,6 +91,7 @@ class VGGTrunk(Trunk):
         *kept, last = model.classifier
         self.name, self.features = name, last.in_features
         self.layers, self.avgpool, self.classifier = model.features, model.avgpool, nn.Sequential(*kept)
+        seed_dropout(self, 0)
 
     def last_map(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, 512, H / 32, W / 32)."""

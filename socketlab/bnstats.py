@@ -8,15 +8,18 @@ second computation: what every number here must equal, and what is done where to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from . import ranks
+from .errors import LabError
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -137,11 +140,18 @@ def _backward_plus_line(
         share = scale * (x.shape[1] / x.numel())  # k / N
         level = torch.addcmul(level, share, grad_bias, value=-1)
         slope = torch.addcmul(slope, share * inverse_deviation, grad_weight, value=-1)
+    return _multiple_plus_line(grad_out, x, scale, mean, slope, level), grad_weight, grad_bias
+
+
+def _multiple_plus_line(
+    grad_out: Tensor, x: Tensor, scale: Tensor, mean: Tensor, slope: Tensor, level: Tensor
+) -> Tensor:
+    """Scale g + slope (x - mean) + level, per channel."""
     grad = _line(x, mean, slope, level)
     if x.dtype in HALF:
         zero = torch.zeros_like(scale)
-        return grad.add_(_line(grad_out, zero, scale, zero)), grad_weight, grad_bias
-    return grad.addcmul_(grad_out, scale.view(-1, *[1] * (x.ndim - 2))), grad_weight, grad_bias
+        return grad.add_(_line(grad_out, zero, scale, zero))
+    return grad.addcmul_(grad_out, scale.view(-1, *[1] * (x.ndim - 2)))
 
 
 def _backward_on_a_gpu(
@@ -178,24 +188,88 @@ def _like(grad: Tensor, x: Tensor) -> Tensor:
     return grad.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
+class _BatchNormTogether(torch.autograd.Function):
+    r"""Batch normalisation by the images of all processes, with mean, biased variance and count of them.
+
+    Each process normalises its own images. The backward pass is that of one process with all the images: a
+    multiple of g and a line in x (see `_backward_plus_line`), whose sums are over all processes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mean, variance, count = _pooled(ranks.stacked(_own_moments(x)))
+        inverse_deviation = (variance + eps).rsqrt()
+        out = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+        ctx.save_for_backward(x, weight, mean, inverse_deviation, count)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(count)
+        ctx.set_materialize_grads(False)
+        return out, mean, variance, count  # type: ignore[return-value]
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_out: Tensor | None, grad_mean: Tensor | None, grad_variance: Tensor | None, _: None
+    ) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_deviation, count = ctx.saved_tensors
+        grad_out = torch.zeros_like(x) if grad_out is None else _like(grad_out, x)
+        _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grad_out, x, weight, None, None, mean, inverse_deviation, True, ctx.eps, [False, True, True]
+        )
+        zero = torch.zeros_like(mean)
+        of_statistics = [zero if grad is None else grad for grad in (grad_mean, grad_variance)]
+        sum_gx, sum_g, to_mean, to_variance = ranks.summed(
+            torch.stack([grad_weight, grad_bias, *of_statistics])
+        )
+        scale = inverse_deviation if weight is None else inverse_deviation * weight
+        level = (to_mean - scale * sum_g) / count
+        slope = (2 * to_variance - scale * inverse_deviation * sum_gx) / count
+        grad = _multiple_plus_line(grad_out, x, scale, mean, slope, level)
+        affine = weight is not None
+        return grad, grad_weight if affine else None, grad_bias if affine else None, None
+
+
+def _own_moments(x: Tensor) -> Tensor:
+    """Mean, biased variance and count of the values of each channel: (N, C, ...) → (3, C); 0 of no image."""
+    values = x.numel() // x.shape[1]
+    mean, variance = plain_statistics(x)
+    found = torch.stack([mean, variance, torch.full_like(mean, values)])
+    return found if values else torch.zeros_like(found)
+
+
+def _pooled(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of all processes together, with gradient: (processes, 3, C) → (C,), (C,), (C,)."""
+    means, variances, counts = moments.unbind(1)
+    count = counts.sum(dim=0)
+    share = counts / count
+    mean = (share * means).sum(dim=0)
+    return mean, (share * (variances + (means - mean).square())).sum(dim=0), count
+
+
 class Watched(_BatchNorm):
     """A batch-norm layer, to the bit torch's own, that keeps the statistics of its last input.
 
     ``watching`` turns it on; each forward pass then sets ``batch_mean`` and ``batch_var`` (C,), the variance
-    biased, both with gradient, and ``batch_count``, the number of values per channel behind them.
+    biased, both with gradient, and ``batch_count``, the number of values per channel in this process.
 
     Where torch's kernels cannot be asked for them (`torch.nn.SyncBatchNorm`, torch.compile, other devices)
     they are made beside the layer by `plain_statistics`; a compiler sees the same sums twice and keeps one.
-    All are those of the images in this process; for several see `global_statistics`.
+    All are those of the images in this process, but within `normalised_together`, where the layer normalises
+    by the images of all processes, and keeps their statistics.
     """
 
     watching: bool = False
+    together: bool = False
     batch_mean: Tensor = None  # type: ignore[assignment]
     batch_var: Tensor = None  # type: ignore[assignment]
     batch_count: int = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) → the same shape, normalised; see the class for what is kept."""
+        if self.together:
+            return self._forward_together(x)
         if not self.watching:
             return super().forward(x)
         self._check_input_dim(x)
@@ -211,6 +285,25 @@ class Watched(_BatchNorm):
         out, self.batch_mean, self.batch_var = _BatchNormWithStatistics.apply(
             x, self.weight, self.bias, running, by_batch, rate, self.eps
         )
+        return out
+
+    def _forward_together(self, x: Tensor) -> Tensor:
+        """By the images of all processes in train mode, by the running statistics in eval mode."""
+        self._check_input_dim(x)
+        self.batch_count = x.numel() // x.shape[1]
+        if not self.training and self.running_mean is not None:
+            if self.watching:
+                self.batch_mean, self.batch_var, _ = _pooled(ranks.stacked(_own_moments(x)))
+            running = self.running_mean, self.running_var
+            return nn.functional.batch_norm(x, *running, self.weight, self.bias, eps=self.eps)
+        out, mean, variance, count = _BatchNormTogether.apply(x, self.weight, self.bias, self.eps)
+        rate = self._count_batch() if self.training and self.track_running_stats else 0.0
+        if rate > 0:
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, rate)  # type: ignore[union-attr]
+                self.running_var.lerp_(variance * (count / (count - 1)), rate)  # type: ignore[union-attr]
+        if self.watching:
+            self.batch_mean, self.batch_var = mean, variance
         return out
 
     def _kernel_knows(self, x: Tensor) -> bool:
@@ -286,58 +379,27 @@ def batch_statistics(network: nn.Module) -> Iterator[list[Watched]]:
             layer.batch_mean = layer.batch_var = None  # type: ignore[assignment]
 
 
-def global_statistics(
-    means: Sequence[Tensor], variances: Sequence[Tensor], counts: Sequence[int], group: Any = None
-) -> tuple[list[Tensor], list[Tensor]]:
-    r"""The statistics of the batch that all processes hold together, with gradient.
+@contextmanager
+def normalised_together(network: nn.Module) -> Iterator[None]:
+    """Within the block batch norm sees the images of all processes; alone, nothing is changed.
 
-    .. math:: \mu = \sum_r \frac{n_r}{N} \mu_r, \qquad
-        v = \sum_r \frac{n_r}{N} \left( v_r + (\mu_r - \mu)^2 \right)
-
-    All layers travel in one message each way. On the way back the gradients of all processes are added up;
-    with `DistributedDataParallel`, which averages over the processes, each weight then gets the gradient that
-    one process with the whole batch would give it. Layers other than `torch.nn.SyncBatchNorm` still
-    *normalise* by the images of their own process.
-
-    Parameters
-    ----------
-    means, variances : one (C_l,) tensor per layer, of this process's images; biased variances.
-    counts : values per channel behind them, ``layer.batch_count``; processes may differ.
-    group : of processes, as in `torch.distributed`; None is all of them.
-
-    Returns
-    -------
-    Means and variances, as given where there is but one process.
+    Raises
+    ------
+    LabError
+        When a batch-norm layer cannot: `watch` turns those that can into ones that do.
     """
-    alone = not (distributed.is_available() and distributed.is_initialized())
-    if alone or distributed.get_world_size(group) == 1:
-        return list(means), list(variances)
-    sizes = [len(mean) for mean in means]
-    count = torch.cat([mean.new_full((len(mean),), n) for mean, n in zip(means, counts, strict=True)])
-    own = torch.stack([torch.cat(list(means)), torch.cat(list(variances)), count])
-    mean, variance, count = _Gather.apply(own, group).unbind(1)  # (processes, channels of all layers) each
-    share = count / count.sum(dim=0)
-    overall = (share * mean).sum(dim=0)
-    spread = (share * (variance + (mean - overall).square())).sum(dim=0)
-    return list(overall.split(sizes)), list(spread.split(sizes))
-
-
-class _Gather(torch.autograd.Function):
-    """The tensors of all processes, stacked; the gradient of this one's is summed over all that used it."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        rows = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
-        distributed.all_gather(rows, own.contiguous(), group=group)
-        return torch.stack(rows)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        grad = grad.contiguous().clone()
-        distributed.all_reduce(grad, group=ctx.group)
-        return grad[distributed.get_rank(ctx.group)], None
+    found = norm_layers(network) if ranks.world() > 1 else []
+    layers = [layer for layer in found if isinstance(layer, Watched)]
+    if len(layers) < len(found):
+        odd = next(type(layer).__name__ for layer in found if not isinstance(layer, Watched))
+        raise LabError(f"{odd} cannot normalise by the images of several processes: start one alone")
+    for layer in layers:
+        layer.together = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.together = False
 
 
 def norm_layers(network: nn.Module) -> list[_BatchNorm]:

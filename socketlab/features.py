@@ -8,10 +8,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from . import ranks
+from .ahead import ahead
 from .bnstats import norm_layers, untouched_statistics
 from .checkpoints import Source, require_classes
 from .encodings import Normalisation
-from .pairs import PairedImages, centre_view
+from .nets import device_of
+from .pairs import PairedImages, centre_view, on_device
 
 
 @contextmanager
@@ -26,11 +29,31 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def encoded_batches(images: PairedImages, normalisation: Normalisation, batch: int = 256) -> Iterator[Tensor]:
-    """The centre views of one modality, encoded: (≤ batch, 3, h, h) at a time, in order."""
+def encoded_batches(
+    images: PairedImages,
+    normalisation: Normalisation,
+    batch: int = 256,
+    device: torch.device | None = None,
+    *,
+    shared: bool = False,
+) -> Iterator[Tensor]:
+    """The centre views of one modality, encoded: (≤ batch, 3, h, h) at a time, in order.
+
+    Parameters
+    ----------
+    device : where they are wanted; where the images lie unless told.
+    shared : of several processes each gets its share of every batch, which may be empty.
+    """
     stored = images.images[images.modality]
-    for start in range(0, len(images), batch):
-        yield normalisation.encode(centre_view(stored[start : start + batch]))
+    wanted = stored.device if device is None else device
+
+    def views() -> Iterator[Tensor]:
+        for start in range(0, len(images), batch):
+            whole = stored[start : start + batch]
+            yield on_device(centre_view(whole[ranks.share(len(whole))] if shared else whole), wanted)
+
+    for cut in ahead(views(), wanted, stored.device):
+        yield normalisation.encode(cut)
 
 
 @torch.inference_mode()
@@ -44,7 +67,7 @@ def predict(source: Source, images: PairedImages, batch: int = 256) -> tuple[Ten
         return _predict_by_batches(source, images)
     logits, features = [], []
     with evaluating(source.network):
-        for encoded in encoded_batches(images, source.normalisation, batch):
+        for encoded in encoded_batches(images, source.normalisation, batch, device_of(source.network)):
             found = source.network.features(encoded)
             features.append(found)
             logits.append(source.network.head(found))
@@ -53,13 +76,13 @@ def predict(source: Source, images: PairedImages, batch: int = 256) -> tuple[Ten
 
 def _predict_by_batches(source: Source, images: PairedImages, batch: int = 64) -> tuple[Tensor, Tensor]:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    shuffled, parts = images.take(order), max(1, round(len(images) / batch))
+    parts, device = max(1, round(len(images) / batch)), device_of(source.network)
     found = []
     with evaluating(source.network), untouched_statistics(source.network):
         for layer in norm_layers(source.network):
             layer.train()
-        for rows in torch.arange(len(images)).tensor_split(parts):  # no rest of one image
-            encoded = encoded_batches(shuffled.take(rows), source.normalisation, len(rows))
+        for rows in order.tensor_split(parts):  # no rest of one image
+            encoded = encoded_batches(images.take(rows), source.normalisation, len(rows), device)
             found.append(source.network.features(next(encoded)))
     back = order.argsort()
     features = torch.cat(found)[back.to(found[0].device)]
@@ -71,9 +94,8 @@ def confusion(source: Source, images: PairedImages) -> Tensor:
     require_classes(source, images.classes)
     predicted = predict(source, images)[0].argmax(dim=1)
     classes = len(source.classes)
-    return (
-        torch.bincount(images.labels * classes + predicted, minlength=classes**2).view(classes, classes).cpu()
-    )
+    places = images.labels.to(predicted.device) * classes + predicted
+    return torch.bincount(places, minlength=classes**2).view(classes, classes).cpu()
 
 
 def accuracy(source: Source, images: PairedImages) -> float:

@@ -17,6 +17,7 @@ from .cache import feed_bytes, fingerprint
 from .encodings import Normalisation
 from .errors import LabError
 from .features import encoded_batches, evaluating
+from .nets import device_of
 from .pairs import PairedImages
 from .steps import fast_bfloat16
 
@@ -141,7 +142,7 @@ class ForwardPass:
             raise LabError(f"There is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
         self.network, self.progress = network, progress
         self.reader = Reader(images, transform, batch)
-        self.device = _device_of(network) if device is None else torch.device(device)
+        self.device = device_of(network) if device is None else torch.device(device)
         self.half = precision == "bfloat16" or (precision == "auto" and fast_bfloat16(self.device))
         self.size = 0
         self._digest: str | None = None
@@ -213,16 +214,12 @@ def steady_randomness() -> Iterator[None]:
 @contextmanager
 def _looking_at(network: nn.Module, device: torch.device, half: bool) -> Iterator[nn.Module]:
     """The network, or a copy of it where it does not lie on the device, as it is looked at."""
-    lies = _device_of(network)
+    lies = device_of(network)
     same = lies.type == device.type and device.index in (None, lies.index)
     there = network if same else copy.deepcopy(network).to(device)
     numbers = torch.autocast(device.type, torch.bfloat16, enabled=half)
     with steady_randomness(), evaluating(there), torch.no_grad(), numbers:
         yield there
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    return next((x.device for x in (*network.parameters(), *network.buffers())), torch.device("cpu"))
 
 
 def network_fingerprint(network: nn.Module) -> str:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 from torch.nn.utils.parametrizations import weight_norm
 
+from . import ranks
+
 
 class Block(nn.Module):
     """Two 3 × 3 convolutions beside a shortcut (He et al., CVPR 2016, fig. 5 left)."""
@@ -118,6 +120,32 @@ class Network(nn.Module):
         return self.head(self.features(x))
 
 
+class SeededDropout(nn.Dropout):
+    """`torch.nn.Dropout` that draws from a generator of its own; torch's global one is left alone.
+
+    Masks are drawn on the CPU and for the rows of all processes, so that neither the device nor the number of
+    processes changes them. `seed_dropout` makes these layers, and begins their masks anew.
+    """
+
+    generator: torch.Generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) → the same shape: in train mode a share p is 0 and the rest is larger by 1 / (1 - p)."""
+        if not self.training or self.p == 0:
+            return x
+        count, keep = ranks.rows(x), 1 - self.p
+        mask = torch.empty(count, *x.shape[1:]).bernoulli_(keep, generator=self.generator)
+        return x * (mask[ranks.share(count)] / max(keep, 1e-12)).to(x)
+
+
+def seed_dropout(network: nn.Module, seed: int) -> None:
+    """Let every `torch.nn.Dropout` draw from a generator of its own, from here on by ``seed``; in place."""
+    layers = [layer for layer in network.modules() if type(layer) in (nn.Dropout, SeededDropout)]
+    for number, layer in enumerate(layers):
+        layer.__class__ = SeededDropout
+        layer.generator = torch.Generator().manual_seed(seed + number)  # type: ignore[assignment]
+
+
 class Mixture(nn.Module):
     r"""Several networks of the same classes, their logits mixed.
 
@@ -168,6 +196,11 @@ def mixed(parts: Sequence[Tensor], weights: Tensor) -> Tensor:
 def networks_of(network: nn.Module) -> list[Network]:
     """The networks of a `Mixture`, or the one network alone."""
     return list(network.networks) if isinstance(network, Mixture) else [network]  # type: ignore
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's numbers lie; the CPU for one without any."""
+    return next((x.device for x in (*network.parameters(), *network.buffers())), torch.device("cpu"))
 
 
 def small_network(classes: int, width: int = 32, seed: int = 0) -> Network:

@@ -87,6 +87,15 @@ class PairedImages:
             kinds=tuple(self.kinds[i] for i in rows.tolist()),
         )
 
+    def part(self, rows: slice) -> PairedImages:
+        """Scenes that follow each other; their images are not copied."""
+        return replace(
+            self,
+            images={m: x[rows] for m, x in self.images.items()},
+            names=self.names[rows],
+            kinds=self.kinds[rows],
+        )
+
     def only(self, *modalities: str) -> PairedImages:
         """The same scenes in these modalities alone."""
         missing = [m for m in modalities if m not in self.images]
@@ -154,6 +163,16 @@ def index_images(images: Tensor, rows: Tensor) -> Tensor:
     return images[rows]
 
 
+def on_device(images: Tensor, device: torch.device) -> Tensor:
+    """Images on the device; to a GPU through pinned memory, so that nothing else waits for the copy."""
+    if images.device == device:
+        return images
+    bits = images.view(torch.int16) if images.dtype is torch.uint16 else images
+    if device.type == "cuda" and bits.device.type == "cpu":
+        bits = bits.pin_memory()
+    return bits.to(device, non_blocking=True).view(images.dtype)
+
+
 def crop_side(images: Tensor, size: int | None = None) -> int:
     """Side of the crop of (N, C, H, W) images, in pixels: ``size``, or `CROP` of the shorter side.
 
@@ -184,7 +203,7 @@ class Views:
     left: Tensor
     flip: Tensor
 
-    def take(self, rows: Tensor) -> Views:
+    def take(self, rows: Tensor | slice) -> Views:
         """The views of some of the pictures, in the order of ``rows``."""
         return Views(self.top[rows], self.left[rows], self.flip[rows])
 
@@ -206,7 +225,13 @@ def draw_views(
     )
 
 
-def cut_views(pairs: PairedImages, rows: Tensor, views: Views, size: int | None = None) -> dict[str, Tensor]:
+def cut_views(
+    pairs: PairedImages,
+    rows: Tensor,
+    views: Views,
+    size: int | None = None,
+    device: torch.device | None = None,
+) -> dict[str, Tensor]:
     """Crop and flip of the scenes at ``rows``, *the same for every modality of a scene*.
 
     One gather per modality does crop and flip for the whole batch. Drawing the crop separately for the two
@@ -218,6 +243,8 @@ def cut_views(pairs: PairedImages, rows: Tensor, views: Views, size: int | None 
     rows : (B,) int64.
     views : of the B scenes.
     size : as for `draw_views`.
+    device : where the views are wanted, if not where the images lie. Pictures are then copied whole and cut
+        there: rows lie together in memory, places in them do not.
 
     Returns
     -------
@@ -227,7 +254,13 @@ def cut_views(pairs: PairedImages, rows: Tensor, views: Views, size: int | None 
     across = torch.arange(size)
     y = views.top + across  # (B, size)
     x = views.left + torch.where(views.flip, size - 1 - across, across)  # (B, size)
-    return {m: _gather_views(images, rows, y, x) for m, images in pairs.images.items()}
+    found = {}
+    for modality, images in pairs.images.items():
+        here = rows
+        if device is not None and images.device != device:
+            images, here = on_device(index_images(images, rows), device), torch.arange(len(rows))
+        found[modality] = _gather_views(images, here, y, x)
+    return found
 
 
 def random_views(

@@ -17,7 +17,7 @@ from . import losses
 from .bnstats import batch_statistics, untouched_statistics, watch
 from .checkpoints import Source
 from .features import encoded_batches, evaluating, predict
-from .nets import networks_of
+from .nets import device_of, networks_of
 from .pairs import PairedImages
 from .steps import Statistics, remembered_statistics
 
@@ -108,7 +108,7 @@ def _seen_statistics(network: torch.nn.Module, adapted: Source, target: PairedIm
     sizes, means, squares = [], [], []
     with evaluating(network), untouched_statistics(network):
         network.train()
-        for images in encoded_batches(target, adapted.normalisation):
+        for images in encoded_batches(target, adapted.normalisation, device=device_of(network)):
             with batch_statistics(network.trunk) as layers:  # type: ignore[arg-type]
                 network.features(images)  # type: ignore[operator]
                 means.append([layer.batch_mean for layer in layers])

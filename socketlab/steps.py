@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from . import losses
+from . import losses, ranks
 from .bnstats import batch_statistics, untouched_statistics, watched_layers
 from .nets import Network, mixed
 from .recipe import Recipe
@@ -32,8 +32,8 @@ class TargetBatch:
 
     Parameters
     ----------
-    images : (B, 3, H, W).
-    rows : (B,) int64, which images of the target they are.
+    images : (B, 3, H, W); of several processes, the share of this one.
+    rows : (B,) int64, which images of the target they are; of all processes, as everything below.
     pseudo_labels : (B,) int64, or None where the recipe has no such term.
     remembered : the statistics of each source.
     averages : of each source, the statistics of the batches before; filled and renewed in place.
@@ -109,7 +109,10 @@ def target_terms(
         logits.append(network.head(features[-1]).float())
     if distances:
         found["BN"] = (bn_shares * torch.stack(distances)).sum()
-    return found | prediction_terms(mixed(logits, weights), features, batch, recipe)
+    count = len(batch.rows)
+    if recipe.lambda_aad > 0:
+        features = [ranks.gathered(of_source, count) for of_source in features]
+    return found | prediction_terms(ranks.gathered(mixed(logits, weights), count), features, batch, recipe)
 
 
 def prediction_terms(
@@ -182,16 +185,19 @@ def pair_terms(
     ----------
     networks : one per source.
     weights : (n,) mixing weights a.
-    target_images : (B, 3, H, W), encoded.
-    wanted : what each frozen source says of the partners: map (B, C, h, w), or None, and features (B, D).
+    target_images : (B, 3, H, W), encoded; of several processes, the share of this one.
+    wanted : what each frozen source says of the partners: map (B, C, h, w), or None, and features (B, D);
+        of all processes.
     """
     found = []
     for network, (wanted_map, wanted_features) in zip(networks, wanted, strict=True):
         with untouched_statistics(network):
             own_map, own_features = network.map_and_features(target_images)
-        loss = losses.paired_alignment(wanted_features.float(), own_features.float(), recipe.ti_form)
+        own_features = ranks.gathered(own_features.float(), count := len(wanted_features))
+        loss = losses.paired_alignment(wanted_features.float(), own_features, recipe.ti_form)
         if recipe.ti_map > 0 and wanted_map is not None:
-            loss = loss + recipe.ti_map * losses.map_alignment(wanted_map.float(), own_map.float())
+            own_map = ranks.gathered(own_map.float(), count)
+            loss = loss + recipe.ti_map * losses.map_alignment(wanted_map.float(), own_map)
         found.append(loss)
     return {"TI": (weights * torch.stack(found)).sum()}
 

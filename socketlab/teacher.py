@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from . import ranks
+from .ahead import ahead
 from .checkpoints import Source
+from .nets import device_of
 from .pairs import PairedImages, Views, cut_views, draw_views
 from .recipe import Recipe
 from .steps import autocast
@@ -18,6 +21,9 @@ BATCH = 128
 
 Said = tuple[Tensor | None, Tensor]
 """The last map (B, C, h, w), where the recipe wants it, and the features (B, D) of a source network."""
+
+Cut = dict[str, Tensor]
+"""Modality → pictures of some pairs, (B, C, h, w) as stored, cut and flipped."""
 
 
 class Teacher:
@@ -38,6 +44,8 @@ class Teacher:
     def __init__(self, sources: Sequence[Source], pairs: PairedImages, recipe: Recipe, seed: int) -> None:
         self.sources, self.pairs, self.recipe, self.seed = sources, pairs, recipe, seed
         self.batch = min(recipe.batch_size, len(pairs))
+        self.device = device_of(sources[0].network)
+        self._read = tuple(dict.fromkeys(source.modality for source in sources))
         self._views: dict[int, Views] = {}
         self._said: dict[int, list[Said]] = {}
         self._cached = recipe.pair_views > 0 and self._size() <= CACHE_BYTES
@@ -48,13 +56,32 @@ class Teacher:
         A pass covers all pairs before the next begins, and goes on across epochs (fault 5); draw ``number``
         depends on nothing but the seed, so a resumed run meets the same pairs.
         """
-        rows = endless_rows(len(self.pairs), self.batch, number, self.seed)
-        first = number * self.batch
-        passes = (first + torch.arange(self.batch)) // len(self.pairs)
-        parts = [(rows[passes == p], self._view(int(p))) for p in passes.unique()]
-        images = [self._cut(rows, view, modality) for rows, view in parts]
-        said = [self._say(rows, view) for rows, view in parts]
-        return torch.cat(images), [_joined(of_one) for of_one in zip(*said, strict=True)]
+        cut = self.cut(number, modality)
+        return torch.cat([images[modality] for images in cut]), self.say(number, cut)
+
+    def cut(self, number: int, modality: str) -> list[Cut]:
+        """The pictures of batch ``number`` that a step wants; of several processes, the share of this one.
+
+        They are the target halves, and the sources' where what is said of them is not remembered. A batch in
+        which one pass ends and the next begins has two parts.
+        """
+        wanted = (modality,) if self._cached else tuple(dict.fromkeys((modality, *self._read)))
+        parts = self._parts(number, ranks.share(self.batch))
+        return [self._cut(rows, view, wanted) for rows, view in parts]
+
+    def say(self, number: int, cut: list[Cut]) -> list[Said]:
+        """What each source says of batch ``number``, of which ``cut`` are the pictures; of all processes."""
+        if self._cached:
+            said = [self._recall(rows, view) for rows, view in self._parts(number, slice(None))]
+            return [_joined(of_one) for of_one in zip(*said, strict=True)]
+        said = [self._ask(images) for images in cut]
+        return [_gathered(_joined(of_one), self.batch) for of_one in zip(*said, strict=True)]
+
+    def _parts(self, number: int, of_batch: slice) -> list[tuple[Tensor, int]]:
+        """Rows and view of the pairs in a slice of a batch, pass by pass."""
+        rows = endless_rows(len(self.pairs), self.batch, number, self.seed)[of_batch]
+        passes = ((number * self.batch + torch.arange(self.batch)) // len(self.pairs))[of_batch]
+        return [(rows[passes == p], self._view(int(p))) for p in passes.unique()]
 
     def _view(self, number: int) -> int:
         return number % self.recipe.pair_views if self.recipe.pair_views else number
@@ -69,24 +96,31 @@ class Teacher:
             self._views[view] = drawn
         return self._views[view]
 
-    def _cut(self, rows: Tensor, view: int, modality: str) -> Tensor:
-        return cut_views(self.pairs.only(modality), rows, self._views_of(view).take(rows))[modality]
+    def _cut(self, rows: Tensor, view: int, modalities: Sequence[str]) -> Cut:
+        views = self._views_of(view).take(rows)
+        images = {m: self.pairs.only(m) for m in modalities}
+        return {m: cut_views(one, rows, views, device=self.device)[m] for m, one in images.items()}
 
-    def _say(self, rows: Tensor, view: int) -> list[Said]:
-        if not self._cached:
-            return self._ask(rows, view)
+    def _recall(self, rows: Tensor, view: int) -> list[Said]:
         if view not in self._said:
-            parts = [self._ask(part, view) for part in torch.arange(len(self.pairs)).split(BATCH)]
-            self._said[view] = [_joined(of_one) for of_one in zip(*parts, strict=True)]
-        at = rows.to(self.pairs.device)
+            self._said[view] = self._ask_all(view)
+        at = rows.to(self.device)
         return [(None if maps is None else maps[at], features[at]) for maps, features in self._said[view]]
 
+    def _ask_all(self, view: int) -> list[Said]:
+        """What the sources say of every pair in one view; several processes ask for their shares."""
+        count = len(self.pairs)
+        rows = torch.arange(count)[ranks.share(count)].split(BATCH)
+        cut = (self._cut(part, view, self._read) for part in rows)
+        parts = [self._ask(images) for images in ahead(cut, self.device, self.pairs.device)]
+        return [_gathered(_joined(of_one), count) for of_one in zip(*parts, strict=True)]
+
     @torch.no_grad()
-    def _ask(self, rows: Tensor, view: int) -> list[Said]:
+    def _ask(self, cut: Cut) -> list[Said]:
         """One pass of the frozen networks over some pairs in one view."""
         said: list[Said] = []
         for source in self.sources:
-            images = source.normalisation.encode(self._cut(rows, view, source.modality))
+            images = source.normalisation.encode(cut[source.modality])
             with autocast(self.recipe, images.device):
                 maps, features = source.network.map_and_features(images)  # type: ignore[operator]
             said.append((maps if self.recipe.ti_map > 0 else None, features))
@@ -94,7 +128,7 @@ class Teacher:
 
     def _size(self) -> int:
         """Bytes that all views of all pairs would take."""
-        one = self._ask(torch.zeros(1, dtype=torch.int64), 0)
+        one = self._ask(self._cut(torch.zeros(1, dtype=torch.int64), 0, self._read))
         each = sum(x.numel() * x.element_size() for said in one for x in said if x is not None)
         return each * len(self.pairs) * self.recipe.pair_views
 
@@ -127,3 +161,8 @@ def _joined(parts: Sequence[Said]) -> Said:
         return parts[0]
     maps = [maps for maps, _ in parts if maps is not None]
     return (torch.cat(maps) if maps else None), torch.cat([features for _, features in parts])
+
+
+def _gathered(own: Said, count: int) -> Said:
+    maps, features = own
+    return (None if maps is None else ranks.gathered(maps, count)), ranks.gathered(features, count)

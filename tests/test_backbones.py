@@ -29,7 +29,7 @@ from socketlab.backbones import (
 from socketlab.checkpoints import Source, load_source, save_source
 from socketlab.encodings import Normalisation
 from socketlab.errors import LabError
-from socketlab.nets import Mixture
+from socketlab.nets import Mixture, Network
 from socketlab.recipe import Recipe
 from socketlab.steps import remembered_statistics
 
@@ -427,3 +427,24 @@ def test_a_backbone_that_no_longer_exists(resnet_source, tmp_path, monkeypatch):
     save_source(resnet_source, tmp_path / "odd.safetensors")
     with pytest.raises(LabError, match="no backbone 'resnet19'"):
         load_source(tmp_path / "odd.safetensors")
+
+
+def test_dropout_of_a_vgg_repeats_whatever_torch_was_seeded_with_and_resumes(tmp_path):
+    trunk = VGGTrunk(seeded(narrow_vgg), "vgg11_bn")
+    source = Source(Network(trunk, trunk.features, 3, 16).eval(), CLASSES, GREY)
+    recipe = EVERYTHING.replace(epochs=2)
+
+    def last(seed, state=None):
+        torch.manual_seed(seed)
+        for event in adapt(source, patterned(8, 1).only("depth"), patterned(4, 2), recipe, state=state):
+            if isinstance(event, Epoch):
+                if event.epoch == 1:
+                    event.state.save(tmp_path / "state.safetensors")
+                final = event.state.adapted.network.state_dict()
+        return final
+
+    with torch.random.fork_rng(devices=[]):
+        expected, again = last(0), last(1)
+        resumed = last(2, State.load(tmp_path / "state.safetensors", source))
+    assert all(torch.equal(expected[name], again[name]) for name in expected)
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)

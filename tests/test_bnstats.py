@@ -7,7 +7,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 import torch
-from torch import distributed, nn
+from torch import nn
 
 from socketlab import bnstats
 
@@ -298,63 +298,6 @@ def test_compiled_network_agrees():
 def test_network_compiled_to_machine_code_agrees():
     torch._dynamo.reset()
     compiled_agrees("inductor", (True,), nn.Conv2d(3, 4, 1))
-
-
-# Several processes
-
-SHARES = ([0, 1, 2, 3, 4], [5, 6, 7])
-
-
-def local_and_global(rank: int, world: int, folder: str) -> None:
-    """One process: its share of the images, the statistics of all of them, its gradients."""
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world
-    )
-    for training in (True, False):
-        network, x = layers_and_images(training)
-        torch.save(measured(network, x[SHARES[rank]]), f"{folder}/{training}-{rank}.pt")
-    distributed.destroy_process_group()
-
-
-def layers_and_images(training: bool) -> tuple[nn.Module, torch.Tensor]:
-    """In train mode a single layer: deeper ones would see what each process normalised by its own images."""
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)]
-    layers += [] if training else [nn.ReLU(), nn.Conv2d(4, 2, 2), nn.BatchNorm2d(2)]
-    network = bnstats.watch(nn.Sequential(*layers)).double().train(training)
-    return network, 2 + 3 * torch.randn(8, 3, 6, 6, dtype=torch.float64)
-
-
-def measured(network: nn.Module, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
-    with bnstats.batch_statistics(network) as layers:
-        network(x)
-        means, variances = bnstats.global_statistics(
-            [layer.batch_mean for layer in layers],
-            [layer.batch_var for layer in layers],
-            [layer.batch_count for layer in layers],
-        )
-        sum((m**2).sum() + (v.sqrt() * m).sum() for m, v in zip(means, variances, strict=True)).backward()
-    grads = [p.grad for p in network.parameters() if p.grad is not None]
-    return {"statistics": [t.detach() for t in (*means, *variances)], "gradients": grads}
-
-
-@pytest.mark.skipif(not distributed.is_available(), reason="torch was built without torch.distributed")
-def test_two_processes_give_the_numbers_of_one(tmp_path):
-    """Shares of 5 and 3 images: the statistics of all 8, and their gradient once it is averaged."""
-    torch.multiprocessing.spawn(local_and_global, (len(SHARES), str(tmp_path)), nprocs=len(SHARES))
-    for training in (True, False):
-        alone = measured(*layers_and_images(training))
-        found = [torch.load(tmp_path / f"{training}-{rank}.pt") for rank in range(len(SHARES))]
-        for part in found:
-            torch.testing.assert_close(part["statistics"], alone["statistics"], rtol=1e-12, atol=1e-12)
-        averaged = [(a + b) / 2 for a, b in zip(*(part["gradients"] for part in found), strict=True)]
-        torch.testing.assert_close(averaged, alone["gradients"], rtol=1e-10, atol=1e-10)
-
-
-def test_one_process_keeps_its_own_statistics():
-    mean, variance = torch.zeros(3), torch.ones(3)
-    means, variances = bnstats.global_statistics([mean], [variance], [12])
-    assert means[0] is mean and variances[0] is variance
 
 
 # Whole networks

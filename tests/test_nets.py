@@ -1,8 +1,11 @@
 """The small network: shapes, seeds, and that its map and its features are of one piece."""
 
-import torch
+import copy
 
-from socketlab.nets import small_network
+import torch
+from torch import nn
+
+from socketlab.nets import SeededDropout, seed_dropout, small_network
 
 
 def test_shapes_and_size():
@@ -27,3 +30,20 @@ def test_same_seed_same_weights_and_the_global_state_is_left_alone():
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["trunk.0.weight"], other["trunk.0.weight"])
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_dropout_draws_by_its_own_seed_and_leaves_the_global_state_alone():
+    network = nn.Sequential(nn.Dropout(0.25), nn.Dropout(0.25), nn.Dropout(1.0))
+    seed_dropout(network, 5)
+    first, second, nothing = network
+    x, before = torch.randn(200, 300), torch.get_rng_state()
+    y = first(x)
+    assert torch.equal(before, torch.get_rng_state())
+    dropped = y == 0
+    assert 0.24 < float(dropped.float().mean()) < 0.26
+    torch.testing.assert_close(y[~dropped], x[~dropped] / 0.75)
+    assert not torch.equal(first(x), y) and not torch.equal(second(x), y)
+    assert not nothing(x).any()
+    seed_dropout(network, 5)
+    assert torch.equal(copy.deepcopy(first)(x), y) and torch.equal(first(x), y)
+    assert network.eval()(x) is x and isinstance(first, SeededDropout)

@@ -1,0 +1,220 @@
+"""Two processes with the batch of one: shares, gathered rows, and whole adaptations to the last digits."""
+
+import copy
+from datetime import timedelta
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from torch import distributed, nn
+from worlds import patterned, trained_source
+
+from socketlab import bnstats, encodings, ranks
+from socketlab.adapt import Epoch, State, Step, _check_shares, _pseudo_labels, adapt
+from socketlab.checkpoints import Source
+from socketlab.errors import LabError
+from socketlab.nets import seed_dropout
+from socketlab.recipe import Recipe
+
+pytestmark = pytest.mark.skipif(
+    not distributed.is_available(), reason="torch was built without torch.distributed"
+)
+WORLD = 2
+ALL_TERMS = Recipe(
+    batch_size=11, align_epochs=1, epochs=1, lambda_bn=0.5, lambda_aad=0.5, lambda_entropy=0.5, bn_average=0.3
+)
+"""Shares of six and of five; passes over 20 pairs end within a batch."""
+CASES = {
+    "all terms, two sources": (ALL_TERMS, 2),
+    "as published, two sources": (Recipe.paper().replace(batch_size=11, epochs=1), 2),
+    "running statistics, new views": (
+        ALL_TERMS.replace(bn_mode="running", pair_views=0, test_statistics="running"),
+        1,
+    ),
+    "TENT": (Recipe.tent().replace(batch_size=9, epochs=1), 1),
+}
+"""Name → recipe, number of sources."""
+
+
+# Shares
+
+
+@given(st.integers(0, 40), st.integers(1, 9))
+def test_shares_are_those_of_tensor_split(count, world):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "world", lambda: world)
+        rows = torch.arange(count)
+        expected = rows.tensor_split(world)
+        for number in range(world):
+            assert torch.equal(rows[ranks.share(count, number)], expected[number])
+
+
+def test_alone_everything_is_handed_back():
+    x, layer = torch.randn(3, 2), nn.BatchNorm1d(2)
+    assert (ranks.world(), ranks.rank(), ranks.share(5)) == (1, 0, slice(0, 5))
+    assert ranks.gathered(x, 3) is x
+    assert ranks.told_by_first(x) is x
+    with ranks.joined("cpu"), bnstats.normalised_together(layer):
+        assert ranks.world() == 1
+        assert not hasattr(layer, "together")
+
+
+# What each process does: everything once, in float64
+
+
+def sources(count: int) -> list[Source]:
+    """Networks that differ, in float64."""
+    found = []
+    for number in range(count):
+        one = copy.deepcopy(trained_source())
+        with torch.no_grad():
+            for values in one.network.parameters():
+                values.mul_(1 + 0.02 * number)
+        one.network.double()
+        found.append(one)
+    return found
+
+
+@pytest.fixture
+def in_double(monkeypatch):
+    calculate_in_double(monkeypatch)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def calculate_in_double(patch: pytest.MonkeyPatch) -> None:
+    """Everything in float64, so that only a wrong sum can be told from another order of the same."""
+    trained_source()  # as everywhere else, before anything changes
+    encode = encodings.Normalisation.encode
+    patch.setattr(encodings.Normalisation, "encode", lambda self, images: encode(self, images).double())
+    patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+
+
+def adapted(recipe: Recipe, count: int, state: State | None = None, stop: int = 100) -> dict[str, object]:
+    """Losses and gradients of every step, labels and weights at the end, and the state."""
+    target, pairs = patterned(24, 1).only("depth"), patterned(20, 2).unlabelled()
+    losses, gradients, last = [], [], state
+    for event in adapt(sources(count), target, pairs, recipe, seed=5, state=state):
+        if isinstance(event, Step):
+            losses.append(event.terms)
+            slots = [p for group in last.optimiser.param_groups for p in group["params"]]
+            gradients.append([p.grad.clone() for p in slots if p.grad is not None])
+        elif isinstance(event, Epoch):
+            last = event.state
+            if event.epoch == stop:
+                break
+    labels = _pseudo_labels(last, target)
+    weights = {name: value.clone() for name, value in last.adapted.network.state_dict().items()}
+    return {"losses": losses, "gradients": gradients, "labels": labels, "weights": weights, "state": last}
+
+
+def one_process(rank: int, folder: str) -> None:
+    """One of two: adaptations, one that is saved on the way, one that goes on with what one process saved."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD,
+        timeout=timedelta(seconds=240),
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        calculate_in_double(patch)
+        found = {name: adapted(*case) for name, case in CASES.items()}
+        state = State.load(f"{folder}/of-one.safetensors", sources(2))
+        found["taken over from one"] = adapted(ALL_TERMS, 2, state)
+        half = adapted(ALL_TERMS, 2, stop=1)["state"]
+        if rank == 0:
+            half.save(f"{folder}/of-two.safetensors")
+        found |= {name: of_layers(training) for name, training in {"train": True, "eval": False}.items()}
+        with pytest.raises(LabError, match="batch of 1 images is too small for 2"):
+            _check_shares(patterned(1, 0), Recipe())
+        for one in found.values():
+            one.pop("state", None)
+        torch.save(found, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def of_layers(training: bool) -> dict[str, object]:
+    """Batch norm of all sorts, and dropout, on a share of nine images: all that it gives."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.ReLU(), nn.Conv2d(4, 2, 2),
+        nn.BatchNorm2d(2, momentum=None), nn.Flatten(), nn.Dropout(0.4), nn.Linear(32, 5), nn.BatchNorm1d(5),
+    )  # fmt: skip
+    bnstats.watch(network).train(training)
+    seed_dropout(network, 3)
+    whole = 2 + 3 * torch.randn(9, 3, 7, 7)
+    x = whole[ranks.share(9)].requires_grad_()
+    with bnstats.normalised_together(network), bnstats.batch_statistics(network) as layers:
+        out = ranks.gathered(network(x), 9)
+        seen = [(layer.batch_mean, layer.batch_var) for layer in layers]
+        (out.square().mean() + sum((m**2).sum() + (v.sqrt() * m).sum() for m, v in seen)).backward()
+    ranks.average_gradients(network.parameters())
+    gradients = [p.grad for p in network.parameters()]
+    return {
+        "out": out.detach(),
+        "statistics": [(m.detach(), v.detach()) for m, v in seen],
+        "gradients": gradients,
+        "of images": ranks.gathered(x.grad, 9) / ranks.world(),  # of the sum over the ranks' losses
+        "buffers": list(network.buffers()),
+    }
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """What each of two processes found, and their folder."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with pytest.MonkeyPatch.context() as patch:
+        calculate_in_double(patch)
+        try:
+            adapted(ALL_TERMS, 2, stop=1)["state"].save(folder / "of-one.safetensors")
+        finally:
+            torch.set_default_dtype(torch.float32)
+    torch.multiprocessing.spawn(one_process, (str(folder),), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)], folder
+
+
+def alike(found, expected) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_adapt_as_one(both, in_double, name):
+    """Losses and gradients of every step, pseudo-labels, weights and statistics at the end."""
+    expected = adapted(*CASES[name])
+    expected.pop("state")
+    assert len(expected["losses"]) in (2, 4)
+    for found in both[0]:
+        for part in expected:
+            alike(found[name][part], expected[part])
+    first, second = (found[name]["weights"] for found in both[0])
+    assert all(torch.equal(first[n], second[n]) for n in first)  # no rank drifts from another
+
+
+@pytest.mark.timeout(300)
+def test_a_run_goes_on_with_another_number_of_processes(both, in_double):
+    expected = adapted(ALL_TERMS, 2)["weights"]
+    for found in both[0]:
+        alike(found["taken over from one"]["weights"], expected)
+    state = State.load(both[1] / "of-two.safetensors", sources(2))
+    alike(adapted(ALL_TERMS, 2, state)["weights"], expected)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_layers_normalise_by_all_images(both, in_double, name):
+    """Shares of five and four: outputs, statistics, running statistics, and the gradient of all of it."""
+    expected = of_layers(training=name == "train")
+    for found in both[0]:
+        for part in expected:
+            alike(found[name][part], expected[part])
+
+
+def test_a_layer_that_cannot_is_named(monkeypatch):
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    with (
+        pytest.raises(LabError, match="BatchNorm3d cannot normalise"),
+        bnstats.normalised_together(nn.Sequential(nn.BatchNorm3d(2))),
+    ):
+        pass
