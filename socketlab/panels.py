@@ -9,7 +9,7 @@ import csv
 import html
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import ipywidgets as widgets
@@ -22,9 +22,21 @@ from socketlab import embed, features, live, plots, rooms, traces
 from socketlab.adapt import Epoch, Step, adapt
 from socketlab.checkpoints import Source, load_source
 from socketlab.errors import LabError
+from socketlab.exports import Table
 from socketlab.files import data_folder, verified
 from socketlab.pairs import PairedImages
-from socketlab.recipe import METHODS, Knob, Recipe, knobs
+from socketlab.panel_parts import (
+    LABEL,
+    WIDE,
+    Panel,
+    heading,
+    in_a_row,
+    in_words,
+    slider_for,
+    text_box,
+    with_class,
+)
+from socketlab.recipe import METHODS, Recipe, knobs
 from socketlab.runs import Material
 from socketlab.sensors import SENSORS
 
@@ -32,6 +44,7 @@ TARGET = "depth"
 WEIGHTS = tuple(name for name in knobs() if name.startswith("lambda_"))
 LIVE = (*WEIGHTS, "trunk_lr")
 NEXT = ("align_epochs", "epochs")
+DATA = ("sensor", "strength", "pairs", "near", "seed")
 WORDS = {
     "lambda_ti": "pairs",
     "lambda_bn": "statistics",
@@ -41,7 +54,6 @@ WORDS = {
     "lambda_aad": "neighbours",
 }
 USUAL_TERMS = ("TI", "BN", "PL", "IM")
-WIDE, LABEL = {"width": "360px"}, {"description_width": "150px"}
 MAP_PAIRS, MAP_TARGETS = 200, 240
 MAP_SETS = ("pairs, source half", "pairs, target half", "target images")
 LINKS = MAP_SETS[:2]
@@ -238,48 +250,7 @@ def pair_counts() -> dict[str, int]:
 # ------------------------------------------------------------------------ widgets
 
 
-def slider_for(name: str, knob: Knob, value: Any) -> widgets.Widget:
-    """The widget of one recipe field: range, scale, label and help are the knob's."""
-    about: dict[str, Any] = {
-        "description": " ".join([knob.label or name, WORDS.get(name, "")]).strip(),
-        "tooltip": knob.help,
-        "layout": WIDE,
-        "style": LABEL,
-    }
-    if knob.choices:
-        return widgets.Dropdown(options=knob.choices, value=value, **about)
-    if isinstance(value, bool):
-        return widgets.Checkbox(value=value, **about)
-    assert knob.low is not None
-    assert knob.high is not None
-    about["continuous_update"] = False
-    if isinstance(value, int):
-        return widgets.IntSlider(value, int(knob.low), int(knob.high), **about)
-    if knob.log:
-        low, high = math.log10(knob.low), math.log10(knob.high)
-        return widgets.FloatLogSlider(
-            value, base=10, min=low, max=high, step=0.05, readout_format=".2g", **about
-        )
-    step = 10 ** math.floor(math.log10((knob.high - knob.low) / 100))
-    return widgets.FloatSlider(value, min=knob.low, max=knob.high, step=step, readout_format=".2f", **about)
-
-
-def _button(text: str, icon: str, tip: str, style: str = "") -> widgets.Button:
-    button = widgets.Button(
-        description=text, icon=icon, tooltip=tip, button_style=style, layout=widgets.Layout(width="100px")
-    )
-    button.add_class(f"socketlab-{text.lower()}")
-    return button
-
-
-def _heading(text: str, note: str) -> widgets.HTML:
-    return widgets.HTML(
-        f'<div style="font-size:15px;margin:4px 0 2px"><b>{text}</b> '
-        f'<span style="opacity:.75">{note}</span></div>'
-    )
-
-
-class AdaptationPanel(widgets.VBox):
+class AdaptationPanel(Panel):
     """Watch a network learn a modality that it never saw, and take part.
 
     Parameters
@@ -295,6 +266,8 @@ class AdaptationPanel(widgets.VBox):
     controls : name -> widget, of all that can be set.
     """
 
+    name = "adaptation"
+
     def __init__(
         self,
         choice: Choice | None = None,
@@ -302,9 +275,8 @@ class AdaptationPanel(widgets.VBox):
         counts: Mapping[str, int] | None = None,
         classes: tuple[str, ...] = rooms.CLASSES,
     ) -> None:
+        super().__init__({"run": "train with the settings shown"})
         self.classes = classes
-        self.box = live.ErrorBox()
-        self.session: live.Session[Step | Epoch | traces.Look] = live.Session(self.box)
         self.runs: list[Run] = []
         self._gather = gather
         self._benches: dict[tuple[Any, ...], Bench] = {}
@@ -319,11 +291,9 @@ class AdaptationPanel(widgets.VBox):
             first.recipe, first.sensor, first.strength, min(first.pairs, most), first.near, first.seed
         )
         self._base = self._first.recipe
-        self.controls = self._make_controls(most)
-        self._make_buttons()
+        self.controls = with_class(self._make_controls(most))
         self._make_pictures()
-        super().__init__(self._arrange())
-        self.add_class("socketlab-panel")
+        self.children = self._arrange()
         self._listen()
         self._tell_accuracy()
         embed.warm_up()
@@ -350,7 +320,7 @@ class AdaptationPanel(widgets.VBox):
         """Move all sliders to a choice."""
         self._base = choice.recipe
         values = {name: getattr(choice.recipe, name) for name in (*LIVE, *NEXT)}
-        values |= {name: getattr(choice, name) for name in ("sensor", "strength", "pairs", "near", "seed")}
+        values |= {name: getattr(choice, name) for name in DATA}
         for name, value in values.items():
             self.controls[name].value = value
 
@@ -368,30 +338,10 @@ class AdaptationPanel(widgets.VBox):
         -------
         The state of the session: "running", "finished", ...
         """
-        self.buttons["pause"].description = "Pause"
-        if self.session.running:
-            self.session.resume()
-        else:
-            self._begin(self.choice)
-        if not wait:
-            return self.session.state
-        state = self.session.wait(timeout)
-        if not self.session.running:
+        state = super().run(wait, timeout)
+        if wait and not self.session.running:
             self._map.wait(timeout)
         return state
-
-    def pause(self) -> None:
-        """Hold the run, or let it go on."""
-        if not self.session.running:
-            return
-        held = self.buttons["pause"].description == "Pause"
-        self.buttons["pause"].description = "Go on" if held else "Pause"
-        self.session.pause() if held else self.session.resume()
-
-    def stop(self) -> None:
-        """End the run; what it showed stays."""
-        self.buttons["pause"].description = "Pause"
-        self.session.stop()
 
     def reset(self) -> None:
         """Stop, forget all runs, empty the pictures, move the sliders to where they began."""
@@ -410,22 +360,61 @@ class AdaptationPanel(widgets.VBox):
         self._tell_accuracy()
         self.session.reset()
 
-    def still(self, dpi: float = 100) -> Any:
+    def still(self, dpi: float = 100, extremes: bool = False) -> Any:
         """A picture of the last run for readers without a kernel, as an IPython `Image` with its description.
 
         A run that is under way is waited for; when nothing has run yet, the settings shown run once.
+
+        Parameters
+        ----------
+        extremes : run the settings shown, and each of them with the strongest sensor errors, the fewest pairs
+            and without pairs: four runs.
         """
         if self.session.running:
             self.session.wait()
+        if extremes:
+            self._run_extremes()
         elif not self.runs:
             self.run()
             self.session.wait()
         self._map.wait(120)
-        return plots.show(still_figure(self.runs), dpi)
+        with live.DRAW:
+            figure = still_figure(self.runs)
+        return plots.show(figure, dpi)
+
+    def _run_extremes(self) -> None:
+        now = self.choice
+        without = now.recipe.replace(lambda_ti=0.0, align_epochs=0)
+        for choice in (
+            replace(now, recipe=without),
+            replace(now, pairs=self.controls["pairs"].min),
+            replace(now, strength=self.controls["strength"].max),
+            now,
+        ):
+            self.set(choice)
+            self.run(wait=True)
+
+    def tables(self) -> dict[str, Table]:
+        """Settings and accuracies of all runs, terms of their losses, and the points of the last map."""
+        rows, steps = [], []
+        for run in self.runs:
+            recipe = {f.name: getattr(run.choice.recipe, f.name) for f in fields(Recipe)}
+            data = {name: getattr(run.choice, name) for name in DATA}
+            rows += [
+                {"run": run.number, "epoch": epoch, "held_out_accuracy": accuracy, **data, **recipe}
+                for epoch, accuracy in zip(run.epochs, run.accuracies, strict=True)
+            ]
+            length = max((len(values) for values in run.losses.values()), default=0)
+            steps += [
+                {"run": run.number, "step": i + 1} | {name: v[i] for name, v in run.losses.items()}
+                for i in range(length)
+            ]
+        return {"epochs": rows, "losses": steps, "map": _map_rows(self.runs)}
 
     # the worker's side
 
-    def _begin(self, choice: Choice) -> None:
+    def _begin(self) -> None:
+        choice = self.choice
         run = Run(len(self.runs) + 1, choice, self.classes)
         for name in LIVE:
             self.session.post(name, self.controls[name].value)
@@ -501,6 +490,8 @@ class AdaptationPanel(widgets.VBox):
         if self._snapshot is not None and self._snapshot.run is run:
             self._map.post(self._snapshot, at_once=True)
         self._tell_runs()
+        if state == "finished":
+            self.tell_listeners()
 
     # the map's own thread
 
@@ -546,7 +537,10 @@ class AdaptationPanel(widgets.VBox):
 
     def _make_controls(self, most_pairs: int) -> dict[str, widgets.Widget]:
         first = self._first
-        made = {name: slider_for(name, knobs()[name], getattr(first.recipe, name)) for name in (*LIVE, *NEXT)}
+        made = {}
+        for name in (*LIVE, *NEXT):
+            label = f"{knobs()[name].label} {WORDS.get(name, '')}".strip()
+            made[name] = slider_for(name, knobs()[name], getattr(first.recipe, name), label)
         made["trunk_lr"].description = "learning rate"
         wide: dict[str, Any] = {"layout": WIDE, "style": LABEL}
         slow: dict[str, Any] = {**wide, "continuous_update": False}
@@ -603,17 +597,7 @@ class AdaptationPanel(widgets.VBox):
         }
         made["map"] = widgets.Dropdown(options=["UMAP", "PCA"], description="map", **small)
         made["hue"] = widgets.Dropdown(options=["class", "modality"], description="colour by", **small)
-        for name, control in made.items():
-            control.add_class(f"socketlab-{name.replace('_', '-')}")
         return made
-
-    def _make_buttons(self) -> None:
-        self.buttons = {
-            "run": _button("Run", "play", "train with the settings shown", "primary"),
-            "pause": _button("Pause", "pause", "hold the run, and go on"),
-            "stop": _button("Stop", "stop", "end the run, keep what it showed"),
-            "reset": _button("Reset", "undo", "forget all runs, settings as at the beginning"),
-        }
 
     def _make_pictures(self) -> None:
         classes = self.classes
@@ -640,43 +624,35 @@ class AdaptationPanel(widgets.VBox):
             classes, title="True class (rows) and prediction, %", width=440, height=430
         )
         self.map = live.LiveScatter(classes, title="Map of features", width=620, height=430)
-        self.headline = widgets.HTML(layout=widgets.Layout(width="auto"))
-        self.headline.add_class("socketlab-accuracy")
-        self.table = widgets.HTML(layout=widgets.Layout(width="auto", overflow="auto"))
-        self.table.add_class("socketlab-runs")
-        self.words = widgets.HTML(layout=widgets.Layout(width="auto"))
-        self.words.add_class("socketlab-words")
+        self.headline = text_box("accuracy")
+        self.table = text_box("runs")
+        self.pictures = {
+            "accuracy": self.accuracy,
+            "losses": self.losses,
+            "confusion": self.matrix,
+            "map": self.map,
+        }
 
     def _arrange(self) -> list[widgets.Widget]:
-        c = self.controls
-        row = widgets.Layout(flex_flow="row wrap", align_items="center")
-
         def together(*names: str) -> widgets.Box:
-            return widgets.Box([c[name] for name in names], layout=row)
+            return in_a_row(*(self.controls[name] for name in names))
 
         return [
-            _heading("Weights and learning rate", "act at once, also during a run"),
+            heading("Weights and learning rate", "act at once, also during a run"),
             together(*LIVE, "method"),
-            _heading("Length and data", "act at the next run"),
+            heading("Length and data", "act at the next run"),
             together(*NEXT, "strength", "pairs", "near", "seed", "sensor"),
-            widgets.Box(
-                list(self.buttons.values()), layout=widgets.Layout(flex_flow="row wrap", margin="6px 0 0")
-            ),
-            self.session.bar,
-            self.session.status,
-            self.box,
+            *self._bar(),
             self.headline,
-            widgets.Box([self.accuracy.image, self.losses.image], layout=row),
-            widgets.Box([self.matrix.image, self.map.image], layout=row),
+            in_a_row(self.accuracy.image, self.losses.image),
+            in_a_row(self.matrix.image, self.map.image),
             together("map", "hue"),
             self.table,
             self.words,
         ]
 
     def _listen(self) -> None:
-        for name, button in self.buttons.items():
-            act = getattr(self, name)
-            button.on_click(live.guarded(self.box, lambda _, act=act: act()))
+        super()._listen()
         for name in LIVE:
             post = live.guarded(self.box, lambda change, name=name: self.session.post(name, change["new"]))
             self.controls[name].observe(post, "value")
@@ -719,9 +695,7 @@ class AdaptationPanel(widgets.VBox):
 
     def _tell_pictures(self) -> None:
         """The four pictures in words, folded; changed only while nothing runs."""
-        texts = [picture.alt for picture in (self.accuracy, self.losses, self.matrix, self.map)]
-        lines = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
-        self.words.value = f"<details><summary>The pictures in words</summary><ul>{lines}</ul></details>"
+        self.words.value = in_words(self.pictures)
 
 
 class _LiveRecipe:
@@ -738,6 +712,18 @@ class _LiveRecipe:
             self._now = self.base.replace(**_recipe_values(values, self.base))
             self._seen = values
         return self._now
+
+
+def _map_rows(runs: list[Run]) -> list[dict[str, Any]]:
+    """A row per point of the last run's map; points without a class of the task have none."""
+    rows = []
+    for name, cloud in (runs[-1].clouds if runs else {}).items():
+        labels = [None] * len(cloud.points) if cloud.labels is None else cloud.labels.tolist()
+        rows += [
+            {"set": name, "modality": cloud.modality, "class": label, "x": float(x), "y": float(y)}
+            for (x, y), label in zip(cloud.points, labels, strict=True)
+        ]
+    return rows
 
 
 def _recipe_values(values: Mapping[str, Any], base: Recipe) -> dict[str, Any]:
