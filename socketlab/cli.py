@@ -498,6 +498,41 @@ def import_(
     )  # fmt: skip
 
 
+@app.command("app")
+def app_(
+    name: Annotated[str, typer.Argument(help="adaptation, gap, statistics or pairs")] = "adaptation",
+    port: Annotated[int, typer.Option(help="of this computer")] = 8866,
+    browser: Annotated[bool, typer.Option(help="open the page at once")] = True,
+) -> None:
+    """Show one panel on a page of its own, for a lecture; Ctrl-C ends it."""
+    from socketlab import app as panels
+
+    raise typer.Exit(panels.serve(name, port, browser))
+
+
+@app.command("prepare-room")
+def prepare_room(
+    zip_: Annotated[Path | None, typer.Option("--zip", help="also write the kit into this file")] = None,
+    wheels: Annotated[bool, typer.Option(help="with the packages, which are downloaded now")] = False,
+) -> None:
+    """Check a computer without a network for a lesson; write a zip for a memory stick."""
+    from socketlab import room
+
+    if wheels and zip_ is None:
+        raise LabError("--wheels goes with --zip: say where the archive goes.")
+    ready = True
+    for check in room.examine():
+        typer.echo(check)
+        ready &= check.ok
+    if not ready:
+        typer.echo(
+            "Put right the lines with [--] first" + ("; no zip was written." if zip_ else "."), err=True
+        )
+        raise typer.Exit(1)
+    if zip_ is not None:
+        typer.echo(room.size_in_words(room.write_zip(zip_, wheels)))
+
+
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
     """Write the report of a finished run again."""

@@ -18,6 +18,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,7 @@ def _write(out: Path) -> None:
     names = {page.path.resolve(): page.name for page in pages}
     names |= {(ROOT / "README.md").resolve(): "index.html"}
     for page in pages:
-        page.body = LINK.sub(lambda match, page=page: _relinked(match, page.path, names, out), page.body)
+        page.body = LINK.sub(partial(_relinked, path=page.path, names=names, out=out), page.body)
     index = Page(
         ROOT / "README.md", "index.html", "Map of the course", _contents(course, pages[len(course) :])
     )

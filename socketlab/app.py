@@ -1,0 +1,126 @@
+"""One panel on a page of its own, for a lecture: ``socketlab app [NAME]`` (needs the extra ``app``, Voilà).
+
+The server listens on this computer only and asks for its token, which is in the address that it prints and
+opens. Every page that is opened gets a kernel of its own. Nothing is loaded from elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from socketlab.errors import LabError
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where a panel comes from, and what it is called."""
+
+    module: str
+    panel: str
+    title: str
+
+
+PANELS = {
+    "adaptation": Shown("socketlab.panels", "AdaptationPanel", "Full adaptation, live"),
+    "gap": Shown("socketlab.gap_panel", "GapPanel", "The modality gap"),
+    "statistics": Shown("socketlab.statistics_panel", "StatisticsPanel", "What the layers remember"),
+    "pairs": Shown("socketlab.pairs_panel", "PairsPanel", "Paired alignment"),
+}
+"""Name on the command line → the panel."""
+
+PORT = 8866
+TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
+{%- block notebook_css -%}
+{{ super() | replace("https://cdn.jsdelivr.net", "data:text/css,") }}
+{%- endblock notebook_css -%}
+"""
+"""Voilà's own page but for one style that it would fetch from the network; its icons are on the disk too."""
+
+
+def available() -> dict[str, Shown]:
+    """The panels that this version has."""
+    return {name: shown for name, shown in PANELS.items() if importlib.util.find_spec(shown.module)}
+
+
+def find(name: str) -> Shown:
+    """A panel by name; `LabError` for another name."""
+    known = available()
+    if name not in known:
+        raise LabError(f"There is no panel {name!r}: choose among {', '.join(known)}.")
+    return known[name]
+
+
+def notebook_of(shown: Shown, folder: Path) -> str:
+    """A notebook with a title and the panel alone; its kernel works in ``folder``."""
+    code = (
+        f"import os\n\nos.chdir({str(folder)!r})\nfrom {shown.module} import {shown.panel}\n\n{shown.panel}()"
+    )
+    cells = [
+        {"cell_type": "markdown", "id": "title", "metadata": {}, "source": f"# {shown.title}"},
+        {
+            "cell_type": "code",
+            "id": "panel",
+            "metadata": {},
+            "source": code,
+            "outputs": [],
+            "execution_count": None,
+        },
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return json.dumps(
+        {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    )
+
+
+def command(notebook: Path, port: int = PORT, browser: bool = True) -> list[str]:
+    """How Voilà is started: this computer only, a token that is made anew each time, errors shown."""
+    return [
+        *(sys.executable, "-m", "voila", str(notebook)),
+        *("--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.auto_token=True"),
+        *("--template=socketlab", "--theme=light"),
+        *("--VoilaConfiguration.show_tracebacks=True", f"--Voila.open_browser={browser}"),
+    ]
+
+
+@contextmanager
+def prepared(name: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The notebook of a panel, in a folder that vanishes afterwards, and the environment to serve it in.
+
+    Raises
+    ------
+    LabError : no such panel, or Voilà is not installed.
+    """
+    shown = find(name)
+    if importlib.util.find_spec("voila") is None:
+        raise LabError("Voilà is not installed: run `python -m pip install -e '.[app]'` in the clone.")
+    with tempfile.TemporaryDirectory(prefix="socketlab-app-") as folder:
+        path = Path(folder) / f"{name}.ipynb"
+        path.write_text(notebook_of(shown, Path.cwd()), encoding="utf-8")
+        template = Path(folder) / "voila" / "templates" / "socketlab"
+        template.mkdir(parents=True)
+        (template / "conf.json").write_text('{"base_template": "lab"}')
+        (template / "index.html.j2").write_text(TEMPLATE)
+        environment = {k: v for k, v in os.environ.items() if k != "JUPYTER_TOKEN"}
+        environment["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
+        yield path, environment
+
+
+def serve(name: str = "adaptation", port: int = PORT, browser: bool = True) -> int:
+    """Serve a panel until Ctrl-C; returns the exit code of the server."""
+    with prepared(name) as (path, environment):
+        server = subprocess.Popen(command(path, port, browser), env=environment)
+        try:
+            return server.wait()
+        finally:
+            if server.poll() is None:
+                server.terminate()
+                server.wait(20)
