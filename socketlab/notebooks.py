@@ -1,28 +1,82 @@
-"""Execute the notebooks and store them executed: ``python -m socketlab.notebooks [names] [--check]``.
+"""Execute the notebooks and store them executed: ``python -m socketlab.notebooks [names] [--check] [--tier]``.
 
 A notebook is committed with its pictures, so that it can be read where nothing runs. This command runs every
 cell in a fresh kernel, searches the widgets for errors that no cell shows, takes out what only a live kernel
-can use, and writes the file whole or not at all. With ``--check`` it writes nothing.
+can use, and writes the file whole or not at all. How long each notebook and its slowest cell took goes to
+``notebooks/timings.csv``, which all other texts quote. With ``--check`` it writes nothing. At the tiers
+``replay`` and ``full`` only the times are stored: the pictures in a notebook are those of the tier ``laptop``.
 """
 
 import argparse
+import csv
+import io
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from socketlab import tiers
 from socketlab.errors import LabError
 from socketlab.files import write_whole
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+TIMINGS = "timings.csv"
 CELL_SECONDS = 600  # a cell that hangs is ended, whatever the machine
 Notebook = Any
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a notebook took, kernel and imports included: a line of ``timings.csv``.
+
+    Parameters
+    ----------
+    notebook, tier : what was run, and how.
+    seconds : from the start of the kernel to the end.
+    slowest_cell, slowest_seconds : the code cell that took longest, counted from 1.
+    cores : of the computer.
+    """
+
+    notebook: str
+    tier: str
+    seconds: float
+    slowest_cell: int
+    slowest_seconds: float
+    cores: int
+
+
+def timings(folder: Path = FOLDER) -> dict[tuple[str, str], Timing]:
+    """What was measured last: (notebook, tier) → timing; empty before the first measurement."""
+    path = folder / TIMINGS
+    if not path.is_file():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = [
+            Timing(
+                row["notebook"], row["tier"], float(row["seconds"]),
+                int(row["slowest_cell"]), float(row["slowest_seconds"]), int(row["cores"]),
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+    return {(line.notebook, line.tier): line for line in lines}
+
+
+def store_timings(measured: Iterable[Timing], folder: Path = FOLDER) -> Path:
+    """Write timings beside the notebooks; lines of notebooks and tiers that were not run stay."""
+    lines = timings(folder) | {(line.notebook, line.tier): line for line in measured}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(Timing.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(lines[key]) for key in sorted(lines))
+    write_whole(folder / TIMINGS, text.getvalue().encode())
+    return folder / TIMINGS
 
 
 def execute(notebook: Notebook, folder: Path = FOLDER, seconds: int = CELL_SECONDS) -> Notebook:
@@ -83,10 +137,11 @@ def without_widgets(notebook: Notebook) -> Notebook:
     for cell in notebook.cells:
         cell.get("metadata", {}).pop("execution", None)  # times of day: other ones at every run
         for output in cell.get("outputs", ()):
-            if output.get("data", {}).pop(WIDGET_VIEW, None) is not None:
-                output["data"]["text/plain"] = (
-                    "Run this cell to see the live panel. A still picture follows below."
-                )
+            data = output.get("data", {})
+            if data.pop(WIDGET_VIEW, None) is None or "text/html" in data:
+                continue
+            if "question" not in cell.get("metadata", {}).get("socketlab", {}):  # a question can be read
+                data["text/plain"] = "Run this cell to see the live panel. A still picture follows below."
     return notebook
 
 
@@ -149,23 +204,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", help="notebooks, for example 04_full_adaptation")
     parser.add_argument("--check", action="store_true", help="run them, but write nothing")
+    parser.add_argument("--tier", choices=list(tiers.TIERS), default="laptop", help="laptop unless told")
     chosen = parser.parse_args(arguments)
+    os.environ[tiers.SETTING] = chosen.tier
     try:
         for path in find(chosen.names):
             begun = time.perf_counter()
             notebook = execute(read(path), path.parent)
-            times = cell_seconds(notebook)
-            slowest = max(times, key=lambda pair: pair[1], default=(0, 0.0))
+            took = _timing(path.stem, chosen.tier, time.perf_counter() - begun, notebook)
             if not chosen.check:
+                store_timings([took], path.parent)
+            if not chosen.check and chosen.tier == "laptop":
                 write(without_widgets(notebook), path)
             print(
-                f"{path.name}: {time.perf_counter() - begun:.0f} s, "
-                f"slowest cell {slowest[0]} ({slowest[1]:.0f} s){'' if chosen.check else ', written'}"
+                f"{path.name}: {took.seconds:.0f} s, slowest cell {took.slowest_cell} "
+                f"({took.slowest_seconds:.0f} s){'' if chosen.check else ', written'}"
             )
     except LabError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _timing(name: str, tier: str, seconds: float, notebook: Notebook) -> Timing:
+    number, slowest = max(cell_seconds(notebook), key=lambda pair: pair[1], default=(0, 0.0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Timing(name, tier, round(seconds, 1), number, round(slowest, 1), cores)
 
 
 def _widget_states(notebook: Notebook) -> Iterator[Mapping[str, Any]]:

@@ -153,6 +153,43 @@ def test_the_command_stores_outputs_without_widgets(tmp_path: Path) -> None:
     assert stored["cells"][1]["outputs"][0]["data"]["text/plain"] == "42"
 
 
+def test_the_command_stores_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
+    for name in ("01_b", "00_a"):
+        nbformat.write(code("1", "import time; time.sleep(1)", "2"), tmp_path / f"{name}.ipynb")
+        assert notebooks.main([str(tmp_path / f"{name}.ipynb"), "--check"]) == 0
+        assert not (tmp_path / notebooks.TIMINGS).exists() or name == "00_a"
+        assert notebooks.main([str(tmp_path / f"{name}.ipynb")]) == 0
+    found = notebooks.timings(tmp_path)
+    assert list(found) == [("00_a", "laptop"), ("01_b", "laptop")]
+    for line in found.values():
+        assert line.slowest_cell == 2
+        assert 1 <= line.slowest_seconds <= line.seconds
+        assert line.cores >= 1
+
+
+def test_at_replay_times_are_stored_and_pictures_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
+    path = tmp_path / "00_a.ipynb"
+    cell = "from socketlab import tiers\nassert tiers.tier() == 'replay'"
+    nbformat.write(code(cell), path)
+    before = path.read_bytes()
+    assert notebooks.main([str(path), "--tier", "replay"]) == 0
+    assert path.read_bytes() == before
+    assert list(notebooks.timings(tmp_path)) == [("00_a", "replay")]
+
+
+def test_timings_of_other_tiers_and_notebooks_stay(tmp_path: Path) -> None:
+    old = [notebooks.Timing("00", "laptop", 9.0, 1, 2.0, 2), notebooks.Timing("01", "laptop", 8.0, 1, 2.0, 2)]
+    notebooks.store_timings(old, tmp_path)
+    new = [notebooks.Timing("00", "laptop", 7.5, 3, 1.5, 4), notebooks.Timing("00", "replay", 1.0, 1, 1.0, 4)]
+    notebooks.store_timings(new, tmp_path)
+    assert set(notebooks.timings(tmp_path).values()) == {*new, old[1]}
+    assert notebooks.timings(tmp_path / "elsewhere") == {}
+
+
 def test_an_unknown_notebook_is_said_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert notebooks.main(["99_nothing"]) == 1
     assert "no notebook '99_nothing'" in capsys.readouterr().err
@@ -164,3 +201,13 @@ def test_a_broken_notebook_stays_as_it_was(tmp_path: Path) -> None:
     before = path.read_bytes()
     assert notebooks.main([str(path)]) == 1
     assert path.read_bytes() == before
+
+
+def test_a_question_is_stored_as_it_can_be_read() -> None:
+    from socketlab import course
+
+    asked = nbformat.v4.new_notebook(cells=course.question_cells("03-broken"))
+    stored = notebooks.without_widgets(notebooks.execute(asked))
+    (output,) = stored.cells[1].outputs
+    assert "somebody else's depth image" in output.data["text/plain"]
+    assert notebooks.WIDGET_VIEW not in output.data
