@@ -1,0 +1,526 @@
+"""The paper's experiments as files of settings: ``socketlab experiment sunrgbd-single``.
+
+A preset is a TOML file, one of those in ``socketlab/experiments`` or your own; its keys are explained there.
+An experiment trains a source network per domain, adapts each as the rows say, over seeds, and writes
+
+==================  =======================================================================================
+``networks/``       source networks and oracles, trained once
+``runs.csv``        a line per finished run
+``table.csv``       mean and deviation over the runs of each row, over all domains and for each
+``table.md``        the same in words
+``unfinished/``     the run that is under way; whoever calls again goes on from its last epoch
+==================  =======================================================================================
+
+The last epoch counts; no epoch, weight or seed is chosen by a target label.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import shutil
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from . import features, packs, protocol, runs
+from .adapt import Epoch, State
+from .checkpoints import Source, load_source, save_source
+from .encodings import DEPTH_ENCODINGS
+from .errors import LabError
+from .files import write_whole
+from .recipe import METHODS, Recipe
+from .report import gap_closed
+from .source import SourceRecipe, Trained, train
+
+FOLDER = Path(__file__).parent / "experiments"
+STILL = ("source-only", "batch", "adabn")
+"""Methods without any chance in them: one run says all."""
+TITLES = runs.TITLES | {"source-only": "source only"}
+ORACLE = "oracle (trained with target labels)"
+FIELDS = [
+    "origin", "method", "source", "target", "seed", "held_out", "transductive", "class_mean", "chosen_by",
+    "seconds", "environment",
+]  # fmt: skip
+MEASURED = ("held_out", "transductive", "class_mean")
+
+Shown = Callable[[Iterable[Any], Callable[[Any], str]], Iterator[Any]]
+"""Passes events on and shows how far they have come; the function says what an epoch is worth saying."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: what it is called, the method, and its whole recipe."""
+
+    title: str
+    method: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All that decides an experiment but the images.
+
+    Parameters
+    ----------
+    title : one line.
+    pack : name of the pack's folder.
+    source, target : modalities.
+    together : whether all source networks adapt as one; else each by itself.
+    same_domain : whether a network adapts to the domain that it was trained on alone.
+    network : how source networks, and oracles, are trained.
+    rows : of the table.
+    oracle : whether networks are trained with target labels, to compare with.
+    depth_encoding, size : as in `runs.Settings`.
+    """
+
+    title: str
+    pack: str
+    source: str
+    target: str
+    together: bool
+    same_domain: bool
+    network: SourceRecipe
+    rows: tuple[Row, ...]
+    oracle: bool = True
+    depth_encoding: str = "metric"
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a row of the table, domains of its sources, domain of its target, seed."""
+
+    row: Row
+    sources: tuple[str, ...]
+    target: str
+    seed: int
+
+    @property
+    def words(self) -> str:
+        """Sources and target as the table names them."""
+        return f"{self.row.title}, {' + '.join(self.sources)} → {self.target}, seed {self.seed}"
+
+
+# ------------------------------------------------------------------------ presets in files
+
+
+def names() -> list[str]:
+    """The presets that come with the library."""
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def load(name: str | Path) -> Preset:
+    """A preset by name, or from the TOML file at a path.
+
+    Raises
+    ------
+    LabError : no such preset; a key that is unknown, missing or of an impossible value.
+    """
+    path = Path(name) if str(name).endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise LabError(f"There is no experiment {str(name)!r}: choose {', '.join(names())}, or a TOML file.")
+    try:
+        about = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _preset(about)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LabError(f"{path.name} is not TOML: {error}.") from error
+    except KeyError as error:
+        raise LabError(f"{path.name} lacks {error.args[0]}: say it as the other experiments do.") from error
+    except TypeError as error:
+        raise LabError(f"{path.name} holds a value that cannot be: {error}.") from error
+    except LabError as error:
+        raise LabError(f"{path.name}: {error}") from error
+
+
+def _preset(about: dict[str, Any]) -> Preset:
+    _require_known(about, ("title", "pack", "source", "target", "sources", "oracle", "depth_encoding", "size",
+                           "network", "recipe", "row"), "experiment")  # fmt: skip
+    ways = {"each": (False, False), "all": (True, False), "own": (False, True)}
+    if about["sources"] not in ways:
+        raise LabError(f"sources {about['sources']!r} is unknown: choose one of {', '.join(ways)}")
+    if about.get("depth_encoding", "metric") not in DEPTH_ENCODINGS:
+        raise LabError(f"depth_encoding is unknown: choose one of {', '.join(DEPTH_ENCODINGS)}")
+    together, same_domain = ways[about["sources"]]
+    rows = tuple(_row(one, about.get("recipe", {})) for one in about["row"])
+    return Preset(
+        about["title"], about["pack"], about["source"], about["target"], together, same_domain,
+        _network(about["network"]), rows, about.get("oracle", True), about.get("depth_encoding", "metric"),
+        about.get("size"),
+    )  # fmt: skip
+
+
+def _network(about: dict[str, Any]) -> SourceRecipe:
+    _require_known(about, [field.name for field in dataclasses.fields(SourceRecipe)], "network")
+    weights = {"imagenet": "DEFAULT", "none": None}.get(about.get("weights", "none"), about.get("weights"))
+    return SourceRecipe(**{**about, "weights": weights})
+
+
+def _row(about: dict[str, Any], common: dict[str, Any]) -> Row:
+    _require_known(about, ("title", "method", "recipe"), "row")
+    if about["method"] not in METHODS:
+        raise LabError(f"method {about['method']!r} is unknown: choose one of {', '.join(METHODS)}")
+    recipe = Recipe.for_method(about["method"]).replace(**{**common, **about.get("recipe", {})})
+    return Row(about.get("title", TITLES[about["method"]]), about["method"], recipe)
+
+
+def _require_known(about: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    strange = [name for name in about if name not in known]
+    if strange:
+        raise LabError(f"{what} has no {', '.join(strange)}: choose among {', '.join(known)}")
+
+
+def shortened(preset: Preset) -> Preset:
+    """The same with a narrow network and an epoch of everything: for tests, and to see that all is there."""
+    rows = []
+    for row in preset.rows:
+        recipe = row.recipe.replace(batch_size=8, trunk_lr=1e-3, bottleneck_lr=1e-3)
+        if recipe.total_epochs:
+            recipe = recipe.replace(align_epochs=min(1, recipe.align_epochs), epochs=1)
+        rows.append(dataclasses.replace(row, recipe=recipe))
+    network = SourceRecipe(epochs=1, batch_size=8, width=8)
+    return dataclasses.replace(preset, network=network, rows=tuple(rows))
+
+
+# ------------------------------------------------------------------------ what is to be done
+
+
+def jobs(preset: Preset, pack: packs.Pack, seeds: int) -> list[Job]:
+    """All runs: row by row, so that the first rows of the table are done first."""
+    sources = protocol.domains_with(pack, preset.source)
+    targets = protocol.domains_with(pack, preset.target)
+    groups = [tuple(sources)] if preset.together else [(one,) for one in sources]
+    return [
+        Job(row, group, target, seed)
+        for row in preset.rows
+        for seed in range(1 if row.method in STILL else seeds)
+        for group in groups
+        for target in targets
+        if not preset.same_domain or group == (target,)
+    ]
+
+
+def plan(preset: Preset, data: Path, out: Path, seeds: int) -> str:
+    """What an experiment would do, in words; no image is opened."""
+    pack = _pack(preset, data)
+    todo = jobs(preset, pack, seeds)
+    domains = sorted({domain for job in todo for domain in job.sources})
+    there = [job for job in todo if _origin(preset, pack, job) in _finished(out)]
+    network = preset.network
+    lines = [preset.title, f"  pack      {pack.folder}: {', '.join(domains)}"]
+    weights = "random weights" if network.weights is None else f"weights {network.weights}"
+    lines.append(f"  networks  {len(domains)} × {network.backbone}, {weights}, {network.epochs} epochs")
+    if preset.oracle:
+        lines.append(f"  oracles   {len({job.target for job in todo})}, trained in the same way")
+    for row in preset.rows:
+        mine = sum(job.row == row for job in todo)
+        lines.append(f"  {mine:>4} runs {row.title}: {row.recipe.total_epochs} epochs")
+    lines.append(f"  {len(there)} of {len(todo)} runs are done in {out}")
+    return "\n".join(lines)
+
+
+def _pack(preset: Preset, data: Path) -> packs.Pack:
+    """The pack below ``data``; ``data`` may be the pack itself."""
+    if (data / packs.MANIFEST).is_file():
+        return packs.open_pack(data)
+    if not (data / preset.pack).is_dir():
+        raise LabError(
+            f"There is no pack {data / preset.pack}: make it with `socketlab import {preset.pack} PATH --out "
+            f"{data / preset.pack}`, or name its folder with --data."
+        )
+    return packs.open_pack(data / preset.pack)
+
+
+# ------------------------------------------------------------------------ doing it
+
+
+def carry_out(
+    preset: Preset,
+    data: Path,
+    out: Path,
+    *,
+    seeds: int = 3,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+    shown: Shown = lambda events, say: iter(events),
+) -> Path:
+    """Train, adapt and measure what is not yet done; returns the table.
+
+    Parameters
+    ----------
+    data : folder of packs, or the pack.
+    out : folder of the results; what is finished there is kept.
+    seeds : how many, from 0.
+    say, shown : told what is being done, and how far it has come.
+
+    Raises
+    ------
+    LabError : no pack, or one without the modalities, domains or pairs that the preset asks for.
+    """
+    pack = _pack(preset, data)
+    todo = jobs(preset, pack, seeds)
+    if not todo:
+        raise LabError(f"{pack.folder.name} has no domain in both {preset.source} and {preset.target}.")
+    nets = {d: _network_of(preset, pack, out, preset.source, d, device, say, shown)
+            for d in dict.fromkeys(domain for job in todo for domain in job.sources)}  # fmt: skip
+    best = {}
+    if preset.oracle:
+        targets = dict.fromkeys(job.target for job in todo)
+        best = {d: _network_of(preset, pack, out, preset.target, d, device, say, shown) for d in targets}
+    done = _finished(out)
+    wanted = {_origin(preset, pack, job): job for job in todo}
+    done = {origin: line for origin, line in done.items() if origin in wanted or line["method"] == ORACLE}
+    for domain, path in best.items():
+        done |= _oracle_line(preset, pack, domain, path, device)
+    for number, (origin, job) in enumerate(wanted.items(), 1):
+        if origin in done:
+            continue
+        say(f"run {number} of {len(wanted)}: {job.words}")
+        done[origin] = _carried_out(preset, pack, job, nets, out, origin, device, shown)
+        _write(out / "runs.csv", done.values(), FIELDS)
+    return _write_tables(preset, list(done.values()), out)
+
+
+def _settings(
+    preset: Preset, pack: packs.Pack, job: Job, nets: dict[str, Path], device: str
+) -> runs.Settings:
+    return runs.Settings(
+        method=job.row.method, source=",".join(str(nets[domain]) for domain in job.sources), seed=job.seed,
+        device=device, recipe=job.row.recipe, pack=str(pack.folder), domain=job.target, target=preset.target,
+        depth_encoding=preset.depth_encoding, size=preset.size,
+    )  # fmt: skip
+
+
+def _network_of(
+    preset: Preset, pack: packs.Pack, out: Path, modality: str, domain: str, device: str,
+    say: Callable[[str], None], shown: Shown,
+) -> Path:  # fmt: skip
+    """The file of a network that was trained on one modality and domain; trained when it is not there."""
+    path = out / "networks" / protocol.network_name(pack, modality, domain)
+    origin = _network_origin(preset, pack, modality, domain)
+    if path.is_file() and load_source(path).card.get("origin") == origin:
+        return path
+    say(f"training on {modality} of {domain}")
+    encoding = preset.depth_encoding if modality == "depth" else "metric"
+    lesson = protocol.lesson(
+        pack, preset.network, modality, domain, size=preset.size, depth_encoding=encoding
+    )
+    torch.manual_seed(0)  # of dropout, where a backbone has any
+    images = protocol.on_device(lesson.images, device)
+    events = train(images, lesson.recipe, seed=0, normalisation=lesson.normalisation, device=device)
+    trained: Source | None = None
+    for event in shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
+        if isinstance(event, Trained):
+            trained = event.source
+    assert trained is not None
+    accuracy = features.accuracy(trained, lesson.held_out.to(device))
+    trained.card |= lesson.card | {"origin": origin, "held_out_accuracy": round(accuracy, 4)}
+    save_source(trained, path)
+    say(f"{100 * accuracy:.1f} % of {len(lesson.held_out)} held-out images right")
+    return path
+
+
+def _carried_out(
+    preset: Preset, pack: packs.Pack, job: Job, nets: dict[str, Path], out: Path, origin: str, device: str,
+    shown: Shown,
+) -> dict[str, Any]:  # fmt: skip
+    """A line of ``runs.csv``; the run folder goes when it is finished."""
+    settings = _settings(preset, pack, job, nets, device)
+    material = runs.gather(settings)
+    folder = out / "unfinished" / origin
+    run, state = _begun(folder, settings, material)
+    how = "last epoch"
+    try:
+        for event in shown(runs.record(run, material, state), lambda event: f"epoch {event.epoch}"):
+            if isinstance(event, Epoch):
+                state = event.state
+    except LabError as error:
+        if "stopped being a number" not in str(error):
+            raise
+        how, state = "diverged", runs.resume(run, material)
+    assert state is not None
+    found = runs.score(job.row.title, state.adapted, material, adapts=True)
+    seconds = sum(float(row["seconds"]) for row in run.rows)
+    line = _line(job.row.title, " + ".join(job.sources), job.target, job.seed, found, how)
+    shutil.rmtree(folder, ignore_errors=True)
+    return {"origin": origin, **line, "seconds": f"{seconds:.1f}", "environment": _environment(device)}
+
+
+def _begun(folder: Path, settings: runs.Settings, material: runs.Material) -> tuple[runs.Run, State | None]:
+    """A run that was begun before with the same settings, where it stands; else a new one."""
+    if (folder / runs.CONFIG).is_file():
+        try:
+            run = runs.read(folder)
+            if run.settings == settings:
+                return run, runs.resume(run, material)
+        except LabError:
+            pass  # damaged, or of other files: begin again
+    shutil.rmtree(folder, ignore_errors=True)
+    return runs.create(folder, settings, material), None
+
+
+def _oracle_line(
+    preset: Preset, pack: packs.Pack, domain: str, path: Path, device: str
+) -> dict[str, dict[str, Any]]:
+    """What the network that was trained with the target's labels makes of its held-out scenes."""
+    oracle = load_source(path, device)
+    learn, held_out = protocol.scenes(pack, preset.target, domain, preset.size)
+    material = runs.Material(oracle, learn.to(device), held_out.to(device), None, None)
+    found = runs.score(ORACLE, oracle, material, adapts=True)
+    origin = str(oracle.card["origin"])
+    line = _line(ORACLE, "", domain, 0, found, "last epoch, target labels")
+    return {origin: {"origin": origin, **line, "seconds": "", "environment": _environment(device)}}
+
+
+def _line(method: str, source: str, target: str, seed: int, found: Any, how: str) -> dict[str, Any]:
+    transductive = "" if found.adapted_to is None else f"{found.adapted_to:.4f}"
+    return {
+        "method": method, "source": source, "target": target, "seed": seed,
+        "held_out": f"{found.held_out:.4f}", "transductive": transductive,
+        "class_mean": f"{found.class_mean:.4f}", "chosen_by": how,
+    }  # fmt: skip
+
+
+def _environment(device: str) -> str:
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    return f"torch {torch.__version__.split('+')[0]}, {name}"
+
+
+def _network_origin(preset: Preset, pack: packs.Pack, modality: str, domain: str) -> str:
+    about: dict[str, Any] = {"recipe": dataclasses.asdict(preset.network), "size": preset.size}
+    about |= {"modality": modality, "domain": domain, "pack": protocol.digest(pack)}
+    if modality == "depth":
+        about["depth_encoding"] = preset.depth_encoding
+    return _digits(about)
+
+
+def _origin(preset: Preset, pack: packs.Pack, job: Job) -> str:
+    """Sixteen digits that name a run: recipe, seed, target, images, and how its networks came about."""
+    about: dict[str, Any] = {"method": job.row.method, "recipe": dataclasses.asdict(job.row.recipe)}
+    about |= {"title": job.row.title, "target": [preset.target, job.target], "seed": job.seed}
+    about |= {"size": preset.size, "depth_encoding": preset.depth_encoding}
+    about["sources"] = [_network_origin(preset, pack, preset.source, one) for one in job.sources]
+    return _digits(about)
+
+
+def _digits(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# ------------------------------------------------------------------------ tables
+
+
+def _finished(out: Path) -> dict[str, dict[str, Any]]:
+    """Origin → line of an earlier call."""
+    if not (out / "runs.csv").is_file():
+        return {}
+    with open(out / "runs.csv", newline="", encoding="utf-8") as file:
+        return {line["origin"]: dict(line) for line in csv.DictReader(file)}
+
+
+def summary(lines: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> list[dict[str, Any]]:
+    """A line per row of the table: over all domains, under "all", then for each source and target.
+
+    Means and sample deviations in per cent, over domains and seeds together.
+    """
+    found = []
+    for method in titles:
+        mine = [line for line in lines if line["method"] == method]
+        groups = {("all", "all"): mine}
+        for line in mine:
+            groups.setdefault((line["source"], line["target"]), []).append(line)
+        for (source, target), group in groups.items():
+            if group:
+                found.append({"method": method, "source": source, "target": target} | _figures(group))
+    return sorted(found, key=lambda line: line["target"] != "all")
+
+
+def _figures(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {"runs": len(lines)}
+    for name in MEASURED:
+        values = [100 * float(line[name]) for line in lines if line[name] != ""]
+        figures[name] = f"{mean(values):.2f}" if values else ""
+        figures[f"{name}_std"] = f"{stdev(values):.2f}" if len(values) > 1 else ""
+    ways = Counter(str(line["chosen_by"]) for line in lines)
+    told = [f"{n} diverged" if way == "diverged" else way for way, n in sorted(ways.items(), reverse=True)]
+    return figures | {"chosen_by": ", ".join(told)}
+
+
+def _write_tables(preset: Preset, lines: Sequence[Mapping[str, Any]], out: Path) -> Path:
+    titles = [ORACLE] * preset.oracle + [row.title for row in preset.rows]
+    found = summary(lines, titles)
+    _write(out / "runs.csv", lines, FIELDS)
+    _write(out / "table.csv", found, list(found[0]))
+    write_whole(out / "table.md", page(preset, found, lines).encode())
+    return out / "table.md"
+
+
+def page(preset: Preset, found: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> str:
+    """The tables in Markdown: over all domains, then held-out accuracies of each source and target."""
+    whole = [line for line in found if line["target"] == "all"]
+    level = {line["method"]: float(line["held_out"]) for line in whole}
+    start, best = level.get(TITLES["source-only"]), level.get(ORACLE)
+    rows = []
+    for line in whole:
+        closed = None
+        if start is not None and best is not None:
+            closed = gap_closed(start, float(line["held_out"]), best)
+        told = "" if closed is None else f"{100 * closed:.0f} %"
+        rows.append(
+            [line["method"], line["runs"], *(_cell(line, m) for m in MEASURED), told, line["chosen_by"]]
+        )
+    head = ["method", "runs", "held out, %", "adapted to, %", "class mean, %", "gap closed", "chosen by"]
+    places = dict.fromkeys(
+        (ln["source"], ln["target"]) for ln in found if ln["target"] != "all" and ln["source"]
+    )
+    methods = [line["method"] for line in whole if line["method"] != ORACLE]
+    by_place = {(line["method"], line["source"], line["target"]): line for line in found}
+    cells = [
+        [f"{source} → {target}"]
+        + [
+            _cell(by_place[m, source, target], "held_out") if (m, source, target) in by_place else ""
+            for m in methods
+        ]
+        for source, target in places
+    ]
+    seen = sorted({str(line["environment"]) for line in lines})
+    about = (
+        f"{preset.source} → {preset.target}, {preset.network.backbone}; ± is a standard deviation over "
+        "domains and seeds together. Held-out images are seen by no method; *adapted to* is transductive. "
+        "The last epoch counts: nothing is chosen by a target label."
+    )
+    parts = [f"# {preset.title}", about, grid(head, rows)]
+    parts += ["Held-out accuracy by source and target, per cent:", grid(["", *methods], cells)]
+    parts.append(f"Measured with {'; '.join(seen)}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(line: Mapping[str, Any], name: str) -> str:
+    if line[name] == "":
+        return "–"
+    spread = f" ± {float(line[f'{name}_std']):.1f}" if line[f"{name}_std"] else ""
+    return f"{float(line[name]):.1f}{spread}"
+
+
+def grid(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in Markdown."""
+    first, *rest = ("| " + " | ".join(str(cell) for cell in line) + " |" for line in [head, *rows])
+    return "\n".join([first, "|---" * len(head) + "|", *rest])
+
+
+def _write(path: Path, lines: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
+    """Lines as CSV, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_whole(path, text.getvalue().encode())
