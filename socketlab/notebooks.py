@@ -1,10 +1,10 @@
-"""Execute the notebooks and store them executed: ``python -m socketlab.notebooks [names] [--check] [--tier]``.
+"""Execute the notebooks and store them executed: ``python -m socketlab.notebooks [names]``.
 
 A notebook is committed with its pictures, so that it can be read where nothing runs. This command runs every
 cell in a fresh kernel, searches the widgets for errors that no cell shows, takes out what only a live kernel
 can use, and writes the file whole or not at all. How long each notebook and its slowest cell took goes to
-``notebooks/timings.csv``, which all other texts quote. With ``--check`` it writes nothing. At the tiers
-``replay`` and ``full`` only the times are stored: the pictures in a notebook are those of the tier ``laptop``.
+``notebooks/timings.csv``, which all other texts quote. With ``--check`` it writes nothing. With ``--tier
+replay`` or ``full`` only the times are stored: the pictures in a notebook are those of the tier ``laptop``.
 """
 
 import argparse
@@ -79,7 +79,12 @@ def store_timings(measured: Iterable[Timing], folder: Path = FOLDER) -> Path:
     return folder / TIMINGS
 
 
-def execute(notebook: Notebook, folder: Path = FOLDER, seconds: int = CELL_SECONDS) -> Notebook:
+def execute(
+    notebook: Notebook,
+    folder: Path = FOLDER,
+    seconds: int = CELL_SECONDS,
+    settings: Mapping[str, str] | None = None,
+) -> Notebook:
     """Run all cells in a fresh kernel, errors in callbacks raised; the notebook given is filled and returned.
 
     Parameters
@@ -87,6 +92,7 @@ def execute(notebook: Notebook, folder: Path = FOLDER, seconds: int = CELL_SECON
     notebook : as read by `nbformat`, version 4.
     folder : where the kernel works.
     seconds : the longest that one cell may take.
+    settings : of the kernel's environment, such as the tier.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def execute(notebook: Notebook, folder: Path = FOLDER, seconds: int = CELL_SECON
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    environment = os.environ | {"SOCKETLAB_STRICT": "1"}
+    environment = os.environ | {"SOCKETLAB_STRICT": "1"} | dict(settings or {})
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")])
     )
@@ -206,11 +212,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="run them, but write nothing")
     parser.add_argument("--tier", choices=list(tiers.TIERS), default="laptop", help="laptop unless told")
     chosen = parser.parse_args(arguments)
-    os.environ[tiers.SETTING] = chosen.tier
+    settings = {tiers.SETTING: chosen.tier}
     try:
         for path in find(chosen.names):
             begun = time.perf_counter()
-            notebook = execute(read(path), path.parent)
+            notebook = execute(read(path), path.parent, settings=settings)
             took = _timing(path.stem, chosen.tier, time.perf_counter() - begun, notebook)
             if not chosen.check:
                 store_timings([took], path.parent)

@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -203,11 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", help="notebooks, for example 04_full_adaptation")
     chosen = parser.parse_args(arguments)
-    os.environ[tiers.SETTING], os.environ[tiers.RECORDING] = "laptop", "1"
+    settings = {tiers.SETTING: "laptop", tiers.RECORDING: "1"}
     try:
         folder = files.data_folder()
         for path in notebooks.find(chosen.names):
-            notebooks.execute(notebooks.read(path), path.parent)
+            notebooks.execute(notebooks.read(path), path.parent, settings=settings)
             print(f"{path.name}: run")
         print(_listing(folder / FOLDER))
         files.write_manifest(folder)

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from worlds import patterned, trained_source
@@ -209,3 +210,23 @@ def test_other_settings_have_another_name() -> None:
     others = [replace(choice, seed=1), replace(choice, recipe=RECIPE.replace(lambda_ti=2.0))]
     assert len({traces.run_name(one) for one in (choice, *others)}) == 3
     assert traces.run_name(choice) == traces.run_name(replace(choice))
+
+
+# the command
+
+
+def test_the_command_records_what_a_notebook_computes(
+    data: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path_factory.mktemp("notebooks") / "00_small.ipynb"
+    source = "from socketlab import tiers\nassert tiers.replayed('00-sum', lambda: 1 + 1) == 2"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+    assert traces.main([str(path)]) == 0
+    assert "00-sum.safetensors" in capsys.readouterr().out
+    assert traces.read("00-sum") == 2
+    assert not tiers.recording(), "the setting is the kernel's alone"
+
+
+def test_the_command_says_which_notebook_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert traces.main(["99_nothing"]) == 1
+    assert "no notebook '99_nothing'" in capsys.readouterr().err
