@@ -67,14 +67,14 @@ def save_source(source: Source, path: Path | str, half: bool = False) -> None:
     }
     backbones = [network.trunk.name for network in networks_of(source.network)]
     if set(backbones) != {SmallResNet.name}:
-        header |= {"backbones": backbones, "bottleneck": _bottleneck_width(source)}
+        header |= {"backbones": backbones, "bottleneck": bottleneck_width(source)}
     tensors = source.network.state_dict()
     if half:
         tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     write_tensors(path, tensors, header)
 
 
-def _bottleneck_width(source: Source) -> int | None:
+def bottleneck_width(source: Source) -> int | None:
     """D, where there is a bottleneck: a module of one's own may do without."""
     layers = networks_of(source.network)[0].bottleneck
     return next((layer.out_features for layer in layers if isinstance(layer, nn.Linear)), None)

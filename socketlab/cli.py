@@ -310,12 +310,10 @@ def train_source(
     device: DeviceOption = "auto",
 ) -> None:
     """Train a network with labels: a source network or, in the target's modality, the oracle."""
-    import torch
-
     from socketlab import features, source
     from socketlab.checkpoints import save_source
     from socketlab.packs import open_pack
-    from socketlab.protocol import lesson, network_name, on_device
+    from socketlab.protocol import lesson, network_name, placed
 
     if epochs is not None and epochs < 1:
         raise LabError(f"--epochs {epochs} trains nothing: choose 1 or more.")
@@ -336,8 +334,7 @@ def train_source(
     if out.exists():
         raise LabError(f"{out} exists already: choose another file with --out.")
     on = _device(device)
-    images, held_out = on_device(task.images, on), task.held_out.to(on)
-    torch.manual_seed(seed)  # of dropout, where a backbone has any
+    images, held_out = placed(on, task.images, task.held_out)
     events = source.train(images, task.recipe, seed=seed, normalisation=task.normalisation, device=on)
     for event in _shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
         last = event
@@ -383,6 +380,36 @@ def _rooms_lesson(ctx: typer.Context, sensor: str, modality: str, recipe: Source
     card: dict[str, object] = {"modality": modality, "sensor": sensor}
     card |= {"trained_on": splits[0], "tested_on": splits[1]}
     return Lesson(images, held_out, recipe, None, card | {"data_digest": rooms_digest()})
+
+
+@app.command()
+def experiment(
+    name: Annotated[str, typer.Argument(help="sunrgbd-single, sunrgbd-multi, diml, rgbnir, or a TOML file")],
+    data: Annotated[Path, typer.Option(help="folder of the packs, or the pack itself")] = Path("packs"),
+    out: Annotated[Path | None, typer.Option(help="folder of the results; runs/NAME unless told")] = None,
+    seeds: Annotated[int, typer.Option(help="runs of whatever has chance in it", min=1)] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="an epoch of everything, with a narrow network")
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Repeat an experiment of the paper on an imported set; what is finished is kept."""
+    from socketlab import presets
+
+    preset = presets.load(name)
+    out = out or Path("runs") / Path(name).stem
+    if quick:
+        preset = presets.shortened(preset)
+    if dry_run:
+        typer.echo(presets.plan(preset, data, out, seeds))
+        return
+    table = presets.carry_out(
+        preset, data, out, seeds=seeds, device=_device(device), shown=_shown,
+        say=lambda text: typer.echo(text, err=True),
+    )  # fmt: skip
+    typer.echo(table.read_text(encoding="utf-8"))
+    typer.echo(f"table: {table}")
 
 
 @app.command()

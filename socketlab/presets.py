@@ -314,18 +314,17 @@ def _network_of(
     lesson = protocol.lesson(
         pack, preset.network, modality, domain, size=preset.size, depth_encoding=encoding
     )
-    torch.manual_seed(0)  # of dropout, where a backbone has any
-    images = protocol.on_device(lesson.images, device)
+    images, held_out = protocol.placed(device, lesson.images, lesson.held_out)
     events = train(images, lesson.recipe, seed=0, normalisation=lesson.normalisation, device=device)
     trained: Source | None = None
     for event in shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
         if isinstance(event, Trained):
             trained = event.source
     assert trained is not None
-    accuracy = features.accuracy(trained, lesson.held_out.to(device))
+    accuracy = features.accuracy(trained, held_out)
     trained.card |= lesson.card | {"origin": origin, "held_out_accuracy": round(accuracy, 4)}
     save_source(trained, path)
-    say(f"{100 * accuracy:.1f} % of {len(lesson.held_out)} held-out images right")
+    say(f"{100 * accuracy:.1f} % of {len(held_out)} held-out images right")
     return path
 
 
@@ -373,8 +372,8 @@ def _oracle_line(
 ) -> dict[str, dict[str, Any]]:
     """What the network that was trained with the target's labels makes of its held-out scenes."""
     oracle = load_source(path, device)
-    learn, held_out = protocol.scenes(pack, preset.target, domain, preset.size)
-    material = runs.Material(oracle, learn.to(device), held_out.to(device), None, None)
+    learn, held_out = protocol.placed(device, *protocol.scenes(pack, preset.target, domain, preset.size))
+    material = runs.Material(oracle, learn, held_out, None, None)
     found = runs.score(ORACLE, oracle, material, adapts=True)
     origin = str(oracle.card["origin"])
     line = _line(ORACLE, "", domain, 0, found, "last epoch, target labels")

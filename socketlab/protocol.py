@@ -332,13 +332,13 @@ def lesson(
     return Lesson(learn, held_out, recipe, normalisation, card)
 
 
-def on_device(images: PairedImages, device: torch.device | str) -> PairedImages:
-    """The images on the device, where they fill no more than half of its free memory; else as they are."""
-    if torch.device(device).type != "cuda" or bytes_of(images) > torch.cuda.mem_get_info()[0] / 2:
-        return images
-    return images.to(device)
+def placed(device: torch.device | str, *sets: PairedImages) -> list[PairedImages]:
+    """The sets on a GPU, where all of them fill no more than half of its free memory; else as they are.
 
-
-def bytes_of(images: PairedImages) -> int:
-    """How much memory the images take."""
-    return sum(one.numel() * one.element_size() for one in images.images.values())
+    From where they are, batches are brought to the GPU one by one while the last one computes.
+    """
+    stored = [one for part in sets for one in part.images.values()]
+    needed = sum(one.numel() * one.element_size() for one in stored)
+    if torch.device(device).type != "cuda" or needed > torch.cuda.mem_get_info()[0] / 2:
+        return list(sets)
+    return [part.to(device) for part in sets]

@@ -43,7 +43,7 @@ from matplotlib.figure import Figure as Drawing
 
 from socketlab import embed, encodings, features, packs, plots, protocol, rooms
 from socketlab.adapt import Epoch, State, Step, adapt
-from socketlab.checkpoints import Source, load_source, require_classes, save_source
+from socketlab.checkpoints import Source, bottleneck_width, load_source, require_classes, save_source
 from socketlab.encodings import DEPTH_ENCODINGS, Normalisation
 from socketlab.errors import LabError
 from socketlab.files import data_folder, read_manifest, write_whole
@@ -285,9 +285,8 @@ def _gather_pack(settings: Settings, pack: packs.Pack) -> Material:
     if settings.uses_pairs:
         modalities = [source.modality, *(one.modality for one in others), modality]
         pairs = protocol.pairs(pack, modalities, settings.pair_count, settings.seed, size)
-    _require_room([target, held_out] + ([] if pairs is None else [pairs]), device)
-    target, held_out = target.to(device), held_out.to(device)
-    pairs = None if pairs is None else pairs.to(device)
+    target, held_out, *more = protocol.placed(device, target, held_out, *([] if pairs is None else [pairs]))
+    pairs = more[0] if more else None
     focal, known = protocol.focal(pack, domain, settings.field_of_view)
     about = {"set": f"{pack.folder.resolve().name}, {modality} of {domain}"}
     if modality == "depth" and settings.depth_encoding in ("normals", "hha"):
@@ -297,18 +296,6 @@ def _gather_pack(settings: Settings, pack: packs.Pack) -> Material:
     return Material(
         source, target, held_out, pairs, oracle, tuple(others), normalisation, protocol.digest(pack), about
     )
-
-
-def _require_room(sets: list[PairedImages], device: str) -> None:
-    """A LabError where the sets would fill the memory of a GPU."""
-    if device != "cuda":
-        return
-    needed, free = sum(protocol.bytes_of(one) for one in sets), torch.cuda.mem_get_info()[0]
-    if needed > 0.8 * free:
-        raise LabError(
-            f"The images take {needed / 1e9:.1f} GB, and the GPU has {free / 1e9:.1f} GB free: choose a "
-            "smaller --size, or --device cpu."
-        )
 
 
 def _measured(settings: Settings, target: PairedImages, focal: tuple[float, float]) -> Normalisation:
@@ -337,6 +324,13 @@ def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[
                 "choose a network for another modality with --source."
             )
         found.append(source)
+    widths = {bottleneck_width(source): None for source in found}
+    if len(widths) > 1:
+        told = " and ".join(str(width) for width in widths)
+        raise LabError(
+            f"The source networks have bottlenecks of {told} numbers, which cannot be mixed: choose networks "
+            "of one kind."
+        )
     return found
 
 

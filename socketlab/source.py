@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from . import encodings, steps
 from .adapt import Step, rate_factor
+from .ahead import ahead
 from .backbones import BACKBONES, torchvision_network, weights_normalisation
 from .checkpoints import Source
 from .encodings import Normalisation
 from .errors import LabError
 from .features import evaluating
-from .nets import Network, SmallResNet, small_network
-from .pairs import PairedImages, random_views, recoloured
+from .nets import Network, SmallResNet, seed_dropout, small_network
+from .pairs import PairedImages, cut_views, draw_views, recoloured
 from .recipe import Recipe
 
 SCHEDULES = ("one-cycle", "paper")
@@ -143,15 +145,14 @@ def train(
     rates = (recipe.trunk_rate or recipe.rate, recipe.rate)
     precision = Recipe(precision=recipe.precision)
     optimiser = _optimiser(network)
+    seed_dropout(network, seed)
     per_epoch = len(images) // recipe.batch_size
     total, step, labels = per_epoch * recipe.epochs, 0, images.labels.to(place)
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(images), generator=generator)
         network.train()
-        for rows in order[: per_epoch * recipe.batch_size].split(recipe.batch_size):
-            views = random_views(images, rows, generator)[images.modality].to(place)
-            if images.modality != "depth" and recipe.recolour:
-                views = recoloured(views, generator)
+        cut = _cut_images(images, recipe, order[: per_epoch * recipe.batch_size], generator, place)
+        for rows, views in ahead(cut, place, images.device):
             encoded = normalisation.encode(views)
             with steps.autocast(precision, place):
                 terms = steps.source_terms(network, encoded, labels[rows.to(place)])
@@ -164,6 +165,22 @@ def train(
             yield Step(epoch + 1, step, total, {name: term.detach() for name, term in terms.items()})
         with evaluating(network):
             yield Trained(epoch + 1, recipe.epochs, source)
+
+
+def _cut_images(
+    images: PairedImages,
+    recipe: SourceRecipe,
+    order: Tensor,
+    generator: torch.Generator,
+    place: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows and views of each batch of an epoch, on the device."""
+    for rows in order.split(recipe.batch_size):
+        drawn = draw_views(images, len(rows), generator)
+        views = cut_views(images, rows, drawn, device=place)[images.modality]
+        if images.modality != "depth" and recipe.recolour:
+            views = recoloured(views, generator)
+        yield rows, views
 
 
 def _optimiser(network: Network) -> torch.optim.SGD:
