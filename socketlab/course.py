@@ -266,7 +266,7 @@ def _bound(tree: ast.AST) -> set[str]:
             names.add(node.arg)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.FunctionDef):
+        elif isinstance(node, ast.FunctionDef | ast.ExceptHandler) and node.name:
             names.add(node.name)
     return names
 

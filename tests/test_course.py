@@ -46,6 +46,12 @@ def test_names_that_nobody_gives_are_found() -> None:
     assert course.missing_names(notebook, course.sections(notebook)[0]) == {"nowhere"}
 
 
+def test_a_caught_error_is_no_name_from_elsewhere() -> None:
+    caught = "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    print(error)"
+    notebook = book("# T\n\n## 1. One", caught, "# end")
+    assert course.missing_names(notebook, course.sections(notebook)[0]) == set()
+
+
 def test_an_exercise_is_inserted_as_task_and_stub() -> None:
     notebook = book("# T", "a = 1")
     notebook.cells[1].id = "here"
