@@ -56,6 +56,7 @@ distances: $(VENV)/.lab
 
 notebooks: $(VENV)/.lab
 	$(py) -m socketlab.notebooks
+	$(py) -m socketlab.lessons
 
 traces: $(VENV)/.lab
 	$(py) -m socketlab.traces

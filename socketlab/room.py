@@ -36,7 +36,7 @@ PACKED = {".png", ".jpg", ".safetensors", ".whl", ".gz", ".zip"}
 """Files that are small already: put into the zip as they are."""
 
 LEFT_OUT = {"build", "dist", "runs", "packs", "test-results", "__pycache__", "node_modules"}
-KEPT = {".gitignore", ".gitattributes", ".ci"}
+KEPT = {".gitignore", ".gitattributes", ".ci", ".binder"}
 BUILD_TOOLS = ("hatchling>=1.27", "editables>=0.5")
 
 README = """socketlab, for a room without a network.

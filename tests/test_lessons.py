@@ -1,0 +1,87 @@
+"""The page for instructors: schedules add up, names exist, measured numbers are those of the file."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from socketlab import lessons, notebooks
+from socketlab.cli import app
+from socketlab.errors import LabError
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = lessons.PAGE.read_text(encoding="utf-8")
+COURSE = re.findall(r"^\| `(\d\d_\w+)` \|", TEXT.split("How long the computer works")[0], re.MULTILINE)
+
+
+def schedules() -> dict[str, list[tuple[int, int, str]]]:
+    """Title → (from, minutes, notebook) of every line."""
+    found = {}
+    for part in re.split(r"^### ", TEXT, flags=re.MULTILINE)[1:]:
+        rows = re.findall(r"^\| (\d+) \| (\d+) \| ([^|]*)\|", part.split("\n## ")[0], re.MULTILINE)
+        found[part.splitlines()[0]] = [(int(a), int(b), name.strip(" `")) for a, b, name in rows]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("title", "minutes"),
+    [("50 minutes", 50), ("90 minutes", 90), ("180 minutes", 180), ("Half a day: four hours", 240)],
+)
+def test_a_schedule_adds_up(title: str, minutes: int) -> None:
+    (rows,) = [rows for name, rows in schedules().items() if name.startswith(title)]
+    passed = 0
+    for begins, takes, name in rows:
+        assert begins == passed
+        assert name in ("", *COURSE)
+        passed += takes
+    assert passed == minutes
+    named = [name for _, _, name in rows if name]
+    assert named == sorted(named), "the notebooks come in their order"
+
+
+def test_every_notebook_that_there_is_has_its_line() -> None:
+    there = [path.stem for path in notebooks.find(())]
+    assert sorted(COURSE) == COURSE
+    assert set(there) <= set(COURSE)
+    assert len(COURSE) == 8
+
+
+def test_the_measured_table_is_that_of_the_file() -> None:
+    """Run ``python -m socketlab.lessons`` after ``make notebooks``."""
+    names = [path.stem for path in notebooks.find(())]
+    assert lessons.filled(TEXT, notebooks.timings(), names) == TEXT
+
+
+def test_computing_fits_into_the_minutes() -> None:
+    """In no schedule does the computer work longer than the class has for a notebook."""
+    measured = notebooks.timings()
+    for rows in schedules().values():
+        for name in {name for _, _, name in rows if name}:
+            if (name, "laptop") in measured:
+                minutes = sum(takes for _, takes, other in rows if other == name)
+                assert measured[name, "laptop"].seconds < 60 * minutes
+
+
+def test_commands_and_targets_that_are_named_exist() -> None:
+    commands = set(get_command(app).commands)
+    assert set(re.findall(r"`socketlab ([\w-]+)", TEXT)) <= commands
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"`make ([\w-]+)`", TEXT)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_a_table_of_what_was_and_was_not_measured() -> None:
+    measured = {
+        ("00_a", "laptop"): notebooks.Timing("00_a", "laptop", 61.2, 3, 17.8, 2),
+        ("00_a", "replay"): notebooks.Timing("00_a", "replay", 9.4, 3, 5.0, 2),
+    }
+    table = lessons.computing_table(measured, ["00_a", "01_b"])
+    assert "| `00_a` | 61 | 18 | 9 |" in table
+    assert "| `01_b` | not measured |  | not measured |" in table
+    assert "On 2 processor cores" in table
+
+
+def test_a_page_without_a_place_is_refused() -> None:
+    with pytest.raises(LabError, match="no place for the table"):
+        lessons.filled("# Teaching\n", {}, [])
