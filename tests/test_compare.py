@@ -17,7 +17,7 @@ import socketlab
 from socketlab import LabError, compare
 from socketlab.cli import app
 from socketlab.compare import main_layers
-from socketlab.compare_report import NUMBERS, SETTINGS, figures, headline, write
+from socketlab.compare_report import NUMBERS, SETTINGS, figures
 from socketlab.layers import layer_features, norm_statistics
 from socketlab.nets import Mixture, small_network
 
@@ -85,7 +85,7 @@ def test_a_network_against_itself_shows_no_gap():
     assert found.found("pair_rank").value == pytest.approx(0.0, abs=1e-6)
     assert found.found("mmd").p > 0.05
     np.testing.assert_array_equal(found.norms.a, found.norms.b)
-    assert "cannot be told apart" in headline(found)
+    assert "cannot be told apart" in found.headline()
 
 
 def test_a_shift_of_the_images_is_seen_and_grows():
@@ -123,8 +123,8 @@ def test_networks_of_torchvision(make, last, statistics, tmp_path):
     assert (found.norms is not None) == statistics
     if not statistics:
         assert any("no batch-norm statistics" in note for note in found.notes)
-    page = write(found, tmp_path, umap=False).read_text()
-    assert "near against far" in page
+    page = found.write(tmp_path, umap=False).read_text()
+    assert "near against far" in page and "Joint PCA" in page
     assert ("What the batch-norm layers see" in page) == statistics
     if not statistics:
         assert "SqueezeNet has no batch-norm statistics" in page
