@@ -2,14 +2,20 @@
 
 import csv
 import dataclasses
+import os
+import re
+import shlex
+from pathlib import Path
 from statistics import mean, stdev
 
 import formats
 import pytest
+import typer
 from test_cli import call, refused
 
-from socketlab import presets, runs
+from socketlab import cli, presets, runs
 from socketlab.checkpoints import load_source
+from socketlab.encodings import DEPTH_ENCODINGS
 from socketlab.errors import LabError
 from socketlab.importers import survey
 from socketlab.packing import write_pack
@@ -191,3 +197,18 @@ def test_presets_that_cannot_be_are_refused_in_a_sentence(packs, here):
         refused(call("experiment", "mine.toml", "--data", packs), said)
     (here / "mine.toml").write_text(text.replace('target = "nir"', 'target = "depth"'), encoding="utf-8")
     refused(call("experiment", "mine.toml", "--data", packs), "no depth images in train, only rgb, nir")
+
+
+def test_the_commands_of_the_page_are_understood():
+    """Every command line of docs/real_data.md: its options are there, and take such values."""
+    text = (Path(__file__).parent.parent / "docs" / "real_data.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line) for line in re.findall(r"^socketlab (.+)$", text, re.MULTILINE)]
+    assert {name for name, *_ in commands} == {"import", "train-source", "adapt", "compare", "experiment"}
+    known = typer.main.get_command(cli.app)
+    for name, *words in commands:
+        command = known.get_command(None, name)
+        found = command.make_context(name, [os.path.expanduser(word) for word in words]).params
+        if name == "experiment" and not found["name"].endswith(".toml"):
+            load(found["name"])
+    encodings = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert encodings == list(DEPTH_ENCODINGS)
