@@ -7,6 +7,7 @@ loaded by the command that needs them, so that ``socketlab --help`` answers at o
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +36,8 @@ class _Plain(TyperGroup):
         try:
             return super().invoke(ctx)
         except LabError as error:
-            typer.echo(f"socketlab: {error}", err=True)
+            if os.environ.get("RANK", "0") == "0":  # processes that torchrun started side by side say it once
+                typer.echo(f"socketlab: {error}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             typer.echo("socketlab: stopped.", err=True)
@@ -118,8 +120,11 @@ def adapt(
     device: DeviceOption = "auto",
     resume: Annotated[Path | None, typer.Option(help="run folder to go on with")] = None,
 ) -> None:
-    """Adapt a source network to another modality, and write a run folder with a report."""
-    from socketlab import runs
+    """Adapt a source network to another modality, and write a run folder with a report.
+
+    Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab adapt ...
+    """
+    from socketlab import ranks, runs
 
     if pack is not None:
         _refuse_rooms_options(ctx, ("sensor", "pairs", "strength"))
@@ -127,6 +132,7 @@ def adapt(
     if resume is not None:
         run = runs.read(resume)
         _refuse_contradictions(ctx, run)
+        ranks.join(run.settings.device)
         material = runs.gather(run.settings)
         state = runs.resume(run, material)
     else:
@@ -136,23 +142,30 @@ def adapt(
             pack, domain, target, depth_encoding, field_of_view, size, oracle,
         )  # fmt: skip
         settings = runs.resolved(settings)
-        folder = out or runs.default_folder(settings, name)
-        runs.check_free(folder)
+        ranks.join(settings.device)
+        folder = ranks.by_first(lambda: out or runs.default_folder(settings, name))
+        ranks.by_first(lambda: runs.check_free(folder))
         material = runs.gather(settings)
-        run, state = runs.create(folder, settings, material), None
+        run, state = ranks.by_first(lambda: runs.create(folder, settings, material)), None
     _adapt_and_report(run, material, state)
 
 
 def _adapt_and_report(run: Run, material: Material, state: State | None) -> None:
     """Run to the end and say what came out; on Ctrl-C, say how to go on."""
-    from socketlab import runs
+    from socketlab import ranks, runs
     from socketlab.adapt import Epoch
 
+    if ranks.rank() > 0:
+        for _ in runs.record(run, material, state):
+            pass
+        ranks.leave()
+        return
     try:
         with runs.MapMaker() as make_map:
             for event in _shown(runs.record(run, material, state), lambda event: _epoch_line(event, run)):
                 if isinstance(event, Epoch):
                     state = event.state
+            ranks.leave()
             assert state is not None
             typer.echo("drawing the pictures and writing the report …", err=True)
             results = runs.finish(run, material, state, make_map)

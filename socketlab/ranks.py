@@ -12,8 +12,7 @@ weights), and only together do the copies' gradients make up the whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -115,18 +114,24 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         grad.copy_(mean.view(grad.shape))
 
 
-def told_by_first(value: Told) -> Told:
-    """What rank 0 was given, on every rank; all wait until it is there."""
+def by_first(work: Callable[[], Told]) -> Told:
+    """What ``work`` gives on rank 0, on every rank; a `LabError` there is raised everywhere."""
     if world() == 1:
-        return value
-    values = [value]
-    distributed.broadcast_object_list(values)
-    return values[0]
+        return work()
+    told: list[Any] = [None]
+    if rank() == 0:
+        try:
+            told = [work()]
+        except LabError as error:
+            told = [error]
+    distributed.broadcast_object_list(told)
+    if isinstance(told[0], LabError):
+        raise told[0]
+    return told[0]
 
 
-@contextmanager
-def joined(device: str) -> Iterator[None]:
-    """Within the block this process works with those that ``torchrun`` started beside it; alone, nothing.
+def join(device: str) -> None:
+    """Work with the processes that ``torchrun`` started beside this one; alone, do nothing.
 
     Parameters
     ----------
@@ -138,7 +143,6 @@ def joined(device: str) -> Iterator[None]:
         When there are more processes than GPUs, or this torch cannot do it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
         return
     if not distributed.is_available():
         raise LabError("This torch was built without torch.distributed: start one process, without torchrun.")
@@ -148,7 +152,9 @@ def joined(device: str) -> Iterator[None]:
             raise LabError(f"There are more processes than GPUs: give torchrun --nproc-per-node {gpus}.")
         torch.cuda.set_device(here)
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
-    try:
-        yield
-    finally:
+
+
+def leave() -> None:
+    """Work alone from here on."""
+    if world() > 1:
         distributed.destroy_process_group()

@@ -41,7 +41,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from socketlab import embed, encodings, features, packs, plots, protocol, rooms
+from socketlab import embed, encodings, features, packs, plots, protocol, ranks, rooms
 from socketlab.adapt import Epoch, State, Step, adapt
 from socketlab.checkpoints import Source, bottleneck_width, load_source, require_classes, save_source
 from socketlab.encodings import DEPTH_ENCODINGS, Normalisation
@@ -463,7 +463,7 @@ def resume(run: Run, material: Material) -> State | None:
 
 
 def record(run: Run, material: Material, state: State | None = None) -> Iterator[Step | Epoch]:
-    """Adapt, and pass on every event after it has been written down.
+    """Adapt, and pass on every event after it has been written down; of several processes the first writes.
 
     After an epoch, ``epochs.csv`` and the state are on the disk. The accuracies are measured with target
     labels, which the method never sees, and nothing is chosen by them.
@@ -479,7 +479,9 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
         material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state,
         normalisation=material.normalisation,
     ):  # fmt: skip
-        if isinstance(event, Step):
+        if ranks.rank() > 0:
+            pass
+        elif isinstance(event, Step):
             for name, value in event.losses.items():
                 losses.setdefault(name, []).append(value)
         elif event.epoch > run.last_epoch:
