@@ -4,7 +4,9 @@ A thin shell over `gap_world.GapWorld`: what it knows is shown at once, the rest
 of the session, with progress, and can be stopped.
 """
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -146,7 +148,11 @@ class GapPanel(Panel):
         -------
         The state of the session.
         """
+        until = math.inf if timeout is None else time.monotonic() + timeout
         state = self.session.wait(timeout)
+        while self._worker is not None and time.monotonic() < until:
+            time.sleep(0.01)  # one worker hands over to the next
+            state = self.session.wait(timeout)
         self._maps.wait(timeout)
         return state
 
@@ -208,9 +214,16 @@ class GapPanel(Panel):
             if self._worker is not None and not self.session.stopping:
                 return
             token = self._worker = object()
-        self.session.join(10)
-        if not self.session.start(lambda: self._stages(token), self._see):
-            self._worker = None
+
+        def begin() -> None:
+            self.session.join()
+            if not self.session.start(lambda: self._stages(token), self._see):
+                self._leave(token)
+
+        if self.session.running:
+            threading.Thread(target=begin, name="socketlab-handover", daemon=True).start()
+        else:
+            begin()
 
     def _next(self, token: object) -> GapChoice | None:
         """What to work out next: what the controls show, then the sweep; None ends the work."""
@@ -285,7 +298,6 @@ class GapPanel(Panel):
             f"{100 * colour:.0f}&nbsp;%; at <code>{self.world.layer(choice)}</code> "
             f"<b>{100 * numbers['mixing']:.0f}&nbsp;%</b> of the neighbours are of the same modality."
         )
-        self.words.value = in_words(self.pictures)
 
     def _show_examples(self) -> None:
         choice = self.choice
@@ -330,6 +342,7 @@ class GapPanel(Panel):
         note = f"{100 * apart:.0f} % of the neighbours are of the same modality (50 % = mixed){more}"
         title = f"{MAPS[kind][0].upper()}{MAPS[kind][1:]}, {self.world.layer(choice)}"
         self.map.draw(self._clouds, self.controls["hue"].value, title, note)
+        self.words.value = in_words(self.pictures)
 
     # making
 

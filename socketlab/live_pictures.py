@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from socketlab import live, plots
@@ -299,6 +300,7 @@ class LiveProfile(live.LivePlot):
         ax = self._shared
         ax.set_position(self._within(84, 118, 24, self._legend_top + 30))
         ax.set_yscale("log")
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_xticks(
             range(1, len(self.layers) + 1), self.layers, rotation=40, ha="right", rotation_mode="anchor"
         )
