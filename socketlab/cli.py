@@ -411,7 +411,7 @@ def experiment(
     from socketlab import presets
 
     preset = presets.load(name)
-    out = out or Path("runs") / Path(name).stem
+    out = out or Path("runs") / (Path(name).stem + ("-quick" if quick else ""))
     if quick:
         preset = presets.shortened(preset)
     if dry_run:
@@ -596,6 +596,8 @@ def info(
         "std": source.normalisation.std,
         "parameters": sum(tensor.numel() for tensor in source.network.parameters()),
     }
+    if source.normalisation.depth_encoding != "metric":
+        about["depth encoding"] = source.normalisation.depth_encoding
     for name, value in (about | source.card).items():
         typer.echo(f"{name:<20} {_text(value)}")
 

@@ -276,18 +276,20 @@ def carry_out(
     if preset.oracle:
         targets = dict.fromkeys(job.target for job in todo)
         best = {d: _network_of(preset, pack, out, preset.target, d, device, say, shown) for d in targets}
-    done = _finished(out)
+    done = _finished(out)  # all of it stays: another preset, or fewer seeds, is no reason to lose a run
     wanted = {_origin(preset, pack, job): job for job in todo}
-    done = {origin: line for origin, line in done.items() if origin in wanted or line["method"] == ORACLE}
+    oracles: dict[str, dict[str, Any]] = {}
     for domain, path in best.items():
-        done |= _oracle_line(preset, pack, domain, path, device)
+        oracles |= _oracle_line(preset, pack, domain, path, device)
+    done |= oracles
     for number, (origin, job) in enumerate(wanted.items(), 1):
         if origin in done:
             continue
         say(f"run {number} of {len(wanted)}: {job.words}")
         done[origin] = _carried_out(preset, pack, job, nets, out, origin, device, shown)
         _write(out / "runs.csv", done.values(), FIELDS)
-    return _write_tables(preset, list(done.values()), out)
+    _write(out / "runs.csv", done.values(), FIELDS)
+    return _write_tables(preset, [done[origin] for origin in (*oracles, *wanted)], out)
 
 
 def _settings(
@@ -457,7 +459,6 @@ def _figures(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _write_tables(preset: Preset, lines: Sequence[Mapping[str, Any]], out: Path) -> Path:
     titles = [ORACLE] * preset.oracle + [row.title for row in preset.rows]
     found = summary(lines, titles)
-    _write(out / "runs.csv", lines, FIELDS)
     _write(out / "table.csv", found, list(found[0]))
     write_whole(out / "table.md", page(preset, found, lines).encode())
     return out / "table.md"

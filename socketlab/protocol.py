@@ -275,6 +275,11 @@ def network_name(pack: Pack, modality: str, domain: str) -> str:
 
 def default_network(pack: Pack) -> str:
     """The file of the source network that a run takes unless told: the one that ``train-source`` writes."""
+    if "rgb" not in pack.manifest["splits"].get("train", {}).get("arrays", {}):
+        raise LabError(
+            f"{pack.folder.name} has no colour pictures of the task, which a source network could be trained "
+            "on: name one with --source."
+        )
     return network_name(pack, "rgb", source_domain(pack))
 
 

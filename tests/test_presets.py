@@ -140,6 +140,9 @@ def test_what_has_changed_is_measured_again(packs, here):
     presets.carry_out(changed, packs, here / "out", seeds=1, say=said.append)
     after = {line["method"]: line["origin"] for line in lines(here / "out" / "runs.csv")}
     assert len(said) == 1 and "SHOT" in said[0]
+    assert before["SHOT"] in (here / "out" / "runs.csv").read_text()  # measured, so kept; not in the table
+    table = [line for line in lines(here / "out" / "table.csv") if line["target"] == "all"]
+    assert [line["runs"] for line in table] == ["1", "1", "1"]
     assert [before[name] == after[name] for name in before] == [True, True, False]
     network = dataclasses.replace(preset.network, rate=0.01)
     said.clear()

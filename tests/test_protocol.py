@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from functools import cache
 
 import foreign
 import formats
@@ -35,23 +36,21 @@ OPTIONS = {"folders": {"task": formats.TASK}}
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """Kind → folder of a clean set in its own format."""
+    """Kind → folder of a clean set in its own format, written when it is asked for."""
     root = tmp_path_factory.mktemp("raw")
-    return {kind: write(root / kind) for kind, write in formats.WRITERS.items()}
+    return cache(lambda kind: formats.WRITERS[kind](root / kind))
 
 
 @pytest.fixture(scope="module")
 def imported(raw, tmp_path_factory):
     """Kind → pack of it, 32 pixels wide."""
-    root, made = tmp_path_factory.mktemp("packs"), {}
+    root = tmp_path_factory.mktemp("packs")
 
     def make(kind):
-        if kind not in made:
-            found = survey(kind, raw[kind], processes=1, **OPTIONS.get(kind, {}))
-            made[kind] = write_pack(found, root / kind, size=32, processes=1)
-        return made[kind]
+        found = survey(kind, raw(kind), processes=1, **OPTIONS.get(kind, {}))
+        return write_pack(found, root / kind, size=32, processes=1)
 
-    return make
+    return cache(make)
 
 
 @pytest.fixture(autouse=True)
@@ -270,6 +269,7 @@ def test_the_encoding_goes_from_the_command_into_the_network(imported):
     across = pack.intrinsics("train", "kinect_v2")[0][0] / crop_side(torch.zeros(1, 1, 32, 32))
     assert found.depth_encoding == "normals" and found.focal[0] == pytest.approx(across, rel=1e-3)
     assert "the set&#x27;s intrinsics" in (run.folder / runs.REPORT).read_text()
+    assert "normals" in call("info", "run/adapted.safetensors").stdout
     state = runs.resume(run, runs.gather(run.settings))
     assert state.adapted.normalisation == found
 
@@ -343,6 +343,12 @@ def test_images_without_a_label_are_adapted_to_and_not_measured(here):
 def test_errors_are_one_sentence_and_say_what_to_do(imported, raw, here):
     pack = imported("folders")
     refused(call("adapt", "--pack", pack.folder), "rgb_folders.safetensors", "train-source --pack")
+    shutil.copytree(raw("folders"), here / "uncoloured")
+    for kind in formats.TASK:
+        shutil.rmtree(here / "uncoloured" / "rgb" / kind)
+    found = survey("folders", here / "uncoloured", task=formats.TASK, processes=1, unpaired=True)
+    refused(call("adapt", "--pack", write_pack(found, here / "uncoloured-pack", size=32, processes=1).folder),
+            "no colour pictures of the task", "--source")  # fmt: skip
     file = network(pack)
     refused(call("adapt", "--pack", "nowhere", "--source", file), "nowhere is no pack")
     refused(call("adapt", "--pack", pack.folder, "--sensor", "xtion"), "--sensor is about the shipped rooms")
@@ -363,7 +369,7 @@ def test_errors_are_one_sentence_and_say_what_to_do(imported, raw, here):
     refused(call("train-source", "--size", "32"), "--size is about an imported set")
     refused(call("train-source", "--pack", pack.folder, "--depth-encoding", "hha"), "no depth encoding")
     refused(call("train-source", "--pack", pack.folder, "--rate", "0"), "rate 0.0 is out of range")
-    alone = write_pack(survey("folders", raw["folders"], processes=1), here / "alone", size=32, processes=1)
+    alone = write_pack(survey("folders", raw("folders"), processes=1), here / "alone", size=32, processes=1)
     refused(
         call("adapt", "--pack", alone.folder, "--source", network(alone, seed=4)), "no task-irrelevant pairs"
     )

@@ -236,6 +236,10 @@ def settings_of_any_kind(draw):
         pair_count=draw(st.none() | st.integers(2, 999)),
         strength=draw(st.floats(0, 3)),
         source=draw(st.none() | st.sampled_from(("rgb_xtion", "my networks/one.safetensors"))),
+        target=draw(st.none() | st.sampled_from(("depth", "nir"))),
+        depth_encoding=draw(st.sampled_from(encodings.DEPTH_ENCODINGS)),
+        field_of_view=draw(st.none() | st.floats(10, 120)),
+        oracle=draw(st.none() | st.just("the best.safetensors")),
         seed=draw(st.integers(0, 2**31 - 1)),
         recipe=Recipe.for_method(method).replace(**changes),
     )
@@ -256,6 +260,8 @@ def test_settings_survive_the_configuration_file(settings):
         ({"strength": 3.5}, "from 0 to 3"),
         ({"strength": float("nan")}, "from 0 to 3"),
         ({"seed": -1}, "seed -1"),
+        ({"depth_encoding": "sepia"}, "metric, inverse"),
+        ({"domain": "xtion"}, "--pack"),
         ({"device": "tpu"}, "cpu, cuda"),
     ],
 )
@@ -360,6 +366,19 @@ def test_a_folder_that_is_no_run(tmp_path):
     (tmp_path / runs.CONFIG).write_text("[1, 2")
     with pytest.raises(LabError, match="cannot be read as a run"):
         runs.read(tmp_path)
+
+
+@pytest.mark.parametrize("how", [{"target": "nir"}, {"depth_encoding": "hha"}, {"depth_encoding": "colours"}])
+def test_the_rooms_have_other_targets_and_readings(tmp_path, how):
+    run, results = full_run(tmp_path / "run", runs.Settings(recipe=TINY, **how))
+    adapted = load_source(run.folder / runs.CHECKPOINT)
+    assert adapted.modality == how.get("target", "depth")
+    assert adapted.normalisation.depth_encoding == how.get("depth_encoding", "metric")
+    assert results.has_oracle == (adapted.modality == "depth")
+    text = (run.folder / runs.REPORT).read_text()
+    assert f"{adapted.modality} as the target modality" in text and how.get("depth_encoding", "") in text
+    state = runs.resume(run, runs.gather(run.settings))
+    assert state.adapted.normalisation == adapted.normalisation
 
 
 def test_a_missing_oracle_is_said(tiny_data, tmp_path, monkeypatch):
