@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from socketlab import live, plots
+from socketlab import live, plots, traces
 from socketlab.adapt import Epoch, Step, adapt
 from socketlab.exports import Table
 from socketlab.live_pictures import LiveTiles
-from socketlab.pairs import PairedImages
 from socketlab.pairs_bench import (
     SHOWN,
     WIDEST,
@@ -62,7 +61,6 @@ class PairsPanel(Panel):
         first = choice or PairsChoice()
         self._first = replace(first, pairs=min(first.pairs, self.world.most))
         self.runs: list[PairsRun] = []
-        self._given: PairedImages | None = None
         self._asked: live.Background[None] = live.Background(lambda _: self._show(), self.box, share=1.0)
         self.controls = with_class(self._make_controls())
         self._make_pictures()
@@ -135,27 +133,30 @@ class PairsPanel(Panel):
         choice = self.choice
         run = PairsRun(len(self.runs) + 1, choice)
 
-        def events() -> Iterator[Step | Epoch]:
+        def events() -> Iterator[Step | traces.Look]:
             self.box.clear()
-            self._given = given_pairs(self.world.stock, choice)
+            given = given_pairs(self.world.stock, choice)
             material = self.world.material
             if self.session.stopping:
                 return iter(())
             self.runs.append(run)
             self._clear_runs(choice)
-            pairs = self._given.unlabelled()
-            return adapt(material.source, material.target, pairs, choice.recipe, seed=choice.seed)
+
+            def begin() -> Iterator[Step | Epoch]:
+                pairs = given.unlabelled()
+                return adapt(material.source, material.target, pairs, choice.recipe, seed=choice.seed)
+
+            return traces.played(choice, begin, lambda event: self.world.judge(event.state.adapted, given))
 
         self.session.start(
             events, lambda e: self._see(run, e), lambda: self._draw(run), lambda state: self._end(run, state)
         )
 
-    def _see(self, run: PairsRun, event: Step | Epoch) -> float | None:
+    def _see(self, run: PairsRun, event: Step | traces.Look) -> float | None:
         if isinstance(event, Step):
             self.session.note = f"epoch {event.epoch} of {run.choice.epochs}"
             return event.step / event.steps
-        assert self._given is not None
-        run.add(event.epoch, self.world.judge(event.state.adapted, self._given))
+        run.add(event.epoch, event.seen)
         return event.epoch / event.epochs if event.epochs else 1.0
 
     def _draw(self, run: PairsRun) -> None:

@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from socketlab import embed, features, live, plots, rooms, traces
+from socketlab import embed, features, live, plots, rooms, tiers, traces
 from socketlab.adapt import Epoch, Step, adapt
 from socketlab.checkpoints import Source, load_source
 from socketlab.errors import LabError
@@ -202,25 +202,21 @@ def map_features(bench: Bench, adapted: Source) -> dict[str, NDArray[np.float32]
     return dict(zip(MAP_SETS, (bench.source_half, target_half.numpy(), targets.numpy()), strict=True))
 
 
-def _counts(bench: Bench, event: Epoch | traces.Look) -> NDArray[np.int64]:
-    """(K, K): the held-out images by class and prediction."""
-    if isinstance(event, traces.Look):
-        return np.asarray(event.confusion.numpy())
-    return np.asarray(features.confusion(event.state.adapted, bench.material.held_out).numpy())
+def _look_at(bench: Bench, event: Epoch) -> dict[str, Any]:
+    """The confusion; to be recorded, features of the beginning, of the alignment's end and of the end too."""
+    seen = {"confusion": features.confusion(event.state.adapted, bench.material.held_out)}
+    if tiers.recording() and event.epoch in (0, event.state.recipe.align_epochs, event.epochs):
+        sets = map_features(bench, event.state.adapted)
+        seen |= {name: torch.from_numpy(sets[name]).half() for name in MAP_SETS[1:]}
+    return seen
 
 
-def _map_sets(bench: Bench, event: Epoch | traces.Look) -> dict[str, NDArray[np.float32]]:
+def _map_sets(bench: Bench, look: traces.Look) -> dict[str, NDArray[np.float32]]:
     """What the map of an epoch is made of; nothing where a recording kept no map."""
-    if not isinstance(event, traces.Look):
-        return map_features(bench, event.state.adapted)
-    kept = {name: found.numpy() for name, found in event.sets.items()}
+    if look.state is not None:
+        return map_features(bench, look.state.adapted)
+    kept = {name: look.seen[name].float().numpy() for name in MAP_SETS[1:] if name in look.seen}
     return {MAP_SETS[0]: bench.source_half} | kept if kept else {}
-
-
-def _to_record(bench: Bench, event: Epoch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Confusion and features of an epoch; those of the source's halves never change."""
-    sets = map_features(bench, event.state.adapted)
-    return torch.from_numpy(_counts(bench, event)), {n: torch.from_numpy(sets[n]) for n in MAP_SETS[1:]}
 
 
 def clouds_of(bench: Bench, points: Mapping[str, NDArray[np.float32]]) -> dict[str, plots.Cloud]:
@@ -419,7 +415,7 @@ class AdaptationPanel(Panel):
         for name in LIVE:
             self.session.post(name, self.controls[name].value)
 
-        def events() -> Iterator[Step | Epoch | traces.Look]:
+        def events() -> Iterator[Step | traces.Look]:
             self.box.clear()
             bench = self._bench_for(choice)
             if self.session.stopping:
@@ -433,7 +429,7 @@ class AdaptationPanel(Panel):
             def begin() -> Iterator[Step | Epoch]:
                 return adapt(material.source, material.target, material.pairs, recipe, seed=choice.seed)
 
-            return traces.played(choice, begin, lambda event: _to_record(bench, event))
+            return traces.played(choice, begin, lambda event: _look_at(bench, event))
 
         self.session.start(
             events,
@@ -450,7 +446,7 @@ class AdaptationPanel(Panel):
         self._bench = self._benches[choice.data]
         return self._bench
 
-    def _see(self, run: Run, event: Step | Epoch | traces.Look) -> float | None:
+    def _see(self, run: Run, event: Step | traces.Look) -> float | None:
         if isinstance(event, Step):
             begins = not run.losses
             run.add_losses(event.losses)
@@ -460,17 +456,15 @@ class AdaptationPanel(Panel):
             return event.step / event.steps
         bench = self._bench
         assert bench is not None
-        run.recorded = isinstance(event, traces.Look)
-        run.confusion = counts = _counts(bench, event)
+        run.recorded = event.state is None
+        run.confusion = counts = event.seen["confusion"].numpy()
         run.epochs.append(event.epoch)
         run.accuracies.append(float(np.trace(counts) / max(counts.sum(), 1)))
         self.matrix.draw(counts)
         last = event.epoch >= event.epochs
-        if last or self._map.idle:
-            sets = _map_sets(bench, event)
-            self._snapshot = Snapshot(run, bench, event.epoch, sets) if sets else self._snapshot
-            if self._snapshot is not None:
-                self._map.post(self._snapshot, at_once=last)
+        if (last or self._map.idle) and (sets := _map_sets(bench, event)):
+            self._snapshot = Snapshot(run, bench, event.epoch, sets)
+            self._map.post(self._snapshot, at_once=last)
         return event.epoch / event.epochs if event.epochs else 1.0
 
     def _draw(self, run: Run) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from socketlab import features, live, plots
+from socketlab import features, live, plots, traces
 from socketlab.adapt import Epoch, Step, adapt
 from socketlab.exports import Table
 from socketlab.live_pictures import LiveChannels, LiveProfile
@@ -222,32 +222,40 @@ class StatisticsPanel(Panel):
         choice = self.choice
         run = MatchingRun(len(self.runs) + 1, choice)
 
-        def events() -> Iterator[Step | Epoch]:
+        def events() -> Iterator[Step | traces.Look]:
             self.box.clear()
             material = self.bench().material
             if self.session.stopping:
                 return iter(())
             self.runs.append(run)
             self._clear_runs(choice)
-            return adapt(material.source, material.target, None, choice.recipe, seed=choice.seed)
+
+            def begin() -> Iterator[Step | Epoch]:
+                return adapt(material.source, material.target, None, choice.recipe, seed=choice.seed)
+
+            return traces.played(choice, begin, self._look)
 
         self.session.start(
             events, lambda e: self._see(run, e), self._draw_runs, lambda state: self._end(run, state)
         )
 
-    def _see(self, run: MatchingRun, event: Step | Epoch) -> float | None:
+    def _look(self, event: Epoch) -> dict[str, Any]:
+        """Accuracy of an epoch, and how far its layers are from the source's memory."""
+        bench = self.bench()
+        adapted, images = event.state.adapted, bench.material.held_out.only(event.state.adapted.modality)
+        memory = {name: one.remembered for name, one in bench.moments[adapted.modality].items()}
+        return {"accuracy": features.accuracy(adapted, images), "profile": gaps_of(adapted, images, memory)}
+
+    def _see(self, run: MatchingRun, event: Step | traces.Look) -> float | None:
         if isinstance(event, Step):
             run.losses.append(event.losses.get("BN", 0.0))
             self.session.note = f"epoch {event.epoch} of {run.choice.epochs}"
             if event.step == 1:
                 self.losses.clear((0, event.steps))
             return event.step / event.steps
-        bench = self.bench()
-        adapted, images = event.state.adapted, bench.material.held_out.only(event.state.adapted.modality)
         run.epochs.append(event.epoch)
-        run.accuracies.append(features.accuracy(adapted, images))
-        memory = {name: one.remembered for name, one in bench.moments[adapted.modality].items()}
-        run.profile = gaps_of(adapted, images, memory)
+        run.accuracies.append(event.seen["accuracy"])
+        run.profile = event.seen["profile"]
         return event.epoch / event.epochs if event.epochs else 1.0
 
     def _draw_runs(self) -> None:

@@ -23,30 +23,29 @@ import torch
 from torch import Tensor
 
 from socketlab import files, tiers
-from socketlab.adapt import Epoch, Step
+from socketlab.adapt import Epoch, State, Step
 from socketlab.checkpoints import Source, load_source, read_tensors, save_source, write_tensors
 from socketlab.errors import LabError
 
 FOLDER = "traces"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-Sets = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a recorded run shows of one epoch.
+    """What a panel looked at after an epoch, in place of an `adapt.Epoch`.
 
     Parameters
     ----------
     epoch, epochs : as of `adapt.Epoch`.
-    confusion : (K, K) int64, of the held-out images.
-    sets : name → (n, D) features of the map; empty at epochs whose map was not kept.
+    seen : what the panel's own look returned: numbers, tensors, lists, dictionaries.
+    state : of the adaptation, live; None where the run is a recorded one.
     """
 
     epoch: int
     epochs: int
-    confusion: Tensor
-    sets: Sets
+    seen: Any
+    state: State | None = None
 
 
 # ------------------------------------------------------------------------ values
@@ -120,7 +119,7 @@ def _unpacked(tree: Any, tensors: Mapping[str, Tensor], name: str) -> Any:
 
 def run_name(choice: Any) -> str:
     """Name of a panel's run: the same for the same settings, be a slider's value rounded or not."""
-    text = json.dumps(_rounded(dataclasses.asdict(choice)), sort_keys=True)
+    text = json.dumps([type(choice).__qualname__, _rounded(dataclasses.asdict(choice))], sort_keys=True)
     return f"panel-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -134,41 +133,41 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def played(
-    choice: Any,
-    events: Callable[[], Iterator[Step | Epoch]],
-    look: Callable[[Epoch], tuple[Tensor, Sets]],
-) -> Iterator[Step | Epoch | Look]:
-    """The events of a panel's run; at ``replay`` those that were recorded, a `Look` in place of an `Epoch`.
+    choice: Any, events: Callable[[], Iterator[Step | Epoch]], look: Callable[[Epoch], Any]
+) -> Iterator[Step | Look]:
+    """The steps of a panel's run, and a look after each epoch; at ``replay`` those that were recorded.
 
     Parameters
     ----------
-    choice : the run's settings, a dataclass.
-    events : begins the run.
-    look : confusion and features of an epoch, to be recorded.
+    choice : the run's settings, a dataclass; its type and values name the recording.
+    events : begins the run; not called at ``replay``.
+    look : what the panel wants to know of an epoch, as far as it can be stored (see `tiers.replayed`).
+
+    Raises
+    ------
+    LabError : at ``replay``, when no run with these settings was recorded.
     """
     if tiers.tier() == "replay":
         yield from _recorded(choice)
         return
-    kept: list[Step | Look] = []
+    kept: list[list[Any]] = []
     for event in events():
+        found = event if isinstance(event, Step) else _looked(event, look)
         if tiers.recording():
-            kept.append(event if isinstance(event, Step) else _looked_at(event, look))
-        yield event
+            kept.append(_row(found))
+        yield found
     if tiers.recording():
-        write(run_name(choice), [_row(event) for event in kept])
+        write(run_name(choice), kept)
 
 
-def _looked_at(event: Epoch, look: Callable[[Epoch], tuple[Tensor, Sets]]) -> Look:
-    """Features of the beginning, of the end of the alignment and of the end: three maps are enough."""
-    confusion, sets = look(event)
-    shown = event.epoch in (0, event.state.recipe.align_epochs, event.epochs)
-    return Look(event.epoch, event.epochs, confusion, {n: f.half() for n, f in sets.items()} if shown else {})
+def _looked(event: Epoch, look: Callable[[Epoch], Any]) -> Look:
+    return Look(event.epoch, event.epochs, look(event), event.state)
 
 
 def _row(event: Step | Look) -> list[Any]:
     if isinstance(event, Step):
-        return [event.epoch, event.step, event.steps, event.losses]
-    return [event.epoch, event.epochs, event.confusion.to(torch.int32), dict(event.sets)]
+        return ["step", event.epoch, event.step, event.steps, event.losses]
+    return ["look", event.epoch, event.epochs, event.seen]
 
 
 def _recorded(choice: Any) -> Iterator[Step | Look]:
@@ -181,10 +180,9 @@ def _recorded(choice: Any) -> Iterator[Step | Look]:
             "At the tier replay nothing is trained, and no run with these settings was recorded: "
             "press Reset for settings that were, or set SOCKETLAB_TIER=laptop and start the notebook again."
         ) from None
-    for row in rows:
-        if isinstance(row[2], Tensor):
-            epoch, epochs, confusion, sets = row
-            yield Look(epoch, epochs, confusion.long(), {name: f.float() for name, f in sets.items()})
+    for kind, *row in rows:
+        if kind == "look":
+            yield Look(*row)
         else:
             epoch, step, steps, losses = row
             yield Step(epoch, step, steps, {name: torch.tensor(value) for name, value in losses.items()})
