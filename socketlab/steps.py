@@ -135,7 +135,7 @@ def prediction_terms(
 def _attract_and_disperse(logits: Tensor, features: Tensor, bank: Bank, batch: TargetBatch) -> Tensor:
     """The bank learns of the batch first, then its neighbours are looked up."""
     bank.features[batch.rows] = features
-    bank.scores[batch.rows] = logits.detach().softmax(dim=1)
+    bank.scores[batch.rows] = logits.detach().float().softmax(dim=1)
     near = losses.nearest_neighbours(features, bank.features, batch.rows)
     return losses.attract_and_disperse(logits, bank.scores[near], losses.dispersion_weight(batch.progress))
 

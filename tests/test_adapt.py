@@ -234,3 +234,10 @@ def test_rate_schedules():
     assert max(shares) == pytest.approx(1)
     assert shares[-1] == pytest.approx(0)
     assert rate_factor(0.5, "paper") == pytest.approx(6**-0.75)
+
+
+def test_aad_of_several_sources_in_half_precision(source, target):
+    """Their mixed logits come in bfloat16, the remembered predictions are float32."""
+    recipe = Recipe.for_method("aad").replace(epochs=1, batch_size=8, precision="bfloat16")
+    *_, last = adapt([source, source], target, None, recipe)
+    assert all(torch.isfinite(value).all() for value in weights(last.state).values())
