@@ -46,17 +46,11 @@ TEMPLATE = """{%- extends 'voila/templates/lab/index.html.j2' -%}
 """Voilà's own page but for one style that it would fetch from the network; its icons are on the disk too."""
 
 
-def available() -> dict[str, Shown]:
-    """The panels that this version has."""
-    return {name: shown for name, shown in PANELS.items() if importlib.util.find_spec(shown.module)}
-
-
 def find(name: str) -> Shown:
     """A panel by name; `LabError` for another name."""
-    known = available()
-    if name not in known:
-        raise LabError(f"There is no panel {name!r}: choose among {', '.join(known)}.")
-    return known[name]
+    if name not in PANELS:
+        raise LabError(f"There is no panel {name!r}: choose among {', '.join(PANELS)}.")
+    return PANELS[name]
 
 
 def notebook_of(shown: Shown, folder: Path) -> str:

@@ -20,7 +20,7 @@ from socketlab import app
 from socketlab.errors import LabError
 
 
-@pytest.mark.parametrize("name", list(app.available()))
+@pytest.mark.parametrize("name", list(app.PANELS))
 def test_every_panel_can_be_imported(name: str) -> None:
     shown = app.find(name)
     assert issubclass(getattr(import_module(shown.module), shown.panel), ipywidgets.Widget)
@@ -31,7 +31,7 @@ def test_a_panel_that_is_not_there_is_named() -> None:
         app.find("sound")
 
 
-@pytest.mark.parametrize("name", list(app.available()))
+@pytest.mark.parametrize("name", list(app.PANELS))
 def test_the_notebook_shows_the_panel_alone(name: str, tmp_path: Path) -> None:
     notebook = nbformat.reads(app.notebook_of(app.find(name), tmp_path), as_version=4)
     nbformat.validate(notebook)
