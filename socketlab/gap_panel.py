@@ -307,9 +307,8 @@ class GapPanel(Panel):
 
     def _draw_curve(self) -> None:
         choice, name = self.choice, self.controls["curve"].value
-        layer = self.world.layer(choice)
         with self._lock:
-            self.curve.rename(name, "" if name == "accuracy" else layer)
+            self.curve.rename(name)
             curves = {n: self.world.curve(replace(choice, sensor=n), name) for n in self.world.networks}
             shown = {sensor: curve for sensor, curve in curves.items() if curve[0]}
             self.curve.draw(shown)
@@ -402,10 +401,10 @@ class GapPanel(Panel):
 class StrengthCurve(live.LivePlot):
     """A number over the camera's errors, one line per camera; its title and limits go with the number."""
 
-    def rename(self, name: str, layer: str) -> None:
-        """Show another number, or that of another layer."""
+    def rename(self, name: str) -> None:
+        """Show another number."""
         limits = {"accuracy": (0.0, 1.02), "mixing": (0.4, 1.02), "rank": (0.0, 0.6), "cka": (0.0, 1.02)}
-        wanted = f"{NUMBERS[name][0].upper()}{NUMBERS[name][1:]}", layer
-        if wanted != (self._title, self._ylabel):
-            (self._title, self._ylabel), self.ylim = wanted, limits.get(name)
+        title = f"{NUMBERS[name][0].upper()}{NUMBERS[name][1:]}"
+        if title != self._title:
+            self._title, self.ylim = title, limits.get(name)
             self.clear()

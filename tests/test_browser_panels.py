@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from test_browser import SECOND, look_at
 
 ANSWER_MS = 200
-TRIES = 24  # the best counts: other work on the machine is no fault of the panel
+TRIES = 12  # the best counts: other work on the machine is no fault of the panel
 # Few images and no compiler in the background: what happens in the browser is the same.
 GAP = (
     "from socketlab import embed\nfrom socketlab.gap_panel import GapPanel\n"
@@ -40,12 +40,15 @@ PAIRS = (
 _TIME = """image => {
     window.answers = [];
     let asked = null;
+    const decoded = async () => {  // the picture and its words come one after the other, and replace it twice
+        try { await image.decode(); } catch { await new Promise(requestAnimationFrame); await decoded(); }
+    };
     document.addEventListener('keydown', () => { asked = performance.now(); }, true);
     new MutationObserver(async () => {
         if (asked === null) return;
         const begun = asked;
         asked = null;
-        await image.decode();
+        await decoded();
         await new Promise(requestAnimationFrame);
         window.answers.push(performance.now() - begun);
     }).observe(image, {attributes: true, attributeFilter: ['src']});
@@ -70,7 +73,7 @@ def part(page: Page, name: str) -> Locator:
 
 
 def assert_answers(page: Page, control: str, picture: str, keys: Sequence[str]) -> None:
-    """Press keys on a slider in turn; each time the picture changes, at best within 200 ms."""
+    """Press keys on a slider in turn; each time the picture changes, within 200 ms if the machine is free."""
     image = page.get_by_role("img", name=re.compile(picture))
     expect(image).to_have_count(1)
     image.evaluate(_TIME)
@@ -80,7 +83,7 @@ def assert_answers(page: Page, control: str, picture: str, keys: Sequence[str]) 
         page.wait_for_function("count => window.answers.length > count", arg=i, timeout=20 * SECOND)
     answers = page.evaluate("window.answers")
     print(f"{control}: best {min(answers):.0f} ms, median {sorted(answers)[len(answers) // 2]:.0f} ms")
-    if not os.environ.get("CI"):  # a busy machine of others proves nothing
+    if os.getloadavg()[0] < (os.cpu_count() or 1):  # a machine that is busy with other work proves nothing
         assert min(answers) < ANSWER_MS
 
 
