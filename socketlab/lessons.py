@@ -12,9 +12,11 @@ from pathlib import Path
 
 from socketlab.errors import LabError
 from socketlab.files import write_whole
-from socketlab.notebooks import FOLDER, Timing, find, timings
+from socketlab.notebooks import FOLDER, Timing, timings
 
 PAGE = FOLDER.parent / "docs" / "teaching.md"
+COURSE = re.compile(r"^\| `(\d\d_\w+)` \| [^|]+\?", re.MULTILINE)
+"""A notebook's line in the first table: its name and its question."""
 MARK = re.compile(r"(<!-- computing -->\n).*?(<!-- /computing -->)", re.DOTALL)
 
 
@@ -34,17 +36,17 @@ def computing_table(measured: Mapping[tuple[str, str], Timing], names: list[str]
     return "\n".join(lines) + "\n" + told
 
 
-def filled(text: str, measured: Mapping[tuple[str, str], Timing], names: list[str]) -> str:
-    """The page with its measured table; `LabError` when it has no place for it."""
+def filled(text: str, measured: Mapping[tuple[str, str], Timing]) -> str:
+    """The page with the measured table of its notebooks; `LabError` when it has no place for it."""
     if not MARK.search(text):
         raise LabError(f"{PAGE.name} has no place for the table: put <!-- computing --> and its end there.")
-    return MARK.sub(lambda mark: mark[1] + computing_table(measured, names) + mark[2], text)
+    table = computing_table(measured, COURSE.findall(text))
+    return MARK.sub(lambda mark: mark[1] + table + mark[2], text)
 
 
 def fill(page: Path = PAGE) -> Path:
     """Fill the page, whole or not at all; return its path."""
-    text = filled(page.read_text(encoding="utf-8"), timings(), [path.stem for path in find(())])
-    write_whole(page, text.encode())
+    write_whole(page, filled(page.read_text(encoding="utf-8"), timings()).encode())
     return page
 
 

@@ -188,7 +188,7 @@ def _plain_text(body: str) -> str:
 
 
 def _with_places(parts: Sequence[str]) -> str:
-    """One HTML text in which no heading's id comes twice, and in which wide tables can be scrolled."""
+    """One HTML text: no heading's id comes twice, numbers keep together, wide tables can be scrolled."""
     seen: dict[str, int] = {}
 
     def unique(match: re.Match[str]) -> str:
@@ -198,6 +198,7 @@ def _with_places(parts: Sequence[str]) -> str:
         return f'<h{match["level"]} id="{new}">{match["text"]}</h{match["level"]}>'
 
     body = HEADING.sub(unique, "\n".join(parts))
+    body = re.sub(r"<td>(?=[\d.,±%\s+−-]*</td>)", '<td class="number">', body)
     return body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
 
 

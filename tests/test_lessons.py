@@ -12,7 +12,7 @@ from socketlab.errors import LabError
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = lessons.PAGE.read_text(encoding="utf-8")
-COURSE = re.findall(r"^\| `(\d\d_\w+)` \|", TEXT.split("How long the computer works")[0], re.MULTILINE)
+COURSE = lessons.COURSE.findall(TEXT)
 
 
 def schedules() -> dict[str, list[tuple[int, int, str]]]:
@@ -49,8 +49,7 @@ def test_every_notebook_that_there_is_has_its_line() -> None:
 
 def test_the_measured_table_is_that_of_the_file() -> None:
     """Run ``python -m socketlab.lessons`` after ``make notebooks``."""
-    names = [path.stem for path in notebooks.find(())]
-    assert lessons.filled(TEXT, notebooks.timings(), names) == TEXT
+    assert lessons.filled(TEXT, notebooks.timings()) == TEXT
 
 
 def test_computing_fits_into_the_minutes() -> None:
@@ -84,4 +83,4 @@ def test_a_table_of_what_was_and_was_not_measured() -> None:
 
 def test_a_page_without_a_place_is_refused() -> None:
     with pytest.raises(LabError, match="no place for the table"):
-        lessons.filled("# Teaching\n", {}, [])
+        lessons.filled("# Teaching\n", {})

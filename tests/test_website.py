@@ -130,6 +130,13 @@ def test_prices_are_no_formulas() -> None:
     assert "<math" not in website.markdown_reader().render("It costs 5 $ here and 6 $ there.")
 
 
+def test_numbers_in_tables_keep_together() -> None:
+    cells = {"94.1 ± 3.6": True, "-2.5 %": True, "": True, "7 rooms": False, "AdaBN": False}
+    body = website._with_places(["<table>", *(f"<td>{text}</td>" for text in cells), "</table>"])
+    for text, number in cells.items():
+        assert (f'<td class="number">{text}</td>' in body) is number
+
+
 def test_code_and_outputs_are_escaped(tmp_path: Path) -> None:
     cell = nbformat.v4.new_code_cell(
         "print('<script>')", outputs=[nbformat.v4.new_output("stream", text="<script>alert()</script>")]
