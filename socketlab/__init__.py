@@ -46,7 +46,7 @@ _HOMES = {
 _MODULES = (
     "backbones", "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features",
     "gap_plots", "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels",
-    "plots", "rooms", "runs", "selection", "sensors", "triples", "uncertainty",
+    "plots", "presets", "protocol", "rooms", "runs", "selection", "sensors", "triples", "uncertainty",
 )  # fmt: skip
 """Modules that are exported as a whole."""
 
@@ -55,7 +55,7 @@ __all__ = [
     "Source", "load_source", "save_source", "PairedImages", "LabError", "compare", "Comparison",
     "backbones", "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features",
     "gap_plots", "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels",
-    "plots", "rooms", "runs", "selection", "sensors", "triples", "uncertainty",
+    "plots", "presets", "protocol", "rooms", "runs", "selection", "sensors", "triples", "uncertainty",
     "__version__",
 ]  # fmt: skip
 

@@ -146,6 +146,8 @@ def adapt(
         folder = ranks.by_first(lambda: out or runs.default_folder(settings, name))
         ranks.by_first(lambda: runs.check_free(folder))
         material = runs.gather(settings)
+        if pack is not None and ranks.rank() == 0:
+            typer.echo(material.headline, err=True)
         run, state = ranks.by_first(lambda: runs.create(folder, settings, material)), None
     _adapt_and_report(run, material, state)
 

@@ -221,6 +221,13 @@ class Material:
         """What is adapted to."""
         return self.target.modality
 
+    @property
+    def headline(self) -> str:
+        """What is adapted to, and with how much, in one line."""
+        pairs = "no pairs" if self.pairs is None else f"{len(self.pairs)} pairs"
+        images = f"{len(self.target)} images to adapt to, {len(self.held_out)} held out, {pairs}"
+        return f"{self.about.get('set', self.modality)}: {images}"
+
     @cached_property
     def told(self) -> PairedImages | None:
         """The images adapted to of which a label is known, to measure by; None when there is none."""

@@ -94,6 +94,8 @@ def test_two_commands_lead_from_an_imported_set_to_a_report(imported, here, monk
     assert (card["set"], card["domain"], card["modality"]) == (kind, domain, "rgb")
     run = adapted(pack, "--target", target)
     found = load_source("run/adapted.safetensors")
+    material = runs.gather(run.settings)
+    assert f": {len(material.target)} images to adapt to, {len(material.held_out)} held" in material.headline
     assert found.modality == target and found.classes == pack.classes
     assert found.card["adapted_from"] == file
     assert run.config["data_digest"] == protocol.digest(pack) == card["data_digest"]
