@@ -180,10 +180,14 @@ def adapt(
 ) -> Iterator[Step | Epoch]:
     """Move a source network, or several, to another modality, one event at a time.
 
+    Several processes that have joined (`ranks`) share the work of every batch: each calls this with the same
+    arguments, and gets the events, losses and weights that one alone would get, to the last digits.
+
     Parameters
     ----------
     source : the network and its normalisation; not changed. Several learn side by side, and their shares too.
-    target : images of the task's classes in the one target modality. Labels are dropped at once.
+    target : images of the task's classes in the one target modality. Labels are dropped at once. They may
+        lie elsewhere than the network, as a pack larger than the GPU's memory does.
     pairs : task-irrelevant scenes in the source's and the target's modality, or None for methods without.
     recipe : a `Recipe`, or a function that returns the current one: weights and rates may then change between
         steps, while epochs, batch and forms are those of the start.

@@ -142,12 +142,13 @@ def join(device: str) -> None:
     LabError
         When there are more processes than GPUs, or this torch cannot do it.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    said = {"WORLD_SIZE", "RANK", "MASTER_ADDR"} <= os.environ.keys()
+    if not said or int(os.environ["WORLD_SIZE"]) == 1:
         return
     if not distributed.is_available():
         raise LabError("This torch was built without torch.distributed: start one process, without torchrun.")
     if device == "cuda":
-        here, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        here, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if here >= gpus:
             raise LabError(f"There are more processes than GPUs: give torchrun --nproc-per-node {gpus}.")
         torch.cuda.set_device(here)

@@ -135,13 +135,14 @@ def one_process(rank: int, folder: str) -> None:
         half = adapted(ALL_TERMS, 2, stop=1)["state"]
         if rank == 0:
             half.save(f"{folder}/of-two.safetensors")
+        found["buffers"] = reestimated()
         found |= {name: of_layers(training) for name, training in {"train": True, "eval": False}.items()}
         with pytest.raises(LabError, match="said by 0"):
             ranks.by_first(lambda: refuse(rank))
         with pytest.raises(LabError, match="batch of 1 images is too small for 2"):
             _check_shares(patterned(1, 0), Recipe())
-        for one in found.values():
-            one.pop("state", None)
+        for name in (*CASES, "taken over from one"):
+            found[name].pop("state")
         torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -174,6 +175,16 @@ def of_layers(training: bool) -> dict[str, object]:
         "of images": ranks.gathered(x.grad, 9) / ranks.world(),  # of the sum over the ranks' losses
         "buffers": list(network.buffers()),
     }
+
+
+def reestimated() -> list[torch.Tensor]:
+    """Statistics of batches of four images and of one, of which the second process has none."""
+    torch.manual_seed(0)
+    network = bnstats.watch(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2)))
+    batches = (part[ranks.share(len(part))] for part in torch.randn(5, 3, 9, 9).split(4))
+    with bnstats.normalised_together(network):
+        bnstats.reestimate_statistics(network, batches)
+    return list(network.buffers())
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +236,12 @@ def test_layers_normalise_by_all_images(both, in_double, name):
     for found in both[0]:
         for part in expected:
             alike(found[name][part], expected[part])
+
+
+@pytest.mark.timeout(300)
+def test_statistics_of_a_batch_smaller_than_the_processes(both, in_double):
+    for found in both[0]:
+        alike(found["buffers"], reestimated())
 
 
 def test_a_layer_that_cannot_is_named(monkeypatch):
