@@ -101,7 +101,7 @@ class LiveGauges(live.LivePicture):
     """Numbers on scales, one below another; a pale dot shows where each of them was before."""
 
     def __init__(
-        self, gauges: Mapping[str, Gauge], title: str = "", width: int = 440, row: int = 64, colour: str = ""
+        self, gauges: Mapping[str, Gauge], title: str = "", width: int = 440, row: int = 72, colour: str = ""
     ) -> None:
         head = 34 if title else 8
         super().__init__(width, head + row * len(gauges) + 4, alt=title)

@@ -236,7 +236,7 @@ class PairsPanel(Panel):
         }
 
     def _make_pictures(self) -> None:
-        self.tiles = LiveTiles(["RGB", "depth"], SHOWN, tile=128, title="Pairs as the network gets them")
+        self.tiles = LiveTiles(["RGB", "depth"], SHOWN, tile=140, title="Pairs as the network gets them")
         size: dict[str, Any] = {"width": 400, "height": 330}
         self.losses = live.LivePlot(
             tuple(LOSSES), title="L_TI of the last run", xlabel="epoch", looks=LOSSES, xlim=(0, 6), **size

@@ -22,9 +22,9 @@ BATCHES = 60
 WHERE = {"rgb": "new colour rooms", "depth": "depth"}
 FIXED = {"bn_mode": "running", "test_statistics": "running", "trunk_lr": 0.005, "bottleneck_lr": 0.005}
 RUNNING = {
-    "torch": Look("variance, unbiased (torch)", "#0b6bcb", "", "-"),
-    "biased": Look("variance, biased", "#be185d", "", "--"),
-    "mean": Look("distance of the mean", "#8a939d", "", "-."),
+    "torch": Look("unbiased variance (torch)", "#0b6bcb", "", "-"),
+    "biased": Look("biased variance", "#be185d", "", "--"),
+    "mean": Look("mean, distance", "#8a939d", "", "-."),
 }
 PROFILE = {
     "batch": Look("this batch", "#159ab3", "^", "--"),

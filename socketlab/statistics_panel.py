@@ -309,21 +309,21 @@ class StatisticsPanel(Panel):
         for modality in WHERE:
             known = plots.MODALITIES[modality]
             looks[modality] = Look(f"this batch, {known.title}", known.colour, known.marker, "")
-        self.channels = LiveChannels(looks, 640, 344)
+        self.channels = LiveChannels(looks, 600, 344)
         self.running = live.LivePlot(
             tuple(RUNNING), title="Running statistics, batch by batch", xlabel="batches since the memory",
             ylabel="share / distance", xlim=(0, BATCHES), levels={"all images": 1.0}, looks=RUNNING,
-            width=640, height=344,
+            width=600, height=344,
         )  # fmt: skip
         self.profile = LiveProfile(
-            [""], ("batch",), title="Distance from the source's memory, layer by layer", ylabel="nats",
-            looks=PROFILE, width=640, height=404,
+            [""], ("batch",), title="Distance from the source's memory, by layer", ylabel="nats",
+            looks=PROFILE, width=520, height=404,
         )  # fmt: skip
         self.accuracy = live.LivePlot(
             (), title="Accuracy on held-out depth", xlabel="epoch", ylabel="accuracy", ylim=(0, 0.7),
-            width=450, height=344,
+            width=340, height=404,
         )  # fmt: skip
-        self.losses = live.LivePlot((), title="L_BN while matching, nats", width=450, height=344)
+        self.losses = live.LivePlot((), title="L_BN while matching, nats", width=340, height=404)
         self.pictures = {
             "channels": self.channels, "running": self.running, "layers": self.profile,
             "accuracy": self.accuracy, "loss": self.losses,

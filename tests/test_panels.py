@@ -477,3 +477,29 @@ def test_every_control_can_be_found_in_a_browser(make: Callable[..., AdaptationP
     panel = make()
     for name, widget in {**panel.controls, **panel.buttons}.items():
         assert f"socketlab-{name.replace('_', '-')}" in widget._dom_classes
+
+
+def test_export_writes_pictures_and_numbers(make: Callable[..., AdaptationPanel], tmp_path: Path) -> None:
+    panel = make()
+    heard: list[int] = []
+    panel.listeners.append(lambda: heard.append(1))
+    panel.run(wait=True)
+    panel.folder.value = str(tmp_path)
+    panel.buttons["export"].click()
+    (folder,) = panel.exported
+    names = {path.name for path in folder.iterdir()}
+    assert {"accuracy.png", "confusion.svg", "map.csv", "losses.csv", "epochs.csv", "pictures.txt"} <= names
+    assert len((folder / "losses.csv").read_text().splitlines()) == 1 + 2 * (16 // 8)
+    assert len((folder / "map.csv").read_text().splitlines()) == 1 + 24 + 24 + 15
+    assert str(folder) in panel.export_note.value
+    assert heard == [1]
+
+
+def test_extremes_in_a_still_picture(make: Callable[..., AdaptationPanel]) -> None:
+    panel = make()
+    still = panel.still(extremes=True)
+    assert [run.choice.pairs for run in panel.runs] == [24, 16, 24, 24]
+    assert [run.choice.strength for run in panel.runs] == [1, 1, 3, 1]
+    assert [run.choice.recipe.lambda_ti > 0 for run in panel.runs] == [False, True, True, True]
+    assert panel.choice == QUICK
+    assert "run 4" in still.alt
