@@ -26,6 +26,7 @@ from socketlab import files, tiers
 from socketlab.adapt import Epoch, State, Step
 from socketlab.checkpoints import Source, load_source, read_tensors, save_source, write_tensors
 from socketlab.errors import LabError
+from socketlab.nets import networks_of
 
 FOLDER = "traces"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -86,6 +87,11 @@ def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> A
         tensors[f"t{len(tensors)}"] = value.detach().clone()
         return {"tensor": f"t{len(tensors) - 1}"}
     if isinstance(value, Source):
+        if not all(network.trunk.name for network in networks_of(value.network)):
+            raise LabError(
+                "A module of one's own cannot be recorded, for no file can build it again: "
+                "return its state_dict() and load that."
+            )
         networks.append(value)
         return {"network": len(networks) - 1}
     if isinstance(value, tuple | list):

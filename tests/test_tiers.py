@@ -102,6 +102,25 @@ def test_networks_come_back_in_16_bits(data: Path, monkeypatch: pytest.MonkeyPat
         assert all(torch.equal(ours, theirs.half().float()) for ours, theirs in weights)
 
 
+def test_of_a_module_of_ones_own_the_numbers_are_recorded(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def module() -> torch.nn.Sequential:
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+
+    own, source = module(), trained_source()
+    record(monkeypatch, data, "00-own", own.state_dict())
+    monkeypatch.setenv(tiers.SETTING, "replay")
+    again = module()
+    again.load_state_dict(tiers.replayed("00-own", untouchable))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), own.parameters(), strict=True))
+    monkeypatch.setenv(tiers.SETTING, "laptop")
+    monkeypatch.setenv(tiers.RECORDING, "1")
+    monkeypatch.setattr(type(source.network.trunk), "name", "")
+    with pytest.raises(LabError, match=r"return its state_dict\(\)"):
+        tiers.replayed("00-source", lambda: source)
+
+
 def test_what_cannot_be_recorded_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(tiers.RECORDING, "1")
     with pytest.raises(LabError, match="A set cannot be recorded"):
