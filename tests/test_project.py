@@ -105,7 +105,8 @@ MODULES_OF_EXTRAS = {
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [("socketlab", ()), ("tests", ("lab", "test")), ("benchmarks", ("lab", "test"))]
+    ("folder", "extras"),
+    [("socketlab", ()), ("tests", ("lab", "site", "app", "test")), ("benchmarks", ("lab", "test"))],
 )
 def test_every_import_is_declared(folder, extras, providers):
     declared = names(PROJECT["dependencies"] + [line for extra in extras for line in EXTRAS[extra]])
