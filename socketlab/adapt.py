@@ -272,7 +272,7 @@ def _epoch(
     stored_on = [images.device for images in (target, teacher and teacher.pairs) if images is not None]
     for rows, images, of_pairs in ahead(_cut_images(teacher, target, state, current), device, *stored_on):
         now = current()
-        adapted.network.train()
+        state.adapted.network.train()
         weights, shares = mixing_weights(state.mixing), _bn_shares(state.mixing, plan)
         terms: dict[str, Tensor] = {}
         if images is not None:

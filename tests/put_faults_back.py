@@ -52,9 +52,8 @@ FAULTS = (
     ),
     Fault(
         4, "the halves of a pair are flipped apart", "pairs.py",
-        "return {m: _gather_views(images, rows, y, x) for m, images in pairs.images.items()}",
-        'return {m: _gather_views(images, rows, y, x if m == "rgb" else x.flip(1))\n'
-        "            for m, images in pairs.images.items()}",
+        "_gather_views(images, here, y, x)",
+        '_gather_views(images, here, y, x if modality == "rgb" else x.flip(1))',
         "test_pairs.py::test_fault_4_both_halves_of_a_pair_are_cut_and_flipped_alike",
     ),
     Fault(
