@@ -177,3 +177,13 @@ def test_fault_13_the_last_epoch_is_the_result_whatever_the_accuracy():
     assert isinstance(events[-1], Epoch)
     assert events[-1].state.finished
     assert {f.name for f in dataclasses.fields(Epoch)} == {"epoch", "epochs", "state"}
+
+
+def test_every_fault_can_still_be_put_back():
+    """The passages that ``put_faults_back.py`` spoils are there, once each; running it takes minutes."""
+    import put_faults_back
+
+    for fault in put_faults_back.FAULTS:
+        text = (put_faults_back.REPOSITORY / "socketlab" / fault.file).read_text(encoding="utf-8")
+        assert text.count(fault.ours) == 1, fault.what
+    assert {fault.number for fault in put_faults_back.FAULTS} == set(range(1, 14))
