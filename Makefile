@@ -55,7 +55,9 @@ distances: $(VENV)/.lab
 	$(py) benchmarks/distances.py
 
 notebooks: $(VENV)/.lab
+	$(py) -m socketlab.course --exercises
 	$(py) -m socketlab.notebooks
+	$(py) -m socketlab.course
 	$(py) -m socketlab.lessons
 
 traces: $(VENV)/.lab
