@@ -14,10 +14,12 @@ ANSWER_MS = 200
 TRIES = 12  # the best counts: other work on the machine is no fault of the panel
 # Few images and no compiler in the background: what happens in the browser is the same.
 GAP = (
-    "from socketlab import embed\nfrom socketlab.gap_panel import GapPanel\n"
+    "import time\nfrom socketlab import embed\nfrom socketlab.gap_panel import GapPanel\n"
     "from socketlab.gap_world import GapWorld, shipped_images",
     "embed.warm_up, embed.is_warm = lambda: None, lambda: True\nembed.joint_map = embed.pca_map\n"
-    "panel = GapPanel(world=GapWorld(lambda *view: shipped_images(*view).take(range(64))))\npanel",
+    "def few(*view):\n    time.sleep(0.5)  # long enough to press Stop\n"
+    "    return shipped_images(*view).take(range(64))",
+    "panel = GapPanel(world=GapWorld(few))\npanel",
 )
 STATISTICS = (
     "from socketlab.statistics_bench import StatisticsChoice, StatisticsMaterial, shipped\n"
@@ -118,7 +120,7 @@ def test_the_gap_panel(opened: Callable[..., Page], lab_folder: Path, artefacts:
     part(page, "strength").locator(".noUi-handle").press("ArrowRight")  # not known yet: a visible run
     expect(part(page, "headline")).to_contain_text("errors × 1.5", timeout=60 * SECOND)
     part(page, "run").click()
-    expect(part(page, "status")).to_contain_text("the network reads", timeout=60 * SECOND)
+    expect(part(page, "status")).to_contain_text("left", timeout=60 * SECOND)
     part(page, "stop").click()
     expect(part(page, "status")).to_contain_text("stopped", timeout=3 * SECOND)
     assert_exports(page, lab_folder, "gap")
