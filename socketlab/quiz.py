@@ -75,6 +75,11 @@ class Quiz(widgets.VBox):
         style = f"border-left:5px solid {colour};padding:4px 12px;line-height:1.45"
         self.answer.value = f'<div style="{style}">{mark} {html.escape(chosen.because)}</div>'
 
+    def _repr_mimebundle_(self, **named: Any) -> dict[str, Any]:
+        """As every widget, with the whole text: ipywidgets would cut it short."""
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**named)
+        return bundle | {"text/plain": repr(self)}
+
     def __repr__(self) -> str:
         """The question and its options, for readers without a kernel."""
         letters = "abcde"
