@@ -60,6 +60,26 @@ def test_what_the_pages_say_of_batch_norm_matching_is_what_the_table_says():
     assert {line["runs"] for line in lines} == {"5"}
 
 
+def test_what_the_results_say_of_four_sources_is_what_the_table_says():
+    """Better on Kinect v1 alone, about a point worse over all; shares of about a quarter."""
+    one = {line["sensor"]: float(line["held_out"]) for line in _lines("methods") if _is_socket(line)}
+    four = {line["sensor"]: float(line["held_out"]) for line in _lines("sources") if line["method"] == "socket"}
+    assert {sensor for sensor in four if four[sensor] > one[sensor]} == {"kinect_v1"}
+    assert 0.5 < one["all"] - four["all"] < 1.5
+    for line in _lines("runs"):
+        if line["sources"].count(" ") == 3 and line["mix"] == "near":
+            assert all(0.2 < float(share) < 0.3 for share in line["shares"].split())
+
+
+def _lines(table):
+    with open(data_folder() / "results" / f"{table}.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _is_socket(line):
+    return (line["method"], line["pairs"]) == ("socket", "near")
+
+
 def test_files_that_are_linked_are_there():
     for name in ("README.md", "data/pocketrooms/README.md", "docs/results.md", "CONTRIBUTING.md"):
         page = REPOSITORY / name
