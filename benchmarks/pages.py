@@ -168,7 +168,7 @@ def transfers(folder: Path) -> str:
 def sources(folder: Path) -> str:
     """All four RGB networks together, on each target."""
     lines = read(folder / "sources.csv")
-    sensors = sorted({line["sensor"] for line in lines} - {"all"}) + ["all"]
+    sensors = [*sorted({line["sensor"] for line in lines} - {"all"}), "all"]
     rows: dict[str, dict[str, str]] = {}
     for line in lines:
         rows.setdefault(TITLES.get(line["method"], line["method"]), {})[line["sensor"]] = measured(line)
