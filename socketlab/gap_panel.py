@@ -133,9 +133,7 @@ class GapPanel(Panel):
 
     def reset(self) -> None:
         """Stop, and go back to the setting that the panel began with; what is known stays known."""
-        self.stop()
-        self.session.join(10)
-        self.box.clear()
+        self._halt()
         self._shown = None
         self.set(self._first)
         self.session.reset()

@@ -106,9 +106,7 @@ class PairsRun:
     @property
     def look(self) -> Look:
         """Its line."""
-        lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
-        k = self.number - 1
-        return Look(self.name, plots.class_colour(k), markers[k % len(markers)], lines[k % len(lines)])
+        return plots.run_look(self.number)
 
     def add(self, epoch: int, found: dict[str, float]) -> None:
         """Take in what `judge` found after an epoch."""

@@ -251,6 +251,12 @@ class Panel(widgets.VBox):
         """Forget all runs and go back to the first settings."""
         raise NotImplementedError
 
+    def _halt(self) -> None:
+        """End the run, wait for its last step, and take down what the error box says."""
+        self.stop()
+        self.session.join(10)
+        self.box.clear()
+
     def export(self) -> Path:
         """Write all pictures (PNG, SVG) and numbers (CSV) into a new folder, and say where.
 

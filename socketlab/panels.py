@@ -341,12 +341,10 @@ class AdaptationPanel(Panel):
 
     def reset(self) -> None:
         """Stop, forget all runs, empty the pictures, move the sliders to where they began."""
-        self.stop()
-        self.session.join(10)
+        self._halt()
         self._map.drop()
         self._map.wait(30)
         self.runs, self._snapshot, self._layout_run = [], None, None
-        self.box.clear()
         self.controls["method"].value = ""
         self.set(self._first)
         self._clear_pictures(self.choice.recipe, {})
@@ -475,7 +473,7 @@ class AdaptationPanel(Panel):
     def _draw_accuracy(self) -> None:
         shown = self.runs[-5:]
         for run in shown:
-            self.accuracy.looks[run.name] = _look(run)
+            self.accuracy.looks[run.name] = plots.run_look(run.number)
         self.accuracy.draw({run.name: (run.epochs, run.accuracies) for run in shown})
 
     def _end(self, run: Run, state: str) -> None:
@@ -753,12 +751,6 @@ def _marks(run: Run, steps: int) -> dict[str, float]:
     return {"all terms": steps * recipe.align_epochs / recipe.total_epochs}
 
 
-def _look(run: Run) -> plots.Look:
-    lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
-    k = run.number - 1
-    return plots.Look(run.name, plots.class_colour(k), markers[k % len(markers)], lines[k % len(lines)])
-
-
 # ------------------------------------------------------------------------ runs side by side
 
 
@@ -813,7 +805,7 @@ def _cells(run: Run, weights: list[str]) -> list[str]:
         f"{recipe.align_epochs}+{recipe.epochs}",
         f"{choice.seed}",
     ]
-    colour = _look(run).colour
+    colour = plots.run_look(run.number).colour
     last = run.accuracies[-1] if run.accuracies else 0.0
     bar = (
         f'<span style="display:inline-block;width:90px;height:10px;background:rgba(127,127,127,.25)">'
@@ -838,7 +830,7 @@ def still_figure(runs: list[Run]) -> Figure:
             title="Accuracy on held-out target images",
             ylim=(0, 1.02),
             levels=run.levels,
-            looks={r.name: _look(r) for r in shown},
+            looks={r.name: plots.run_look(r.number) for r in shown},
         )
         _draw_terms(run, figure, cells[0, 1])
         if run.confusion is not None:

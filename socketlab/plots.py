@@ -646,6 +646,13 @@ def class_colour(label: int) -> Any:
     return matplotlib.colors.to_hex(CLASS_COLOURS[label % len(CLASS_COLOURS)])
 
 
+def run_look(number: int) -> Look:
+    """How a panel's run of this number, counted from 1, is drawn: by colour, marker and kind of line."""
+    lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
+    k = number - 1
+    return Look(f"run {number}", class_colour(k), markers[k % len(markers)], lines[k % len(lines)])
+
+
 def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hue: str) -> None:
     """What marker and colour mean, to the right of the map."""
     handles = []

@@ -119,9 +119,7 @@ class MatchingRun:
     @property
     def look(self) -> Look:
         """Its line."""
-        lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
-        k = self.number - 1
-        return Look(self.name, plots.class_colour(k), markers[k % len(markers)], lines[k % len(lines)])
+        return plots.run_look(self.number)
 
 
 def shipped(sensor: str = "kinect_v1") -> StatisticsMaterial:

@@ -111,10 +111,8 @@ class StatisticsPanel(Panel):
 
     def reset(self) -> None:
         """Stop, forget all runs, settings as at the beginning."""
-        self.stop()
-        self.session.join(10)
+        self._halt()
         self.runs = []
-        self.box.clear()
         self.set(self._first)
         self._clear_runs(self._first)
         self.session.reset()

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from panel_tools import end_all, pixels
 from PIL import Image
 from worlds import patterned, trained_source
 
-from socketlab import distances, embed, features, gap_panel, gap_world, likeness, live
+from socketlab import distances, embed, features, gap_panel, gap_world, likeness
 from socketlab.errors import LabError
 from socketlab.gap_panel import GapPanel
 from socketlab.gap_world import NUMBERS, GapChoice, GapWorld
@@ -59,15 +60,7 @@ def make() -> Iterator[Callable[..., GapPanel]]:
         return made[-1]
 
     yield panel
-    for one in made:
-        one.stop()
-        assert one.session.join(20)
-        assert one._maps.wait(20)
-        assert one.box.errors == []
-
-
-def pixels(picture: live.LivePicture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.image.value)))
+    end_all(made, "_maps")
 
 
 def work_out(known: GapWorld, choice: GapChoice) -> None:

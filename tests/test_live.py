@@ -1,6 +1,5 @@
 """Live pictures and the worker thread: nothing freezes, nothing fails unseen."""
 
-import io
 import itertools
 import threading
 import time
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text
-from PIL import Image
+from panel_tools import pixels
 
 from socketlab import live, plots, rooms
 from socketlab.errors import LabError
@@ -267,10 +266,6 @@ def test_background_thread_ends_when_nothing_is_left_and_comes_back(monkeypatch:
 
 
 # pictures
-
-
-def pixels(picture: live.LivePicture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.image.value)))
 
 
 def test_a_live_plot_shows_its_curves_and_follows_them() -> None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from panel_tools import end_all, pixels
 from PIL import Image
 from worlds import patterned, trained_source
 
-from socketlab import features, likeness, live, losses, pairs_bench
+from socketlab import features, likeness, losses, pairs_bench
 from socketlab.adapt import Epoch, adapt
 from socketlab.errors import LabError
 from socketlab.pairs_bench import PairsChoice, PairsMaterial, PairsStock, PairsWorld
@@ -47,15 +48,7 @@ def make() -> Iterator[Callable[..., PairsPanel]]:
         return made[-1]
 
     yield panel
-    for one in made:
-        one.stop()
-        assert one.session.join(20)
-        assert one._asked.wait(20)
-        assert one.box.errors == []
-
-
-def pixels(picture: live.LivePicture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.image.value)))
+    end_all(made, "_asked")
 
 
 # plain values

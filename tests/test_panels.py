@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from panel_tools import end_all, pixels
 from PIL import Image
 from worlds import CLASSES, patterned, trained_source
 
-from socketlab import embed, files, live, panels, plots
+from socketlab import embed, files, panels, plots
 from socketlab.adapt import Epoch, adapt
 from socketlab.errors import LabError
 from socketlab.panels import AdaptationPanel, Choice, Material
@@ -51,11 +52,7 @@ def make() -> Iterator[Callable[..., AdaptationPanel]]:
         return made[-1]
 
     yield panel
-    for one in made:
-        one.stop()
-        assert one.session.join(10)
-        assert one._map.wait(10)
-        assert one.box.errors == []
+    end_all(made, "_map", 10)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
@@ -65,10 +62,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
             return True
         time.sleep(0.01)
     return False
-
-
-def pixels(picture: live.LivePicture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.image.value)))
 
 
 # plain values

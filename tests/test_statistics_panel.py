@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from panel_tools import end_all, pixels
 from PIL import Image
 from worlds import patterned, trained_source
 
-from socketlab import batch_moments, layers, live, statistics_bench
+from socketlab import batch_moments, layers, statistics_bench
 from socketlab.adapt import Epoch, adapt
 from socketlab.errors import LabError
 from socketlab.statistics_bench import StatisticsBench, StatisticsChoice, StatisticsMaterial
@@ -43,15 +44,7 @@ def make() -> Iterator[Callable[..., StatisticsPanel]]:
         return made[-1]
 
     yield panel
-    for one in made:
-        one.stop()
-        assert one.session.join(20)
-        assert one._asked.wait(20)
-        assert one.box.errors == []
-
-
-def pixels(picture: live.LivePicture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.image.value)))
+    end_all(made, "_asked")
 
 
 # plain values

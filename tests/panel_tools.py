@@ -1,0 +1,31 @@
+"""What the tests of all panels need: their pixels, and an end without an error left behind."""
+
+import io
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from socketlab import live
+from socketlab.panel_parts import Panel
+
+
+def pixels(picture: live.LivePicture) -> np.ndarray:
+    """What a picture shows: (height, width, channels)."""
+    return np.asarray(Image.open(io.BytesIO(picture.image.value)))
+
+
+def end_all(panels: Iterable[Panel], background: str, seconds: float = 20) -> None:
+    """Stop them; none may be left with a thread at work or an error that nobody expected.
+
+    Parameters
+    ----------
+    panels : made by a test.
+    background : attribute that holds the panel's `live.Background`.
+    seconds : the most to wait for each thread.
+    """
+    for panel in panels:
+        panel.stop()
+        assert panel.session.join(seconds)
+        assert getattr(panel, background).wait(seconds)
+        assert panel.box.errors == []
