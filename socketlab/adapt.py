@@ -364,13 +364,23 @@ def _update(state: State, terms: dict[str, Tensor], recipe: Recipe, total_steps:
     if loss.device.type == "cpu" or state.step % LOOKS_ON_A_GPU == 0 or state.step == total_steps:
         _look_at(loss, terms, state.step)
     state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    whole = _whole_gradients(state)
+    (loss * whole).backward()
     ranks.average_gradients(p for group in state.optimiser.param_groups for p in group["params"])
     factor = rate_factor((state.step - 1) / total_steps, state.recipe.schedule)
-    rates = (recipe.trunk_lr, recipe.bottleneck_lr, recipe.mixing_lr)
+    rates = (recipe.trunk_lr, recipe.bottleneck_lr, recipe.mixing_lr / whole)
     for group, rate in zip(state.optimiser.param_groups, rates, strict=True):
         group["lr"] = factor * rate
     state.optimiser.step()
+
+
+def _whole_gradients(state: State) -> int:
+    """By what the loss is multiplied: n sources of shares 1/n learn as one does; the shares' rate is undone.
+
+    Shares add up to one, so that each network would see a share of the gradient only, against the same weight
+    decay. Times n, a source given twice ends where it ends alone.
+    """
+    return len(state.networks) if state.recipe.source_gradient == "whole" else 1
 
 
 def _look_at(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:

@@ -79,6 +79,12 @@ class Recipe:
     schedule: str = knob(
         "one-cycle", choices=("one-cycle", "paper"), label="schedule", help="how the learning rate moves"
     )
+    source_gradient: str = knob(
+        "whole",
+        choices=("whole", "share"),
+        label="several sources",
+        help="each network learns as fast as it would alone, or by its share of the gradient",
+    )
     bn_mode: str = knob(
         "batch",
         choices=("batch", "running"),
@@ -190,7 +196,7 @@ class Recipe:
         """The published weights, forms and rates of SOCKET, with what its code does.
 
         Each departure from `socket` can be put back by itself: ``bn_form``, ``bn_share``, ``ti_form``,
-        ``pseudo_labels``, ``ti_map``, ``test_statistics``, the rates and the schedule.
+        ``pseudo_labels``, ``ti_map``, ``test_statistics``, ``source_gradient``, the rates and the schedule.
         """
         return cls(
             lambda_ti=0.5,
@@ -202,6 +208,7 @@ class Recipe:
             align_epochs=0,
             epochs=15,
             schedule="paper",
+            source_gradient="share",
             bn_form="paper",
             bn_share="raw",
             ti_form="paper",
