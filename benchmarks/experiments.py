@@ -49,8 +49,15 @@ class Job:
     @property
     def origin(self) -> str:
         """Sixteen digits that name this job, the images and the networks that it reads."""
-        text = json.dumps(asdict(self), sort_keys=True) + data_digest()
+        text = json.dumps(self._decisive(), sort_keys=True) + data_digest()
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _decisive(self) -> dict[str, Any]:
+        """All that decides the result: with one source, how several share the gradient does not."""
+        about = asdict(self)
+        if len(self.sources) == 1:
+            del about["recipe"]["source_gradient"]
+        return about
 
     @property
     def alignment(self) -> str:
@@ -58,7 +65,8 @@ class Job:
         if not self.recipe.align_epochs:
             return ""
         terms = {"lambda_bn": 0.0, "lambda_pl": 0.0, "lambda_im": 0.0, "bn_layers": "all", "bn_form": "kl"}
-        about = asdict(self) | {"recipe": asdict(self.recipe) | terms | {"bn_average": 0.0}}
+        decisive = self._decisive()
+        about = decisive | {"recipe": decisive["recipe"] | terms | {"bn_average": 0.0}}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 

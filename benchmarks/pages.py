@@ -7,10 +7,11 @@ from ``data/results``, and a test compares the two, so that no number can go sta
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tables import read
+from tables import finished, of_one_device, read
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "results.md")
@@ -234,13 +235,23 @@ PARTS: dict[str, Callable[[Path], str]] = {
 MARK = re.compile(r"<!-- results:(\w+) -->\n(.*?)<!-- /results:\1 -->", re.DOTALL)
 
 
+def made_on(folder: Path, table: str) -> str:
+    """In a sentence, the releases and devices that a table's runs were made with; "" where there are none."""
+    if not (folder / f"{table}_runs.csv").exists():
+        return ""
+    done = finished(folder / "runs.csv")
+    origins = {line["origin"] for line in read(folder / f"{table}_runs.csv")} & {one for one, _ in done}
+    counts = Counter(line["environment"] for line in (of_one_device(origins, done) or {}).values())
+    return "\n\n*Runs: " + "; ".join(f"{n} by {words}" for words, n in counts.most_common()) + ".*"
+
+
 def filled(text: str, folder: Path) -> str:
     """The page with every table made anew; one whose runs are not all there says so."""
 
     def put(found: re.Match[str]) -> str:
         name = found.group(1)
         try:
-            table = PARTS[name](folder)
+            table = PARTS[name](folder) + made_on(folder, name)
         except FileNotFoundError as missing:
             command = "make trust" if name == "trust" else "make results"
             table = f"*Not measured yet: {Path(missing.filename).name} is made by `{command}`.*"

@@ -2,8 +2,9 @@
 
 Runs the jobs of `experiments` and writes ``data/results/runs.csv``, a line per run, and one table per
 question beside it (`tables`). Finished runs are kept: an interrupted call goes on where it stopped, and a run
-is made again when its recipe, its images or its network changed. One process per core, one thread each. The
-last epoch counts; no epoch, weight or seed is chosen by a target label.
+is made again when its recipe, its images or its network changed. One process per core, one thread each. With
+``--device cuda`` the processes share a GPU; its runs are kept beside those of a CPU, and a table is made of
+one kind alone. The last epoch counts; no epoch, weight or seed is chosen by a target label.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ import experiments
 import pages
 import tables
 from experiments import Job, Row
+from tables import Runs, finished
 
 FIELDS = [
     "origin", "sources", "modality", "sensor", "strength", "mix", "count", "kinds", "recipe", "seed",
@@ -42,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="*", help="these tables alone, for example methods bn")
     parser.add_argument("--out", type=Path, help="folder of the tables (default: data/results)")
     parser.add_argument("--quick", action="store_true", help="a small run of everything, for tests")
@@ -56,9 +60,11 @@ def main() -> None:
     done = finished(folder / "runs.csv")
     if not chosen.quick:  # what no table asks for any more is let go
         wanted = {row.job.origin: row.job for row in experiments.rows(range(max(5, chosen.seeds))) if row.job}
-        done = {o: line | {"recipe": in_words(wanted[o])} for o, line in done.items() if o in wanted}
+        done = {
+            key: line | {"recipe": in_words(wanted[key[0]])} for key, line in done.items() if key[0] in wanted
+        }
     if not chosen.tables:
-        measure(plan, done, folder, chosen.processes, timed=not chosen.quick)
+        measure(plan, done, folder, chosen.processes, chosen.device, timed=not chosen.quick)
     written = tables.write(folder, plan, done, oracles(plan))
     if not chosen.only or "selection" in chosen.only:
         jobs = experiments.watched(range(1 if chosen.quick else chosen.seeds))
@@ -91,25 +97,28 @@ def shortened(job: Job) -> Job:
 
 
 def measure(
-    plan: list[Row], done: dict[str, dict[str, Any]], folder: Path, processes: int, timed: bool
+    plan: list[Row], done: Runs, folder: Path, processes: int, device: str = "cpu", timed: bool = True
 ) -> None:
     """Run what is missing, a group of jobs with a common alignment at a time; every finished run is kept."""
-    jobs = {row.job.origin: row.job for row in plan if row.job and row.job.origin not in done}
+    jobs = {row.job.origin: row.job for row in plan if row.job and (row.job.origin, device) not in done}
     groups: dict[str, list[Job]] = defaultdict(list)
     for origin, job in jobs.items():
         groups[job.alignment or origin].append(job)
     order = {origin: i for i, origin in enumerate(row.job.origin for row in plan if row.job)}
     seconds: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(processes) as pool, tqdm(total=len(jobs), unit="run", smoothing=0.05) as bar:
-        pending = [pool.submit(carry_out, group) for group in groups.values()]
+    bar = tqdm(total=len(jobs), unit="run", smoothing=0.05)
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool, bar:  # a GPU cannot be forked
+        pending = [pool.submit(carry_out, group, device) for group in groups.values()]
         try:
             for group in as_completed(pending):
                 for found in group.result():
-                    seconds.append({"origin": found["origin"], "seconds": found.pop("seconds")})
-                    done[found["origin"]] = found
+                    seconds.append(
+                        {"origin": found["origin"], "device": device, "seconds": found.pop("seconds")}
+                    )
+                    done[found["origin"], device] = found
                     bar.update()
-                kept = sorted(done.values(), key=lambda found: order.get(found["origin"], len(order)))
-                write_rows(folder / "runs.csv", kept, FIELDS)
+                kept = sorted(done, key=lambda key: (order.get(key[0], len(order)), key[1]))
+                write_rows(folder / "runs.csv", [done[key] for key in kept], FIELDS)
                 if timed:
                     keep_seconds(folder / "seconds.csv", seconds)
         except BaseException:
@@ -152,13 +161,13 @@ def judge(job: Job) -> list[dict[str, Any]]:
     return lines
 
 
-def carry_out(jobs: list[Job]) -> list[dict[str, Any]]:
+def carry_out(jobs: list[Job], device: str = "cpu") -> list[dict[str, Any]]:
     """Jobs with a common alignment: align once, then finish each by itself, and measure the last epoch."""
     import torch
 
     torch.set_num_threads(1)
     begun = time.perf_counter()
-    data = read(jobs[0])
+    data = read(jobs[0], device)
     aligned = align(jobs[0], *data) if jobs[0].alignment and len(jobs) > 1 else None
     shared = time.perf_counter() - begun
     found = []
@@ -177,13 +186,16 @@ def carry_out_one(job: Job) -> Any:
     return finish(job, *read(job))[0]
 
 
-def read(job: Job) -> tuple[list[Any], Any, Any]:
-    """The source networks, the target's images and the pairs of a job."""
+def read(job: Job, device: str = "cpu") -> tuple[list[Any], Any, Any]:
+    """The source networks, the target's images and the pairs of a job, on the device."""
     from socketlab import load_source, rooms
 
     sources = [load_source(name) for name in job.sources]
+    for source in sources:
+        source.network.to(device)
     target = rooms.load("target_adapt", job.sensor, (job.modality,), job.strength)
-    return sources, target, drawn_pairs(job, (sources[0].modality, job.modality)) if job.mix else None
+    pairs = drawn_pairs(job, (sources[0].modality, job.modality)) if job.mix else None
+    return sources, target.to(device), pairs.to(device) if pairs else None
 
 
 def drawn_pairs(job: Job, modalities: tuple[str, ...]) -> Any:
@@ -237,7 +249,7 @@ def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = N
 def result(job: Job, state: Any, how: str) -> dict[str, Any]:
     """A line of ``runs.csv``: the job in words, and what the adapted network makes of the target."""
     from socketlab import features, rooms
-    from socketlab.nets import mixing_weights
+    from socketlab.nets import device_of, mixing_weights
 
     held_out = rooms.load("target_test", job.sensor, (job.modality,), job.strength)
     target = rooms.load("target_adapt", job.sensor, (job.modality,), job.strength)
@@ -258,7 +270,7 @@ def result(job: Job, state: Any, how: str) -> dict[str, Any]:
         "class_mean": f"{features.class_mean_accuracy(counts):.4f}",
         "shares": " ".join(f"{a:.3f}" for a in mixing_weights(state.mixing.detach()).tolist()),
         "chosen_by": how,
-        "environment": environment(job),
+        "environment": environment(job, device_of(state.adapted.network)),
     }
 
 
@@ -270,14 +282,15 @@ def in_words(job: Job) -> str:
     return " ".join(f"{name}={own[name]}" for name in own if own[name] != plain[name])
 
 
-def environment(job: Job) -> str:
-    """The torch release and the precision of the convolutions: what a number may depend on."""
+def environment(job: Job, device: Any) -> str:
+    """The torch release, the device and the precision of the convolutions: what a number may depend on."""
     import torch
 
     from socketlab.steps import autocast
 
-    on = autocast(job.recipe, torch.device("cpu"))._enabled  # type: ignore[attr-defined]
-    return f"torch {torch.__version__.split('+')[0]}, CPU, {'bfloat16' if on else 'float32'}"
+    on = autocast(job.recipe, device)._enabled  # type: ignore[attr-defined]
+    place = "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return f"torch {torch.__version__.split('+')[0]}, {place}, {'bfloat16' if on else 'float32'}"
 
 
 def keep_environment(path: Path) -> None:
@@ -319,19 +332,12 @@ def oracles(plan: Iterable[Row]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def finished(path: Path) -> dict[str, dict[str, Any]]:
-    """Origin → line of an earlier call."""
-    if not path.exists():
-        return {}
-    with open(path, newline="") as file:
-        return {found["origin"]: dict(found) for found in csv.DictReader(file)}
-
-
 def keep_seconds(path: Path, new: list[dict[str, Any]]) -> None:
     """Wall times apart from the numbers, which are the same on every call."""
-    known = {found["origin"]: found for found in (*finished(path).values(), *new)}
-    if known:
-        write_rows(path, list(known.values()), ["origin", "seconds"])
+    known = tables.read(path) if path.exists() else []
+    latest = {(found["origin"], found["device"]): found for found in (*known, *new)}
+    if latest:
+        write_rows(path, list(latest.values()), ["origin", "device", "seconds"])
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], fields: list[str]) -> None:

@@ -13,12 +13,15 @@ from experiments import Job, Row
 from scipy import stats
 
 Words = tuple[tuple[str, str], ...]
+Runs = dict[tuple[str, str], dict[str, Any]]
+"""Origin of a job and kind of device, "cpu" or "cuda" → line of ``runs.csv``."""
 
 
-def write(
-    folder: Path, plan: Iterable[Row], done: dict[str, dict[str, Any]], oracles: dict[str, dict[str, Any]]
-) -> list[Path]:
-    """Of each table whose runs are all there: its lines, and beside them a line per run; the paths."""
+def write(folder: Path, plan: Iterable[Row], done: Runs, oracles: dict[str, dict[str, Any]]) -> list[Path]:
+    """Of each table whose runs are all there: its lines, and beside them a line per run; the paths.
+
+    All runs of a table are of one kind of device: a CPU if it made them all, else a GPU.
+    """
     from results import write_rows
 
     by_table: dict[str, list[Row]] = defaultdict(list)
@@ -26,13 +29,33 @@ def write(
         by_table[row.table].append(row)
     written = []
     for table, rows in by_table.items():
-        if all(row.job is None or row.job.origin in done for row in rows):
-            lines = summary(rows, done, oracles)
+        wanted = {row.job.origin for row in rows if row.job}
+        runs = of_one_device(wanted, done)
+        if runs is not None:
+            lines = summary(rows, runs, oracles)
             write_rows(folder / f"{table}.csv", lines, list(lines[0]))
-            runs = [_one_run(row, done[row.job.origin] if row.job else oracles[row.oracle]) for row in rows]
-            write_rows(folder / f"{table}_runs.csv", runs, list(runs[0]))
+            each = [_one_run(row, runs[row.job.origin] if row.job else oracles[row.oracle]) for row in rows]
+            write_rows(folder / f"{table}_runs.csv", each, list(each[0]))
             written += [folder / f"{table}.csv", folder / f"{table}_runs.csv"]
     return written
+
+
+def finished(path: Path) -> Runs:
+    """Origin and device → line of an earlier call."""
+    if not path.exists():
+        return {}
+    with open(path, newline="") as file:
+        lines = [dict(found) for found in csv.DictReader(file)]
+    return {(line["origin"], "cpu" if ", CPU, " in line["environment"] else "cuda"): line for line in lines}
+
+
+def of_one_device(wanted: set[str], done: Runs) -> dict[str, dict[str, Any]] | None:
+    """Origin → line of all runs of a table, by a CPU if it made them all, else by a GPU, else None."""
+    for device in ("cpu", "cuda"):
+        found = {origin: line for (origin, where), line in done.items() if where == device}
+        if wanted <= found.keys():
+            return {origin: found[origin] for origin in wanted}
+    return None
 
 
 def _one_run(row: Row, found: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ Depth can be read in several ways, the names in ``DEPTH_ENCODINGS``:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -84,9 +85,7 @@ class Normalisation:
             When the images have neither one channel (nir, depth) nor three (rgb).
         """
         values, valid = _channels(images, self.modality, self.depth_encoding, self.focal)
-        mean = values.new_tensor(self.mean)[:, None, None]
-        std = values.new_tensor(self.std)[:, None, None]
-        encoded = (values - mean) / std
+        encoded = (values - _per_channel(self.mean, values.device)) / _per_channel(self.std, values.device)
         return encoded if valid is None else encoded * valid
 
     def as_dict(self) -> dict[str, Any]:
@@ -157,6 +156,15 @@ def _mean_and_std(
         mean = torch.stack([channel.mean() for channel in seen])
         std = torch.stack([channel.std(correction=0) for channel in seen])
     return count, mean.expand(3).tolist(), std.expand(3).tolist()
+
+
+@functools.cache
+def _per_channel(numbers: tuple[float, float, float], device: torch.device) -> Tensor:
+    """(3, 1, 1) float32 on the device; kept, for to bring it to a GPU at every step is to wait for it."""
+    with torch.inference_mode(
+        False
+    ):  # a first call from within `predict` would make it of no use in training
+        return torch.tensor(numbers, dtype=torch.float32, device=device)[:, None, None]
 
 
 def _channels(

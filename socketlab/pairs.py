@@ -164,7 +164,7 @@ def index_images(images: Tensor, rows: Tensor) -> Tensor:
 
 
 def on_device(images: Tensor, device: torch.device) -> Tensor:
-    """Images on the device; to a GPU through pinned memory, so that nothing else waits for the copy."""
+    """Images or indices on the device; to a GPU through pinned memory, so that nothing waits for the copy."""
     if images.device == device:
         return images
     bits = images.view(torch.int16) if images.dtype is torch.uint16 else images
@@ -301,7 +301,7 @@ def recoloured(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def _gather_views(images: Tensor, rows: Tensor, y: Tensor, x: Tensor) -> Tensor:
     bits = images.view(torch.int16) if images.dtype is torch.uint16 else images
-    rows, y, x = (index.to(images.device) for index in (rows, y, x))
+    rows, y, x = (on_device(index, images.device) for index in (rows, y, x))
     channels = torch.arange(images.shape[1], device=images.device)
     views = bits[rows[:, None, None, None], channels[:, None, None], y[:, None, :, None], x[:, None, None, :]]
     return views.view(torch.uint16) if images.dtype is torch.uint16 else views

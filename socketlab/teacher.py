@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,7 @@ from . import ranks
 from .ahead import ahead
 from .checkpoints import Source
 from .nets import device_of
-from .pairs import PairedImages, Views, cut_views, draw_views
+from .pairs import PairedImages, Views, cut_views, draw_views, on_device
 from .recipe import Recipe
 from .steps import autocast
 
@@ -104,7 +105,7 @@ class Teacher:
     def _recall(self, rows: Tensor, view: int) -> list[Said]:
         if view not in self._said:
             self._said[view] = self._ask_all(view)
-        at = rows.to(self.device)
+        at = on_device(rows, self.device)
         return [(None if maps is None else maps[at], features[at]) for maps, features in self._said[view]]
 
     def _ask_all(self, view: int) -> list[Said]:
@@ -141,12 +142,15 @@ def endless_rows(count: int, batch: int, draw: int, seed: int) -> Tensor:
     """
     first = draw * batch
     passes = range(first // count, (first + batch - 1) // count + 1)
-    shuffled = [
-        torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, number, 7)))
-        for number in passes
-    ]
+    shuffled = [_shuffled(count, seed, number) for number in passes]
     start = first - passes[0] * count
     return torch.cat(shuffled)[start : start + batch]
+
+
+@functools.lru_cache(maxsize=4)  # every batch of a pass asks for the same
+def _shuffled(count: int, seed: int, number: int) -> Tensor:
+    """The order of pass ``number``: (count,) int64."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, number, 7)))
 
 
 def mix(seed: int, *numbers: int) -> int:

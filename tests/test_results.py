@@ -111,7 +111,7 @@ def test_differences_are_paired_and_their_interval_is_students(experiments, tabl
 def test_a_table_is_written_only_when_all_its_runs_are_there(experiments, tables, tmp_path):
     rows = list(experiments.same_sensor(range(2)))
     oracles = {row.oracle: run_of(0.9) for row in rows if row.oracle}
-    done = {row.job.origin: run_of(0.5 + 0.1 * row.job.seed) for row in rows if row.job}
+    done = {(row.job.origin, "cpu"): run_of(0.5 + 0.1 * row.job.seed) for row in rows if row.job}
     missing = dict(list(done.items())[:-1])
     assert tables.write(tmp_path, rows, missing, oracles) == []
     written = tables.write(tmp_path, rows, done, oracles)
@@ -137,6 +137,24 @@ def test_the_tables_that_ship_are_those_of_the_runs_that_ship(experiments, table
     assert "methods.csv" in {path.name for path in written}
     for path in written:
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+
+
+def test_a_table_is_made_of_one_kind_of_device(tables):
+    """The CPU's runs where it has all of them; never some of each."""
+    done = {("a", "cpu"): run_of(0.1), ("a", "cuda"): run_of(0.2), ("b", "cuda"): run_of(0.3)}
+    found = tables.of_one_device({"a", "b"}, done)
+    assert [found[origin]["held_out"] for origin in "ab"] == ["0.2", "0.3"]
+    assert tables.of_one_device({"a"}, done)["a"]["held_out"] == "0.1"
+    assert tables.of_one_device({"b"}, {("b", "cpu"): run_of(0.4), **done})["b"]["held_out"] == "0.4"
+    assert tables.of_one_device({"a", "c"}, done) is None
+
+
+def test_how_sources_share_the_gradient_decides_nothing_for_one(experiments):
+    job = experiments.Job(mix="near")
+    shares = dataclasses.replace(job, recipe=job.recipe.replace(source_gradient="share"))
+    assert shares.origin == job.origin
+    two = [dataclasses.replace(one, sources=("rgb_xtion", "rgb_realsense")) for one in (job, shares)]
+    assert two[0].origin != two[1].origin
 
 
 @pytest.mark.slow
