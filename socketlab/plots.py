@@ -31,13 +31,13 @@ DPI = 100
 TEXT = 12.0  # points; 12 is what the last row of a class can read
 _PETROFF = matplotlib.color_sequences["petroff10"]
 CLASS_COLOURS: tuple[Any, ...] = tuple(_PETROFF[i] for i in (0, 1, 2, 4, 5, 6, 7, 9, 3, 8))  # its greys last
-MISSING = "#e0218a"
+MISSING = "#ff70ff"  # whatever kind of cone is missing, none of `DEPTH_COLOURS` looks like it
 DEPTH_COLOURS = "viridis_r"
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a modality is drawn wherever it appears."""
+    """How a modality is drawn wherever it appears; points without a class are `pale`, a grey of its own."""
 
     title: str
     colour: str
@@ -54,9 +54,9 @@ class Look:
 
 
 MODALITIES = {
-    "rgb": Look("RGB", "#c2410c", "o", "-", "#6b2205", pale="#d9c4b8"),
-    "nir": Look("near-infrared", "#7e3ff2", "s", "-.", "#43189c", "NIR", "#cfc6e0"),
-    "depth": Look("depth", "#159ab3", "^", "--", "#064450", pale="#b4c7cb"),
+    "rgb": Look("RGB", "#c2410c", "o", "-", "#6b2205", pale="#99918a"),
+    "nir": Look("near-infrared", "#7e3ff2", "s", "-.", "#43189c", "NIR", "#9490a3"),
+    "depth": Look("depth", "#159ab3", "^", "--", "#064450", pale="#8aa1a8"),
 }
 METHODS = {
     "source-only": Look("source only", "#8a939d", "o", ":"),
@@ -713,5 +713,5 @@ def modality_look(name: str) -> Look:
     free = known_look(name, len(MODALITIES) + len(_others))
     red, green, blue = matplotlib.colors.to_rgb(free.colour)
     dark = matplotlib.colors.to_hex((0.5 * red, 0.5 * green, 0.5 * blue))
-    pale = matplotlib.colors.to_hex((0.7 + 0.2 * red, 0.7 + 0.2 * green, 0.7 + 0.2 * blue))
+    pale = matplotlib.colors.to_hex((0.5 + 0.12 * red, 0.5 + 0.12 * green, 0.5 + 0.12 * blue))
     return _others.setdefault(name, replace(free, dark=dark, pale=pale))
