@@ -53,8 +53,9 @@ def replayed(name: str, compute: Callable[[], Result]) -> Result:
     Parameters
     ----------
     name : of the recording: small letters, digits and hyphens, beginning with the notebook's number.
-    compute : trains, and returns numbers, text, tensors, networks (`Source`), or lists, tuples and
-        dictionaries of them. Networks come back from a recording as they were in 16 bits.
+    compute : trains, and returns numbers, text, tensors, arrays, networks (`Source`), frozen records of the
+        kit, or lists, tuples and dictionaries of them. Networks come back from a recording as they were in
+        16 bits.
 
     Raises
     ------

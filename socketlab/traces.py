@@ -2,8 +2,8 @@
 
 The command runs the notebooks at the tier ``laptop`` and keeps, under ``data/traces``, what every
 `tiers.replayed` and every run of a panel in them came to; so a recording is what the notebook's own code
-computes. It then lists the files in the manifest. Numbers and texts are stored as they are, networks in
-16 bits.
+computes. After the last cell it lets a panel run what a class is likely to try (`ALSO`). It then lists the
+files in the manifest. Numbers and texts are stored as they are, networks in 16 bits.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import importlib
 import json
 import re
 import sys
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +32,20 @@ from socketlab.nets import networks_of
 
 FOLDER = "traces"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+ALSO = {
+    "AdaptationPanel": "panel.reset()\npanel.still(extremes=True)",
+    "PairsPanel": """
+from dataclasses import replace
+
+panel.reset()
+panel.still(extremes=True)
+first = panel.choice
+for choice in (replace(first, broken=0.5), replace(first, pairs=first.pairs // 2)):
+    panel.set(choice)
+    panel.run(wait=True)
+""",
+}
+"""Kind of panel → cell that is run, while recording, behind a notebook that has one, named `panel`."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +99,11 @@ def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> A
     """The value as JSON, with tensors and networks by number."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, Tensor):
-        tensors[f"t{len(tensors)}"] = value.detach().clone()
-        return {"tensor": f"t{len(tensors) - 1}"}
+    if isinstance(value, Tensor | np.ndarray):
+        kind = "tensor" if isinstance(value, Tensor) else "array"
+        name = f"t{len(tensors)}"
+        tensors[name] = torch.as_tensor(value).detach().clone()
+        return {kind: name}
     if isinstance(value, Source):
         if not all(network.trunk.name for network in networks_of(value.network)):
             raise LabError(
@@ -98,9 +116,13 @@ def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> A
         return {type(value).__name__: [_packed(one, tensors, networks) for one in value]}
     if isinstance(value, dict):
         return {"dict": [[_packed(x, tensors, networks) for x in pair] for pair in value.items()]}
+    if dataclasses.is_dataclass(value) and type(value).__module__.startswith("socketlab."):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        made = [type(value).__module__, type(value).__qualname__]
+        return {"record": [made, _packed(fields, tensors, networks)]}
     raise LabError(
-        f"A {type(value).__name__} cannot be recorded: return numbers, text, tensors, networks, "
-        "or lists, tuples and dictionaries of them."
+        f"A {type(value).__name__} cannot be recorded: return numbers, text, tensors, arrays, networks, "
+        "records of the kit, or lists, tuples and dictionaries of them."
     )
 
 
@@ -111,6 +133,11 @@ def _unpacked(tree: Any, tensors: Mapping[str, Tensor], name: str) -> Any:
     match kind:
         case "tensor":
             return tensors[content]
+        case "array":
+            return tensors[content].numpy()
+        case "record":
+            (module, made), fields = content
+            return getattr(importlib.import_module(module), made)(**_unpacked(fields, tensors, name))
         case "network":
             return load_source(files.verified(f"{FOLDER}/{name}.{content}.safetensors"))
         case "dict":
@@ -210,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         folder = files.data_folder()
         for path in notebooks.find(chosen.names):
-            notebooks.execute(notebooks.read(path), path.parent, settings=settings)
+            notebooks.execute(with_more_runs(notebooks.read(path)), path.parent, settings=settings)
             print(f"{path.name}: run")
         print(_listing(folder / FOLDER))
         files.write_manifest(folder)
@@ -218,6 +245,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def with_more_runs(notebook: Any) -> Any:
+    """Put `ALSO` behind a notebook's last cell, for the panels that it has; in place."""
+    import nbformat
+
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    for kind, source in ALSO.items():
+        if any(f"{kind}(" in cell for cell in code):
+            notebook.cells.append(nbformat.v4.new_code_cell(source.strip()))
+    return notebook
 
 
 def _listing(folder: Path) -> str:

@@ -79,10 +79,25 @@ def test_the_time_in_class_is_that_of_the_timetable(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_each_section_of_a_notebook_runs_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    """One notebook here; ``python -m socketlab.course --sections`` runs all."""
-    course.run_sections([p for p in PATHS if p.stem.startswith("02")])
-    assert "section 7" in capsys.readouterr().out
+@each
+def test_each_section_of_a_notebook_runs_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At replay; ``python -m socketlab.course --sections`` runs them at any tier."""
+    monkeypatch.setenv("SOCKETLAB_TIER", "replay")
+    course.run_sections([path])
+    ran = re.findall(r"section (\d+): \d+ s", capsys.readouterr().out)
+    assert ran == [str(section.number) for section in course.sections(notebooks.read(path))]
+
+
+def test_a_section_that_leans_on_another_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a cell changes without naming it cannot be seen before it runs."""
+    notebook = book(
+        "# T", "## 1. One", "import sys, json\nkept = json", "## 2. Two", "globals()['k' + 'ept'].dumps(1)"
+    )  # fmt: skip
+    nbformat.write(notebook, tmp_path / "00_small.ipynb")
+    with pytest.raises(LabError, match=r"00_small, section 2 alone: A cell failed:(.|\n)*KeyError"):
+        course.run_sections([tmp_path / "00_small.ipynb"])
 
 
 # how it is done

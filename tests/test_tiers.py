@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from worlds import patterned, trained_source
 
-from socketlab import features, files, tiers, traces
+from socketlab import features, files, notebooks, tiers, traces
 from socketlab.adapt import Epoch, Step, adapt
 from socketlab.errors import LabError
 from socketlab.recipe import Recipe
+from socketlab.selection import Evidence
 
 RECIPE = Recipe(batch_size=8, align_epochs=1, epochs=1)
 
@@ -88,6 +90,22 @@ def test_tensors_come_back_to_the_bit(data: Path, monkeypatch: pytest.MonkeyPatc
         assert torch.equal(ours, theirs)
 
 
+def test_arrays_and_records_of_the_kit_come_back_as_they_were(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {"rgb": np.arange(6, dtype=np.float32).reshape(3, 2), "right": np.array([True, False])}
+    evidence = Evidence(torch.randn(3, 2), None, 0.25)
+    record(monkeypatch, data, "00-mixed", [points, evidence])
+    monkeypatch.setenv(tiers.SETTING, "replay")
+    found, again = tiers.replayed("00-mixed", untouchable)
+    for name, array in points.items():
+        assert isinstance(found[name], np.ndarray) and found[name].dtype == array.dtype
+        assert np.array_equal(found[name], array)
+    assert isinstance(again, Evidence)
+    assert torch.equal(again.logits, evidence.logits)
+    assert (again.before, again.distance) == (None, 0.25)
+
+
 def test_networks_come_back_in_16_bits(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, images = trained_source(), patterned(12, 5).only("rgb")
     record(monkeypatch, data, "00-networks", (source, {"again": source}))
@@ -125,6 +143,8 @@ def test_what_cannot_be_recorded_is_said(data: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(tiers.RECORDING, "1")
     with pytest.raises(LabError, match="A set cannot be recorded"):
         tiers.replayed("00-set", lambda: {1, 2})
+    with pytest.raises(LabError, match="A Choice cannot be recorded"):  # a record, but not the kit's
+        tiers.replayed("00-choice", lambda: Choice(RECIPE))
     with pytest.raises(LabError, match="is no name for a recording"):
         tiers.replayed("../00 set", lambda: 1)
 
@@ -248,6 +268,18 @@ def test_the_command_records_what_a_notebook_computes(
     assert "00-sum.safetensors" in capsys.readouterr().out
     assert traces.read("00-sum") == 2
     assert not tiers.recording(), "the setting is the kernel's alone"
+
+
+def test_a_panel_runs_what_a_class_will_try_while_it_is_recorded() -> None:
+    """Behind the last cell of a notebook that has such a panel, by the names that the notebook gives."""
+    for path in notebooks.find(()):
+        written = notebooks.read(path)
+        kinds = [kind for kind in traces.ALSO if any(f"{kind}(" in cell.source for cell in written.cells)]
+        count = len(written.cells)
+        more = traces.with_more_runs(written).cells[count:]
+        assert [cell.source for cell in more] == [traces.ALSO[kind].strip() for kind in kinds]
+        if kinds:
+            assert any("panel = " + kinds[0] in cell.source for cell in written.cells)
 
 
 def test_the_command_says_which_notebook_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
