@@ -21,7 +21,7 @@ help:
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
 	@echo "make distances  measure what the distances cost: docs/distances.md, five minutes"
 	@echo "make notebooks  execute the notebooks and store them with their pictures"
-	@echo "make traces     record what the notebooks train, for the tier replay"
+	@echo "make traces     record what the notebooks train, for the tier replay, and measure its seconds"
 	@echo "make site       write the course as pages to be read without a kernel: build/site"
 	@echo "make lint       ruff and mypy"
 	@echo "make venv       only make $(VENV), for example to put a CPU-only PyTorch into it first"
@@ -62,6 +62,8 @@ notebooks: $(VENV)/.lab
 
 traces: $(VENV)/.lab
 	$(py) -m socketlab.traces
+	$(py) -m socketlab.notebooks --tier replay
+	$(py) -m socketlab.lessons
 
 site: $(VENV)/.test
 	$(py) -m socketlab.website

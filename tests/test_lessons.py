@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from socketlab import lessons, notebooks
+from socketlab import course, lessons, notebooks
 from socketlab.cli import app
 from socketlab.errors import LabError
 
@@ -60,6 +60,24 @@ def test_computing_fits_into_the_minutes() -> None:
             if (name, "laptop") in measured:
                 minutes = sum(takes for _, takes, other in rows if other == name)
                 assert measured[name, "laptop"].seconds < 60 * minutes
+
+
+COMPUTING = {
+    "under a minute": (0, 60),
+    "about half a minute": (20, 45),
+    "about a minute": (40, 90),
+    "about a minute and a half": (70, 130),
+    "about two minutes": (90, 150),
+    "about four minutes": (170, 290),
+}
+
+
+@pytest.mark.parametrize("path", course.learners(), ids=lambda path: path.stem)
+def test_how_long_a_notebook_computes_is_as_it_says(path: Path) -> None:
+    said = re.search(r"Computing takes ([a-z ]+) on two cores", notebooks.read(path).cells[0].source)
+    assert said
+    low, high = COMPUTING[said[1]]
+    assert low <= notebooks.timings()[path.stem, "laptop"].seconds <= high
 
 
 def test_commands_and_targets_that_are_named_exist() -> None:
