@@ -1,10 +1,11 @@
 """How depth is best read: ``python benchmarks/depth_encodings.py`` compares the encodings of depth.
 
 PocketRooms, Kinect v1, near pairs, the recommended recipe: all that changes is how the target's depth becomes
-three channels. Writes ``data/results/encodings_runs.csv``, a line per run (kept: an interrupted call goes
-on), and ``encodings.csv``, means, deviations and differences to metric depth, seed by seed, with Student's
-95 % interval; ``milliseconds`` is what encoding 32 views takes. The last epoch counts; nothing is chosen by a
-target label.
+three channels. Writes ``data/results/encodings_runs.csv``, a line per run, and, when all runs are there,
+``encodings.csv``: means, deviations and differences to metric depth, seed by seed, with Student's 95 %
+interval, and the least time that encoding 32 views took. Finished runs are kept: an interrupted call goes on.
+With ``--device cuda`` the processes share a GPU; its runs are kept beside those of a CPU, and the table is
+made of one kind alone. The last epoch counts; nothing is chosen by a target label.
 """
 
 from __future__ import annotations
@@ -13,20 +14,23 @@ import argparse
 import hashlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from experiments import data_digest
-from results import write_rows
+import pages
+from experiments import Job, data_digest
+from results import environment, write_rows
 from scipy import stats
-from tables import read
+from tables import Runs, finished, of_one_device
 from tqdm import tqdm
 
 from socketlab.encodings import DEPTH_ENCODINGS
@@ -38,7 +42,9 @@ STILL = "adabn"
 """Has no chance in it: one run says all."""
 RUNS, TABLE = "encodings_runs.csv", "encodings.csv"
 MEASURED = ("held_out", "transductive", "class_mean")
-FIELDS = ["origin", "method", "encoding", "seed", *MEASURED, "milliseconds", "chosen_by"]
+FIELDS = ["origin", "method", "encoding", "seed", *MEASURED, "milliseconds", "chosen_by", "environment"]
+Plan = dict[str, tuple[str, str, int, Recipe]]
+"""Origin → method, encoding, seed and recipe."""
 
 
 def main() -> None:
@@ -46,29 +52,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, help="folder of the tables (default: data/results)")
     parser.add_argument("--only", nargs="*", default=DEPTH_ENCODINGS, choices=DEPTH_ENCODINGS)
     parser.add_argument("--quick", action="store_true", help="one seed, one epoch of everything, for tests")
     chosen = parser.parse_args()
     from socketlab.files import data_folder
 
-    folder = chosen.out or data_folder() / "results"
-    plan = planned(chosen.only, 1 if chosen.quick else chosen.seeds, chosen.quick)
-    done = {line["origin"]: line for line in read(folder / RUNS)} if (folder / RUNS).exists() else {}
-    missing = {origin: job for origin, job in plan.items() if origin not in done}
-    with ProcessPoolExecutor(chosen.processes) as pool:
-        pending = [pool.submit(carried_out, origin, *job) for origin, job in missing.items()]
-        for found in tqdm(as_completed(pending), total=len(pending), unit="run"):
-            line = found.result()
-            done[line["origin"]] = line
-            write_rows(folder / RUNS, [done[o] for o in plan if o in done], FIELDS)
-    lines = summary([done[origin] for origin in plan])
-    write_rows(folder / TABLE, lines, list(lines[0]))
-    print(folder / TABLE)
+    usual = data_folder() / "results"
+    folder = chosen.out or (Path(tempfile.mkdtemp(prefix="encodings-")) if chosen.quick else usual)
+    seeds = 1 if chosen.quick else chosen.seeds
+    done = finished(folder / RUNS)
+    measure(planned(chosen.only, seeds, chosen.quick), done, folder, chosen.processes, chosen.device)
+    print(write_table(planned(DEPTH_ENCODINGS, seeds, chosen.quick), done, folder))
+    if folder == usual:
+        pages.fill(folder)
 
 
-def planned(names: Iterable[str], seeds: int, quick: bool) -> dict[str, tuple[str, str, int, Recipe]]:
-    """Origin → method, encoding, seed and recipe; metric first."""
+def planned(names: Iterable[str], seeds: int, quick: bool) -> Plan:
+    """All runs; metric first."""
     jobs = {}
     for method in METHODS:
         for seed in range(1 if method == STILL else seeds):
@@ -84,7 +86,34 @@ def planned(names: Iterable[str], seeds: int, quick: bool) -> dict[str, tuple[st
     return jobs
 
 
-def carried_out(origin: str, method: str, name: str, seed: int, recipe: Recipe) -> dict[str, Any]:
+def measure(plan: Plan, done: Runs, folder: Path, processes: int, device: str) -> None:
+    """Carry out what this device has not, and add it to ``done``; every finished run is written down."""
+    missing = {origin: job for origin, job in plan.items() if (origin, device) not in done}
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:  # a GPU cannot be forked
+        pending = [pool.submit(carried_out, origin, device, *job) for origin, job in missing.items()]
+        try:
+            for found in tqdm(as_completed(pending), total=len(pending), unit="run"):
+                line = found.result()
+                done[line["origin"], device] = line
+                write_rows(folder / RUNS, list(done.values()), FIELDS)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def write_table(plan: Plan, done: Runs, folder: Path) -> str:
+    """The table, where all runs are there; says where it is, or how many runs are missing."""
+    runs = of_one_device(set(plan), done)
+    if runs is None:
+        return f"{folder / RUNS}: {len({one for one, _ in done} & set(plan))} of {len(plan)} runs are done"
+    lines = summary([runs[origin] for origin in plan])
+    write_rows(folder / TABLE, lines, list(lines[0]))
+    return str(folder / TABLE)
+
+
+def carried_out(
+    origin: str, device: str, method: str, name: str, seed: int, recipe: Recipe
+) -> dict[str, Any]:
     """A line of ``encodings_runs.csv``: one adaptation, measured after its last epoch."""
     import torch
 
@@ -92,7 +121,9 @@ def carried_out(origin: str, method: str, name: str, seed: int, recipe: Recipe) 
     from socketlab.adapt import Epoch, adapt
 
     torch.set_num_threads(1)
-    settings = runs.Settings(SENSOR, method, PAIRS, seed=seed, recipe=recipe, depth_encoding=name)
+    settings = runs.Settings(
+        SENSOR, method, PAIRS, seed=seed, device=device, recipe=recipe, depth_encoding=name
+    )
     material = runs.gather(settings)
     assert material.normalisation is not None
     state, how = None, "last epoch"
@@ -110,17 +141,28 @@ def carried_out(origin: str, method: str, name: str, seed: int, recipe: Recipe) 
         how = "diverged"
     assert state is not None
     found = runs.score(name, state.adapted, material, adapts=True)
-    batch = material.target.images["depth"][:32]
-    begun = time.perf_counter()
-    for _ in range(10):
-        material.normalisation.encode(batch)
-    each = (time.perf_counter() - begun) / 10
+    seconds = encoding_seconds(material.normalisation, material.target.images["depth"][:32])
     shares = dict(zip(MEASURED, (found.held_out, found.adapted_to, found.class_mean), strict=True))
     return {
         "origin": origin, "method": method, "encoding": name, "seed": seed,
         **{measure: f"{share:.4f}" for measure, share in shares.items()},
-        "milliseconds": f"{1000 * each:.1f}", "chosen_by": how,
+        "milliseconds": f"{1000 * seconds:.2f}", "chosen_by": how,
+        "environment": environment(Job(recipe=recipe), torch.device(device)),
     }  # fmt: skip
+
+
+def encoding_seconds(normalisation: Any, batch: Any, rounds: int = 10) -> float:
+    """The least time that encoding a batch takes: what else the machine does only adds to it."""
+    import torch
+
+    seconds = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        normalisation.encode(batch)
+        if batch.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
 
 
 def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -136,7 +178,9 @@ def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
             values = [100 * float(line[measure]) for line in mine.values()]
             about[measure] = f"{mean(values):.2f}"
             about[f"{measure}_std"] = f"{stdev(values):.2f}" if len(values) > 1 else ""
-        found.append(about | _difference(mine, plain, name) | {"chosen_by": _how(mine.values())})
+        least = min(float(line["milliseconds"]) for line in mine.values())
+        about |= _difference(mine, plain, name) | {"milliseconds": f"{least:.2f}"}
+        found.append(about | {"chosen_by": _how(mine.values())})
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tables import finished, of_one_device, read
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "results.md")
+PAGES = (REPOSITORY / "README.md", *(REPOSITORY / "docs" / name for name in ("results.md", "real_data.md")))
 Line = dict[str, str]
 
 TITLES = {
@@ -227,11 +227,28 @@ def selection(folder: Path) -> str:
     return grid(["method", "epoch chosen by", "mean epoch", "held out, %"], rows)
 
 
+def encodings(folder: Path) -> str:
+    """How depth is read: each encoding against metric depth."""
+    lines = read(folder / "encodings.csv")
+    still = {line["encoding"]: line for line in lines if line["method"] == "adabn"}
+    rows = [
+        [f"`{line['encoding']}`", measured(still[line["encoding"]]), line["runs"], measured(line),
+         compared(line), line["milliseconds"]]
+        for line in lines
+        if line["method"] == "socket"
+    ]  # fmt: skip
+    head = ["depth read as", "AdaBN, %", "runs", "SOCKET, %", "against metric [95 % interval]",
+            "milliseconds for 32 views"]  # fmt: skip
+    return grid(head, rows)
+
+
 PARTS: dict[str, Callable[[Path], str]] = {
     "headline": headline, "methods": methods, "sensors": by_sensor, "bn": bn, "paper": paper, "forms": forms,
     "transfers": transfers, "sources": sources, "nir": nir, "pairs": pairs, "selection": selection,
-    "trust": trust,
+    "trust": trust, "encodings": encodings,
 }  # fmt: skip
+COMMANDS = {"trust": "make trust", "encodings": "python benchmarks/depth_encodings.py"}
+"""By what a table is made, if not by ``make results``."""
 MARK = re.compile(r"<!-- results:(\w+) -->\n(.*?)<!-- /results:\1 -->", re.DOTALL)
 
 
@@ -239,7 +256,7 @@ def made_on(folder: Path, table: str) -> str:
     """In a sentence, the releases and devices that a table's runs were made with; "" where there are none."""
     if not (folder / f"{table}_runs.csv").exists():
         return ""
-    done = finished(folder / "runs.csv")
+    done = finished(folder / "runs.csv") | finished(folder / "encodings_runs.csv")
     origins = {line["origin"] for line in read(folder / f"{table}_runs.csv")} & {one for one, _ in done}
     counts = Counter(line["environment"] for line in (of_one_device(origins, done) or {}).values())
     return "\n\n*Runs: " + "; ".join(f"{n} by {words}" for words, n in counts.most_common()) + ".*"
@@ -253,7 +270,7 @@ def filled(text: str, folder: Path) -> str:
         try:
             table = PARTS[name](folder) + made_on(folder, name)
         except FileNotFoundError as missing:
-            command = "make trust" if name == "trust" else "make results"
+            command = COMMANDS.get(name, "make results")
             table = f"*Not measured yet: {Path(missing.filename).name} is made by `{command}`.*"
         return f"<!-- results:{name} -->\n{table}\n<!-- /results:{name} -->"
 

@@ -23,7 +23,7 @@ def accuracies() -> dict[tuple[str, str], list[float]]:
     return found
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md", "docs/real_data.md"])
 def test_tables_in_pages_are_the_tables_in_data(page, monkeypatch):
     """Every table is what ``data/results`` gives today: run ``python benchmarks/pages.py`` after a change."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
