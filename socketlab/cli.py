@@ -192,8 +192,12 @@ def _shown(events: Iterable[Any], say: Callable[[Any], str]) -> Iterator[Any]:
     """Pass events on: steps move a bar with the time left; what is said of an epoch is printed above it."""
     from tqdm import tqdm
 
+    from socketlab import ranks
     from socketlab.adapt import Step
 
+    if ranks.rank() > 0:  # one of several processes speaks for all
+        yield from events
+        return
     bar: tqdm[Any] | None = None
     try:
         for event in events:
@@ -324,8 +328,11 @@ def train_source(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train a network with labels: a source network or, in the target's modality, the oracle."""
-    from socketlab import features, source
+    """Train a network with labels: a source network or, in the target's modality, the oracle.
+
+    Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab train-source ...
+    """
+    from socketlab import features, ranks, source
     from socketlab.checkpoints import save_source
     from socketlab.packs import open_pack
     from socketlab.protocol import lesson, network_name, placed
@@ -334,6 +341,8 @@ def train_source(
         raise LabError(f"--epochs {epochs} trains nothing: choose 1 or more.")
     changes = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "batch_size": batch_size}
     recipe = _source_recipe(backbone, weights, changes)
+    on = _device(device)
+    ranks.join(on)
     if pack is None:
         task = _rooms_lesson(ctx, sensor, modality, recipe)
         name = f"{_SHIPPED_NAMES.get(modality, modality)}_{sensor}.safetensors"
@@ -346,13 +355,15 @@ def train_source(
         )  # fmt: skip
         name = network_name(opened, modality, str(task.card["domain"]))
     out = out or Path(name)
-    if out.exists():
-        raise LabError(f"{out} exists already: choose another file with --out.")
-    on = _device(device)
+    ranks.by_first(lambda: _require_new(out))
     images, held_out = placed(on, task.images, task.held_out)
     events = source.train(images, task.recipe, seed=seed, normalisation=task.normalisation, device=on)
     for event in _shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
         last = event
+    first = ranks.rank() == 0
+    ranks.leave()
+    if not first:
+        return
     half = pack is None and backbone == "small"
     if half:
         last.source.network.half().float()  # what is stored in 16 bits is what is measured
@@ -361,6 +372,18 @@ def train_source(
     last.source.card |= {"held_out_accuracy": round(accuracy, 4), "held_out_images": len(held_out)}
     save_source(last.source, out, half=half)
     typer.echo(f"{100 * accuracy:.1f} % of {len(held_out)} held-out images right: {out}")
+
+
+def _require_new(file: Path) -> None:
+    """Raise when a file that hours of work are to end in is there, or cannot be written."""
+    if file.exists():
+        raise LabError(f"{file} exists already: choose another file with --out.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"{file.parent} cannot be made ({error.strerror}): choose another --out.") from None
+    if not os.access(file.parent, os.W_OK):
+        raise LabError(f"{file.parent} cannot be written to: choose another file with --out.")
 
 
 _SHIPPED_NAMES = {"depth": "oracle_depth"}
@@ -409,8 +432,11 @@ def experiment(
     ] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Repeat an experiment of the paper on an imported set; what is finished is kept."""
-    from socketlab import presets
+    """Repeat an experiment of the paper on an imported set; what is finished is kept.
+
+    Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab experiment ...
+    """
+    from socketlab import presets, ranks
 
     preset = presets.load(name)
     out = out or Path("runs") / (Path(name).stem + ("-quick" if quick else ""))
@@ -419,10 +445,16 @@ def experiment(
     if dry_run:
         typer.echo(presets.plan(preset, data, out, seeds))
         return
+    on = _device(device)
+    ranks.join(on)
+    first = ranks.rank() == 0
     table = presets.carry_out(
-        preset, data, out, seeds=seeds, device=_device(device), shown=_shown,
-        say=lambda text: typer.echo(text, err=True),
+        preset, data, out, seeds=seeds, device=on, shown=_shown,
+        say=lambda text: typer.echo(text, err=True) if first else None,
     )  # fmt: skip
+    ranks.leave()
+    if not first:
+        return
     typer.echo(table.read_text(encoding="utf-8"))
     typer.echo(f"table: {table}")
 

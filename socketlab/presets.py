@@ -26,18 +26,20 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
 
-from . import features, packs, protocol, runs
-from .adapt import Epoch, State
+from . import expectations, features, packs, protocol, ranks, runs
+from .adapt import Epoch
 from .checkpoints import Source, load_source, save_source
 from .encodings import DEPTH_ENCODINGS
 from .errors import LabError
 from .files import write_whole
+from .pairs import CROP, PairedImages
 from .recipe import METHODS, Recipe
 from .report import gap_closed
 from .source import SourceRecipe, Trained, train
@@ -210,11 +212,12 @@ def jobs(preset: Preset, pack: packs.Pack, seeds: int) -> list[Job]:
 
 
 def plan(preset: Preset, data: Path, out: Path, seeds: int) -> str:
-    """What an experiment would do, in words; no image is opened."""
+    """What an experiment would do, and what that is expected to cost, in words; no image is opened."""
     pack = _pack(preset, data)
     todo = jobs(preset, pack, seeds)
     domains = sorted({domain for job in todo for domain in job.sources})
-    there = [job for job in todo if _origin(preset, pack, job) in _finished(out)]
+    done = _finished(out)
+    there = [done[origin] for job in todo if (origin := _origin(preset, pack, job)) in done]
     network = preset.network
     lines = [preset.title, f"  pack      {pack.folder}: {', '.join(domains)}"]
     weights = "random weights" if network.weights is None else f"weights {network.weights}"
@@ -224,8 +227,51 @@ def plan(preset: Preset, data: Path, out: Path, seeds: int) -> str:
     for row in preset.rows:
         mine = sum(job.row == row for job in todo)
         lines.append(f"  {mine:>4} runs {row.title}: {row.recipe.total_epochs} epochs")
-    lines.append(f"  {len(there)} of {len(todo)} runs are done in {out}")
+    lines += _costs(preset, pack, todo)
+    lines.append(f"  {len(there)} of {len(todo)} runs are done in {out}" + _measured(there, len(todo)))
     return "\n".join(lines)
+
+
+def _costs(preset: Preset, pack: packs.Pack, todo: Sequence[Job]) -> list[str]:
+    """Bytes and operations that can be counted, and what they come to at an assumed speed."""
+    size, network = preset.size or pack.size, preset.network
+    trunk = expectations.trunk_cost(network.backbone, network.width, round(CROP * size))
+    counts = {d: (_scenes(pack, "train", d), _scenes(pack, "test", d)) for d in pack.domains}
+    taught = [domain for job in todo for domain in job.sources]
+    taught = [*dict.fromkeys(taught), *(dict.fromkeys(job.target for job in todo) if preset.oracle else ())]
+    training = sum(expectations.of_network(network, trunk, *counts[domain]) for domain in taught)
+    running = sum(
+        expectations.of_run(job.row.recipe, trunk, *counts[job.target], len(job.sources)) for job in todo
+    )
+    images = (max(map(sum, counts.values())) + 2 * _scenes(pack, "pairs")) * 3 * size**2
+    sources = max((len(job.sources) for job in todo), default=1)
+    memory = expectations.least_memory((row.recipe for row in preset.rows), trunk, sources, images)
+    stored = sum(one["bytes"] for part in pack.manifest["splits"].values() for one in part["arrays"].values())
+    hours = expectations.duration((training + running) / expectations.ASSUMED)
+    return [
+        f"  images    {stored / 1e9:.2g} GB in the pack, {size} pixels wide",
+        f"  time      {training / 1e15:.3g} PFLOP to train the networks, {running / 1e15:.3g} for the runs: "
+        f"{hours} where a GPU sustains {expectations.ASSUMED / 1e12:.0f} TFLOP/s (counted, not measured)",
+        f"  memory    {memory / 1e9:.2g} GB of a GPU at least, in 16 bits (counted, not measured)",
+    ]
+
+
+def _scenes(pack: packs.Pack, split: str, domain: str | None = None) -> int:
+    """How many scenes a split has, of one domain or of all."""
+    part = pack.manifest["splits"].get(split)
+    if part is None:
+        return 0
+    start, stop = (0, part["scenes"]) if domain is None else part["domains"].get(domain, (0, 0))
+    return int(stop - start)
+
+
+def _measured(there: Sequence[Mapping[str, Any]], count: int) -> str:
+    """What the longest of the runs that are done says of the others."""
+    seconds = [float(line["seconds"]) for line in there if line["seconds"]]
+    if not seconds or len(there) == count:
+        return ""
+    left = expectations.duration(max(seconds) * (count - len(there)))
+    return f"; the longest took {max(seconds):.0f} s: {left} for the others, should they take as long"
 
 
 def _pack(preset: Preset, data: Path) -> packs.Pack:
@@ -255,6 +301,8 @@ def carry_out(
 ) -> Path:
     """Train, adapt and measure what is not yet done; returns the table.
 
+    Several processes that have joined (`ranks`) share the work of every network and run; the first writes.
+
     Parameters
     ----------
     data : folder of packs, or the pack.
@@ -276,20 +324,21 @@ def carry_out(
     if preset.oracle:
         targets = dict.fromkeys(job.target for job in todo)
         best = {d: _network_of(preset, pack, out, preset.target, d, device, say, shown) for d in targets}
-    done = _finished(out)  # all of it stays: another preset, or fewer seeds, is no reason to lose a run
+    done = ranks.by_first(lambda: _finished(out))  # all of it stays: other presets' runs, and other seeds'
     wanted = {_origin(preset, pack, job): job for job in todo}
     oracles: dict[str, dict[str, Any]] = {}
     for domain, path in best.items():
-        oracles |= _oracle_line(preset, pack, domain, path, device)
+        oracles |= ranks.by_first(partial(_oracle_line, preset, pack, domain, path, device))
     done |= oracles
     for number, (origin, job) in enumerate(wanted.items(), 1):
         if origin in done:
             continue
         say(f"run {number} of {len(wanted)}: {job.words}")
         done[origin] = _carried_out(preset, pack, job, nets, out, origin, device, shown)
-        _write(out / "runs.csv", done.values(), FIELDS)
-    _write(out / "runs.csv", done.values(), FIELDS)
-    return _write_tables(preset, [done[origin] for origin in (*oracles, *wanted)], out)
+        ranks.by_first(lambda: _write(out / "runs.csv", done.values(), FIELDS))
+    ranks.by_first(lambda: _write(out / "runs.csv", done.values(), FIELDS))
+    lines = [done[origin] for origin in (*oracles, *wanted)]
+    return ranks.by_first(lambda: _write_tables(preset, lines, out))
 
 
 def _settings(
@@ -309,7 +358,7 @@ def _network_of(
     """The file of a network that was trained on one modality and domain; trained when it is not there."""
     path = out / "networks" / protocol.network_name(pack, modality, domain)
     origin = _network_origin(preset, pack, modality, domain)
-    if path.is_file() and load_source(path).card.get("origin") == origin:
+    if ranks.by_first(lambda: path.is_file() and load_source(path).card.get("origin") == origin):
         return path
     say(f"training on {modality} of {domain}")
     encoding = preset.depth_encoding if modality == "depth" else "metric"
@@ -323,11 +372,17 @@ def _network_of(
         if isinstance(event, Trained):
             trained = event.source
     assert trained is not None
-    accuracy = features.accuracy(trained, held_out)
-    trained.card |= lesson.card | {"origin": origin, "held_out_accuracy": round(accuracy, 4)}
-    save_source(trained, path)
+    accuracy = ranks.by_first(lambda: _kept(trained, held_out, lesson.card | {"origin": origin}, path))
     say(f"{100 * accuracy:.1f} % of {len(held_out)} held-out images right")
     return path
+
+
+def _kept(trained: Source, held_out: PairedImages, card: dict[str, object], path: Path) -> float:
+    """Write a network with its card, after measuring it; returns its accuracy."""
+    accuracy = features.accuracy(trained, held_out)
+    trained.card |= card | {"held_out_accuracy": round(accuracy, 4)}
+    save_source(trained, path)
+    return accuracy
 
 
 def _carried_out(
@@ -338,7 +393,8 @@ def _carried_out(
     settings = _settings(preset, pack, job, nets, device)
     material = runs.gather(settings)
     folder = out / "unfinished" / origin
-    run, state = _begun(folder, settings, material)
+    run, goes_on = ranks.by_first(lambda: _begun(folder, settings, material))
+    state = runs.resume(run, material) if goes_on else None
     how = "last epoch"
     try:
         for event in shown(runs.record(run, material, state), lambda event: f"epoch {event.epoch}"):
@@ -347,26 +403,33 @@ def _carried_out(
     except LabError as error:
         if "stopped being a number" not in str(error):
             raise
-        how, state = "diverged", runs.resume(run, material)
-    assert state is not None
-    found = runs.score(job.row.title, state.adapted, material, adapts=True)
-    seconds = sum(float(row["seconds"]) for row in run.rows)
-    line = _line(job.row.title, " + ".join(job.sources), job.target, job.seed, found, how)
-    shutil.rmtree(folder, ignore_errors=True)
-    return {"origin": origin, **line, "seconds": f"{seconds:.1f}", "environment": _environment(device)}
+        how = "diverged"
+
+    def measured() -> dict[str, Any]:
+        end = runs.resume(run, material) if how == "diverged" else state
+        assert end is not None
+        found = runs.score(job.row.title, end.adapted, material, adapts=True)
+        seconds = sum(float(row["seconds"]) for row in run.rows)
+        line = _line(job.row.title, " + ".join(job.sources), job.target, job.seed, found, how)
+        return {"origin": origin, **line, "seconds": f"{seconds:.1f}", "environment": _environment(device)}
+
+    line = ranks.by_first(measured)
+    ranks.by_first(lambda: shutil.rmtree(folder, ignore_errors=True))
+    return line
 
 
-def _begun(folder: Path, settings: runs.Settings, material: runs.Material) -> tuple[runs.Run, State | None]:
-    """A run that was begun before with the same settings, where it stands; else a new one."""
+def _begun(folder: Path, settings: runs.Settings, material: runs.Material) -> tuple[runs.Run, bool]:
+    """A run that was begun before with the same settings, and can be gone on with; else a new one."""
     if (folder / runs.CONFIG).is_file():
         try:
             run = runs.read(folder)
             if run.settings == settings:
-                return run, runs.resume(run, material)
+                runs.resume(run, material)
+                return run, True
         except LabError:
             pass  # damaged, or of other files: begin again
     shutil.rmtree(folder, ignore_errors=True)
-    return runs.create(folder, settings, material), None
+    return runs.create(folder, settings, material), False
 
 
 def _oracle_line(

@@ -93,6 +93,11 @@ def summed(own: Tensor, group: Any = None) -> Tensor:
     return total
 
 
+def averaged(own: Tensor) -> Tensor:
+    """The mean over the ranks of a tensor of one shape, without gradient."""
+    return own if world() == 1 else summed(own) / world()
+
+
 def rows(own: Tensor) -> int:
     """How many rows all ranks have together, where this one has those of ``own``."""
     return len(own) if world() == 1 else int(summed(torch.tensor(len(own), device=own.device)))

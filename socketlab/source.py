@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import encodings, steps
+from . import encodings, ranks, steps
 from .adapt import Step, rate_factor
 from .ahead import ahead
 from .backbones import BACKBONES, torchvision_network, weights_normalisation
+from .bnstats import normalised_together, watch
 from .checkpoints import Source
 from .encodings import Normalisation
 from .errors import LabError
@@ -119,7 +120,8 @@ def train(
     """Train a network on labelled images of one modality.
 
     Cross-entropy with label smoothing 0.1, random crops and flips; from scratch, other colours too (not for
-    depth) and a one-cycle learning rate.
+    depth) and a one-cycle learning rate. Several processes that have joined (`ranks`) share every batch: each
+    calls this with the same arguments, and has the losses and weights of one alone, to the last digits.
 
     Parameters
     ----------
@@ -132,14 +134,23 @@ def train(
     ------
     A `Step` after each step and a `Trained` after each epoch.
 
+    Raises
+    ------
+    LabError : fewer images than a batch has, or a batch with fewer than there are processes.
+
     Source: Liang et al., ICML 2020 (SHOT), section 3.1, for the loss; from scratch the rate is higher.
     """
     recipe = recipe or SourceRecipe()
     if len(images) < recipe.batch_size:
         raise LabError(f"{len(images)} images are fewer than one batch of {recipe.batch_size}")
+    if recipe.batch_size < ranks.world():
+        told = f"a batch of {recipe.batch_size} images is too small for {ranks.world()} processes"
+        raise LabError(f"{told}: start {recipe.batch_size} at most")
     generator = torch.Generator().manual_seed(seed)
     place = torch.device(images.device if device is None else device)
     network = recipe.network(len(images.classes), seed).to(place)
+    if ranks.world() > 1:
+        watch(network)  # whose layers can normalise by the images of all processes
     normalisation = normalisation or recipe.normalisation(images)
     source = Source(network, images.classes, normalisation, {"recipe": recipe.as_dict(), "seed": seed})
     rates = (recipe.trunk_rate or recipe.rate, recipe.rate)
@@ -153,18 +164,32 @@ def train(
         network.train()
         cut = _cut_images(images, recipe, order[: per_epoch * recipe.batch_size], generator, place)
         for rows, views in ahead(cut, place, images.device):
-            encoded = normalisation.encode(views)
-            with steps.autocast(precision, place):
-                terms = steps.source_terms(network, encoded, labels[rows.to(place)])
+            encoded, own = normalisation.encode(views), labels[rows[ranks.share(len(rows))].to(place)]
+            with steps.autocast(precision, place), normalised_together(network):
+                terms = steps.source_terms(network, encoded, own)
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * rate_factor(step / total, recipe.schedule)
-            optimiser.zero_grad(set_to_none=True)
-            terms["cross-entropy"].backward()
-            optimiser.step()
+            learnt = _learn(network, optimiser, terms, len(own) * ranks.world() / len(rows))
             step += 1
-            yield Step(epoch + 1, step, total, {name: term.detach() for name, term in terms.items()})
+            yield Step(epoch + 1, step, total, learnt)
         with evaluating(network):
             yield Trained(epoch + 1, recipe.epochs, source)
+
+
+def _learn(
+    network: Network, optimiser: torch.optim.SGD, terms: dict[str, Tensor], weight: float
+) -> dict[str, Tensor]:
+    """One step of the optimiser; returns the terms of the whole batch.
+
+    The terms are means over the rows of this process, whose share of the batch may be a row more or less than
+    that of another: times ``weight``, rows times processes by rows of the batch, their mean over the
+    processes is the mean over the batch.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    (weight * terms["cross-entropy"]).backward()
+    ranks.average_gradients(network.parameters())
+    optimiser.step()
+    return {name: ranks.averaged(weight * term.detach()) for name, term in terms.items()}
 
 
 def _cut_images(
@@ -174,13 +199,16 @@ def _cut_images(
     generator: torch.Generator,
     place: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows and views of each batch of an epoch, on the device."""
+    """Rows of each batch of an epoch, and their views on the device; of several processes, its own share.
+
+    Other colours are drawn for a whole batch, so then every process cuts all of it.
+    """
+    recolour = images.modality != "depth" and recipe.recolour
+    own = ranks.share(recipe.batch_size)
     for rows in order.split(recipe.batch_size):
-        drawn = draw_views(images, len(rows), generator)
-        views = cut_views(images, rows, drawn, device=place)[images.modality]
-        if images.modality != "depth" and recipe.recolour:
-            views = recoloured(views, generator)
-        yield rows, views
+        drawn, cut = draw_views(images, len(rows), generator), slice(None) if recolour else own
+        views = cut_views(images, rows[cut], drawn.take(cut), device=place)[images.modality]
+        yield rows, recoloured(views, generator)[own] if recolour else views
 
 
 def _optimiser(network: Network) -> torch.optim.SGD:

@@ -13,7 +13,7 @@ import pytest
 import typer
 from test_cli import call, refused
 
-from socketlab import cli, presets, runs
+from socketlab import cli, expectations, presets, runs
 from socketlab.checkpoints import load_source
 from socketlab.encodings import DEPTH_ENCODINGS
 from socketlab.errors import LabError
@@ -21,6 +21,7 @@ from socketlab.importers import survey
 from socketlab.packing import write_pack
 from socketlab.presets import ORACLE, jobs, load, shortened
 from socketlab.recipe import Recipe
+from socketlab.source import SourceRecipe
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,41 @@ def test_a_dry_run_says_what_would_be_done_and_opens_no_image(packs, here, monke
     assert "12 runs SOCKET as published: 15 epochs" in result.stdout
     assert "0 of 56 runs are done" in result.stdout
     assert not list(here.iterdir())
+    stored = sum(file.stat().st_size for file in (packs / "sunrgbd").glob("*.npy"))
+    assert f"images    {stored / 1e9:.2g} GB in the pack, 24 pixels wide" in result.stdout
+    assert "PFLOP" in result.stdout and "GB of a GPU at least" in result.stdout
+    assert result.stdout.count("counted, not measured") == 2
+
+
+def test_what_an_experiment_costs_is_counted():
+    """ResNet-50's 8.2 GFLOP and 23.5 million weights; passes of recipes that were written down by hand."""
+    trunk = expectations.trunk_cost("resnet50", 32, 224)
+    assert trunk.operations == pytest.approx(8.2e9, rel=0.01) and trunk.weights == 23_508_032
+    socket, shot = Recipe.socket(), Recipe.for_method("shot")
+    assert (socket.align_epochs, socket.epochs, socket.test_statistics) == (10, 5, "reestimated")
+    assert expectations.passes(socket) == (10 * 4 + 5 * 7, 16 * 2)
+    assert expectations.passes(shot, 3) == (3 * 3 * shot.epochs, 3 * 2 * (shot.epochs + 1))
+    assert expectations.passes(Recipe.for_method("source-only")) == (0, 2)
+    learning, looking = expectations.passes(socket)
+    whole = expectations.of_run(socket, trunk, 1000, 100)
+    assert whole == pytest.approx(trunk.operations * (1000 * (learning + looking) + 16 * 100))
+    recipe = SourceRecipe(epochs=20)
+    assert expectations.of_network(recipe, trunk, 10, 5) == trunk.operations * (3 * 20 * 10 + 5)
+
+
+def test_least_memory_is_what_a_backward_pass_keeps():
+    """By hand, for a convolution, a batch norm and a ReLU: their inputs and what they keep of the batch."""
+    trunk = expectations.Trunk(1.0, 1000.0, 10)
+    both = Recipe.socket().replace(batch_size=4)
+    assert expectations.least_memory([both], trunk, 2, 7) == 2 * (16 * 10 + 2 * 1000 * 8) + 7
+    assert expectations.least_memory([Recipe.for_method("adabn")], trunk, 1) == 160
+    with pytest.raises(LabError, match="Views of 21 pixels are too small for vgg16_bn"):
+        expectations.trunk_cost("vgg16_bn", 32, 21)
+    small = expectations.trunk_cost("small", 8, 32)
+    stem = 8 * 16 * 16  # the stem's output, which batch norm and the next layers keep
+    assert stem < small.kept < 40 * stem
+    words = [expectations.duration(s) for s in (0.2, 40, 100, 7200, 72000)]
+    assert words == ["1 s", "40 s", "1.7 minutes", "2.0 hours", "20 hours"]
 
 
 def test_an_experiment_from_end_to_end_is_resumed_and_says_what_it_measured(packs, here, monkeypatch):
@@ -105,11 +141,15 @@ def test_an_experiment_from_end_to_end_is_resumed_and_says_what_it_measured(pack
         assert call(*words, "--out", "cut").exit_code == 130
     first = lines(here / "cut" / "runs.csv")
     assert 0 < len(first) < 11 and list((here / "cut" / "unfinished").iterdir())
+    told = call(*words, "--out", "cut", "--dry-run").stdout
+    assert re.search(r"\d of 10 runs are done in cut; the longest took \d+ s: .* for the others", told), told
     again = call(*words, "--out", "cut")
     assert again.exit_code == 0 and "training on" not in again.stderr
     for name in ("table.csv", "table.md"):
         assert (here / "cut" / name).read_bytes() == (here / "whole" / name).read_bytes()
     assert not list((here / "cut" / "unfinished").iterdir())
+    told = call(*words, "--out", "cut", "--dry-run").stdout
+    assert "10 of 10 runs are done" in told and "the longest took" not in told
     monkeypatch.setattr(presets, "_carried_out", None)  # nothing is left to be done
     assert call(*words, "--out", "cut").exit_code == 0
     found = lines(here / "whole" / "runs.csv")

@@ -1,6 +1,8 @@
 """Two processes with the batch of one: shares, gathered rows, and whole adaptations to the last digits."""
 
 import copy
+import csv
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
+import formats
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -16,12 +19,16 @@ from test_runs import TINY, tiny_data
 from torch import distributed, nn
 from worlds import patterned, trained_source
 
-from socketlab import bnstats, encodings, ranks, runs
+from socketlab import bnstats, encodings, presets, protocol, ranks, runs
 from socketlab.adapt import Epoch, State, Step, _check_shares, _pseudo_labels, adapt
 from socketlab.checkpoints import Source, load_source
 from socketlab.errors import LabError
+from socketlab.importers import survey
 from socketlab.nets import seed_dropout
+from socketlab.packing import write_pack
+from socketlab.packs import open_pack
 from socketlab.recipe import Recipe
+from socketlab.source import SourceRecipe, train
 
 __all__ = ["tiny_data"]  # a fixture
 
@@ -43,6 +50,13 @@ CASES = {
     "TENT": (Recipe.tent().replace(batch_size=9, epochs=1), 1),
 }
 """Name → recipe, number of sources."""
+LESSONS = {
+    "in other colours": SourceRecipe(epochs=2, batch_size=7, width=4),
+    "at two rates": SourceRecipe(
+        epochs=1, batch_size=9, rate=0.01, trunk_rate=0.001, width=4, schedule="paper", recolour=False
+    ),
+}
+"""Name → how a source network is trained; shares of four and three, of five and four."""
 
 
 # Shares
@@ -123,6 +137,7 @@ def adapted(recipe: Recipe, count: int, state: State | None = None, stop: int = 
 def one_process(rank: int, folder: str) -> None:
     """One of two: adaptations, one that is saved on the way, one that goes on with what one process saved."""
     torch.set_num_threads(1)
+    trained_source()  # by each alone, before there are two
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD,
         timeout=timedelta(seconds=240),
@@ -136,6 +151,10 @@ def one_process(rank: int, folder: str) -> None:
         if rank == 0:
             half.save(f"{folder}/of-two.safetensors")
         found["buffers"] = reestimated()
+        found |= {name: taught(recipe) for name, recipe in LESSONS.items()}
+        with pytest.raises(LabError, match="batch of 1 images is too small for 2"):
+            next(train(patterned(4, 0).only("rgb"), SourceRecipe(batch_size=1)))
+        carried_out(folder, "together")
         found |= {name: of_layers(training) for name, training in {"train": True, "eval": False}.items()}
         with pytest.raises(LabError, match="said by 0"):
             ranks.by_first(lambda: refuse(rank))
@@ -145,6 +164,30 @@ def one_process(rank: int, folder: str) -> None:
             found[name].pop("state")
         torch.save(found, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
+
+
+def taught(recipe: SourceRecipe) -> dict[str, object]:
+    """Losses and gradients of every step of training a source network, and its weights at the end."""
+    losses, gradients = [], []
+    for event in train(patterned(24, 3).only("rgb"), recipe, seed=2):
+        if isinstance(event, Step):
+            losses.append(event.terms)
+        else:
+            network = event.source.network
+            gradients.append([p.grad.clone() for p in network.parameters()])
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    return {"losses": losses, "gradients": gradients, "weights": weights}
+
+
+def carried_out(folder: str | Path, name: str) -> Path:
+    """A preset's table, of two methods and an oracle, on the pack that lies in the folder."""
+    preset = presets.shortened(presets.load("rgbnir"))
+    rows = [row for row in preset.rows if row.method in ("adabn", "socket")]
+    preset = dataclasses.replace(preset, rows=tuple(rows[:2]))
+    said = []
+    table = presets.carry_out(preset, Path(folder) / "pack", Path(folder) / name, seeds=1, say=said.append)
+    assert sum("training on" in text for text in said) == 2
+    return table
 
 
 def refuse(rank: int) -> None:
@@ -191,6 +234,8 @@ def reestimated() -> list[torch.Tensor]:
 def both(tmp_path_factory):
     """What each of two processes found, and their folder."""
     folder = tmp_path_factory.mktemp("ranks")
+    raw = formats.write_rgbnir(folder / "raw")
+    write_pack(survey("rgbnir", raw, processes=1), folder / "pack", size=24, processes=1)
     with pytest.MonkeyPatch.context() as patch:
         calculate_in_double(patch)
         try:
@@ -217,6 +262,40 @@ def test_two_processes_adapt_as_one(both, in_double, name):
             alike(found[name][part], expected[part])
     first, second = (found[name]["weights"] for found in both[0])
     assert all(torch.equal(first[n], second[n]) for n in first)  # no rank drifts from another
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", LESSONS)
+def test_two_processes_train_a_source_network_as_one(both, in_double, name):
+    """Losses of every step, gradients of each epoch's last, weights and statistics at the end."""
+    expected = taught(LESSONS[name])
+    assert len(expected["losses"]) == 24 // LESSONS[name].batch_size * LESSONS[name].epochs
+    for found in both[0]:
+        for part in expected:
+            alike(found[name][part], expected[part])
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_carry_an_experiment_out_as_one(both, in_double):
+    """Networks, accuracies and tables; nothing half-written stays."""
+    folder = both[1]
+    table = carried_out(folder, "alone")
+    together = folder / "together"
+    for name in ("table.md", "table.csv"):
+        assert (together / name).read_bytes() == table.with_name(name).read_bytes()
+    assert measured(together) == measured(folder / "alone") and len(measured(together)) == 3
+    for file in (folder / "alone" / "networks").iterdir():
+        weights, expected = (
+            load_source(path).network.state_dict() for path in (together / "networks" / file.name, file)
+        )
+        alike(weights, expected)
+    assert not list((together / "unfinished").iterdir())
+
+
+def measured(folder: Path) -> list[dict[str, str]]:
+    """The lines of an experiment's runs, but for the time that they took."""
+    with open(folder / "runs.csv", newline="", encoding="utf-8") as file:
+        return [line | {"seconds": ""} for line in csv.DictReader(file)]
 
 
 @pytest.mark.timeout(300)
@@ -253,6 +332,43 @@ def test_a_layer_that_cannot_is_named(monkeypatch):
         pass
 
 
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command of socketlab by two processes, as it is typed."""
+    program = str(Path(__file__).with_name("plain_map_cli.py"))
+    places = os.pathsep.join([str(Path(ranks.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    started = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", program]
+    return subprocess.run(
+        [*started, *words], capture_output=True, text=True, timeout=480,
+        env=os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_torchrun_trains_a_source_network_and_carries_an_experiment_out(both, tmp_path, monkeypatch):
+    """As typed: one file, one table, every sentence once, and a refusal once."""
+    monkeypatch.chdir(tmp_path)
+    pack = str(both[1] / "pack")
+    words = ("train-source", "--pack", pack, "--epochs", "1", "--batch-size", "7", "--device", "cpu")
+    done = torchrun(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("held-out images right") == 1 and done.stderr.count("epoch 1 of 1") == 1
+    found = load_source(tmp_path / "rgb_pack.safetensors")
+    lesson = protocol.lesson(open_pack(pack), SourceRecipe(epochs=1, batch_size=7))
+    *_, last = train(lesson.images, lesson.recipe)
+    assert found.card["held_out_images"] == len(lesson.held_out) and found.card["seed"] == 0
+    weights, expected = (one.network.state_dict() for one in (found, last.source))
+    assert weights.keys() == expected.keys()
+    torch.testing.assert_close(weights["trunk.0.weight"], expected["trunk.0.weight"], rtol=0.05, atol=0.01)
+    again = torchrun(*words)
+    assert again.returncode != 0 and again.stderr.count("exists already") == 1
+    words = ("experiment", "rgbnir", "--data", pack, "--quick", "--seeds", "1", "--device", "cpu")
+    done = torchrun(*words, "--out", "experiment")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("table: ") == 1 and done.stderr.count("training on rgb") == 1
+    assert (tmp_path / "experiment" / "table.md").read_text() in done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_torchrun_writes_the_run_of_one_process(tiny_data, tmp_path, monkeypatch):
@@ -268,14 +384,7 @@ def test_torchrun_writes_the_run_of_one_process(tiny_data, tmp_path, monkeypatch
     *_, last = runs.record(alone, material)
     plain = asdict(Recipe())
     words = [f"--set={name}={value}" for name, value in asdict(recipe).items() if value != plain[name]]
-    program = str(Path(__file__).with_name("plain_map_cli.py"))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", program]
-    places = os.pathsep.join([str(Path(ranks.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [*torchrun, "adapt", "--device=cpu", f"--out={tmp_path / 'together'}", *words],
-        capture_output=True, text=True, timeout=480,
-        env=os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = torchrun("adapt", "--device=cpu", f"--out={tmp_path / 'together'}", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == done.stdout.count("accuracy on") == 1
     together = runs.read(tmp_path / "together")

@@ -33,12 +33,19 @@ def patterned(count: int, seed: int, classes: tuple[str, ...] = CLASSES) -> Pair
 
 @cache
 def trained_source() -> Source:
-    """A narrow network trained on the colour patterns for a few epochs."""
-    last = None
+    """A narrow network trained on the colour patterns for a few epochs; the same in every process.
+
+    By one thread: another number adds up in another order, and 48 steps magnify that.
+    """
+    threads, last = torch.get_num_threads(), None
     recipe = SourceRecipe(epochs=4, batch_size=8, rate=0.05, width=8)
-    for event in train(patterned(48, 0).only("rgb"), recipe, seed=0):
-        if isinstance(event, Trained):
-            last = event.source
+    torch.set_num_threads(1)
+    try:
+        for event in train(patterned(48, 0).only("rgb"), recipe, seed=0):
+            if isinstance(event, Trained):
+                last = event.source
+    finally:
+        torch.set_num_threads(threads)
     assert last is not None
     last.network.eval()
     return last
