@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -267,12 +268,14 @@ def _sun_kind(folder: Path) -> str | None:
 
 
 def _sun_intrinsics(file: Path) -> tuple[float, ...] | None:
-    """f_x, f_y, c_x, c_y of the nine numbers of a camera matrix."""
+    """f_x, f_y, c_x, c_y of the nine numbers of a camera matrix; None where they can be no camera's."""
     try:
         numbers = [float(word) for word in text_of(file).split()]
     except (OSError, ValueError):
         return None
-    return (numbers[0], numbers[4], numbers[2], numbers[5]) if len(numbers) == 9 else None
+    if len(numbers) != 9 or not all(map(math.isfinite, numbers)) or min(numbers[0], numbers[4]) <= 0:
+        return None
+    return numbers[0], numbers[4], numbers[2], numbers[5]
 
 
 def _sun_place(name: str) -> str:

@@ -1,9 +1,12 @@
 """Every format goes through import; whatever is wrong is told in one report, and the originals stay."""
 
+import contextlib
+import errno
 import os
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import formats
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from socketlab import importers, packing, surveys
+from socketlab import decode, importers, packing, surveys
 from socketlab.cli import app
 from socketlab.encodings import measure
 from socketlab.errors import LabError
@@ -71,6 +74,19 @@ def test_sun_rgbd(sets, tmp_path):
             assert pack.intrinsics(split, domain)[0] == (518.8, 519.4, 24.0, 24.0)
     assert farthest > 8191
     assert sum(pack.manifest["splits"][split]["scenes"] for split in pack.splits) == 64
+
+
+@pytest.mark.parametrize(
+    "numbers", ["nan 0 32 0 nan 24 0 0 1", "0 0 32 0 518.8 24 0 0 1", "518.8 0 32", "x" * 9]
+)
+def test_intrinsics_that_are_none_are_left_out(tmp_path, numbers):
+    root = formats.write_sunrgbd(tmp_path / "set", each=2)
+    for file in root.rglob("intrinsics.txt"):
+        if "kv1" in file.parts:
+            file.write_text(numbers)
+    pack = imported(survey("sunrgbd", root), tmp_path / "pack", size=12)
+    assert set(pack.intrinsics("train", "kinect_v1")) == {None}
+    assert None not in pack.intrinsics("train", "xtion")
 
 
 def test_sun_rgbd_by_its_parent_and_with_filled_depth(sets, tmp_path):
@@ -410,6 +426,10 @@ DAMAGES = (
     "link",
     "pipe",
     "text",
+    "bits",
+    "class",
+    "forbid",
+    "full",
 )
 
 
@@ -450,9 +470,55 @@ def scenes_of(pack) -> dict[str, dict[str, bytes]]:
     return scenes
 
 
-def damage(root: Path, files: list[Path], what: str, which: int, where: int) -> set[Path]:
-    """Do one thing to one file (to two for a swap); returns the files that were touched."""
+@dataclass
+class System:
+    """What the system refuses: to list folders, and to write once it has written so many times."""
+
+    forbidden: set[Path] = field(default_factory=set)
+    room: int | None = None
+
+    @contextlib.contextmanager
+    def in_force(self):
+        scandir, write_at = os.scandir, decode.write_at
+
+        def list_folder(folder="."):
+            if not isinstance(folder, int) and Path(folder) in self.forbidden:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+            return scandir(folder)
+
+        def write(*arguments):
+            if self.room is not None:
+                self.room -= 1
+                if self.room < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write_at(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "scandir", list_folder)
+            patch.setattr(decode, "write_at", write)
+            yield
+
+
+def damage(root: Path, files: list[Path], system: System, what: str, which: int, where: int) -> set[Path]:
+    """Do one thing to a file (two for a swap), to a folder or to the system; returns the files touched."""
     path, other = files[which % len(files)], files[(which + where) % len(files)]
+    match what:
+        case "full":
+            system.room = where % 4
+            return set()
+        case "forbid":
+            system.forbidden.add(path.parent)
+            return {one for one in files if path.parent in one.parents}
+        case "class":
+            mine = {one for one in files if one.parent == path.parent and one.is_file()}
+            for one in mine:
+                one.unlink()
+            return mine
+    return damage_one(root, path, other, what, where)
+
+
+def damage_one(root: Path, path: Path, other: Path, what: str, where: int) -> set[Path]:
+    """Do one thing to one file, or to two for a swap."""
     if not path.is_file() or path.is_symlink() or not other.is_file() or other.is_symlink():
         return set()
     data = path.read_bytes()
@@ -487,6 +553,9 @@ def damage(root: Path, files: list[Path], what: str, which: int, where: int) -> 
         case "pipe":
             path.unlink()
             os.mkfifo(path)
+        case "bits":
+            mode = ("1", "L", "RGB", "I;16", "F")[where % 5]
+            Image.new(mode, (64, 48)).save(path, format="TIFF" if mode == "F" else "PNG")
         case "text":
             path.write_text("\x00\ud7ff kitchen\n\n-1 \u2028 99999999999" * (where % 50), encoding="utf-8")
     return {path, other} if what == "swap" else {path}
@@ -508,22 +577,23 @@ def damage(root: Path, files: list[Path], what: str, which: int, where: int) -> 
     st.booleans(),
 )
 def test_no_damage_is_more_than_a_sentence(clean, quick_folder, monkeypatch, kind, damages, on_bad, thorough):
-    """A pack with all that was left alone, or a LabError; never another exception, never a change."""
+    """A pack with all that was left alone, or a LabError; never another exception, never a change.
+
+    On a disk that is full the work so far stays, and the same call goes on once there is room.
+    """
     root, expected = clean[kind]
-    whole, out = snapshot(root), quick_folder / "out" / "pack"
+    whole, out, system = snapshot(root), quick_folder / "out" / "pack", System()
     shutil.rmtree(out.parent, ignore_errors=True)
     monkeypatch.setattr(os, "fsync", lambda file: None)  # 200 times would take minutes on a slow disk
     try:
         files = sorted(path for path in root.rglob("*") if path.is_file() and "annotation" not in str(path))
-        touched = set().union(*(damage(root, files, *one) for one in damages))
+        touched = set().union(*(damage(root, files, system, *one) for one in damages))
         before = snapshot(root)
-        said, pack = "", None
-        try:
-            found = survey(kind, root, thorough=thorough)
-            found.report().encode()
-            pack = imported(found, out, size=12, on_bad=on_bad)
-        except LabError as error:
-            said = str(error)
+        said, pack = attempt(system, kind, root, out, on_bad, thorough)
+        if system.room is not None and system.room < 0:
+            assert pack is None and said.startswith("The disk is full") and not out.exists()
+            system.room = None
+            said, pack = attempt(system, kind, root, out, on_bad, thorough)
         assert snapshot(root) == before
     finally:
         restore(root, whole)
@@ -531,13 +601,24 @@ def test_no_damage_is_more_than_a_sentence(clean, quick_folder, monkeypatch, kin
         assert "\n" not in said and said.endswith((".", "?"))
         assert not out.exists()
     else:
-        assert on_bad == "skip" or not found.problems
+        assert on_bad == "skip" or not pack.manifest["skipped"]
         pack.verify()
         stored = scenes_of(open_pack(out))
         counted = sum(pack.manifest["splits"][split]["scenes"] for split in pack.splits)
         assert counted == len(stored)
         assert counted + pack.manifest["left_out"] >= len(expected) - 2 * len(touched)
         assert_untouched_scenes_are_stored(kind, root, touched, expected, stored)
+
+
+def attempt(system: System, kind, root: Path, out: Path, on_bad: str, thorough: bool):
+    """Survey and import: the sentence of a refusal, or "", and the pack, or None."""
+    try:
+        with system.in_force():
+            found = survey(kind, root, thorough=thorough)
+            found.report().encode()
+            return "", imported(found, out, size=12, on_bad=on_bad)
+    except LabError as error:
+        return str(error), None
 
 
 def restore(root: Path, whole: dict) -> None:
