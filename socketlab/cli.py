@@ -558,18 +558,42 @@ def import_(
     download: Annotated[bool, typer.Option(help="fetch the set first, where it can be had directly")] = False,
 ) -> None:
     """Check a real data set, pair it by name, and write it as a compact pack."""
-    from socketlab.downloads import fetch
     from socketlab.importers import import_folder, require_options
 
     more = dict(_assignments(options or [], "--option", "unpaired=true"))
     require_options(kind, more)
     if path is None and not download:
         raise LabError("Say where the set lies, or --download to fetch it.")
+    if path is not None and download:
+        raise LabError(f"--download fetches the set: leave {path} out, or --download.")
     classes = [name.strip() for name in task.split(",")] if task else None
-    import_folder(
-        kind, path or fetch(kind), out, size=size, fit=fit, on_bad=on_bad, processes=processes,
-        say=typer.echo, hidden=not sys.stderr.isatty(), task=classes, thorough=thorough, **more,
-    )  # fmt: skip
+    try:
+        import_folder(
+            kind, path or _downloaded(kind), out, size=size, fit=fit, on_bad=on_bad, processes=processes,
+            say=typer.echo, hidden=not sys.stderr.isatty(), task=classes, thorough=thorough, **more,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo("stopped; what is done is kept: the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+
+
+def _downloaded(kind: str) -> Path:
+    """The folder of a set that is fetched, or was before; says from where, on which terms, how far it is."""
+    from tqdm import tqdm
+
+    from socketlab.downloads import DOWNLOADS, fetch
+
+    if kind in DOWNLOADS:
+        typer.echo(f"{DOWNLOADS[kind].url}: {DOWNLOADS[kind].terms}")
+    with tqdm(desc="fetching", unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+
+        def move(there: int, of: int) -> None:
+            bar.total = of or None
+            bar.update(there - bar.n)
+
+        folder = fetch(kind, progress=move)
+    typer.echo(f"the set lies in {folder}")
+    return folder
 
 
 @app.command("app")

@@ -14,6 +14,7 @@ which the next call goes on.
 from __future__ import annotations
 
 import bisect
+import hashlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 FORMAT, VERSION = "socketlab pack", 1
+_FIELDS = {"splits": dict, "classes": list, "domains": list, "size": int, "left_out": int}
 
 
 @dataclass(frozen=True)
@@ -170,11 +172,15 @@ class Pack:
 
     def _scenes_of(self, split: str) -> dict[str, Any]:
         if split not in self._scenes:
-            file = self.folder / self.manifest["splits"][split]["file"]
+            part = self.manifest["splits"][split]
+            file = self.folder / part["file"]
             try:
-                self._scenes[split] = json.loads(file.read_bytes())
-            except (OSError, ValueError):
+                data = file.read_bytes()
+            except OSError:
                 raise LabError(f"{file} is damaged or missing: import the data set again.") from None
+            if hashlib.sha256(data).hexdigest() != part["sha256"]:  # a list of names and rows: small
+                raise LabError(f"{file} was altered: import the data set again.")
+            self._scenes[split] = json.loads(data)
         return self._scenes[split]
 
     @staticmethod
@@ -233,9 +239,19 @@ def open_pack(folder: str | Path) -> Pack:
     if manifest.get("version") != VERSION:
         version = manifest.get("version")
         raise LabError(f"{folder} is a pack of version {version}, not {VERSION}: import the data set again.")
-    for part in manifest["splits"].values():
-        for array in part["arrays"].values():
-            file = folder / array["file"]
-            if not file.is_file() or file.stat().st_size != array["bytes"]:
-                raise LabError(f"{file} is damaged or missing: import the data set again.")
-    return Pack(folder, manifest)
+    try:
+        if any(type(manifest[name]) is not kind for name, kind in _FIELDS.items()):
+            raise TypeError
+        files = [
+            (folder / array["file"], array["bytes"], array["shape"], array["dtype"], part["sha256"])
+            for part in manifest["splits"].values()
+            for array in part["arrays"].values()
+        ]
+        pack = Pack(folder, manifest)
+        pack.summary()
+    except (KeyError, TypeError, AttributeError):
+        raise LabError(f"{folder / MANIFEST} is damaged: import the data set again.") from None
+    for file, length, *_ in files:
+        if not file.is_file() or file.stat().st_size != length:
+            raise LabError(f"{file} is damaged or missing: import the data set again.")
+    return pack

@@ -134,6 +134,8 @@ def load(name: str | Path) -> Preset:
     try:
         about = tomllib.loads(path.read_text(encoding="utf-8"))
         return _preset(about)
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LabError(f"{path.name} is not TOML: {error}.") from error
     except KeyError as error:
@@ -144,9 +146,20 @@ def load(name: str | Path) -> Preset:
         raise LabError(f"{path.name}: {error}") from error
 
 
+_KEYS: dict[str, type] = {
+    "title": str, "pack": str, "source": str, "target": str, "sources": str, "oracle": bool,
+    "depth_encoding": str, "size": int, "network": dict, "recipe": dict, "row": list,
+}  # fmt: skip
+_NAMES = {str: "a text", bool: "true or false", int: "a whole number", dict: "a table", list: "a list"}
+
+
 def _preset(about: dict[str, Any]) -> Preset:
-    _require_known(about, ("title", "pack", "source", "target", "sources", "oracle", "depth_encoding", "size",
-                           "network", "recipe", "row"), "experiment")  # fmt: skip
+    _require_known(about, tuple(_KEYS), "experiment")
+    for name, value in about.items():
+        if type(value) is not _KEYS[name]:
+            raise LabError(f"{name} = {value!r} cannot be: it must be {_NAMES[_KEYS[name]]}")
+    if not about["row"]:
+        raise LabError("there is no row: give one at least, [[row]] with a method")
     ways = {"each": (False, False), "all": (True, False), "own": (False, True)}
     if about["sources"] not in ways:
         raise LabError(f"sources {about['sources']!r} is unknown: choose one of {', '.join(ways)}")
@@ -487,8 +500,16 @@ def _finished(out: Path) -> dict[str, dict[str, Any]]:
     """Origin → line of an earlier call."""
     if not (out / "runs.csv").is_file():
         return {}
-    with open(out / "runs.csv", newline="", encoding="utf-8") as file:
-        return {line["origin"]: dict(line) for line in csv.DictReader(file)}
+    try:
+        with open(out / "runs.csv", newline="", encoding="utf-8") as file:
+            lines = [dict(line) for line in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LabError(f"{out / 'runs.csv'} cannot be read ({error}): choose another --out.") from error
+    if any(set(line) != set(FIELDS) for line in lines):
+        raise LabError(
+            f"{out / 'runs.csv'} holds other things than runs of an experiment: choose another --out."
+        )
+    return {line["origin"]: line for line in lines}
 
 
 def summary(lines: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> list[dict[str, Any]]:

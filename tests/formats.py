@@ -119,6 +119,14 @@ def bands(kind: str, number: int) -> np.ndarray:
     return values
 
 
+GEO_TAGS = (
+    (33550, "d", 3, (10.0, 10.0, 0.0), True),  # a pixel is ten metres wide
+    (33922, "d", 6, (0.0, 0.0, 0.0, 600_000.0, 5_300_000.0, 0.0), True),  # where the first one lies
+    (34735, "H", 16, (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32632), True),  # UTM zone 32
+)
+"""What makes a TIFF a GeoTIFF: scale, place and projection."""
+
+
 def write_eurosat(root: Path, each: int = 3) -> Path:
     """``EuroSAT_MS/<Class>/<Class>_N.tif``, 13 bands; every other one has its bands in planes."""
     classes = ("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture",
@@ -128,16 +136,12 @@ def write_eurosat(root: Path, each: int = 3) -> Path:
         folder = root / "EuroSAT_MS" / name
         folder.mkdir(parents=True)
         for i in range(each):
-            values = bands(kind, i)
+            values, file = bands(kind, i), folder / f"{name}_{i + 1}.tif"
+            about = {"photometric": "minisblack", "extratags": GEO_TAGS}
             if i % 2:
-                tifffile.imwrite(
-                    folder / f"{name}_{i + 1}.tif", values.transpose(2, 0, 1), planarconfig="separate",
-                    photometric="minisblack",
-                )  # fmt: skip
+                tifffile.imwrite(file, values.transpose(2, 0, 1), planarconfig="separate", **about)
             else:
-                tifffile.imwrite(
-                    folder / f"{name}_{i + 1}.tif", values, planarconfig="contig", photometric="minisblack"
-                )
+                tifffile.imwrite(file, values, planarconfig="contig", **about)
     return root
 
 

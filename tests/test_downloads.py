@@ -9,11 +9,14 @@ import threading
 import zipfile
 from pathlib import Path
 
+import formats
 import pytest
+from typer.testing import CliRunner
 
-from socketlab import downloads
+from socketlab import cli, downloads
 from socketlab.downloads import DOWNLOADS, Download, fetch
 from socketlab.errors import LabError
+from socketlab.packs import open_pack
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -183,6 +186,25 @@ def test_downloads_have_a_place_in_the_cache(server, tmp_path, monkeypatch):
     monkeypatch.setenv("SOCKETLAB_CACHE", str(tmp_path / "mine"))
     folder = fetch("rooms", download=Download(server.url))
     assert folder == tmp_path / "mine" / "downloads" / "rooms" / "rooms"
+
+
+def test_the_command_fetches_says_on_which_terms_and_imports(server, tmp_path, monkeypatch):
+    raw = formats.write_rgbnir(tmp_path / "raw", each=2)
+    server.data = zipped(tmp_path, unpacked(raw))
+    server.patience = len(server.data)
+    monkeypatch.setenv("SOCKETLAB_CACHE", str(tmp_path / "mine"))
+    monkeypatch.setitem(DOWNLOADS, "rgbnir", Download(server.url, terms="for lessons alone"))
+    words = ["import", "rgbnir", "--size", "12", "--processes", "1", "--download"]
+    done = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "pack")])
+    assert done.exit_code == 0, done.output
+    assert f"{server.url}: for lessons alone" in done.stdout and "18 usable scenes" in done.stdout
+    assert open_pack(tmp_path / "pack").modalities == ("rgb", "nir")
+    done = CliRunner().invoke(cli.app, [*words, str(raw)])
+    assert done.exit_code == 2 and "leave" in done.stderr and len(server.asked) == 1
+    monkeypatch.setitem(DOWNLOADS, "rgbnir", Download("http://127.0.0.1:9/other.zip"))
+    done = CliRunner().invoke(cli.app, [*words, "--out", str(tmp_path / "other")])
+    assert done.exit_code == 2 and "check the connection" in done.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_links_are_whole():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import timeit
 from pathlib import Path
 
 import formats
@@ -23,9 +24,11 @@ from PIL import Image
 from socketlab import decode, importers, packing
 from socketlab.adapt import adapt
 from socketlab.decode import Picture, decoded, nearest, placed_intrinsics
+from socketlab.encodings import measure
 from socketlab.errors import LabError
 from socketlab.features import accuracy
 from socketlab.importers import survey
+from socketlab.nets import small_network
 from socketlab.packing import write_pack
 from socketlab.packs import open_pack
 from socketlab.pairs import centre_view, random_views
@@ -243,6 +246,25 @@ def test_a_pack_opens_at_once(whole):
     assert min(seconds) < 0.1
 
 
+def test_a_pack_feeds_a_step_faster_than_the_step_computes(pictures, tmp_path):
+    """Cutting and encoding a batch, against the smallest network of the kit, forward and backward."""
+    found = survey("folders", pictures, task=formats.TASK)
+    images = write_pack(found, tmp_path / "pack", size=64, processes=1).load("train", modalities=("depth",))
+    normalisation, network = measure(images.images["depth"], "depth"), small_network(3)
+    generator, still = torch.Generator().manual_seed(0), torch.zeros(32, 3, 56, 56)
+
+    def batch():
+        rows = torch.randint(len(images), (32,), generator=generator)
+        return normalisation.encode(random_views(images, rows, generator)["depth"])
+
+    def step():
+        network(still).square().mean().backward()
+
+    assert batch().shape == still.shape
+    least = {form: min(timeit.repeat(form, number=1, repeat=7)) for form in (batch, step)}
+    assert least[batch] < least[step]
+
+
 def test_manifest_tells_all_but_private_folders(whole, pictures):
     manifest = json.loads((whole.folder / "manifest.json").read_text())
     assert manifest["source"] == {"kind": "folders", "folder": "my rooms"}
@@ -287,6 +309,22 @@ def test_a_damaged_pack_is_told(whole, tmp_path):
     (whole.folder / "manifest.json").write_text(json.dumps(manifest | {"version": 99}))
     with pytest.raises(LabError, match="version 99"):
         open_pack(whole.folder)
+
+
+def test_a_manifest_that_lacks_or_confuses_something_is_told(whole):
+    """Somebody's hand in the files: one sentence, never a traceback, never rows under other names."""
+    manifest = json.loads((whole.folder / "manifest.json").read_text())
+    for key in ("splits", "classes", "domains", "size", "left_out"):
+        for spoilt in ({k: v for k, v in manifest.items() if k != key}, manifest | {key: None}):
+            (whole.folder / "manifest.json").write_text(json.dumps(spoilt))
+            with pytest.raises(LabError, match=r"manifest\.json is damaged"):
+                open_pack(whole.folder).summary()
+    (whole.folder / "manifest.json").write_text(json.dumps(manifest))
+    scenes = whole.folder / "train.scenes.json"
+    told = json.loads(scenes.read_text())
+    scenes.write_text(json.dumps(told | {"names": told["names"][::-1]}))
+    with pytest.raises(LabError, match=r"train\.scenes\.json was altered"):
+        open_pack(whole.folder).load("train")
 
 
 def test_scenes_of_the_task_may_lack_a_modality(tmp_path):

@@ -234,10 +234,18 @@ def test_presets_that_cannot_be_are_refused_in_a_sentence(packs, here):
         "no backbone 'resnet19'": text.replace("resnet50", "resnet19"),
         "sources 'some' is unknown": text.replace('sources = "own"', 'sources = "some"'),
         "a value that cannot be": text.replace("epochs = 20", 'epochs = "many"'),
+        "size = 'large' cannot be: it must be a whole number": 'size = "large"\n' + text,
+        "oracle = 'no' cannot be: it must be true or false": text.replace("oracle = true", 'oracle = "no"'),
+        "pack = 3 cannot be: it must be a text": text.replace('pack = "rgbnir"', "pack = 3"),
+        "there is no row": "row = []\n" + text[: text.index("[[row]]")],
     }
     for said, content in wrong.items():
         (here / "mine.toml").write_text(content, encoding="utf-8")
         refused(call("experiment", "mine.toml", "--data", packs), said)
+    (here / "other").mkdir()
+    (here / "other" / "runs.csv").write_text("a,b\n1,2\n")
+    words = ("--data", packs, "--out", here / "other", "--dry-run")
+    refused(call("experiment", "rgbnir", *words), "holds other things than runs of an experiment")
     (here / "mine.toml").write_text(text.replace('target = "nir"', 'target = "depth"'), encoding="utf-8")
     refused(call("experiment", "mine.toml", "--data", packs), "no depth images in train, only rgb, nir")
 
