@@ -16,7 +16,8 @@ show `pca_map` meanwhile. Two fits at once would abort the process, so all of th
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -30,10 +31,25 @@ from socketlab.errors import LabError
 from socketlab.gpu_maps import fit_on_gpu, takes_gpu
 
 Points = NDArray[np.float32]
-one_fit_at_a_time = threading.Lock()  # one UMAP fit per process at a time
+_FIT = threading.Lock()  # one UMAP fit per process at a time
 _WARMING = threading.Lock()
 _warm_thread: threading.Thread | None = None
 _warm = threading.Event()
+
+
+@contextmanager
+def one_fit_at_a_time() -> Iterator[None]:
+    """Where UMAP is imported and fitted: alone in this process, and PyTorch keeps its number of threads.
+
+    UMAP's compiler would set it to all cores of the computer, whatever ``OMP_NUM_THREADS`` says; where several
+    processes share the cores, training then takes many times as long.
+    """
+    with _FIT:
+        threads = torch.get_num_threads()
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def joint_map(
@@ -90,7 +106,7 @@ def joint_map(
     def fit() -> Points:
         if on_gpu:
             return fit_on_gpu(features, k, min_dist, epochs, None if start is None else init, seed)
-        with one_fit_at_a_time:
+        with one_fit_at_a_time():
             umap = _umap()(
                 n_neighbors=k,
                 min_dist=min_dist,
@@ -146,7 +162,7 @@ def projected_map(
 
     def make() -> Points:
         start = pca_map({fit_on: basis})[fit_on]
-        with one_fit_at_a_time:
+        with one_fit_at_a_time():
             umap = fit_on_neighbours(nearest_neighbours(basis, k), start, seed, min_dist, epochs)
             drawn = [
                 umap.embedding_ if name == fit_on else umap.transform(_distances_to(basis, part, k))

@@ -58,7 +58,7 @@ def moving_map(
     k = embed.usable_neighbours(neighbours, len(arrays[0]))
 
     def make() -> Points:
-        with embed.one_fit_at_a_time:
+        with embed.one_fit_at_a_time():
             known = temporal_neighbours(arrays, k, tie)
             umap = embed.fit_on_neighbours(known, aligned_starts(arrays), seed, min_dist, epochs)
         return np.asarray(umap.embedding_, np.float32)

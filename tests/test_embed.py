@@ -96,6 +96,18 @@ def test_two_threads_take_turns() -> None:
     assert np.array_equal(maps[0], maps[2])
 
 
+def test_a_fit_leaves_pytorchs_threads_as_they_are() -> None:
+    """UMAP's compiler sets them to all cores, in a process that was told to take one."""
+    source = (
+        "import numpy as np, torch\nfrom socketlab import embed\nbefore = torch.get_num_threads()\n"
+        "embed.joint_map({'a': np.random.default_rng(0).normal(size=(60, 8))}, epochs=20)\n"
+        "print(before, torch.get_num_threads())"
+    )
+    told = os.environ | {"OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=told, check=True)
+    assert ran.stdout.split() == ["1", "1"]
+
+
 def test_warm_up_starts_once() -> None:
     first, second = embed.warm_up(), embed.warm_up()
     assert first is second
