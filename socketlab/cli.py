@@ -228,12 +228,15 @@ def _print_scores(scores: Iterable[Score], has_oracle: bool, images: int) -> Non
 
 
 def _device(name: str) -> str:
-    """Return the device to use: ``auto`` takes CUDA where it works."""
-    if name != "auto":
-        return name
+    """Return the device to use, ``auto`` being CUDA where it works; a `LabError` for one that is not there."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    works = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda"):
+        raise LabError(f"There is no device {name!r}: choose auto, cpu or cuda.")
+    if name == "cuda" and not works:
+        raise LabError("There is no CUDA device here: leave --device out, or say --device cpu.")
+    return name if name != "auto" else "cuda" if works else "cpu"
 
 
 def _recipe(method: str, overrides: Iterable[str]) -> Recipe:
@@ -566,7 +569,7 @@ def import_(
         raise LabError("Say where the set lies, or --download to fetch it.")
     if path is not None and download:
         raise LabError(f"--download fetches the set: leave {path} out, or --download.")
-    classes = [name.strip() for name in task.split(",")] if task else None
+    classes = [name.strip() for name in task.split(",") if name.strip()] if task else None
     try:
         import_folder(
             kind, path or _downloaded(kind), out, size=size, fit=fit, on_bad=on_bad, processes=processes,

@@ -25,7 +25,7 @@ from typing import Any
 
 from socketlab.decode import Picture
 from socketlab.errors import LabError
-from socketlab.packing import write_pack
+from socketlab.packing import require_settings, write_pack
 from socketlab.packs import Pack
 from socketlab.surveys import (
     FORM_OF,
@@ -195,11 +195,13 @@ def import_folder(
         return move
 
     bars: list[Any] = []
+    folder = Path("packs") / kind if out is None else Path(out)
+    root = Path(os.path.abspath(Path(path).expanduser()))
+    require_settings(root, folder.expanduser().absolute(), size, fit, on_bad)
     try:
         found = survey(kind, path, processes=processes, progress=bar("looking"), **options)
         bars[0].close()
         say(found.report())
-        folder = Path("packs") / kind if out is None else Path(out)
         pack = write_pack(
             found, folder, size=size, fit=fit, on_bad=on_bad, processes=processes,
             progress=bar("packing"), say=say,

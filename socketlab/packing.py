@@ -15,7 +15,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from socketlab.decode import FITS, Chunk, Done, inputs_of, pack_chunk, placed_in
 from socketlab.errors import LabError
 from socketlab.files import digest, write_whole
 from socketlab.packs import FORMAT, MANIFEST, VERSION, Pack, mapped, open_pack
-from socketlab.parallel import run_jobs
+from socketlab.parallel import cores, run_jobs
 from socketlab.surveys import SPLITS, Frame, Survey, place, readable
 
 CHUNK = 64
@@ -129,7 +130,12 @@ def write_pack(
     """
     out = Path(out).expanduser().absolute()
     size = survey.size if size is None else size
-    _require(survey, out, size, fit, on_bad)
+    require_settings(survey.root, out, size, fit, on_bad)
+    if survey.problems and on_bad == "stop":
+        raise LabError(
+            f"{survey.left_out} scenes cannot be used ({survey.summary()}): put the files right, "
+            'or leave them out with on_bad="skip" (--on-bad skip).'
+        )
     work = _planned(survey, out, size, fit)
     try:
         with _locked(work):
@@ -139,29 +145,25 @@ def write_pack(
             _require_none_failed(work, failed, on_bad)
             if not work.ready.exists():
                 _gather_files(work, {scene for scene, *_ in failed})
-            pack = _finish(work, failed)
+            pack = _finish(work, failed, cores() if processes is None else processes)
         shutil.rmtree(work.folder, ignore_errors=True)
     except OSError as error:
         raise _full_or_forbidden(error, work) from error
     return pack
 
 
-def _require(survey: Survey, out: Path, size: int, fit: str, on_bad: str) -> None:
+def require_settings(root: Path, out: Path, size: int | None, fit: str, on_bad: str) -> None:
+    """A `LabError` when a pack of the set in ``root`` cannot be so, or not there; looks at no picture."""
     if on_bad not in ON_BAD:
         raise LabError(f"on_bad {on_bad!r} is unknown: choose stop or skip.")
     if fit not in FITS:
         raise LabError(f"fit {fit!r} is unknown: choose one of {', '.join(FITS)}.")
-    if not 1 <= size <= LARGEST:
+    if size is not None and not 1 <= size <= LARGEST:
         raise LabError(f"size {size} is out of range: choose 1 to {LARGEST} pixels.")
     if out.exists() or out.is_symlink():
         raise LabError(f"{out} exists already: choose another folder, or take it away.")
-    if out.is_relative_to(survey.root):
+    if out.is_relative_to(root):
         raise LabError(f"{out} lies in the data set itself: choose a folder outside of it.")
-    if survey.problems and on_bad == "stop":
-        raise LabError(
-            f"{survey.left_out} scenes cannot be used ({survey.summary()}): put the files right, "
-            'or leave them out with on_bad="skip" (--on-bad skip).'
-        )
 
 
 def _planned(survey: Survey, out: Path, size: int, fit: str) -> _Work:
@@ -377,14 +379,17 @@ def _copy_rows(work: _Work, array: _Array, failed: set[int]) -> None:
     os.replace(target.with_suffix(".copying"), target)
 
 
-def _finish(work: _Work, failed: list[Failure]) -> Pack:
+def _finish(work: _Work, failed: list[Failure], threads: int) -> Pack:
     """Write the manifest into the gathered folder, and give it its name."""
     lost = {scene for scene, *_ in failed}
     splits = {}
+    files = sorted(work.ready.glob("*.npy"))
+    with ThreadPoolExecutor(threads) as pool:  # a digest leaves the interpreter to others
+        digests = {file.name: found for file, found in zip(files, pool.map(digest, files), strict=True)}
     for split in SPLITS:
         scenes = [i for i, frame in enumerate(work.survey.frames) if frame.split == split and i not in lost]
         if scenes:
-            splits[split] = _described(work, split, scenes)
+            splits[split] = _described(work, split, scenes, digests)
     survey = work.survey
     skipped = [{"what": one.what, "where": one.where, "why": one.why} for one in survey.problems]
     manifest = {
@@ -410,7 +415,7 @@ def _finish(work: _Work, failed: list[Failure]) -> Pack:
     return open_pack(work.out)
 
 
-def _described(work: _Work, split: str, scenes: list[int]) -> dict[str, Any]:
+def _described(work: _Work, split: str, scenes: list[int], digests: Mapping[str, str]) -> dict[str, Any]:
     """Write the list of the scenes of a split; returns its entry in the manifest."""
     frames = [work.survey.frames[i] for i in scenes]
     number = {scene: i for i, scene in enumerate(scenes)}
@@ -428,7 +433,7 @@ def _described(work: _Work, split: str, scenes: list[int]) -> dict[str, Any]:
             "shape": [len(having), array.channels, work.size, work.size],
             "dtype": str(array.dtype),
             "bytes": file.stat().st_size,
-            "sha256": digest(file),
+            "sha256": digests[array.name],
         }
     told = {
         "names": [frame.name for frame in frames],

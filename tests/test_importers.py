@@ -404,6 +404,32 @@ def test_import_folder_says_what_it_does(sets, tmp_path, capsys):
     assert "scene" in capsys.readouterr().err
 
 
+def test_settings_that_cannot_be_are_told_before_a_file_is_looked_at(sets, tmp_path, monkeypatch):
+    """A survey of ten thousand frames takes a minute: no time to learn that the folder is taken."""
+    monkeypatch.setattr(importers, "survey", None)
+    (tmp_path / "taken").mkdir()
+    inside = sets["rgbnir"] / "pack"
+    for out, wrong, told in (
+        (tmp_path / "taken", {}, "exists already"),
+        (inside, {}, "lies in the data set itself"),
+        (tmp_path / "pack", {"size": 0}, "size 0 is out of range"),
+        (tmp_path / "pack", {"fit": "round"}, "fit 'round'"),
+        (tmp_path / "pack", {"on_bad": "hope"}, "on_bad 'hope'"),
+    ):
+        with pytest.raises(LabError, match=told):
+            import_folder("rgbnir", sets["rgbnir"], out, say=lambda text: None, **wrong)
+
+
+def test_ctrl_c_says_how_to_go_on(sets, tmp_path, monkeypatch):
+    def stopped(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importers, "write_pack", stopped)
+    words = ["import", "rgbnir", str(sets["rgbnir"]), "--out", str(tmp_path / "pack")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 130 and "the same command goes on from there" in done.stderr
+
+
 def test_an_imported_depth_can_be_measured(sets, tmp_path):
     pack = imported(survey("sunrgbd", sets["sunrgbd"]), tmp_path / "pack", size=48)
     depth = pack.load("train", "xtion", ("depth",))

@@ -371,6 +371,8 @@ def test_errors_are_one_sentence_and_say_what_to_do(imported, raw, here):
     refused(call("train-source", "--size", "32"), "--size is about an imported set")
     refused(call("train-source", "--pack", pack.folder, "--depth-encoding", "hha"), "no depth encoding")
     refused(call("train-source", "--pack", pack.folder, "--rate", "0"), "rate 0.0 is out of range")
+    refused(call("train-source", "--pack", pack.folder, "--device", "tpu"), "no device 'tpu'", "auto, cpu")
+    refused(call("train-source", "--pack", pack.folder, "--out", f"{file}/x"), "cannot be made", "--out")
     alone = write_pack(survey("folders", raw("folders"), processes=1), here / "alone", size=32, processes=1)
     refused(
         call("adapt", "--pack", alone.folder, "--source", network(alone, seed=4)), "no task-irrelevant pairs"
