@@ -47,8 +47,15 @@ FLOOR = 0.90
 COMPARED = (
     ("the same step twice: the noise of this run", "again", "step", ""),
     ("BN matching: a SOCKET step with it, against without", "step", "without BN", "BN"),
-    ("the same with statistics that a forward hook recomputes", "hooks", "without BN", ""),
+    (
+        "a plain step with statistics that a forward hook recomputes, against a plain step",
+        "hooks",
+        "plain",
+        "",
+    ),
     ("throughput: the floor's time, as a share of a SOCKET step", "floor", "step", "floor"),
+    ("the step without CUDA graphs, against the step", "plain", "step", ""),
+    ("the floor without a CUDA graph, against the floor", "plain floor", "floor", ""),
     ("input pipeline: share of a step", "pipeline", "step", "pipeline"),
 )
 """In words, one form, the other, the name of its bound."""
@@ -61,10 +68,25 @@ def forms_of(batch: int, recipe: Recipe = RECIPE) -> dict[str, Form]:
         "step": functools.partial(bench.step, recipe),
         "again": functools.partial(bench.step, recipe),
         "without BN": functools.partial(bench.step, recipe.replace(lambda_bn=0.0)),
-        "hooks": with_hooks(functools.partial(bench.step, recipe)),
-        "floor": bench.floor(),
+        "plain": functools.partial(bench.step, recipe, plain=True),
+        "hooks": with_hooks(functools.partial(bench.step, recipe, plain=True)),
+        "floor": in_a_graph(bench.floor()),
+        "plain floor": bench.floor(),
         "pipeline": bench.pipeline,
     }
+
+
+def in_a_graph(form: Form) -> Form:
+    """The same work as one CUDA graph: the GPU never waits for the computer."""
+    beside = torch.cuda.Stream()
+    with torch.cuda.stream(beside):
+        for _ in range(4):
+            form()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        form()
+    return graph.replay
 
 
 def step_lines(seconds: Mapping[str, list[float]]) -> list[Line]:
@@ -170,7 +192,8 @@ half beside them, as in [speed.md](speed.md).
 ## A step of ResNet-50
 
 All terms at work, L_BN too; 64 target images and 64 task-irrelevant pairs of 224 × 224 pixels, bfloat16,
-channels last. The **floor** is the forward and backward pass of the trunk on these two batches, nothing else.
+channels last. The **floor** is the forward and backward pass of the trunk on these two batches, nothing else,
+as one CUDA graph, so that it is the GPU's own time. Weights are brought to 16 bits in both.
 
 {ratios}
 

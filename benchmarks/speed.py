@@ -33,15 +33,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from socketlab import steps
+from socketlab import graphs, steps
 from socketlab.adapt import State, Step, adapt
 from socketlab.bnstats import plain_statistics, reestimate_statistics, watched_layers
 from socketlab.checkpoints import Source
 from socketlab.encodings import Normalisation
 from socketlab.features import encoded_batches, predict
 from socketlab.files import write_whole
+from socketlab.graphs import Graphs, trunk_pass
 from socketlab.nets import Network, Trunk, mixing_weights, small_network
-from socketlab.pairs import PairedImages, cut_views, draw_views, random_views
+from socketlab.pairs import PairedImages, cut_views, draw_views, on_device, random_views
 from socketlab.pseudolabels import shot_pseudo_labels
 from socketlab.recipe import Recipe
 from socketlab.teacher import Teacher
@@ -133,7 +134,7 @@ def milliseconds(seconds: Mapping[str, list[float]], *names: str) -> str:
 class ResNetTrunk(nn.Sequential, Trunk):
     """torchvision's ResNet-50 up to its last map, as a trunk; random weights."""
 
-    features = 2048
+    name, features = "resnet50", 2048
 
     def __init__(self) -> None:
         from torchvision.models import resnet50
@@ -146,7 +147,7 @@ class ResNetTrunk(nn.Sequential, Trunk):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, 2048)."""
-        return self.last_map(x).mean(dim=(2, 3))
+        return self.with_map(x)[1]
 
 
 def source_network(kind: str, width: int, seed: int, device: torch.device) -> Source:
@@ -215,6 +216,11 @@ class Bench:
         self.images = self.target_images()
         with torch.no_grad(), steps.autocast(recipe, device):
             self.wanted = [network.map_and_features(self.images) for network in self.state.networks]
+        self.state.adapted.network.train()
+        self.graphs = Graphs(self.state.networks, lambda: steps.autocast(recipe, device, cached=False))
+        for watched in (True, False):
+            self.graphs.prepare(batch, side, watched=watched)
+        self.graphs.prepare(batch, side, untouched=True)
 
     def target_images(self) -> Tensor:
         """The input pipeline of a target batch."""
@@ -230,16 +236,17 @@ class Bench:
         """What stands between the stored images and the network, for both batches."""
         self.target_images(), self.pair_images()
 
-    def step(self, recipe: Recipe) -> None:
-        """One step with every term."""
+    def step(self, recipe: Recipe, plain: bool = False) -> None:
+        """One step with every term; on a GPU by CUDA graphs, unless it is to be ``plain``."""
+        run = trunk_pass if plain else self.graphs
         state, optimiser = self.state, self.state.optimiser
         state.adapted.network.train()
         weights = mixing_weights(state.mixing)
-        rows = self.rows.to(self.device)
+        rows = on_device(self.rows, self.device)
         seen = steps.TargetBatch(self.target_images(), rows, self.remembered, self.labels)
         with steps.autocast(recipe, self.device):
-            terms = steps.target_terms(state.networks, weights, weights, seen, recipe)
-            terms |= steps.pair_terms(state.networks, weights, self.pair_images(), self.wanted, recipe)
+            terms = steps.target_terms(state.networks, weights, weights, seen, recipe, run)
+            terms |= steps.pair_terms(state.networks, weights, self.pair_images(), self.wanted, recipe, run)
         loss = steps.weighted_sum(terms, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -247,7 +254,7 @@ class Bench:
 
     def floor(self) -> Form:
         """Forward and backward of the trunk on the target batch and on the pairs, nothing else."""
-        trunks = copy.deepcopy([network.trunk for network in self.state.networks])
+        trunks = [copy.deepcopy(network.trunk).train() for network in self.state.networks]
         batches = self.target_images(), self.pair_images()
 
         def passes() -> None:
@@ -287,7 +294,7 @@ def with_hooks(form: Form) -> Form:
     """The same form, statistics recomputed by hooks."""
 
     def hooked() -> object:
-        with mock.patch.object(steps, "batch_statistics", hooked_statistics):
+        with mock.patch.object(graphs, "batch_statistics", hooked_statistics):
             return form()
 
     return hooked
@@ -387,34 +394,6 @@ def epoch_lines(rounds: int, clock: Callable[[], float]) -> list[Line]:
         Line(f"what the source says of {PAIRS} pairs in {views} views, against all steps of a default run",
              whole, "", f"{milliseconds(seconds, 'ask')} a view"),
     ]  # fmt: skip
-
-
-def gpu_lines(rounds: int, bound: Callable[[str], str]) -> list[Line]:
-    """ResNet-50 on 64 images of 224 × 224 and 64 pairs, bfloat16, channels_last."""
-    gpu = torch.device("cuda")
-    recipe = ALL_TERMS.replace(precision="bfloat16")
-    torch.backends.cudnn.benchmark = True
-    bench = Bench(gpu, "resnet50", side=224, batch=64, recipe=recipe)
-    forms: dict[str, Form] = {
-        "step": functools.partial(bench.step, recipe),
-        "again": functools.partial(bench.step, recipe),
-        "without BN": functools.partial(bench.step, recipe.replace(lambda_bn=0.0)),
-        "hooks": with_hooks(functools.partial(bench.step, recipe)),
-        "floor": bench.floor(),
-        "pipeline": bench.pipeline,
-    }
-    seconds = alternate(forms, rounds, gpu, time.perf_counter, warm=10)
-
-    def line(what: str, one: str, other: str, limit: str = "") -> Line:
-        return Line(what, quotient(seconds, one, other), limit, milliseconds(seconds, one, other))
-
-    return [
-        line("the same step twice: the noise of this run", "again", "step"),
-        line("BN matching: a SOCKET step with it, against without", "step", "without BN", bound("BN")),
-        line("the same with statistics that a forward hook recomputes", "hooks", "without BN"),
-        line("throughput: floor against a SOCKET step", "floor", "step", "≥ 0.90"),
-        line("input pipeline: share of a step", "pipeline", "step", bound("pipeline")),
-    ]
 
 
 @dataclass(frozen=True)
@@ -654,7 +633,7 @@ two batches, nothing else: no bottleneck, no head, no loss, no optimiser, images
 
 {steps}
 
-{gpu}
+On a GPU: [speed_gpu.md](speed_gpu.md).
 
 ## Between steps
 
@@ -677,10 +656,6 @@ their number costs once, and a step only looks it up.
 {waits}
 """
 
-NO_GPU = """### On a GPU
-
-No GPU was at hand for this run. Where there is one, `make bench` adds a table here: ResNet-50, 64 images and
-64 pairs of 224 × 224 pixels, bfloat16; BN matching ≤ 1.03, the floor at least 0.90 of a step."""
 CLOCKS = {
     "wall": "Times are a wall clock's.",
     "cpu": "Other work ran beside it: times on the CPU are processor time, which does not count waiting for "
@@ -702,8 +677,6 @@ def full(clock_name: str) -> None:
         title = f"### Convolutions in {precision}"
         tables.append(shown(f"{title}\n\n{table(step_lines(forms, 40, clock, bound))}"))
     parts["steps"] = "\n\n".join(tables)
-    gpu = torch.cuda.is_available()
-    parts["gpu"] = shown("### On a GPU\n\n" + table(gpu_lines(50, bound)) if gpu else NO_GPU)
     parts["between"] = shown(table(epoch_lines(5, clock)))
     found = slopes(9, clock)
     parts["slopes"] = shown(slope_table(found))

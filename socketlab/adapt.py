@@ -25,8 +25,9 @@ from .checkpoints import Source, read_tensors, require_classes, write_tensors
 from .encodings import Normalisation
 from .errors import LabError
 from .features import encoded_batches, predict
+from .graphs import Graphs, Statistics
 from .nets import Mixture, Network, device_of, mixing_weights, networks_of, seed_dropout
-from .pairs import PairedImages, cut_views, draw_views, on_device
+from .pairs import PairedImages, crop_side, cut_views, draw_views, on_device
 from .pseudolabels import mixed_shot_pseudo_labels, paper_pseudo_labels
 from .recipe import Recipe
 from .steps import Bank, TargetBatch, autocast
@@ -225,8 +226,9 @@ def adapt(
     frozen = [_frozen(one) for one in sources]
     remembered = [steps.remembered_statistics(networks_of(one.network)[0]) for one in frozen]
     teacher = None if pairs is None else Teacher(frozen, pairs, plan, state.seed)
+    graphs = Graphs(state.networks, lambda: autocast(plan, device_of(state.adapted.network), cached=False))
     while not state.finished:
-        yield from _epoch(teacher, target, remembered, state, current)
+        yield from _epoch(teacher, target, remembered, state, current, graphs)
         state.epoch += 1
         state.settled = False
         if state.finished or state.epoch % every == 0:
@@ -255,9 +257,10 @@ def _choose_what_learns(network: Network, trained: str) -> None:
 def _epoch(
     teacher: Teacher | None,
     target: PairedImages,
-    remembered: list[steps.Statistics],
+    remembered: list[Statistics],
     state: State,
     current: Callable[[], Recipe],
+    graphs: Graphs,
 ) -> Iterator[Step]:
     """One pass over the target; the pairs go on where the last epoch left them (fault 5)."""
     plan, adapted = state.recipe, state.adapted
@@ -267,9 +270,10 @@ def _epoch(
     labels = None if aligning or current().lambda_pl == 0 else _pseudo_labels(state, target)
     bank = None if aligning or current().lambda_aad == 0 else _bank(state, target)
     seed_dropout(adapted.network, mix(state.seed, state.epoch, 13))
-    averages: list[steps.Statistics] = []
+    averages: list[Statistics] = []
     total = len(target) // _batch(target, plan) * plan.total_epochs
     device = device_of(adapted.network)
+    _capture(graphs, teacher, target, state, current())
     stored_on = [images.device for images in (target, teacher and teacher.pairs) if images is not None]
     for rows, images, of_pairs in ahead(_cut_images(teacher, target, state, current), device, *stored_on):
         now = current()
@@ -281,13 +285,32 @@ def _epoch(
             seen = TargetBatch(encoded, rows, remembered, None, averages, bank, state.step / total)
             seen.pseudo_labels = None if labels is None else labels[rows]
             with _training(state), _normalising_by(adapted.network, plan.bn_mode):
-                found = steps.target_terms(state.networks, weights, shares, seen, now)
+                found = steps.target_terms(state.networks, weights, shares, seen, now, graphs)
             terms |= {} if aligning else found  # while aligning, the pass is for the running statistics alone
         if now.lambda_ti > 0:
-            terms |= _pair_terms(teacher, of_pairs, state, weights, now)
+            terms |= _pair_terms(teacher, of_pairs, state, weights, now, graphs)
         state.step += 1
         _update(state, terms, now, total)
         yield Step(state.epoch + 1, state.step, total, _detached(terms), shares.detach())
+
+
+def _capture(
+    graphs: Graphs, teacher: Teacher | None, target: PairedImages, state: State, recipe: Recipe
+) -> None:
+    """Before an epoch, and before anything else uses the GPU: the graphs of its passes, where they can be."""
+    network, plan = state.adapted.network.train(), state.recipe
+    if _target_wanted(state):
+        side = crop_side(target.images[target.modality])
+        with _normalising_by(network, plan.bn_mode):
+            graphs.prepare(_batch(target, plan), side, watched=recipe.lambda_bn > 0)
+    if teacher is not None and recipe.lambda_ti > 0:
+        side = crop_side(teacher.pairs.images[state.adapted.modality])
+        graphs.prepare(teacher.batch, side, untouched=True)
+
+
+def _target_wanted(state: State) -> bool:
+    """While aligning, a pass over the target is for the running statistics alone."""
+    return state.epoch >= state.recipe.align_epochs or state.recipe.test_statistics == "running"
 
 
 def _batch(images: PairedImages, recipe: Recipe) -> int:
@@ -298,11 +321,11 @@ def _cut_images(
     teacher: Teacher | None, target: PairedImages, state: State, current: Callable[[], Recipe]
 ) -> Iterator[StepImages]:
     """What each step of an epoch reads, cut and flipped; of several processes, the share of this one."""
-    plan, modality, first = state.recipe, target.modality, state.step
+    modality, first = target.modality, state.step
     device, batch = device_of(state.adapted.network), _batch(target, state.recipe)
     generator = torch.Generator().manual_seed(mix(state.seed, state.epoch))
     order = torch.randperm(len(target), generator=generator)
-    target_wanted = state.epoch >= plan.align_epochs or plan.test_statistics == "running"
+    target_wanted = _target_wanted(state)
     own = ranks.share(batch)
     for i in range(len(target) // batch):
         rows, images, of_pairs = order[i * batch : (i + 1) * batch], None, None
@@ -328,7 +351,12 @@ def _bn_shares(mixing: Tensor, plan: Recipe) -> Tensor:
 
 
 def _pair_terms(
-    teacher: Teacher | None, cut: list[Cut] | None, state: State, weights: Tensor, recipe: Recipe
+    teacher: Teacher | None,
+    cut: list[Cut] | None,
+    state: State,
+    weights: Tensor,
+    recipe: Recipe,
+    graphs: Graphs,
 ) -> dict[str, Tensor]:
     """Both halves of a batch of pairs, cut and flipped alike, through their own normalisations."""
     if teacher is None:
@@ -341,7 +369,7 @@ def _pair_terms(
     wanted = teacher.say(state.step, cut)
     images = adapted.normalisation.encode(torch.cat([part[adapted.modality] for part in cut]))
     with _training(state):
-        return steps.pair_terms(state.networks, weights, images, wanted, recipe)
+        return steps.pair_terms(state.networks, weights, images, wanted, recipe, graphs)
 
 
 def rate_factor(progress: float, schedule: str) -> float:

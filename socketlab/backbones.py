@@ -29,7 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .bnstats import WATCHED, Watched
 from .encodings import Normalisation
 from .errors import LabError
-from .nets import Network, Trunk, seed_dropout
+from .nets import Network, Trunk, pooled, seed_dropout
 
 BACKBONES = (
     "resnet18",
@@ -301,7 +301,7 @@ class AdaptedTrunk(Trunk):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, features)."""
-        return _pooled(self._output(x))
+        return _averaged(self._output(x))
 
     def last_map(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, C, h, w)."""
@@ -315,7 +315,7 @@ class AdaptedTrunk(Trunk):
                 hooks.enter_context(_listening(self.module, self.map_at, lambda y: maps.append(y.clone())))
             output = self._output(x)
         spatial = maps[-1] if maps else output
-        return spatial if spatial.ndim == 4 else spatial[:, :, None, None], _pooled(output)
+        return spatial if spatial.ndim == 4 else spatial[:, :, None, None], _averaged(output)
 
     def _output(self, x: Tensor) -> Tensor:
         """The output of ``at``; the module goes no further."""
@@ -345,9 +345,9 @@ def _listening(module: nn.Module, name: str, hear: Callable[[Any], None]) -> Ite
         handle.remove()
 
 
-def _pooled(x: Tensor) -> Tensor:
+def _averaged(x: Tensor) -> Tensor:
     """(B, D, h, w) or (B, D) → (B, D)."""
-    return x.mean(dim=(2, 3)) if x.ndim == 4 else x
+    return pooled(x) if x.ndim == 4 else x
 
 
 def adapted(

@@ -8,6 +8,7 @@ second computation: what every number here must equal, and what is done where to
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -80,23 +81,31 @@ class _BatchNormWithStatistics(torch.autograd.Function):
         wanted = [bool(needed) for needed in ctx.needs_input_grad[:3]]
         watched = wanted[0] and not (grad_mean is None and grad_variance is None)
         known = (None, None, mean, inverse_deviation) if ctx.by_batch else (*running, None, None)
-        count = x.numel() // x.shape[1]
-        level = torch.zeros_like(mean) if grad_mean is None else grad_mean / count
-        slope = torch.zeros_like(mean) if grad_variance is None else grad_variance * (2 / count)
         grads: Any
         if grad_out is None:
-            grads = _line(x, mean, slope, level), None, None
+            grads = _line(x, mean, *_slope_and_level(x, mean, grad_mean, grad_variance)), None, None
         elif not watched:
             backward = torch.ops.aten.native_batch_norm_backward
             grads = backward(grad_out, x, weight, *known, ctx.by_batch, ctx.eps, wanted)
         elif x.is_cuda and ctx.by_batch:
-            grads = _backward_on_a_gpu(_like(grad_out, x), x, weight, mean, inverse_deviation, slope, level)
+            of_statistics = grad_mean, grad_variance
+            grads = _backward_on_a_gpu(_like(grad_out, x), x, weight, mean, inverse_deviation, *of_statistics)
         else:
+            line = _slope_and_level(x, mean, grad_mean, grad_variance)
             grads = _backward_plus_line(
-                _like(grad_out, x), x, weight, known, ctx.by_batch, ctx.eps, mean, slope, level
+                _like(grad_out, x), x, weight, known, ctx.by_batch, ctx.eps, mean, *line
             )
         kept = [grad if needed else None for grad, needed in zip(grads, wanted, strict=True)]
         return *kept, None, None, None, None
+
+
+def _slope_and_level(
+    x: Tensor, mean: Tensor, grad_mean: Tensor | None, grad_variance: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Of the line in x that the statistics' own gradients are, per channel: (C,), (C,)."""
+    count = x.numel() // x.shape[1]
+    slope = torch.zeros_like(mean) if grad_variance is None else grad_variance * (2 / count)
+    return slope, torch.zeros_like(mean) if grad_mean is None else grad_mean / count
 
 
 def _line(x: Tensor, mean: Tensor, slope: Tensor, level: Tensor) -> Tensor:
@@ -160,26 +169,34 @@ def _backward_on_a_gpu(
     weight: Tensor | None,
     mean: Tensor,
     inverse_deviation: Tensor,
-    slope: Tensor,
-    level: Tensor,
+    grad_mean: Tensor | None,
+    grad_variance: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `_backward_plus_line` in train mode, with the line drawn by the layer's own kernel.
 
     torch splits the pass in two for the sake of `torch.nn.SyncBatchNorm`, which adds up the sums of all
-    processes in between; other sums, and the second half draws another line.
+    processes in between; other sums, and the second half draws another line. A deep network has a hundred
+    layers, and a GPU takes as long to begin an operation on a row of channels as to do it: they are few.
     """
     sum_g, sum_gx, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
         grad_out, x, mean, inverse_deviation, weight, True, True, True
     )
-    # A weight of exactly 0 would swallow the line; so small a weight lets nothing but the line through.
-    scale = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
-    scale = torch.where(scale.abs() < 1e-12, 1e-12, scale)
-    count = x.numel() // x.shape[1]
-    sum_g = sum_g - count * level / (scale * inverse_deviation)
-    sum_gx = sum_gx - count * slope / (scale * inverse_deviation**3)
-    counts = torch.full((1,), count, dtype=torch.int32, device=x.device)
+    # A weight of 0 would swallow the line; so small a weight lets nothing but the line through.
+    scale = torch.ones_like(mean) if weight is None else torch.where(weight == 0, 1e-12, weight)
+    divisor = scale * inverse_deviation
+    if grad_mean is not None:
+        sum_g = torch.addcdiv(sum_g, grad_mean, divisor, value=-1)
+    if grad_variance is not None:
+        sum_gx = torch.addcdiv(sum_gx, grad_variance, divisor * inverse_deviation.square(), value=-2)
+    counts = _count_of(x.numel() // x.shape[1], x.device)
     grad = torch.batch_norm_backward_elemt(grad_out, x, mean, inverse_deviation, scale, sum_g, sum_gx, counts)
     return grad, grad_weight, grad_bias
+
+
+@functools.cache
+def _count_of(values: int, device: torch.device) -> Tensor:
+    """How many values a channel has, as torch's kernel wants to be told: (1,) int32."""
+    return torch.full((1,), values, dtype=torch.int32, device=device)
 
 
 def _like(grad: Tensor, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import avg_pool2d, logsigmoid
 from torch.nn.utils.parametrizations import weight_norm
 
 from . import ranks
@@ -55,11 +55,20 @@ class Trunk(nn.Module):
     def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The last map and F(x), in one pass: (B, C, h, w), (B, features)."""
         spatial = self.last_map(x)
-        return spatial, spatial.mean(dim=(2, 3))
+        return spatial, pooled(spatial)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, features)."""
         return self.with_map(x)[1]
+
+
+def pooled(spatial: Tensor) -> Tensor:
+    """A map averaged over its places: (B, C, h, w) → (B, C).
+
+    The gradient comes back in the map's own memory format, channels last. That of ``mean`` has no format of
+    its own, and every layer below would first put it in order (`benchmarks/tried.py` measures it).
+    """
+    return avg_pool2d(spatial, spatial.shape[-2:]).flatten(1)
 
 
 class SmallResNet(nn.Sequential, Trunk):
@@ -79,6 +88,10 @@ class SmallResNet(nn.Sequential, Trunk):
         ]
         super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.features = widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, 8 · width)."""
+        return self.with_map(x)[1]
 
     def last_map(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, 8 · width, H / 16, W / 16): all but the averaging over places."""

@@ -17,9 +17,10 @@ from . import losses
 from .bnstats import batch_statistics, untouched_statistics, watch
 from .checkpoints import Source
 from .features import encoded_batches, evaluating, predict
+from .graphs import Statistics
 from .nets import device_of, networks_of
 from .pairs import PairedImages
-from .steps import Statistics, remembered_statistics
+from .steps import remembered_statistics
 
 
 @dataclass(frozen=True)

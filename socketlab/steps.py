@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from . import losses, ranks
-from .bnstats import batch_statistics, untouched_statistics, watched_layers
+from .bnstats import untouched_statistics, watched_layers
+from .graphs import Runner, Statistics, trunk_pass
 from .nets import Network, mixed
 from .recipe import Recipe
-
-Statistics = tuple[list[Tensor], list[Tensor]]
-"""Means and variances, one (C_l,) tensor per batch-norm layer of a trunk."""
 
 
 @dataclass
@@ -50,10 +47,13 @@ class TargetBatch:
     progress: float = 0.0
 
 
-def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[None]:
-    """Convolutions in bfloat16 where the recipe says so, and by "auto" where the processor is made for it."""
+def autocast(recipe: Recipe, device: torch.device, cached: bool = True) -> torch.autocast:
+    """Convolutions in bfloat16 where the recipe says so, and by "auto" where the processor is made for it.
+
+    ``cached`` keeps a weight in 16 bits for the next use within the block, which a CUDA graph cannot.
+    """
     wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and fast_bfloat16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted, cache_enabled=cached)
 
 
 def fast_bfloat16(device: torch.device) -> bool:
@@ -82,7 +82,12 @@ def source_terms(network: Network, images: Tensor, labels: Tensor) -> dict[str, 
 
 
 def target_terms(
-    networks: Sequence[Network], weights: Tensor, bn_shares: Tensor, batch: TargetBatch, recipe: Recipe
+    networks: Sequence[Network],
+    weights: Tensor,
+    bn_shares: Tensor,
+    batch: TargetBatch,
+    recipe: Recipe,
+    run: Runner = trunk_pass,
 ) -> dict[str, Tensor]:
     """One pass over a target batch: statistics matching and the terms of the target's own predictions.
 
@@ -91,6 +96,7 @@ def target_terms(
     networks : one per source.
     weights : (n,) mixing weights a of the predictions.
     bn_shares : (n,) weight of each source's distance of statistics; the same a, but for the paper's fault.
+    run : how a trunk passes a batch: `graphs.trunk_pass`, or a `graphs.Graphs`.
 
     Returns
     -------
@@ -99,13 +105,10 @@ def target_terms(
     found: dict[str, Tensor] = {}
     features, logits, distances = [], [], []
     for k, network in enumerate(networks):
-        if recipe.lambda_bn > 0:
-            with batch_statistics(network.trunk) as layers:
-                features.append(network.features(batch.images))
-                seen = [layer.batch_mean for layer in layers], [layer.batch_var for layer in layers]
-            distances.append(_matching(seen, k, batch, recipe))
-        else:
-            features.append(network.features(batch.images))
+        seen = run(network, batch.images, recipe.lambda_bn > 0, False)
+        features.append(network.bottleneck(seen.features))
+        if seen.statistics is not None:
+            distances.append(_matching(seen.statistics, k, batch, recipe))
         logits.append(network.head(features[-1]).float())
     if distances:
         found["BN"] = (bn_shares * torch.stack(distances)).sum()
@@ -176,6 +179,7 @@ def pair_terms(
     target_images: Tensor,
     wanted: Sequence[tuple[Tensor | None, Tensor]],
     recipe: Recipe,
+    run: Runner = trunk_pass,
 ) -> dict[str, Tensor]:
     """One pass over a batch of task-irrelevant pairs.
 
@@ -188,11 +192,13 @@ def pair_terms(
     target_images : (B, 3, H, W), encoded; of several processes, the share of this one.
     wanted : what each frozen source says of the partners: map (B, C, h, w), or None, and features (B, D);
         of all processes.
+    run : as for `target_terms`.
     """
     found = []
     for network, (wanted_map, wanted_features) in zip(networks, wanted, strict=True):
-        with untouched_statistics(network):
-            own_map, own_features = network.map_and_features(target_images)
+        seen = run(network, target_images, False, True)
+        with untouched_statistics(network.bottleneck):
+            own_map, own_features = seen.map, network.bottleneck(seen.features)
         own_features = ranks.gathered(own_features.float(), count := len(wanted_features))
         loss = losses.paired_alignment(wanted_features.float(), own_features, recipe.ti_form)
         if recipe.ti_map > 0 and wanted_map is not None:

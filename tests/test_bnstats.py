@@ -225,12 +225,15 @@ def test_the_kernels_of_a_gpu_carry_the_line_along(kind, affine, dtype, toleranc
     mean, variance = bnstats.plain_statistics(x)
     deviation = (variance + 1e-5).rsqrt()
     slope, level = (torch.randn(2, 5, generator=generator, dtype=torch.float64) / 10).to(dtype)
-    found = bnstats._backward_on_a_gpu(grad_out, x, weight, mean, deviation, slope, level)
+    count = x.numel() // x.shape[1]
+    of_statistics = count * level, count * slope / 2
+    found = bnstats._backward_on_a_gpu(grad_out, x, weight, mean, deviation, *of_statistics)
     expected = torch.ops.aten.native_batch_norm_backward(
         grad_out, x, weight, None, None, mean, deviation, True, 1e-5, [True] * 3
     )
     shape = (1, -1, *[1] * (x.ndim - 2))
     line = slope.view(shape) * (x - mean.view(shape)) + level.view(shape)
+    assert torch.equal(bnstats._slope_and_level(x, mean, None, None)[0], torch.zeros_like(mean))
     torch.testing.assert_close(found[0], expected[0] + line, rtol=tolerance, atol=tolerance)
     if affine:
         torch.testing.assert_close(found[1], expected[1], rtol=1e-5, atol=1e-5)
