@@ -39,10 +39,10 @@ _warm = threading.Event()
 
 @contextmanager
 def one_fit_at_a_time() -> Iterator[None]:
-    """Where UMAP is imported and fitted: alone in this process, and PyTorch keeps its number of threads.
+    """UMAP is imported and fitted in here: alone in this process, and PyTorch keeps its number of threads.
 
-    UMAP's compiler would set it to all cores, whatever ``OMP_NUM_THREADS`` says; where several processes share
-    the cores, training then takes many times as long.
+    UMAP's compiler would set it to all cores, whatever ``OMP_NUM_THREADS`` says; where several processes
+    share them, training then takes many times as long.
     """
     with _FIT:
         threads = torch.get_num_threads()
