@@ -228,7 +228,7 @@ def _print_scores(scores: Iterable[Score], has_oracle: bool, images: int) -> Non
 
 
 def _device(name: str) -> str:
-    """Return the device to use, ``auto`` being CUDA where it works; a `LabError` for one that is not there."""
+    """Return the device to use, ``auto`` being CUDA where it works; a `LabError` when it is not there."""
     import torch
 
     works = torch.cuda.is_available()

@@ -629,6 +629,9 @@ def test_no_damage_is_more_than_a_sentence(clean, quick_folder, monkeypatch, kin
     else:
         assert on_bad == "skip" or not pack.manifest["skipped"]
         pack.verify()
+        if kind in ("folders", "rgbnir", "diml", "eurosat"):  # which list every folder that holds a picture
+            told = {one["where"] for one in pack.manifest["skipped"] if one["what"] == "unreadable folder"}
+            assert {surveys.place(folder, root) for folder in system.forbidden} <= told
         stored = scenes_of(open_pack(out))
         counted = sum(pack.manifest["splits"][split]["scenes"] for split in pack.splits)
         assert counted == len(stored)
