@@ -259,7 +259,8 @@ def made_on(folder: Path, table: str) -> str:
     done = finished(folder / "runs.csv") | finished(folder / "encodings_runs.csv")
     origins = {line["origin"] for line in read(folder / f"{table}_runs.csv")} & {one for one, _ in done}
     counts = Counter(line["environment"] for line in (of_one_device(origins, done) or {}).values())
-    return "\n\n*Runs: " + "; ".join(f"{n} by {words}" for words, n in counts.most_common()) + ".*"
+    order = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
+    return "\n\n*Runs: " + "; ".join(f"{n} by {words}" for words, n in order) + ".*"
 
 
 def filled(text: str, folder: Path) -> str:
