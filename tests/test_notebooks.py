@@ -8,36 +8,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from kernels import NO_NETWORK, begin_every_kernel_with, code
 
 from socketlab import notebooks
 from socketlab.errors import LabError
 
 PATHS = sorted(notebooks.FOLDER.glob("*.ipynb"))
-NO_NETWORK = '''
-"""Refuse every connection that leaves this computer."""
-import socket
-
-_connect = socket.socket.connect
-
-def connect(self, address):
-    internet = self.family in (socket.AF_INET, socket.AF_INET6)
-    if internet and address[0] not in ("127.0.0.1", "::1", "localhost"):
-        raise OSError(f"a test forbids the connection to {address}")
-    return _connect(self, address)
-
-socket.socket.connect = connect
-'''
-
-
-def code(*sources: str) -> nbformat.NotebookNode:
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+LAPTOP_SECONDS, CELL_SECONDS, REPLAY_SECONDS = 300, 60, 60
 
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels started by the test reach loopback only."""
-    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    begin_every_kernel_with(NO_NETWORK, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
@@ -49,6 +32,16 @@ def test_notebook_runs_offline_and_hides_no_error(path: Path, offline: None) -> 
     slowest = max(seconds for _, seconds in notebooks.cell_seconds(notebook))
     if not os.environ.get("CI"):  # a busy machine of others proves nothing
         assert slowest < 120
+
+
+def test_measured_seconds_keep_their_limits() -> None:
+    """What ``timings.csv`` has of every notebook, measured on two cores without other work."""
+    measured = notebooks.timings()
+    for path in PATHS:
+        laptop, replay = measured[path.stem, "laptop"], measured[path.stem, "replay"]
+        assert laptop.seconds <= LAPTOP_SECONDS and laptop.slowest_seconds <= CELL_SECONDS, path.stem
+        assert replay.seconds <= REPLAY_SECONDS, path.stem
+        assert laptop.cores == replay.cores == 2
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
