@@ -134,6 +134,20 @@ def ablations(seeds: Iterable[int]) -> Iterator[Row]:
     yield from _on_each_sensor("ablations", kinds, seeds)
 
 
+def rates(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "rates": the methods without pairs at the rate of the others and at a tenth of it."""
+    kinds = [
+        (method, f"{rate:g}", Recipe.for_method(method).replace(trunk_lr=rate, bottleneck_lr=rate))
+        for method in ("shot-im", "shot", "aad")
+        for rate in (0.05, 0.005)
+    ]
+    for seed in seeds:
+        for sensor in SENSORS:
+            for method, rate, recipe in kinds:
+                job = Job((f"rgb_{sensor}",), "depth", sensor, recipe=recipe, seed=seed)
+                yield Row("rates", words(method=method, rate=rate, sensor=sensor), job)
+
+
 def _on_each_sensor(table: str, kinds: list[tuple[str, str, Recipe]], seeds: Iterable[int]) -> Iterator[Row]:
     for seed in seeds:
         for sensor in SENSORS:
@@ -322,6 +336,7 @@ TABLES = (
     bn_matching,
     many_sources,
     ablations,
+    rates,
     pairs,
     faults,
     across_sensors,

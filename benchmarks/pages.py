@@ -120,6 +120,17 @@ def by_sensor(folder: Path) -> str:
     )
 
 
+def rates(folder: Path) -> str:
+    """The methods without pairs, at two learning rates."""
+    lines = over_sensors(read(folder / "rates.csv"))
+    level = {(line["method"], line["rate"]): measured(line) for line in lines}
+    columns = list(dict.fromkeys(line["rate"] for line in lines))
+    rows = [
+        [TITLES[m], *(level[m, rate] for rate in columns)] for m in dict.fromkeys(x["method"] for x in lines)
+    ]
+    return grid(["method", *(f"rate {rate}" for rate in columns)], rows)
+
+
 def bn(folder: Path) -> str:
     """What L_BN is worth: every setting without it, and the difference that it makes."""
     lines = read(folder / "bn.csv")
@@ -243,9 +254,9 @@ def encodings(folder: Path) -> str:
 
 
 PARTS: dict[str, Callable[[Path], str]] = {
-    "headline": headline, "methods": methods, "sensors": by_sensor, "bn": bn, "paper": paper, "forms": forms,
-    "transfers": transfers, "sources": sources, "nir": nir, "pairs": pairs, "selection": selection,
-    "trust": trust, "encodings": encodings,
+    "headline": headline, "methods": methods, "rates": rates, "sensors": by_sensor, "bn": bn, "paper": paper,
+    "forms": forms, "transfers": transfers, "sources": sources, "nir": nir, "pairs": pairs,
+    "selection": selection, "trust": trust, "encodings": encodings,
 }  # fmt: skip
 COMMANDS = {"trust": "make trust", "encodings": "python benchmarks/depth_encodings.py"}
 """By what a table is made, if not by ``make results``."""

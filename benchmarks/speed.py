@@ -271,6 +271,8 @@ class Bench:
 class Recomputed:
     """What a forward hook gives: the statistics of a layer's input, computed once more."""
 
+    raised = False
+
     def __init__(self, layer: nn.Module) -> None:
         self.handle = layer.register_forward_pre_hook(self)
 
@@ -280,7 +282,7 @@ class Recomputed:
 
 
 @contextlib.contextmanager
-def hooked_statistics(network: nn.Module) -> Iterator[list[Recomputed]]:
+def hooked_statistics(network: nn.Module, late: bool) -> Iterator[list[Recomputed]]:
     """In place of `bnstats.batch_statistics`."""
     found = [Recomputed(layer) for layer in watched_layers(network).values()]
     try:

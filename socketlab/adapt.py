@@ -161,7 +161,11 @@ class State:
                 state.mixing.copy_(tensors["mixing"])
             slots = {n.removeprefix("momentum."): t for n, t in tensors.items() if n.startswith("momentum.")}
             saved = state.optimiser.state_dict()
-            saved["state"] = {int(index): {"momentum_buffer": slot} for index, slot in slots.items()}
+            weights_of = [p for group in state.optimiser.param_groups for p in group["params"]]
+            saved["state"] = {  # laid out in memory as its weight is, which a file does not keep
+                int(index): {"momentum_buffer": torch.empty_like(weights_of[int(index)]).copy_(slot)}
+                for index, slot in slots.items()
+            }
             state.optimiser.load_state_dict(saved)
             state.epoch, state.step = header["epoch"], header["step"]
         except (KeyError, TypeError, RuntimeError) as error:
@@ -298,7 +302,8 @@ def _capture(
     graphs: Graphs, teacher: Teacher | None, target: PairedImages, state: State, recipe: Recipe
 ) -> None:
     """Before an epoch, and before anything else uses the GPU: the graphs of its passes, where they can be."""
-    network, plan = state.adapted.network.train(), state.recipe
+    network, plan = state.adapted.network, state.recipe
+    network.train()
     if _target_wanted(state):
         side = crop_side(target.images[target.modality])
         with _normalising_by(network, plan.bn_mode):

@@ -9,7 +9,7 @@ second computation: what every number here must equal, and what is done where to
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,6 +56,7 @@ class _BatchNormWithStatistics(torch.autograd.Function):
         by_batch: bool,
         rate: float,
         eps: float,
+        raised: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         running_mean, running_var = running
         # What torch.nn.functional.batch_norm calls: the same kernel, so the same numbers to the bit.
@@ -63,7 +64,8 @@ class _BatchNormWithStatistics(torch.autograd.Function):
             x, weight, bias, running_mean, running_var, by_batch, rate, eps, torch.backends.cudnn.enabled
         )
         if by_batch:
-            variance = inverse_deviation.pow(-2).sub_(eps).clamp_min_(0)  # rounding can go below 0
+            variance = inverse_deviation.pow(-2)
+            variance = variance if raised else _lowered(variance, eps)
         else:  # the kernel answers in the precision of the two tensors that it could update
             still = torch.zeros_like(running_mean), torch.zeros_like(running_var)  # type: ignore[arg-type]
             mean, variance = torch.batch_norm_update_stats(x, *still, 0.0)
@@ -80,7 +82,10 @@ class _BatchNormWithStatistics(torch.autograd.Function):
         x, weight, mean, inverse_deviation, *running = ctx.saved_tensors
         wanted = [bool(needed) for needed in ctx.needs_input_grad[:3]]
         watched = wanted[0] and not (grad_mean is None and grad_variance is None)
-        known = (None, None, mean, inverse_deviation) if ctx.by_batch else (*running, None, None)
+        if ctx.by_batch:
+            known = None, None, mean, inverse_deviation
+        else:  # a GPU's kernel asks for the statistics that it normalised by in both forms
+            known = *running, running[0], (running[1] + ctx.eps).rsqrt()
         grads: Any
         if grad_out is None:
             grads = _line(x, mean, *_slope_and_level(x, mean, grad_mean, grad_variance)), None, None
@@ -96,7 +101,12 @@ class _BatchNormWithStatistics(torch.autograd.Function):
                 _like(grad_out, x), x, weight, known, ctx.by_batch, ctx.eps, mean, *line
             )
         kept = [grad if needed else None for grad, needed in zip(grads, wanted, strict=True)]
-        return *kept, None, None, None, None
+        return *kept, None, None, None, None, None
+
+
+def _lowered(raised: Tensor, eps: float) -> Tensor:
+    """A variance from what the layer divides by the root of, variance + eps; rounding can go below 0."""
+    return (raised - eps).clamp_min(0)
 
 
 def _slope_and_level(
@@ -141,9 +151,7 @@ def _backward_plus_line(
     _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
         grad_out, x, weight, *known, by_batch, eps, [False, True, True]
     )
-    _, running_var, _, inverse_deviation = known
-    if not by_batch:
-        inverse_deviation = (running_var + eps).rsqrt()
+    inverse_deviation = known[3]
     scale = inverse_deviation if weight is None else inverse_deviation * weight
     if by_batch:
         share = scale * (x.shape[1] / x.numel())  # k / N
@@ -275,9 +283,14 @@ class Watched(_BatchNorm):
     they are made beside the layer by `plain_statistics`; a compiler sees the same sums twice and keeps one.
     All are those of the images in this process, but within `normalised_together`, where the layer normalises
     by the images of all processes, and keeps their statistics.
+
+    ``late`` leaves eps on the variance where that is quicker, and ``raised`` says that it was left:
+    `statistics_of` takes it off all layers in one operation, where a deep network would need hundreds.
     """
 
     watching: bool = False
+    late: bool = False
+    raised: bool = False
     together: bool = False
     batch_mean: Tensor = None  # type: ignore[assignment]
     batch_var: Tensor = None  # type: ignore[assignment]
@@ -291,6 +304,7 @@ class Watched(_BatchNorm):
             return super().forward(x)
         self._check_input_dim(x)
         self.batch_count = x.numel() // x.shape[1]
+        self.raised = False
         if not self._kernel_knows(x):
             self.batch_mean, self.batch_var = plain_statistics(x)
             return super().forward(x)
@@ -300,8 +314,9 @@ class Watched(_BatchNorm):
         by_batch = training or running[0] is None
         rate = self._count_batch() if moving else 0.0
         out, self.batch_mean, self.batch_var = _BatchNormWithStatistics.apply(
-            x, self.weight, self.bias, running, by_batch, rate, self.eps
+            x, self.weight, self.bias, running, by_batch, rate, self.eps, self.late
         )
+        self.raised = by_batch and self.late
         return out
 
     def _forward_together(self, x: Tensor) -> Tensor:
@@ -320,7 +335,7 @@ class Watched(_BatchNorm):
                 self.running_mean.lerp_(mean, rate)  # type: ignore[union-attr]
                 self.running_var.lerp_(variance * (count / (count - 1)), rate)  # type: ignore[union-attr]
         if self.watching:
-            self.batch_mean, self.batch_var = mean, variance
+            self.batch_mean, self.batch_var, self.raised = mean, variance, False
         return out
 
     def _kernel_knows(self, x: Tensor) -> bool:
@@ -378,8 +393,10 @@ def watched_layers(network: nn.Module) -> dict[str, Watched]:
 
 
 @contextmanager
-def batch_statistics(network: nn.Module) -> Iterator[list[Watched]]:
+def batch_statistics(network: nn.Module, late: bool = False) -> Iterator[list[Watched]]:
     """Within the block every watched layer keeps ``batch_mean`` and ``batch_var``, afterwards no more.
+
+    With ``late`` they are to be read by `statistics_of`.
 
     >>> with batch_statistics(network.trunk) as layers:      # doctest: +SKIP
     ...     network.features(images)
@@ -387,13 +404,25 @@ def batch_statistics(network: nn.Module) -> Iterator[list[Watched]]:
     """
     layers = [layer for layer in network.modules() if isinstance(layer, Watched)]
     for layer in layers:
-        layer.watching = True
+        layer.watching, layer.late = True, late
     try:
         yield layers
     finally:
         for layer in layers:
-            layer.watching = False
+            layer.watching = layer.late = False
             layer.batch_mean = layer.batch_var = None  # type: ignore[assignment]
+
+
+def statistics_of(layers: Sequence[Watched]) -> tuple[list[Tensor], list[Tensor]]:
+    """Means and biased variances of watched layers, (C_l,) each, after a pass within `batch_statistics`."""
+    means, variances = [layer.batch_mean for layer in layers], [layer.batch_var for layer in layers]
+    raised = [i for i, layer in enumerate(layers) if layer.raised]
+    for eps in {layers[i].eps for i in raised}:
+        alike = [i for i in raised if layers[i].eps == eps]
+        row = _lowered(torch.cat([variances[i] for i in alike]), eps)
+        for i, variance in zip(alike, row.split([len(variances[i]) for i in alike]), strict=True):
+            variances[i] = variance
+    return means, variances
 
 
 @contextmanager

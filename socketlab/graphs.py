@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from . import ranks
-from .bnstats import batch_statistics, untouched_statistics
+from .bnstats import batch_statistics, statistics_of, untouched_statistics
 from .nets import Network, Trunk, device_of
 
 Statistics = tuple[list[Tensor], list[Tensor]]
@@ -49,10 +49,9 @@ def trunk_pass(network: Network, images: Tensor, watched: bool = False, untouche
     with untouched_statistics(trunk) if untouched else nullcontext():
         if not watched:
             return Pass(*trunk.with_map(images), None)
-        with batch_statistics(trunk) as layers:
+        with batch_statistics(trunk, late=True) as layers:
             spatial, features = trunk.with_map(images)
-            seen = [layer.batch_mean for layer in layers], [layer.batch_var for layer in layers]
-            return Pass(spatial, features, seen)
+            return Pass(spatial, features, statistics_of(layers))
 
 
 class Graphs:

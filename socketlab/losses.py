@@ -105,7 +105,7 @@ def nearest_neighbours(features: Tensor, bank: Tensor, own: Tensor, count: int =
     (B, count) int64.
     """
     similarity = F.normalize(features, dim=1) @ F.normalize(bank, dim=1).T
-    similarity[torch.arange(len(own), device=own.device), own] = -torch.inf
+    similarity.scatter_(1, own[:, None], -torch.inf)
     return similarity.topk(min(count, len(bank) - 1), dim=1).indices
 
 

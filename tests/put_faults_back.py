@@ -84,8 +84,13 @@ FAULTS = (
         "test_adapt.py::test_fault_8_a_saved_state_is_a_copy_not_the_live_weights",
     ),
     Fault(
-        9, "pairs move the running statistics", "steps.py",
-        "with untouched_statistics(network):", "if True:",
+        9, "pairs move the trunk's running statistics", "graphs.py",
+        "with untouched_statistics(trunk) if untouched else nullcontext():", "if True:",
+        "test_adapt.py::test_fault_9_running_statistics_are_the_targets_alone",
+    ),
+    Fault(
+        9, "pairs move the bottleneck's running statistics", "steps.py",
+        "with untouched_statistics(network.bottleneck):", "if True:",
         "test_adapt.py::test_fault_9_running_statistics_are_the_targets_alone",
     ),
     Fault(

@@ -193,6 +193,26 @@ def test_autocast_keeps_statistics_in_float32(training, affine):
     torch.testing.assert_close(grads[1], grads[0], rtol=0.02, atol=0.02 * float(grads[0].abs().max()))
 
 
+def test_eps_is_taken_off_all_layers_at_once():
+    """`statistics_of` after a late pass: with their gradient, those of each layer by itself."""
+    plain = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, eps=1e-3)
+    )
+    network = bnstats.watch(nn.Sequential(*plain, nn.BatchNorm2d(6))).double()
+    x, found = torch.randn(6, 3, 9, 9, generator=torch.Generator().manual_seed(5)).double(), []
+    for late in (False, True):
+        network.zero_grad()
+        with bnstats.batch_statistics(network, late) as layers:
+            network(x)
+            assert [layer.raised for layer in layers] == [late] * 3
+            means, variances = bnstats.statistics_of(layers)
+        assert not any(layer.late or layer.watching for layer in layers)
+        sum((m.sin() + v.log()).sum() for m, v in zip(means, variances, strict=True)).backward()
+        found.append([*means, *variances, *(network[i].weight.grad.clone() for i in (0, 2))])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 # A layer on a GPU
 
 

@@ -42,7 +42,7 @@ def test_every_table_has_each_line_once_per_seed_and_sensor(experiments):
             assert key not in seen
             seen.add(key)
     assert {row.table for row in experiments.rows(range(1))} == {
-        "methods", "forms", "bn", "ablations", "nir", "sources", "paper", "pairs", "transfers",
+        "methods", "forms", "bn", "ablations", "nir", "sources", "paper", "pairs", "rates", "transfers",
     }  # fmt: skip
 
 
