@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tables import finished, of_one_device, read
+from tables import finished, of_devices, read
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = (REPOSITORY / "README.md", *(REPOSITORY / "docs" / name for name in ("results.md", "real_data.md")))
@@ -269,7 +269,7 @@ def made_on(folder: Path, table: str) -> str:
         return ""
     done = finished(folder / "runs.csv") | finished(folder / "encodings_runs.csv")
     origins = {line["origin"] for line in read(folder / f"{table}_runs.csv")} & {one for one, _ in done}
-    counts = Counter(line["environment"] for line in (of_one_device(origins, done) or {}).values())
+    counts = Counter(line["environment"] for line in (of_devices(origins, done) or {}).values())
     order = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
     return "\n\n*Runs: " + "; ".join(f"{n} by {words}" for words, n in order) + ".*"
 

@@ -3,8 +3,8 @@
 Runs the jobs of `experiments` and writes ``data/results/runs.csv``, a line per run, and one table per
 question beside it (`tables`). Finished runs are kept: an interrupted call goes on where it stopped, and a run
 is made again when its recipe, its images or its network changed. One process per core, one thread each. With
-``--device cuda`` the processes share a GPU; its runs are kept beside those of a CPU, and a table is made of
-one kind alone. The last epoch counts; no epoch, weight or seed is chosen by a target label.
+``--device cuda`` the processes share a GPU, and do what is missing; the pages say what was made where. The
+last epoch counts; no epoch, weight or seed is chosen by a target label.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def measure(
     plan: list[Row], done: Runs, folder: Path, processes: int, device: str = "cpu", timed: bool = True
 ) -> None:
     """Run what is missing, a group of jobs with a common alignment at a time; every finished run is kept."""
-    jobs = {row.job.origin: row.job for row in plan if row.job and (row.job.origin, device) not in done}
+    made = {origin for origin, _ in done}
+    jobs = {row.job.origin: row.job for row in plan if row.job and row.job.origin not in made}
     groups: dict[str, list[Job]] = defaultdict(list)
     for origin, job in jobs.items():
         groups[job.alignment or origin].append(job)

@@ -20,7 +20,7 @@ Runs = dict[tuple[str, str], dict[str, Any]]
 def write(folder: Path, plan: Iterable[Row], done: Runs, oracles: dict[str, dict[str, Any]]) -> list[Path]:
     """Of each table whose runs are all there: its lines, and beside them a line per run; the paths.
 
-    All runs of a table are of one kind of device: a CPU if it made them all, else a GPU.
+    All runs of a table are of one kind of device where one made them all; the pages say which did.
     """
     from results import write_rows
 
@@ -30,7 +30,7 @@ def write(folder: Path, plan: Iterable[Row], done: Runs, oracles: dict[str, dict
     written = []
     for table, rows in by_table.items():
         wanted = {row.job.origin for row in rows if row.job}
-        runs = of_one_device(wanted, done)
+        runs = of_devices(wanted, done)
         if runs is not None:
             lines = summary(rows, runs, oracles)
             write_rows(folder / f"{table}.csv", lines, list(lines[0]))
@@ -47,6 +47,14 @@ def finished(path: Path) -> Runs:
     with open(path, newline="") as file:
         lines = [dict(found) for found in csv.DictReader(file)]
     return {(line["origin"], "cpu" if ", CPU, " in line["environment"] else "cuda"): line for line in lines}
+
+
+def of_devices(wanted: set[str], done: Runs) -> dict[str, dict[str, Any]] | None:
+    """Origin → line of all runs of a table: of one kind of device if it made them all, else of both."""
+    made = {
+        origin: line for (origin, device), line in sorted(done.items(), key=lambda item: item[0][1] == "cpu")
+    }
+    return of_one_device(wanted, done) or ({o: made[o] for o in wanted} if wanted <= made.keys() else None)
 
 
 def of_one_device(wanted: set[str], done: Runs) -> dict[str, dict[str, Any]] | None:

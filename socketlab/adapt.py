@@ -301,8 +301,14 @@ def _epoch(
 def _capture(
     graphs: Graphs, teacher: Teacher | None, target: PairedImages, state: State, recipe: Recipe
 ) -> None:
-    """Before an epoch, and before anything else uses the GPU: the graphs of its passes, where they can be."""
+    """Before an epoch: the graphs of its passes, where they can be.
+
+    Not where images are read and copied by a thread meanwhile (`ahead`): a capture bears no other work.
+    """
     network, plan = state.adapted.network, state.recipe
+    stored_on = {images.device for images in (target, teacher and teacher.pairs) if images is not None}
+    if stored_on != {device_of(network)}:
+        return
     network.train()
     if _target_wanted(state):
         side = crop_side(target.images[target.modality])

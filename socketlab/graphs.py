@@ -60,8 +60,9 @@ class Graphs:
     A graph belongs to a batch size and to where a network's numbers lie: weights that are changed in place,
     as an optimiser does it, are seen. What a pass returns is overwritten by the next pass of the same kind.
 
-    It can be on a GPU, by one process, for trunks of this kit and of torchvision without dropout. A module of
-    one's own may look at its numbers in Python, which a graph would never do again: it is left as it is.
+    It can be on a GPU that holds the images too, by one process, for trunks of this kit and of torchvision
+    without dropout. A module of one's own may look at its numbers in Python, which a graph would never do
+    again: it is left as it is.
 
     Parameters
     ----------

@@ -139,14 +139,24 @@ def test_the_tables_that_ship_are_those_of_the_runs_that_ship(experiments, table
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
 
 
-def test_a_table_is_made_of_one_kind_of_device(tables):
-    """The CPU's runs where it has all of them; never some of each."""
+def test_a_table_is_made_of_one_kind_of_device_where_one_made_all(tables):
+    """The CPU's runs where it has all of them, else the GPU's; some of each only where neither has all."""
     done = {("a", "cpu"): run_of(0.1), ("a", "cuda"): run_of(0.2), ("b", "cuda"): run_of(0.3)}
     found = tables.of_one_device({"a", "b"}, done)
     assert [found[origin]["held_out"] for origin in "ab"] == ["0.2", "0.3"]
     assert tables.of_one_device({"a"}, done)["a"]["held_out"] == "0.1"
     assert tables.of_one_device({"b"}, {("b", "cpu"): run_of(0.4), **done})["b"]["held_out"] == "0.4"
     assert tables.of_one_device({"a", "c"}, done) is None
+    both = {
+        ("a", "cpu"): run_of(0.1),
+        ("a", "cuda"): run_of(0.2),
+        ("b", "cuda"): run_of(0.3),
+        ("c", "cpu"): run_of(0.4),
+    }
+    assert tables.of_devices({"a", "b"}, both) == tables.of_one_device({"a", "b"}, both)
+    found = tables.of_devices({"a", "b", "c"}, both)
+    assert [found[origin]["held_out"] for origin in "abc"] == ["0.1", "0.3", "0.4"]
+    assert tables.of_devices({"a", "d"}, both) is None
 
 
 def test_how_sources_share_the_gradient_decides_nothing_for_one(experiments):
