@@ -188,6 +188,17 @@ def sources(folder: Path) -> str:
     return grid(head, [[name, *(row[s] for s in sensors)] for name, row in rows.items()])
 
 
+def cameras(folder: Path) -> str:
+    """How each RGB network reads each camera's colour pictures."""
+    lines = read(folder / "cameras.csv")
+    level = {
+        (x["source"], x["sensor"]): f"{float(x['held_out']):.1f} ({x['information_of_pairs']})" for x in lines
+    }
+    sensors = list(dict.fromkeys(line["sensor"] for line in lines))
+    rows = [[one.replace("_", " "), *(level[one, sensor] for sensor in sensors)] for one in sensors]
+    return grid(["RGB network of", *(f"colours of {s.replace('_', ' ')}" for s in sensors)], rows)
+
+
 def nir(folder: Path) -> str:
     """Near-infrared, both ways."""
     rows = [[line["way"], titled(line), line["runs"], measured(line)] for line in read(folder / "nir.csv")]
@@ -255,8 +266,8 @@ def encodings(folder: Path) -> str:
 
 PARTS: dict[str, Callable[[Path], str]] = {
     "headline": headline, "methods": methods, "rates": rates, "sensors": by_sensor, "bn": bn, "paper": paper,
-    "forms": forms, "transfers": transfers, "sources": sources, "nir": nir, "pairs": pairs,
-    "selection": selection, "trust": trust, "encodings": encodings,
+    "forms": forms, "transfers": transfers, "sources": sources, "cameras": cameras, "nir": nir,
+    "pairs": pairs, "selection": selection, "trust": trust, "encodings": encodings,
 }  # fmt: skip
 COMMANDS = {"trust": "make trust", "encodings": "python benchmarks/depth_encodings.py"}
 """By what a table is made, if not by ``make results``."""

@@ -72,6 +72,8 @@ def main() -> None:
         if not chosen.tables:
             measure_epochs(jobs, folder / "epochs.csv", chosen.processes)
         written += tables.write_selection(folder, jobs)
+    if not (chosen.tables or chosen.quick or chosen.only):
+        written.append(read_colours(folder / "cameras.csv"))
     if not chosen.tables:
         keep_environment(folder / "environment.json")
     print("\n".join(str(path) for path in written))
@@ -160,6 +162,27 @@ def judge(job: Job) -> list[dict[str, Any]]:
             share = f"{features.accuracy(event.state.adapted, held_out):.4f}"
             lines.append({"origin": job.origin, "epoch": event.epoch, "held_out": share} | scores)
     return lines
+
+
+def read_colours(path: Path) -> Path:
+    """How each RGB network reads each camera's colours: accuracy, and what can be known without labels.
+
+    That is L_IM of its predictions of the near pairs' colour pictures: the lower, the surer and more varied.
+    """
+    from socketlab import features, load_source, losses, rooms
+
+    lines = []
+    for camera in experiments.SENSORS:
+        rooms_of_the_task = rooms.load("target_test", camera, ("rgb",))
+        pairs = rooms.ti_pairs(camera, "near").only("rgb")
+        for name in experiments.SENSORS:
+            source = load_source(f"rgb_{name}")
+            information = float(losses.information_maximisation(features.predict(source, pairs)[0]))
+            accuracy = 100 * features.accuracy(source, rooms_of_the_task)
+            lines.append({"sensor": camera, "source": name, "held_out": f"{accuracy:.2f}"})
+            lines[-1]["information_of_pairs"] = f"{information:.3f}"
+    write_rows(path, lines, list(lines[0]))
+    return path
 
 
 def carry_out(jobs: list[Job], device: str = "cpu") -> list[dict[str, Any]]:

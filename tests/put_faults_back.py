@@ -91,7 +91,7 @@ FAULTS = (
     Fault(
         9, "pairs move the bottleneck's running statistics", "steps.py",
         "with untouched_statistics(network.bottleneck):", "if True:",
-        "test_adapt.py::test_fault_9_running_statistics_are_the_targets_alone",
+        "test_faults.py::test_fault_9_a_pass_over_pairs_leaves_every_running_statistic",
     ),
     Fault(
         10, "without pseudo-labels the network stays in eval mode", "adapt.py",

@@ -148,6 +148,16 @@ def test_fault_12_no_loop_over_images_and_few_parameter_groups():
     assert len(state.optimiser.param_groups) == 3
 
 
+def test_fault_9_a_pass_over_pairs_leaves_every_running_statistic():
+    """Trunk and bottleneck in train mode: means, variances and counts stay, to the bit."""
+    state, batch = begun(trained_source())
+    before = {name: value.clone() for name, value in state.adapted.network.named_buffers()}
+    steps.pair_terms(state.networks, torch.ones(1), batch.images, [(None, torch.zeros(8, 128))], ALL_TERMS)
+    after = dict(state.adapted.network.named_buffers())
+    assert {name.split(".")[0] for name in before} >= {"trunk", "bottleneck"}
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
 def test_fault_12_a_step_copies_nothing_from_the_device_per_layer():
     """The terms of a step are made without one look at a value: no ``item`` in forward or backward."""
     state, batch = begun(trained_source(), ALL_TERMS)
