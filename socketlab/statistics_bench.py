@@ -68,6 +68,13 @@ class StatisticsChoice:
     epochs: int = 5
 
     @property
+    def of_a_run(self) -> "StatisticsChoice":
+        """What a matching run depends on; everything that is only looked at is as at the beginning."""
+        return StatisticsChoice(
+            seed=self.seed, lambda_bn=self.lambda_bn, layers=self.layers, by=self.by, epochs=self.epochs
+        )
+
+    @property
     def recipe(self) -> Recipe:
         """L_BN alone, with the rates that the kit's own table uses (docs/results.md)."""
         alone = Recipe.shot().replace(lambda_pl=0.0, lambda_im=0.0, lambda_bn=self.lambda_bn)

@@ -231,7 +231,7 @@ class StatisticsPanel(Panel):
             def begin() -> Iterator[Step | Epoch]:
                 return adapt(material.source, material.target, None, choice.recipe, seed=choice.seed)
 
-            return traces.played(choice, begin, self._look)
+            return traces.played(choice.of_a_run, begin, self._look)
 
         self.session.start(
             events, lambda e: self._see(run, e), self._draw_runs, lambda state: self._end(run, state)

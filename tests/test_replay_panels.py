@@ -1,6 +1,7 @@
 """The panels at the tier replay: what was recorded is shown, nothing is trained."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,21 @@ def test_a_recorded_run_is_shown_and_nothing_is_trained(
         assert getattr(second.runs[0], name) == pytest.approx(getattr(first.runs[0], name))
     with pytest.raises(LabError, match="no run with these settings was recorded"):
         make(7).run(wait=True)
+
+
+def test_a_layer_that_is_looked_at_is_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was recorded before the layers had their names is shown at any layer, batch and shift."""
+    monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("SOCKETLAB_RECORD", "1")
+    monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
+    first = statistics_of(0)
+    assert first.run(wait=True) == "finished"
+    files.write_manifest(tmp_path)
+    monkeypatch.setenv("SOCKETLAB_TIER", "replay")
+    second = statistics_of(0)
+    second.set(replace(second.choice, layer=second.bench().layers[-1], batch_size=4, shift=1.0, momentum=0.5))
+    assert second.run(wait=True) == "finished"
+    assert second.runs[0].losses == pytest.approx(first.runs[0].losses)
+    second.controls["epochs"].value = 3
+    with pytest.raises(LabError, match="no run with these settings was recorded"):
+        second.run(wait=True)
