@@ -109,7 +109,14 @@ def _is_socket(line):
 
 
 def test_files_that_are_linked_are_there():
-    for name in ("README.md", "data/pocketrooms/README.md", "docs/results.md", "CONTRIBUTING.md"):
+    for name in (
+        "README.md",
+        "data/pocketrooms/README.md",
+        "docs/results.md",
+        "docs/speed.md",
+        "docs/speed_gpu.md",
+        "CONTRIBUTING.md",
+    ):
         page = REPOSITORY / name
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
