@@ -74,9 +74,12 @@ def lab_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab_url(chromium: str, lab_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab on a free port of 127.0.0.1, with settings of its own and the token `test`."""
     folder = tmp_path_factory.mktemp("lab")
-    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    quiet.parent.mkdir(parents=True)
-    quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
+    quiet = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+    whole = {"windowingMode": "none"}  # cells beyond the window are part of the page too
+    for name, settings in (("apputils-extension/notification", quiet), ("notebook-extension/tracker", whole)):
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(settings))
     homes = {
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_DATA_DIR": "data",
