@@ -122,7 +122,7 @@ def by_sensor(folder: Path) -> str:
 
 def rates(folder: Path) -> str:
     """The methods without pairs, at two learning rates."""
-    lines = over_sensors(read(folder / "rates.csv"))
+    lines = read(folder / "rates.csv")
     level = {(line["method"], line["rate"]): measured(line) for line in lines}
     columns = list(dict.fromkeys(line["rate"] for line in lines))
     rows = [

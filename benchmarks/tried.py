@@ -1,7 +1,9 @@
-"""What was tried for speed and left out: ``python benchmarks/tried.py``, a few minutes on two cores.
+"""What was tried for speed: ``python benchmarks/tried.py``, a few minutes on two cores.
 
-Four source networks side by side as one network of grouped convolutions, against one after the other; and
-torch.compile of a step on this processor, compile time counted. Writes ``docs/tried.md``.
+Four source networks side by side as one network of grouped convolutions, against one after the other;
+torch.compile of a step on this processor, compile time counted; and pooling in place of a mean, which was
+kept.
+Writes ``docs/tried.md``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from speed import machine
 from torch import Tensor, nn
 
 from socketlab.files import write_whole
+from socketlab.nets import pooled, small_network
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "tried.md"
 SOURCES, BATCH, SIDE = 4, 32, 56
@@ -47,7 +50,7 @@ print(first, median(compiled, 15), plain)
 
 
 def main() -> None:
-    """Measure both and write the page."""
+    """Measure all three and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
     rounds = parser.parse_args().rounds
@@ -65,7 +68,12 @@ def main() -> None:
         gain = plain - quick
         pays = f"{first / gain:,.0f}" if gain > 0 else "never"
         lines.append(f"| {named(half)} | {1e3 * plain:.0f} | {1e3 * quick:.0f} | {first:.0f} | {pays} |")
-    text = PAGE_TEXT.format(machine=machine(), grouped=table, compiled="\n".join(lines), steps=ADAPTATION)
+    parts = {"grouped": table, "compiled": "\n".join(lines)}
+    lines = ["| precision | mean, ms | pooling, ms | ratio |", "|---|---|---|---|"]
+    for half in (False, True):
+        plain, pool = averaged(half, rounds)
+        lines.append(f"| {named(half)} | {1e3 * plain:.0f} | {1e3 * pool:.0f} | {pool / plain:.2f} |")
+    text = PAGE_TEXT.format(machine=machine(), steps=ADAPTATION, pooled="\n".join(lines), **parts)
     write_whole(PAGE, text.encode())
     print(text)
 
@@ -95,6 +103,23 @@ def grouped(half: bool, rounds: int) -> tuple[float, float]:
     return statistics.median(taken[0]), statistics.median(taken[1])
 
 
+def averaged(half: bool, rounds: int) -> tuple[float, float]:
+    """Median seconds of forward and backward of the shipped trunk, its last map averaged in two ways."""
+    network = small_network(8).train().trunk
+    images = torch.randn(BATCH, 3, SIDE, SIDE)
+    forms: list[Callable[[Tensor], Tensor]] = [lambda spatial: spatial.mean(dim=(2, 3)), pooled]
+    taken: list[list[float]] = [[], []]
+    for _ in range(rounds):
+        for form, seconds in zip(forms, taken, strict=True):
+            begin = time.perf_counter()
+            network.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                out = form(network.last_map(images))
+            out.backward(torch.ones_like(out))
+            seconds.append(time.perf_counter() - begin)
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
 def trunk(groups: int, width: int = 32) -> nn.Module:
     """The shipped trunk without its shortcuts, for so many sources side by side."""
     layers: list[nn.Module] = []
@@ -117,7 +142,7 @@ def compiled(half: bool) -> tuple[float, float, float]:
     return first, quick, plain
 
 
-PAGE_TEXT = """# Tried for speed, and left out
+PAGE_TEXT = """# Tried for speed
 
 Made by `python benchmarks/tried.py` in one run on {machine}
 
@@ -139,6 +164,15 @@ passes; where the last column is above {steps}, compiling does not pay within it
 {compiled}
 
 Nothing is compiled on a processor; the library's layers can be (`tests/test_bnstats.py`).
+
+## Pooling in place of a mean: kept
+
+Forward and backward of the shipped trunk, whose last map is averaged over places by `mean`, or by
+`avg_pool2d`.
+The gradient of a mean is one number for all places, in no memory format of its own, and every layer below
+puts it in order before it works on it.
+
+{pooled}
 """
 
 

@@ -83,6 +83,14 @@ def pairs_lead() -> bool:
     return len(leading) >= 4 and leading.max() < -0.4 and table.within_method[~on_pairs].min() > -0.2
 
 
+def gained() -> dict[str, float]:
+    """Sensor → points that four sources gain on the network of its own camera, near pairs."""
+    four, own = (pd.read_csv(verified(f"results/{name}.csv")) for name in ("sources", "methods"))
+    four, own = four[four.method == "socket"], own[(own.method == "socket") & (own.pairs == "near")]
+    found = four.set_index("sensor").held_out - own.set_index("sensor").held_out
+    return {str(sensor): float(points) for sensor, points in found.items()}
+
+
 CLAIMS: list[tuple[str, str, Callable[[], Any]]] = [
     (
         "01",
@@ -130,6 +138,19 @@ CLAIMS: list[tuple[str, str, Callable[[], Any]]] = [
         lambda: all(
             one["socket near"] > one["socket far"] > 0.2 + one["shot"]
             for one in means("methods", "sensor").values()
+        ),
+    ),
+    (
+        "05",
+        "With pairs, four are on average level with the one from behind the target's own camera",
+        lambda: abs(gained()["all"]) < 1,
+    ),
+    (
+        "05",
+        "Two cameras gain, one stays where it was, and the Kinect v2 loses",
+        lambda: (
+            min(gained()["kinect_v1"], gained()["xtion"]) > 1 > abs(gained()["realsense"])
+            and gained()["kinect_v2"] < -1
         ),
     ),
     ("06", "close about half of what is missing", lambda: 0.4 < closed("adabn", "rgb → nir") < 0.65),
