@@ -219,7 +219,8 @@ def test_spread_points_lie_apart(count: int, most: int, apart: float, seed: int)
         assert (nearest < apart).all()
 
 
-def test_a_modality_of_ones_own_has_a_look_and_keeps_it() -> None:
+def test_a_modality_of_ones_own_has_a_look_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_others", {})  # none has been drawn before
     look = plots.modality_look("thermal")
     assert look == plots.modality_look("thermal") and look.title == "thermal"
     assert look.marker not in {known.marker for known in plots.MODALITIES.values()}

@@ -130,8 +130,10 @@ def test_the_data_are_small_and_listed():
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     sizes = {path: path.stat().st_size for path in files}
     assert sum(size for path, size in sizes.items() if path.parent.name == "pocketrooms") < 40e6
-    assert sum(sizes.values()) < 60e6
-    assert len(files) < 100
+    traces = [size for path, size in sizes.items() if path.parent.name == "traces"]
+    assert sum(traces) < 12e6 and len(traces) < 50
+    assert sum(sizes.values()) - sum(traces) < 60e6
+    assert len(files) - len(traces) < 100
     listed = read_manifest(folder)
     unlisted = {path.relative_to(folder).as_posix() for path in files} - set(listed) - {"manifest.json"}
     assert not {name for name in unlisted if not name.startswith(".")}
