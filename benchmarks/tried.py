@@ -169,8 +169,9 @@ Nothing is compiled on a processor; the library's layers can be (`tests/test_bns
 
 Forward and backward of the shipped trunk, whose last map is averaged over places by `mean`, or by
 `avg_pool2d`.
-The gradient of a mean is one number for all places, in no memory format of its own, and every layer below
-puts it in order before it works on it.
+The gradient of a mean is one number for all places, in no memory format of its own. On this processor that
+makes no difference. It is kept for the sake of GPUs: in a profile of ResNet-50's backward pass on an H200 every
+layer copied the gradient into channels last, a third of the pass, and with pooling none does.
 
 {pooled}
 """

@@ -66,7 +66,7 @@ def pooled(spatial: Tensor) -> Tensor:
     """A map averaged over its places: (B, C, h, w) → (B, C).
 
     The gradient comes back in the map's own memory format, channels last. That of ``mean`` has no format of
-    its own, and every layer below would first put it in order (`benchmarks/tried.py` measures it).
+    its own, and on a GPU every layer below would first put it in order (docs/tried.md).
     """
     return avg_pool2d(spatial, spatial.shape[-2:]).flatten(1)
 
