@@ -99,6 +99,15 @@ def test_what_the_results_say_of_the_published_recipe_is_what_the_table_says():
     assert all(abs(gains[name]) < 1 for name in ("two rounds of pseudo-labels", "statistics re-estimated"))
 
 
+def test_what_the_results_say_of_smaller_steps_is_what_the_table_says():
+    found = {(line["method"], line["rate"]): float(line["held_out"]) for line in _lines("rates")}
+    [adabn] = [x for x in _lines("methods") if (x["method"], x["sensor"]) == ("adabn", "kinect_v1")]
+    assert f"{float(adabn['held_out']):.1f}" == "24.7"
+    for method in ("shot-im", "shot", "aad"):
+        assert found[method, "0.05"] < found[method, "0.005"] < float(adabn["held_out"]) + 1
+    assert found["aad", "0.005"] - found["aad", "0.05"] > 10
+
+
 def _lines(table):
     with open(data_folder() / "results" / f"{table}.csv", newline="") as file:
         return list(csv.DictReader(file))
