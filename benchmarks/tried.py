@@ -170,9 +170,8 @@ Nothing is compiled on a processor; the library's layers can be (`tests/test_bns
 Forward and backward of the shipped trunk, whose last map is averaged over places by `mean`, or by
 `avg_pool2d`.
 The gradient of a mean is one number for all places, in no memory format of its own. On this processor that
-makes no difference. It is kept for the sake of GPUs: in a profile of ResNet-50 on an H200 (64 + 64 images,
-the floor of `gpu.py`) every layer copied the gradient into channels last, and the GPU was busy for 40 ms;
-with pooling the same passes take it 31 ms.
+makes no difference. It is kept for the sake of GPUs, where a profile of ResNet-50's backward pass after a
+mean showed every layer copying the gradient into channels last.
 
 {pooled}
 """

@@ -189,8 +189,8 @@ def _backward_on_a_gpu(
     sum_g, sum_gx, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
         grad_out, x, mean, inverse_deviation, weight, True, True, True
     )
-    # A weight of 0 would swallow the line; so small a weight lets nothing but the line through.
-    scale = torch.ones_like(mean) if weight is None else torch.where(weight == 0, 1e-12, weight)
+    # A weight of 0 would swallow the line, and one near it overflow; 1e-12 lets nothing but the line through.
+    scale = torch.ones_like(mean) if weight is None else torch.where(weight.abs() < 1e-12, 1e-12, weight)
     divisor = scale * inverse_deviation
     if grad_mean is not None:
         sum_g = torch.addcdiv(sum_g, grad_mean, divisor, value=-1)

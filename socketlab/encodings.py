@@ -161,9 +161,8 @@ def _mean_and_std(
 @functools.cache
 def _per_channel(numbers: tuple[float, float, float], device: torch.device) -> Tensor:
     """(3, 1, 1) float32 on the device; kept, for to bring it to a GPU at every step is to wait for it."""
-    with torch.inference_mode(
-        False
-    ):  # a first call from within `predict` would make it of no use in training
+    # a first call from within `predict` would make it of no use in training
+    with torch.inference_mode(False):
         return torch.tensor(numbers, dtype=torch.float32, device=device)[:, None, None]
 
 

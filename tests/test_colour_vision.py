@@ -146,7 +146,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "sheet of runs": sheet_of_runs,
 }
 SHOWN = PICTURES | {
-    f"{module.__name__}: {name}": lambda module=module, name=name: module.every_picture()[name]  # type: ignore[misc]
+    f"{module.__name__}: {name}": lambda module=module, name=name: module.every_picture()[name]
     for module in (test_plots, test_gap_plots)
     for name in module.every_picture()
     if name != "bars"  # each bar has its name beside it
