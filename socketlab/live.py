@@ -153,8 +153,8 @@ class LivePicture:
         self.figure.canvas.draw()
         self._background = self.figure.canvas.copy_from_bbox(self.figure.bbox)  # type: ignore[attr-defined]
 
-    def _blit(self, moving: Sequence[Artist]) -> None:
-        """Draw what moves over what stays, and show it (15 ms)."""
+    def _blit(self, moving: Sequence[Artist], alt: str | None = None) -> None:
+        """Draw what moves over what stays, and show it with its words in one message (15 ms)."""
         if self._background is None:
             self._settle()
         canvas: Any = self.figure.canvas
@@ -164,7 +164,10 @@ class LivePicture:
         file = io.BytesIO()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         Pillow.fromarray(pixels).save(file, "PNG", compress_level=1)
-        self.image.value = file.getvalue()
+        with self.image.hold_sync():  # the front end draws an image anew for every message
+            self.image.value = file.getvalue()
+            if alt is not None:
+                self.say(alt)
 
 
 class LivePlot(LivePicture):
@@ -246,8 +249,7 @@ class LivePlot(LivePicture):
                 grown |= self._fit(ax, values)
             if grown:
                 self._settle()
-            self._blit([*self._raw.values(), *self._lines.values()])
-            self._say_last(series)
+            self._blit([*self._raw.values(), *self._lines.values()], self._last_in_words(series))
 
     def _frame(self) -> None:
         if self._separate:
@@ -372,7 +374,7 @@ class LivePlot(LivePicture):
         ax.set_ylim(bottom, most + 0.15 * span)
         return True
 
-    def _say_last(self, series: Mapping[str, Any]) -> None:
+    def _last_in_words(self, series: Mapping[str, Any]) -> str:
         lasts = []
         for name, values in series.items():
             y = np.asarray(values[1] if isinstance(values, tuple) else values, float)
@@ -380,7 +382,7 @@ class LivePlot(LivePicture):
                 lasts.append(f"{_in_words(self._titles.get(name, name))} {y[np.isfinite(y)][-1]:.3g}")
         levels = ", ".join(f"{name} {level:.3g}" for name, level in self._levels.items())
         compare = f" To compare: {levels}." if levels else ""
-        self.say(f"{self._title or 'Curves'}. Last values: {', '.join(lasts) or 'none'}.{compare}")
+        return f"{self._title or 'Curves'}. Last values: {', '.join(lasts) or 'none'}.{compare}"
 
 
 def _in_words(title: str) -> str:
@@ -436,8 +438,7 @@ class LiveMatrix(LivePicture):
                 text.set_text(f"{100 * share[i, j]:.0f}")
                 text.set_color("white" if share[i, j] > 0.55 else plots.INK)
                 moving.append(text)
-            self._blit(moving)
-        self.say(plots.matrix_in_words(counts, self.classes))
+            self._blit(moving, plots.matrix_in_words(counts, self.classes))
 
 
 class LiveScatter(LivePicture):
@@ -464,8 +465,7 @@ class LiveScatter(LivePicture):
             self._note = self._write("", 31, plots.TEXT, animated=True)
             self._settle()
             self._head.set_text(self.title)
-            self._blit([self._head])
-        self.say(self.title)
+            self._blit([self._head], self.title)
 
     def draw(
         self,
@@ -500,9 +500,9 @@ class LiveScatter(LivePicture):
             )
             self._head.set_text(title or self.title)
             self._note.set_text(note)
-            moving = [self._links] if links is not None else []
-            self._blit([*moving, *self._marks, self._head, self._note])
-        self.say(f"{title or self.title}, coloured by {hue}. {note}")
+            lines = [self._links] if links is not None else []
+            words = f"{title or self.title}, coloured by {hue}. {note}"
+            self._blit([*lines, *self._marks, self._head, self._note], words)
 
     def _rebuild(self, clouds: Mapping[str, plots.Cloud], hue: str, links: tuple[str, str] | None) -> None:
         from matplotlib.collections import LineCollection

@@ -74,8 +74,8 @@ class LiveTiles(live.LivePicture):
                 place.set_extent((-0.5, shown.shape[1] - 0.5, shown.shape[0] - 0.5, -0.5))
             for head, text in zip(self._heads, titles, strict=False):
                 head.set_text(text)
-            self._blit([*self._images, *self._heads])
-        self.say(alt or ", ".join(title.replace("\n", " ") for title in titles))
+            words = alt or ", ".join(title.replace("\n", " ") for title in titles)
+            self._blit([*self._images, *self._heads], words)
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,7 @@ class LiveGauges(live.LivePicture):
                 number.set_text(text)
                 told.append(f"{gauge.title} {text}")
                 moving += [ghost, dot, number]
-            self._blit(moving)
-        self.say(f"{self.title or 'Measures'}: {'; '.join(told)}.")
+            self._blit(moving, f"{self.title or 'Measures'}: {'; '.join(told)}.")
 
 
 class LiveChannels(live.LivePicture):
@@ -241,8 +240,8 @@ class LiveChannels(live.LivePicture):
             moved = [self._fit(i, known[i], np.concatenate(found[1:])) for i, found in enumerate(ranges)]
             if any(moved):
                 self._settle()
-            self._blit([self._head, *(dots for pair in self._dots.values() for dots in pair)])
-        self.say(f"{title}. {_away(known, measured, self.looks)}")
+            moving = [self._head, *(dots for pair in self._dots.values() for dots in pair)]
+            self._blit(moving, f"{title}. {_away(known, measured, self.looks)}")
 
     def _fit(self, i: int, x: Any, y: Any) -> bool:
         """Limits of one half, and its diagonal; True when they changed."""

@@ -42,7 +42,7 @@ PAIRS = (
 _TIME = """image => {
     window.answers = [];
     let asked = null;
-    const decoded = async () => {  // the picture and its words come one after the other, and replace it twice
+    const decoded = async () => {  // the picture may be replaced while it is decoded
         try { await image.decode(); } catch { await new Promise(requestAnimationFrame); await decoded(); }
     };
     document.addEventListener('keydown', () => { asked = performance.now(); }, true);
@@ -75,12 +75,18 @@ def part(page: Page, name: str) -> Locator:
 
 
 def assert_answers(page: Page, control: str, picture: str, keys: Sequence[str]) -> None:
-    """Press keys on a slider in turn; each time the picture changes, within 200 ms if the machine is free."""
+    """Press keys on a slider in turn; each time the picture changes, within 200 ms if the machine is free.
+
+    The next key waits for the kernel to be idle: while it answers, ipywidgets keeps only the newest value,
+    and there and back again are then no change at all.
+    """
     image = page.get_by_role("img", name=re.compile(picture))
     expect(image).to_have_count(1)
     image.evaluate(_TIME)
     handle = part(page, control).locator(".noUi-handle")
+    idle = page.locator(".jp-Notebook-ExecutionIndicator").last
     for i in range(TRIES):
+        expect(idle).to_have_attribute("data-status", "idle", timeout=60 * SECOND)
         handle.press(keys[i % len(keys)])
         page.wait_for_function("count => window.answers.length > count", arg=i, timeout=20 * SECOND)
     answers = page.evaluate("window.answers")

@@ -311,6 +311,18 @@ def titles_touched(picture: live.LivePicture) -> list[str]:
     return found
 
 
+def test_a_picture_and_its_words_are_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[set[str]] = []
+    monkeypatch.setattr(live.Picture, "send_state", lambda self, key=None: sent.append(set(key or ())))
+    plot = live.LivePlot(["a"], title="A loss")
+    sent.clear()
+    plot.draw({"a": [3.0, 2.0]})
+    assert [{"value", "tooltip"} <= names for names in sent] == [True]
+    sent.clear()
+    live.LiveMatrix(["x", "y"]).draw([[3, 1], [0, 4]])
+    assert {"value", "tooltip"} <= sent[-1]
+
+
 def test_an_image_with_words_is_one_that_the_front_end_can_show() -> None:
     state = live.LivePicture(alt="A square.").image.get_state()
     assert state["tooltip"] == "A square."
