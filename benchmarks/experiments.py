@@ -53,10 +53,10 @@ class Job:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _decisive(self) -> dict[str, Any]:
-        """All that decides the result: with one source, how several share the gradient does not."""
+        """All that decides the result: with one source, how several share and begin does not."""
         about = asdict(self)
         if len(self.sources) == 1:
-            del about["recipe"]["source_gradient"]
+            del about["recipe"]["source_gradient"], about["recipe"]["mixing_start"]
         return about
 
     @property
@@ -65,8 +65,11 @@ class Job:
         if not self.recipe.align_epochs:
             return ""
         terms = {"lambda_bn": 0.0, "lambda_pl": 0.0, "lambda_im": 0.0, "bn_layers": "all", "bn_form": "kl"}
+        later = terms | {"bn_average": 0.0}
+        if len(self.sources) > 1:
+            later["mixing_start"] = "even"
         decisive = self._decisive()
-        about = decisive | {"recipe": decisive["recipe"] | terms | {"bn_average": 0.0}}
+        about = decisive | {"recipe": decisive["recipe"] | later}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -220,15 +223,20 @@ def across_sensors(seeds: Iterable[int]) -> Iterator[Row]:
 def many_sources(seeds: Iterable[int]) -> Iterator[Row]:
     """Table "sources": all four RGB networks → each depth sensor."""
     networks = tuple(f"rgb_{sensor}" for sensor in SENSORS)
-    kinds = [("mean of networks", "", "source-only"), ("mean, AdaBN", "", "adabn"), ("decision", "", "shot"),
-             ("socket", "near", "socket")]  # fmt: skip
     for seed in seeds:
         for target in SENSORS:
-            for name, mix, method in kinds:
-                if method in STILL and seed:
-                    continue
-                job = Job(networks, "depth", target, mix=mix, recipe=Recipe.for_method(method), seed=seed)
-                yield Row("sources", words(method=name, sensor=target), job)
+            for method, title in (("source-only", "mean of networks"), ("adabn", "mean, AdaBN")):
+                if not seed:
+                    job = Job(networks, "depth", target, recipe=Recipe.for_method(method))
+                    yield Row("sources", words(method=title, sensor=target), job)
+            for method, title, mix in (("shot", "decision", ""), ("socket", "socket", "near")):
+                recipe = Recipe.for_method(method)
+                for start, name in (("even", f"{title}, shares begin even"), ("information", title)):
+                    begun = recipe.replace(mixing_start=start)
+                    job = Job(networks, "depth", target, mix=mix, recipe=begun, seed=seed)
+                    about = {"method": name, "sensor": target}
+                    even = about | {"method": f"{title}, shares begin even"}
+                    yield Row("sources", words(**about), job, against=words(**even))
 
 
 def near_infrared(seeds: Iterable[int]) -> Iterator[Row]:

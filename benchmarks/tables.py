@@ -84,7 +84,10 @@ def summary(
         about = dict(row.about)
         groups[row.about][about.get("sensor", ""), seed] = found
         if "sensor" in about:
-            groups[tuple((about | {"sensor": "all"}).items())][about["sensor"], seed] = found
+            everywhere = tuple((about | {"sensor": "all"}).items())
+            groups[everywhere][about["sensor"], seed] = found
+            if row.against:
+                against[everywhere] = tuple((dict(row.against) | {"sensor": "all"}).items())
         if row.against:
             against[row.about] = row.against
     return [

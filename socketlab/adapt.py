@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import encodings, ranks, steps
+from . import encodings, losses, ranks, steps
 from .ahead import ahead
 from .bnstats import norm_layers, normalised_together, reestimate_statistics, watch
 from .checkpoints import Source, read_tensors, require_classes, write_tensors
@@ -26,7 +26,7 @@ from .encodings import Normalisation
 from .errors import LabError
 from .features import encoded_batches, predict
 from .graphs import Graphs, Statistics
-from .nets import Mixture, Network, device_of, mixing_weights, networks_of, seed_dropout
+from .nets import Mixture, Network, device_of, mixing_from, mixing_weights, networks_of, seed_dropout
 from .pairs import PairedImages, crop_side, cut_views, draw_views, on_device
 from .pseudolabels import mixed_shot_pseudo_labels, paper_pseudo_labels
 from .recipe import Recipe
@@ -269,8 +269,11 @@ def _epoch(
     """One pass over the target; the pairs go on where the last epoch left them (fault 5)."""
     plan, adapted = state.recipe, state.adapted
     aligning = state.epoch < plan.align_epochs
-    if not aligning and not state.settled and (current().lambda_pl or plan.bn_mode == "running"):
+    asked = current().lambda_pl or plan.bn_mode == "running" or _shares_begin(state)
+    if not aligning and not state.settled and asked:
         _settle_statistics(state, target)
+    if _shares_begin(state):
+        _begin_shares(state, target)
     labels = None if aligning or current().lambda_pl == 0 else _pseudo_labels(state, target)
     bank = None if aligning or current().lambda_aad == 0 else _bank(state, target)
     seed_dropout(adapted.network, mix(state.seed, state.epoch, 13))
@@ -283,6 +286,8 @@ def _epoch(
         now = current()
         state.adapted.network.train()
         weights, shares = mixing_weights(state.mixing), _bn_shares(state.mixing, plan)
+        if aligning:  # how far each network is from its source says nothing of which one knows the target
+            weights = weights.detach()
         terms: dict[str, Tensor] = {}
         if images is not None:
             encoded, rows = adapted.normalisation.encode(images), on_device(rows, device)
@@ -404,23 +409,13 @@ def _update(state: State, terms: dict[str, Tensor], recipe: Recipe, total_steps:
     if loss.device.type == "cpu" or state.step % LOOKS_ON_A_GPU == 0 or state.step == total_steps:
         _look_at(loss, terms, state.step)
     state.optimiser.zero_grad(set_to_none=True)
-    whole = _whole_gradients(state)
-    (loss * whole).backward()
+    loss.backward()
     ranks.average_gradients(p for group in state.optimiser.param_groups for p in group["params"])
     factor = rate_factor((state.step - 1) / total_steps, state.recipe.schedule)
-    rates = (recipe.trunk_lr, recipe.bottleneck_lr, recipe.mixing_lr / whole)
+    rates = (recipe.trunk_lr, recipe.bottleneck_lr, recipe.mixing_lr)
     for group, rate in zip(state.optimiser.param_groups, rates, strict=True):
         group["lr"] = factor * rate
     state.optimiser.step()
-
-
-def _whole_gradients(state: State) -> int:
-    """By what the loss is multiplied: n sources of shares 1/n learn as one does; the shares' rate is undone.
-
-    Shares add up to one, so that each network would see a share of the gradient only, against the same weight
-    decay. Times n, a source given twice ends where it ends alone.
-    """
-    return len(state.networks) if state.recipe.source_gradient == "whole" else 1
 
 
 def _look_at(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
@@ -478,6 +473,19 @@ def _pseudo_labels(state: State, target: PairedImages) -> Tensor:
     logits, features = [z for z, _ in found], [f for _, f in found]
     label = paper_pseudo_labels if state.recipe.pseudo_labels == "paper" else mixed_shot_pseudo_labels
     return label(features, logits, mixing_weights(state.mixing.detach()))
+
+
+def _shares_begin(state: State) -> bool:
+    """Whether this is the epoch from which several networks' predictions of the target count."""
+    several = len(state.networks) > 1 and state.recipe.mixing_start == "information"
+    return several and state.epoch == state.recipe.align_epochs
+
+
+def _begin_shares(state: State, target: PairedImages) -> None:
+    """Shares by how sure, and how varied, each network's own predictions of the target are."""
+    information = [losses.information_maximisation(logits) for logits, _ in _predictions(state, target)]
+    with torch.no_grad():
+        state.mixing.copy_(mixing_from(torch.stack(information)))
 
 
 def _bank(state: State, target: PairedImages) -> Bank:

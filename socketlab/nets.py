@@ -12,6 +12,10 @@ from torch.nn.utils.parametrizations import weight_norm
 from . import ranks
 
 
+INFORMATION_TEMPERATURE = 0.05
+"""Nats of L_IM by which one network has to be ahead of another for a share e times as large."""
+
+
 class Block(nn.Module):
     """Two 3 × 3 convolutions beside a shortcut (He et al., CVPR 2016, fig. 5 left)."""
 
@@ -199,11 +203,31 @@ def mixing_weights(g: Tensor) -> Tensor:
     return logsigmoid(g).softmax(dim=0)
 
 
-def mixed(parts: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Σ_k a_k x_k over tensors of one shape; one alone is returned as it is."""
-    if len(parts) == 1:
-        return parts[0]
-    return torch.einsum("k,k...->...", weights, torch.stack(tuple(parts)))
+def mixing_from(information: Tensor, temperature: float = INFORMATION_TEMPERATURE) -> Tensor:
+    r"""The g of shares by each network's own L_IM of the target, (n,) → (n,): the lower, the larger.
+
+    .. math:: a_k \propto \exp(-L_{\mathrm{IM},k} / T)
+
+    The largest share begins where all begin otherwise, at g = 1; `mixing_weights` is the way back.
+    """
+    shares = (-information / temperature).softmax(dim=0)
+    w = torch.ones(()).sigmoid() * shares / shares.max()
+    return w.clamp_min(1e-6).logit()
+
+
+def mixed(parts: Sequence[Tensor], weights: Tensor, whole: bool = False) -> Tensor:
+    """Σ_k a_k x_k over tensors of one shape; of one alone, a x.
+
+    ``whole`` gives each of several x_k the gradient of the sum, as if it were alone: not its share a_k of it.
+    """
+    if whole and len(parts) > 1:
+        parts = [_gradient_over(x, a) for x, a in zip(parts, weights.detach(), strict=True)]
+    return torch.stack([a * x for x, a in zip(parts, weights, strict=True)]).sum(dim=0)
+
+
+def _gradient_over(x: Tensor, weight: Tensor) -> Tensor:
+    """x as it is, but its gradient divided by a weight."""
+    return x.detach() + (x - x.detach()) / weight
 
 
 def networks_of(network: nn.Module) -> list[Network]:

@@ -85,6 +85,12 @@ class Recipe:
         label="several sources",
         help="each network learns as fast as it would alone, or by its share of the gradient",
     )
+    mixing_start: str = knob(
+        "information",
+        choices=("information", "even"),
+        label="shares begin",
+        help="by how sure each network is of the target when the alignment ends, or even",
+    )
     bn_mode: str = knob(
         "batch",
         choices=("batch", "running"),
@@ -196,7 +202,8 @@ class Recipe:
         """The published weights, forms and rates of SOCKET, with what its code does.
 
         Each departure from `socket` can be put back by itself: ``bn_form``, ``bn_share``, ``ti_form``,
-        ``pseudo_labels``, ``ti_map``, ``test_statistics``, ``source_gradient``, the rates and the schedule.
+        ``pseudo_labels``, ``ti_map``, ``test_statistics``, ``source_gradient``,
+        ``mixing_start``, the rates and the schedule.
         """
         return cls(
             lambda_ti=0.5,
@@ -209,6 +216,7 @@ class Recipe:
             epochs=15,
             schedule="paper",
             source_gradient="share",
+            mixing_start="even",
             bn_form="paper",
             bn_share="raw",
             ti_form="paper",

@@ -103,6 +103,7 @@ def target_terms(
     Name → unweighted scalar; a term is left out where its weight is 0.
     """
     found: dict[str, Tensor] = {}
+    whole = recipe.source_gradient == "whole"
     features, logits, distances = [], [], []
     for k, network in enumerate(networks):
         seen = run(network, batch.images, recipe.lambda_bn > 0, False)
@@ -111,11 +112,12 @@ def target_terms(
             distances.append(_matching(seen.statistics, k, batch, recipe))
         logits.append(network.head(features[-1]).float())
     if distances:
-        found["BN"] = (bn_shares * torch.stack(distances)).sum()
+        found["BN"] = mixed(distances, bn_shares, whole)
     count = len(batch.rows)
     if recipe.lambda_aad > 0:
         features = [ranks.gathered(of_source, count) for of_source in features]
-    return found | prediction_terms(ranks.gathered(mixed(logits, weights), count), features, batch, recipe)
+    together = ranks.gathered(mixed(logits, weights, whole), count)
+    return found | prediction_terms(together, features, batch, recipe)
 
 
 def prediction_terms(
@@ -205,7 +207,7 @@ def pair_terms(
             own_map = ranks.gathered(own_map.float(), count)
             loss = loss + recipe.ti_map * losses.map_alignment(wanted_map.float(), own_map)
         found.append(loss)
-    return {"TI": (weights * torch.stack(found)).sum()}
+    return {"TI": mixed(found, weights, recipe.source_gradient == "whole")}
 
 
 def weighted_sum(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
