@@ -159,12 +159,14 @@ def test_a_table_is_made_of_one_kind_of_device_where_one_made_all(tables):
     assert tables.of_devices({"a", "d"}, both) is None
 
 
-def test_how_sources_share_the_gradient_decides_nothing_for_one(experiments):
+@pytest.mark.parametrize("change", [{"source_gradient": "share"}, {"mixing_start": "even"}])
+def test_how_sources_share_decides_nothing_for_one(change, experiments):
     job = experiments.Job(mix="near")
-    shares = dataclasses.replace(job, recipe=job.recipe.replace(source_gradient="share"))
-    assert shares.origin == job.origin
+    shares = dataclasses.replace(job, recipe=job.recipe.replace(**change))
+    assert (shares.origin, shares.alignment) == (job.origin, job.alignment)
     two = [dataclasses.replace(one, sources=("rgb_xtion", "rgb_realsense")) for one in (job, shares)]
     assert two[0].origin != two[1].origin
+    assert (two[0].alignment == two[1].alignment) == ("mixing_start" in change)  # which counts afterwards
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ import importlib
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import softmax
 from test_faults import begun, other_source
 from worlds import patterned, trained_source
@@ -81,12 +83,90 @@ def test_mixing_weights_are_shares_and_pull_toward_the_better_source(target, pai
     assert float(shares.sum()) == pytest.approx(1)
 
 
-def test_two_sources_resume_exactly(target, pairs, tmp_path):
+def test_unequal_shares_slow_no_network_down():
+    """In a mixture each part learns from the sum's own gradient; its value and the shares' gradient stay."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(5, 3, generator=generator, dtype=torch.float64, requires_grad=True) for _ in "abc"]
+    shares = torch.tensor([0.7, 0.299, 0.001], dtype=torch.float64, requires_grad=True)
+    seen = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+
+    def gradients(whole):
+        together = nets.mixed(parts, shares, whole)
+        torch.testing.assert_close(together, sum(a * x for a, x in zip(shares, parts, strict=True)))
+        return torch.autograd.grad((together * seen).sum(), [*parts, shares])
+
+    *of_parts, of_shares = gradients(whole=True)
+    for gradient in of_parts:
+        torch.testing.assert_close(gradient, seen)
+    *of_parts, expected = gradients(whole=False)
+    for share, gradient in zip(shares, of_parts, strict=True):
+        torch.testing.assert_close(gradient, share * seen)
+    torch.testing.assert_close(of_shares, expected)
+
+
+def test_while_aligning_each_network_of_several_does_what_it_does_alone(target, pairs):
+    recipe = QUICK.replace(align_epochs=2, epochs=0, lambda_bn=0.0)
+    sources = [trained_source(), other_source()]
+    together = last(adapt(sources, target, pairs, recipe))
+    for source, found in zip(sources, together.networks, strict=True):
+        alone = last(adapt(source, target, pairs, recipe)).networks[0]
+        for a, b in zip(found.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert nets.mixing_weights(together.mixing.detach()).tolist() == [0.5, 0.5]
+
+
+@given(st.lists(st.floats(-2.0, 0.0), min_size=2, max_size=6))
+def test_shares_begin_by_the_information_of_each_network(information):
+    information = torch.tensor(information, dtype=torch.float64)
+    g = nets.mixing_from(information)
+    expected = softmax(-information.numpy() / nets.INFORMATION_TEMPERATURE)
+    np.testing.assert_allclose(nets.mixing_weights(g).numpy(), expected, atol=1e-5)
+    assert float(g.max()) == pytest.approx(1, abs=1e-6)  # where all begin otherwise
+
+
+@pytest.mark.parametrize("method", ["shot", "socket"])
+@pytest.mark.parametrize("start", ["information", "even"])
+def test_shares_begin_when_predictions_of_the_target_begin_to_count(method, start, target, pairs):
+    recipe = QUICK if method == "socket" else Recipe.shot().replace(epochs=1, batch_size=8)
+    recipe = recipe.replace(precision="float32", mixing_start=start)
+    sources = [trained_source(), other_source()]
+    shares, state = [], None
+    for event in adapt(sources, target, pairs, recipe):
+        if isinstance(event, Step):
+            shares.append(event.bn_shares)
+        elif event.epoch == recipe.align_epochs:
+            state = copy.deepcopy(event.state)
+    first = len(shares) - len(target) // 8
+    assert all(share.tolist() == [0.5, 0.5] for share in shares[:first])
+    if start == "even":
+        assert shares[first].tolist() == [0.5, 0.5]
+        return
+    predicted = [
+        features.predict(dataclasses.replace(state.adapted, network=network), target)[0]
+        for network in settled(state, target)
+    ]
+    information = [float(losses.information_maximisation(z)) for z in predicted]
+    expected = softmax(-np.array(information) / nets.INFORMATION_TEMPERATURE)
+    np.testing.assert_allclose(shares[first].numpy(), expected, atol=0.01)
+    assert abs(expected[0] - expected[1]) > 0.1
+
+
+def settled(state, target):
+    """The networks of a state, with the statistics that they are asked with."""
+    for network in state.networks:
+        batches = features.encoded_batches(target, state.adapted.normalisation, adapting.REESTIMATION_BATCH)
+        reestimate_statistics(network, batches)
+        network.eval()
+    return state.networks
+
+
+@pytest.mark.parametrize("saved", [1, 2])
+def test_two_sources_resume_exactly(saved, target, pairs, tmp_path):
     sources = [trained_source(), other_source()]
     recipe = QUICK.replace(epochs=2)
     uninterrupted = last(adapt(sources, target, pairs, recipe))
     for event in adapt(sources, target, pairs, recipe):
-        if isinstance(event, Epoch) and event.epoch == 2:
+        if isinstance(event, Epoch) and event.epoch == saved:
             event.state.save(tmp_path / "state.safetensors")
             break
     state = adapting.State.load(tmp_path / "state.safetensors", sources)
