@@ -11,7 +11,6 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from . import ranks
 
-
 INFORMATION_TEMPERATURE = 0.05
 """Nats of L_IM by which one network has to be ahead of another for a share e times as large."""
 
@@ -226,7 +225,7 @@ def mixed(parts: Sequence[Tensor], weights: Tensor, whole: bool = False) -> Tens
 
 
 def _gradient_over(x: Tensor, weight: Tensor) -> Tensor:
-    """x as it is, but its gradient divided by a weight."""
+    """X as it is, but its gradient divided by a weight."""
     return x.detach() + (x - x.detach()) / weight
 
 
