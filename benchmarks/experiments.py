@@ -229,14 +229,13 @@ def many_sources(seeds: Iterable[int]) -> Iterator[Row]:
                 if not seed:
                     job = Job(networks, "depth", target, recipe=Recipe.for_method(method))
                     yield Row("sources", words(method=title, sensor=target), job)
-            for method, title, mix in (("shot", "decision", ""), ("socket", "socket", "near")):
-                recipe = Recipe.for_method(method)
-                for start, name in (("even", f"{title}, shares begin even"), ("information", title)):
-                    begun = recipe.replace(mixing_start=start)
-                    job = Job(networks, "depth", target, mix=mix, recipe=begun, seed=seed)
-                    about = {"method": name, "sensor": target}
-                    even = about | {"method": f"{title}, shares begin even"}
-                    yield Row("sources", words(**about), job, against=words(**even))
+            decision = Job(networks, "depth", target, recipe=Recipe.shot(), seed=seed)
+            yield Row("sources", words(method="decision", sensor=target), decision)
+            even = words(method="socket, shares begin even", sensor=target)
+            for start, about in (("even", even), ("information", words(method="socket", sensor=target))):
+                recipe = Recipe.socket().replace(mixing_start=start)
+                job = Job(networks, "depth", target, mix="near", recipe=recipe, seed=seed)
+                yield Row("sources", about, job, against=even)
 
 
 def near_infrared(seeds: Iterable[int]) -> Iterator[Row]:

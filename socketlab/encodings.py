@@ -85,8 +85,9 @@ class Normalisation:
             When the images have neither one channel (nir, depth) nor three (rgb).
         """
         values, valid = _channels(images, self.modality, self.depth_encoding, self.focal)
-        encoded = (values - _per_channel(self.mean, values.device)) / _per_channel(self.std, values.device)
-        return encoded if valid is None else encoded * valid
+        mean, std = _per_channel(self.mean, values.device), _per_channel(self.std, values.device)
+        encoded = (values - mean).div_(std)  # in place: a new picture costs more than the division
+        return encoded if valid is None else encoded.mul_(valid)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, ready for JSON; those of depth encodings only where they count."""

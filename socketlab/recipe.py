@@ -183,8 +183,11 @@ class Recipe:
 
     @classmethod
     def shot(cls) -> Recipe:
-        """SHOT, or DECISION with several sources: the target's own images and pseudo-labels, no pairs."""
-        return cls(lambda_ti=0.0, lambda_bn=0.0, align_epochs=0, epochs=15)
+        """SHOT, or DECISION with several sources: the target's own images and pseudo-labels, no pairs.
+
+        Its shares begin even, as published: of networks that have not been aligned none knows the target.
+        """
+        return cls(lambda_ti=0.0, lambda_bn=0.0, align_epochs=0, epochs=15, mixing_start="even")
 
     @classmethod
     def tent(cls) -> Recipe:

@@ -68,7 +68,7 @@ FAULTS = (
     ),
     Fault(
         6, "missing depth reads as near", "encodings.py",
-        "return encoded if valid is None else encoded * valid", "return encoded",
+        "return encoded if valid is None else encoded.mul_(valid)", "return encoded",
         "test_pairs.py::test_fault_6_depth_keeps_sixteen_bits_and_missing_is_not_near",
     ),
     Fault(

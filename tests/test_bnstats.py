@@ -193,6 +193,38 @@ def test_autocast_keeps_statistics_in_float32(training, affine):
     torch.testing.assert_close(grads[1], grads[0], rtol=0.02, atol=0.02 * float(grads[0].abs().max()))
 
 
+@pytest.mark.parametrize("centre", [0.0, 3.0])
+@pytest.mark.parametrize("strength", [0.0, 0.01, 0.1])
+def test_the_line_in_half_precision_costs_little_more_than_rounding(strength, centre):
+    """Against double precision: hardly more error than torch's own kernel, and next to none along x."""
+    generator = torch.Generator().manual_seed(0)
+    x, g = ((at + torch.randn(32, 16, 7, 7, generator=generator)).bfloat16() for at in (centre, 0.0))
+    weight = torch.rand(16, generator=generator) + 0.5
+    count, shape = x.numel() // 16, (1, -1, 1, 1)
+    mean = x.double().mean((0, 2, 3))
+    inverse = (x.double().var((0, 2, 3), correction=0) + 1e-5).rsqrt()
+    off = x.double() - mean.view(shape)
+    of_mean, of_variance = torch.randn(2, 16, generator=generator, dtype=torch.float64) * strength * count
+    seen, share = g.double(), (inverse * weight).view(shape)
+    along = (seen * off).mean((0, 2, 3), keepdim=True) * inverse.square().view(shape)
+    plain = share * (seen - seen.mean((0, 2, 3), keepdim=True) - off * along)
+    expected = plain + (2 * of_variance / count).view(shape) * off + (of_mean / count).view(shape)
+
+    known = None, None, mean.float(), inverse.float()
+    line = bnstats._slope_and_level(x, mean.float(), of_mean.float(), of_variance.float())
+    found, *_ = bnstats._backward_plus_line(g, x, weight, known, True, 1e-5, mean.float(), *line)
+    kernel, *_ = torch.ops.aten.native_batch_norm_backward(g, x, weight, *known, True, 1e-5, [True] * 3)
+
+    def size(values):
+        return float(values.square().mean().sqrt())
+
+    error = found.double() - expected
+    assert found.dtype == torch.bfloat16
+    assert size(error) / size(expected) < 1.7 * size(kernel.double() - plain) / size(plain)
+    along = (error * off).mean((0, 2, 3)) * inverse
+    assert float(along.abs().max()) < 0.002 * size(expected)
+
+
 def test_eps_is_taken_off_all_layers_at_once():
     """`statistics_of` after a late pass: with their gradient, those of each layer by itself."""
     plain = nn.Sequential(
