@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import mean
 
 from tables import finished, of_devices, read
 
@@ -183,9 +184,23 @@ def sources(folder: Path) -> str:
     sensors = [*sorted({line["sensor"] for line in lines} - {"all"}), "all"]
     rows: dict[str, dict[str, str]] = {}
     for line in lines:
-        rows.setdefault(TITLES.get(line["method"], line["method"]), {})[line["sensor"]] = measured(line)
+        name = TITLES.get(line["method"], line["method"].replace("socket", "SOCKET"))
+        rows.setdefault(name, {})[line["sensor"]] = measured(line)
+    rows["*to compare:* SOCKET with the best single network, picked by labels"] = _best_single(folder)
+    gains = [line for line in lines if line["method"] == "socket"]
+    rows["SOCKET against shares that begin even"] = {x["sensor"]: compared(x) for x in gains}
     head = ["four networks", *(s.replace("_", " ") for s in sensors)]
     return grid(head, [[name, *(row[s] for s in sensors)] for name, row in rows.items()])
+
+
+def _best_single(folder: Path) -> dict[str, str]:
+    """Sensor → accuracy of whichever single network is the best on it, which only labels can tell."""
+    lines = [x for x in read(folder / "transfers.csv") if x["method"] == "socket" and x["sensor"] != "all"]
+    best: dict[str, Line] = {}
+    for line in sorted(lines, key=lambda line: float(line["held_out"])):
+        best[line["sensor"]] = line
+    found = {sensor: measured(line) for sensor, line in best.items()}
+    return found | {"all": f"{mean(float(line['held_out']) for line in best.values()):.1f}"}
 
 
 def cameras(folder: Path) -> str:

@@ -23,6 +23,7 @@ from . import ranks
 from .errors import LabError
 
 HALF = (torch.bfloat16, torch.float16)
+_kernel_backward = torch.ops.aten.native_batch_norm_backward.default
 
 
 def plain_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,8 +91,7 @@ class _BatchNormWithStatistics(torch.autograd.Function):
         if grad_out is None:
             grads = _line(x, mean, *_slope_and_level(x, mean, grad_mean, grad_variance)), None, None
         elif not watched:
-            backward = torch.ops.aten.native_batch_norm_backward
-            grads = backward(grad_out, x, weight, *known, ctx.by_batch, ctx.eps, wanted)
+            grads = _kernel_backward(grad_out, x, weight, *known, ctx.by_batch, ctx.eps, wanted)
         elif x.is_cuda and ctx.by_batch:
             of_statistics = grad_mean, grad_variance
             grads = _backward_on_a_gpu(_like(grad_out, x), x, weight, mean, inverse_deviation, *of_statistics)
@@ -124,7 +124,8 @@ def _line(x: Tensor, mean: Tensor, slope: Tensor, level: Tensor) -> Tensor:
     In half precision too it reads these in float32 and rounds once, where a product and a sum would be slow
     and lose the difference of two large numbers.
     """
-    return torch.native_batch_norm(x, slope, level, mean, torch.ones_like(mean), False, 0.0, 0.0)[0]
+    one = _constant(1, len(mean), mean.dtype, mean.device)
+    return torch.native_batch_norm(x, slope, level, mean, one, False, 0.0, 0.0)[0]
 
 
 def _backward_plus_line(
@@ -148,7 +149,7 @@ def _backward_plus_line(
     a multiple of g and a line in x, to which ours is added before it is drawn. The two sums are the gradients
     of bias and weight; one half of torch's kernel gives them.
     """
-    _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+    _, grad_weight, grad_bias = _kernel_backward(
         grad_out, x, weight, *known, by_batch, eps, [False, True, True]
     )
     inverse_deviation = known[3]
@@ -172,7 +173,8 @@ def _multiple_plus_line(
     places = [1] * (x.ndim - 2)
     if x.dtype in HALF:
         slope = slope.to(x.dtype)
-        grad = _line(grad_out, torch.zeros_like(mean), scale, torch.addcmul(level, slope, mean, value=-1))
+        zero = _constant(0, len(mean), mean.dtype, mean.device)
+        grad = _line(grad_out, zero, scale, torch.addcmul(level, slope, mean, value=-1))
         return grad.addcmul_(x, slope.view(-1, *places))
     return _line(x, mean, slope, level).addcmul_(grad_out, scale.view(-1, *places))
 
@@ -202,15 +204,16 @@ def _backward_on_a_gpu(
         sum_g = torch.addcdiv(sum_g, grad_mean, divisor, value=-1)
     if grad_variance is not None:
         sum_gx = torch.addcdiv(sum_gx, grad_variance, divisor * inverse_deviation.square(), value=-2)
-    counts = _count_of(x.numel() // x.shape[1], x.device)
+    counts = _constant(x.numel() // x.shape[1], 1, torch.int32, x.device)
     grad = torch.batch_norm_backward_elemt(grad_out, x, mean, inverse_deviation, scale, sum_g, sum_gx, counts)
     return grad, grad_weight, grad_bias
 
 
-@functools.cache
-def _count_of(values: int, device: torch.device) -> Tensor:
-    """How many values a channel has, as torch's kernel wants to be told: (1,) int32."""
-    return torch.full((1,), values, dtype=torch.int32, device=device)
+@functools.lru_cache(maxsize=256)
+def _constant(value: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number as torch's kernels want it, (count,): kept, for it is the same at every step."""
+    with torch.inference_mode(False):
+        return torch.full((count,), value, dtype=dtype, device=device)
 
 
 def _like(grad: Tensor, x: Tensor) -> Tensor:
@@ -246,7 +249,7 @@ class _BatchNormTogether(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse_deviation, count = ctx.saved_tensors
         grad_out = torch.zeros_like(x) if grad_out is None else _like(grad_out, x)
-        _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+        _, grad_weight, grad_bias = _kernel_backward(
             grad_out, x, weight, None, None, mean, inverse_deviation, True, ctx.eps, [False, True, True]
         )
         zero = torch.zeros_like(mean)

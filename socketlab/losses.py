@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -218,9 +219,18 @@ def statistics_distance(
         terms = [norm(mu - m) + norm(v - r) for mu, v, m, r in layers]
         return first_layer_weight * terms[0] + sum(terms[1:], torch.zeros_like(terms[0]))
     # all channels of all layers in one row: a few operations, where a layer at a time would be a hundred
-    share = torch.cat([m.new_full(m.shape, 1 / (len(m) * len(layers))) for m in source_means])
+    widths = tuple(len(m) for m in source_means)
+    share = _even_over_layers(widths, source_means[0].dtype, source_means[0].device)
     mu, v, m, r = (torch.cat(of_layers) for of_layers in zip(*layers, strict=True))
     return share @ _gaussian_divergence(mu, v, m, r)
+
+
+@functools.lru_cache(maxsize=16)
+def _even_over_layers(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """1 / (L C_l) for every channel of every layer: (Σ C_l,); kept, for it takes L operations to make."""
+    with torch.inference_mode(False):  # a first call from within it would make this of no use in training
+        shares = [torch.ones(width, dtype=dtype, device=device) / (width * len(widths)) for width in widths]
+        return torch.cat(shares)
 
 
 def _gaussian_divergence(

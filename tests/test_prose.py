@@ -83,10 +83,10 @@ def pairs_lead() -> bool:
     return len(leading) >= 4 and leading.max() < -0.4 and table.within_method[~on_pairs].min() > -0.2
 
 
-def gained() -> dict[str, float]:
+def gained(method: str = "socket") -> dict[str, float]:
     """Sensor → points that four sources gain on the network of its own camera, near pairs."""
     four, own = (pd.read_csv(verified(f"results/{name}.csv")) for name in ("sources", "methods"))
-    four, own = four[four.method == "socket"], own[(own.method == "socket") & (own.pairs == "near")]
+    four, own = four[four.method == method], own[(own.method == "socket") & (own.pairs == "near")]
     found = four.set_index("sensor").held_out - own.set_index("sensor").held_out
     return {str(sensor): float(points) for sensor, points in found.items()}
 
@@ -142,15 +142,25 @@ CLAIMS: list[tuple[str, str, Callable[[], Any]]] = [
     ),
     (
         "05",
-        "With pairs, four are on average level with the one from behind the target's own camera",
-        lambda: abs(gained()["all"]) < 1,
+        "With pairs, four are on average a point better than the one from behind the target's own camera",
+        lambda: 0.5 < gained()["all"] < 1.5,
     ),
     (
         "05",
-        "Two cameras gain, one stays where it was, and the Kinect v2 loses",
-        lambda: (
-            min(gained()["kinect_v1"], gained()["xtion"]) > 1 > abs(gained()["realsense"])
-            and gained()["kinect_v2"] < -1
+        "From an even beginning the Kinect v2 loses",
+        lambda: gained("socket, shares begin even")["kinect_v2"] < -2,
+    ),
+    (
+        "05",
+        "By own information it begins with four fifths of the say, and what was lost comes back",
+        lambda: gained()["kinect_v2"] > -0.5,
+    ),
+    (
+        "05",
+        "where the four are alike, little changes",
+        lambda: all(
+            abs(gained()[sensor] - gained("socket, shares begin even")[sensor]) < 0.5
+            for sensor in ("kinect_v1", "realsense", "xtion")
         ),
     ),
     ("06", "close about half of what is missing", lambda: 0.4 < closed("adabn", "rgb → nir") < 0.65),
