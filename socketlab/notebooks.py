@@ -29,6 +29,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 TIMINGS = "timings.csv"
 CELL_SECONDS = 600  # a cell that hangs is ended, whatever the machine
+STARTS = 3  # of a kernel that dies before it answers
 Notebook = Any
 
 
@@ -98,23 +99,21 @@ def execute(
     ------
     LabError : a cell failed or took too long, or a widget hides an error.
     """
-    from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     environment = os.environ | {"SOCKETLAB_STRICT": "1"} | dict(settings or {})
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")])
     )
-    client = NotebookClient(
-        notebook,
-        timeout=seconds,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        store_widget_state=True,
-        coalesce_streams=True,
-    )
+    about: dict[str, Any] = {
+        "timeout": seconds,
+        "kernel_name": "python3",
+        "resources": {"metadata": {"path": str(folder)}},
+        "store_widget_state": True,
+        "coalesce_streams": True,
+    }
     try:
-        client.execute(env=environment)
+        _run(notebook, about, environment)
     except CellExecutionError as error:
         raise LabError(f"A cell failed:\n{_plain(str(error))}") from error
     except (CellTimeoutError, DeadKernelError) as error:
@@ -123,6 +122,24 @@ def execute(
     if hidden:
         raise LabError("A widget hides an error that no cell shows:\n" + "\n".join(hidden))
     return notebook
+
+
+def _run(notebook: Notebook, about: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """Execute in a kernel; one that died before it answered is started again.
+
+    Its ports are chosen before it starts, and by then another kernel of this machine may have taken them.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import DeadKernelError
+
+    for left in reversed(range(STARTS)):
+        try:
+            NotebookClient(notebook, **about).execute(env=environment)
+            return
+        except RuntimeError as error:
+            died_at_start = not isinstance(error, DeadKernelError) and "before replying" in str(error)
+            if not died_at_start or not left:
+                raise
 
 
 def hidden_errors(notebook: Notebook) -> list[str]:

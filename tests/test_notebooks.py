@@ -197,6 +197,31 @@ def test_a_broken_notebook_stays_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_a_kernel_that_dies_before_it_answers_is_started_again(
+    deaths: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ports may have been taken by another one; three such deaths are no accident."""
+    import nbclient
+
+    started = []
+
+    class Client(nbclient.NotebookClient):
+        def execute(self, **more: object) -> object:
+            started.append(self)
+            if len(started) <= deaths:
+                raise RuntimeError("Kernel died before replying to kernel_info")
+            return super().execute(**more)
+
+    monkeypatch.setattr(nbclient, "NotebookClient", Client)
+    if deaths == 3:
+        with pytest.raises(RuntimeError, match="before replying"):
+            notebooks.execute(code("1 + 1"))
+    else:
+        assert notebooks.execute(code("1 + 1")).cells[0].outputs[0].data["text/plain"] == "2"
+    assert len(started) == min(deaths + 1, notebooks.STARTS)
+
+
 def test_a_question_is_stored_as_it_can_be_read() -> None:
     from socketlab import course, quiz
 
