@@ -161,6 +161,7 @@ def join(device: str) -> None:
 
 
 def leave() -> None:
-    """Work alone from here on."""
+    """Work alone from here on, once all processes have come so far: none is left talking to one that went."""
     if world() > 1:
+        distributed.barrier()
         distributed.destroy_process_group()
