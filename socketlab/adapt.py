@@ -125,7 +125,7 @@ class State:
         bottlenecks = [p for network in networks for p in network.bottleneck.parameters()]
         groups: list[dict[str, Any]] = [{"params": trunks}, {"params": bottlenecks}]
         groups.append({"params": [mixing], "weight_decay": 0.0})
-        # one call for all weights: on a CPU to the bit the same as one by one, in half the time
+        # one call for all weights: on a CPU to the bit the same as one by one, and quicker
         together_as = {"fused": True} if device.type in ("cpu", "cuda") else {"foreach": True}
         optimiser = torch.optim.SGD(
             groups, lr=0.0, momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY, **together_as

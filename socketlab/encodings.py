@@ -86,7 +86,7 @@ class Normalisation:
         """
         values, valid = _channels(images, self.modality, self.depth_encoding, self.focal)
         mean, std = _per_channel(self.mean, values.device), _per_channel(self.std, values.device)
-        encoded = (values - mean).div_(std)  # in place: a new picture costs more than the division
+        encoded = (values - mean).div_(std)  # in place: no second picture is made
         return encoded if valid is None else encoded.mul_(valid)
 
     def as_dict(self) -> dict[str, Any]:

@@ -208,6 +208,13 @@ def mixing_from(information: Tensor, temperature: float = INFORMATION_TEMPERATUR
     .. math:: a_k \propto \exp(-L_{\mathrm{IM},k} / T)
 
     The largest share begins where all begin otherwise, at g = 1; `mixing_weights` is the way back.
+
+    Parameters
+    ----------
+    information : (n,) nats, in [-log K, 0]; not to be trusted of a network that is loud (docs/results.md).
+    temperature : T, nats.
+
+    Source: this kit.
     """
     shares = (-information / temperature).softmax(dim=0)
     w = torch.ones(()).sigmoid() * shares / shares.max()

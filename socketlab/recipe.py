@@ -205,8 +205,8 @@ class Recipe:
         """The published weights, forms and rates of SOCKET, with what its code does.
 
         Each departure from `socket` can be put back by itself: ``bn_form``, ``bn_share``, ``ti_form``,
-        ``pseudo_labels``, ``ti_map``, ``test_statistics``, ``source_gradient``,
-        ``mixing_start``, the rates and the schedule.
+        ``pseudo_labels``, ``ti_map``, ``test_statistics``, ``source_gradient``, ``mixing_start``, the rates
+        and the schedule.
         """
         return cls(
             lambda_ti=0.5,
