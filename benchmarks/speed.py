@@ -271,7 +271,7 @@ class Bench:
 class Recomputed:
     """What a forward hook gives: the statistics of a layer's input, computed once more."""
 
-    raised = False
+    kept = None
 
     def __init__(self, layer: nn.Module) -> None:
         self.handle = layer.register_forward_pre_hook(self)

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from . import encodings, losses, ranks, steps
 from .ahead import ahead
-from .bnstats import norm_layers, normalised_together, reestimate_statistics, watch
+from .bnstats import Statistics, norm_layers, normalised_together, reestimate_statistics, watch
 from .checkpoints import Source, read_tensors, require_classes, write_tensors
 from .encodings import Normalisation
 from .errors import LabError
 from .features import encoded_batches, predict
-from .graphs import Graphs, Statistics
+from .graphs import Graphs
 from .nets import Mixture, Network, device_of, mixing_from, mixing_weights, networks_of, seed_dropout
 from .pairs import PairedImages, crop_side, cut_views, draw_views, on_device
 from .pseudolabels import mixed_shot_pseudo_labels, paper_pseudo_labels
@@ -289,15 +289,16 @@ def _epoch(
         if aligning:  # how far each network is from its source says nothing of which one knows the target
             weights = weights.detach()
         terms: dict[str, Tensor] = {}
-        if images is not None:
-            encoded, rows = adapted.normalisation.encode(images), on_device(rows, device)
-            seen = TargetBatch(encoded, rows, remembered, None, averages, bank, state.step / total)
-            seen.pseudo_labels = None if labels is None else labels[rows]
-            with _training(state), _normalising_by(adapted.network, plan.bn_mode):
-                found = steps.target_terms(state.networks, weights, shares, seen, now, graphs)
-            terms |= {} if aligning else found  # while aligning, the pass is for the running statistics alone
-        if now.lambda_ti > 0:
-            terms |= _pair_terms(teacher, of_pairs, state, weights, now, graphs)
+        with _training(state):  # around both passes: each weight is brought to 16 bits once
+            if images is not None:
+                encoded, rows = adapted.normalisation.encode(images), on_device(rows, device)
+                seen = TargetBatch(encoded, rows, remembered, None, averages, bank, state.step / total)
+                seen.pseudo_labels = None if labels is None else labels[rows]
+                with _normalising_by(adapted.network, plan.bn_mode):
+                    found = steps.target_terms(state.networks, weights, shares, seen, now, graphs)
+                terms |= {} if aligning else found  # while aligning, it is for the running statistics alone
+            if now.lambda_ti > 0:
+                terms |= _pair_terms(teacher, of_pairs, state, weights, now, graphs)
         state.step += 1
         _update(state, terms, now, total)
         yield Step(state.epoch + 1, state.step, total, _detached(terms), shares.detach())
@@ -384,8 +385,7 @@ def _pair_terms(
         cut = teacher.cut(state.step, adapted.modality)
     wanted = teacher.say(state.step, cut)
     images = adapted.normalisation.encode(torch.cat([part[adapted.modality] for part in cut]))
-    with _training(state):
-        return steps.pair_terms(state.networks, weights, images, wanted, recipe, graphs)
+    return steps.pair_terms(state.networks, weights, images, wanted, recipe, graphs)
 
 
 def rate_factor(progress: float, schedule: str) -> float:

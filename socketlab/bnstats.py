@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,14 +38,12 @@ def plain_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _BatchNormWithStatistics(torch.autograd.Function):
-    r"""Batch normalisation that also returns the biased mean and variance of its input.
+    r"""Batch normalisation that also returns what the statistics of its input are made of.
 
-    They are what it normalised by; where that was the running statistics, they take one more pass. With N
-    values per channel, the statistics' own gradient with respect to the input is
-
-    .. math:: \frac{\partial L}{\partial x} \mathrel{+}= \frac{g_\mu}{N} + \frac{2\,g_v}{N}\,(x - \mu)
-
-    The layer's own gradient is of the same form, so that the two are made together.
+    They are mean and inverse deviation where it normalised by them; mean and biased variance, which take one
+    more pass, where it normalised by the running statistics. `_FromKernel` is told the gradients of the
+    statistics, and this backward pass in their place what to add: the line level + slope (x − μ) per channel,
+    or, on a GPU, what its kernel has to take off two sums to draw that line.
     """
 
     @staticmethod
@@ -57,65 +56,114 @@ class _BatchNormWithStatistics(torch.autograd.Function):
         by_batch: bool,
         rate: float,
         eps: float,
-        raised: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         running_mean, running_var = running
         # What torch.nn.functional.batch_norm calls: the same kernel, so the same numbers to the bit.
         out, mean, inverse_deviation, _, _ = torch._batch_norm_impl_index(
             x, weight, bias, running_mean, running_var, by_batch, rate, eps, torch.backends.cudnn.enabled
         )
-        if by_batch:
-            variance = inverse_deviation.pow(-2)
-            variance = variance if raised else _lowered(variance, eps)
-        else:  # the kernel answers in the precision of the two tensors that it could update
+        spread = inverse_deviation
+        if not by_batch:  # the kernel answers in the precision of the two tensors that it could update
             still = torch.zeros_like(running_mean), torch.zeros_like(running_var)  # type: ignore[arg-type]
-            mean, variance = torch.batch_norm_update_stats(x, *still, 0.0)
+            mean, spread = torch.batch_norm_update_stats(x, *still, 0.0)
         ctx.save_for_backward(x, weight, mean, inverse_deviation, *(() if by_batch else running))
         ctx.by_batch, ctx.eps = by_batch, eps
         ctx.set_materialize_grads(False)
-        return out, mean, variance
+        return out, mean, spread
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, grad_out: Tensor | None, grad_mean: Tensor | None, grad_variance: Tensor | None
+        ctx: Any, grad_out: Tensor | None, level: Tensor | None, slope: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse_deviation, *running = ctx.saved_tensors
         wanted = [bool(needed) for needed in ctx.needs_input_grad[:3]]
-        watched = wanted[0] and not (grad_mean is None and grad_variance is None)
         if ctx.by_batch:
             known = None, None, mean, inverse_deviation
         else:  # a GPU's kernel asks for the statistics that it normalised by in both forms
             known = *running, running[0], (running[1] + ctx.eps).rsqrt()
         grads: Any
-        if grad_out is None:
-            grads = _line(x, mean, *_slope_and_level(x, mean, grad_mean, grad_variance)), None, None
-        elif not watched:
-            grads = _kernel_backward(grad_out, x, weight, *known, ctx.by_batch, ctx.eps, wanted)
-        elif x.is_cuda and ctx.by_batch:
-            of_statistics = grad_mean, grad_variance
-            grads = _backward_on_a_gpu(_like(grad_out, x), x, weight, mean, inverse_deviation, *of_statistics)
+        if level is None or slope is None or not wanted[0]:
+            grads = None, None, None
+            if grad_out is not None:
+                grads = _kernel_backward(grad_out, x, weight, *known, ctx.by_batch, ctx.eps, wanted)
+        elif ctx.by_batch and _in_sums(x):
+            below = torch.zeros_like(x) if grad_out is None else _like(grad_out, x)
+            grads = _backward_on_a_gpu(below, x, weight, mean, inverse_deviation, level, slope)
+        elif grad_out is None:
+            grads = _line(x, mean, slope, level), None, None
         else:
-            line = _slope_and_level(x, mean, grad_mean, grad_variance)
-            grads = _backward_plus_line(
-                _like(grad_out, x), x, weight, known, ctx.by_batch, ctx.eps, mean, *line
-            )
+            below = _like(grad_out, x)
+            grads = _backward_plus_line(below, x, weight, known, ctx.by_batch, ctx.eps, mean, slope, level)
         kept = [grad if needed else None for grad, needed in zip(grads, wanted, strict=True)]
-        return *kept, None, None, None, None, None
+        return *kept, None, None, None, None
 
 
-def _lowered(raised: Tensor, eps: float) -> Tensor:
+class _FromKernel(torch.autograd.Function):
+    r"""Mean and biased variance from what `_BatchNormWithStatistics` returns, of any layers in a row.
+
+    With N values per channel, the statistics' own gradient with respect to a layer's input is the line
+
+    .. math:: \frac{\partial L}{\partial x} \mathrel{+}= \frac{g_\mu}{N} + \frac{2\,g_v}{N}\,(x - \mu)
+
+    of which this backward pass makes level and slope, for all layers in a few operations: a deep network has
+    a hundred, and on a row of channels an operation takes as long to begin as to do.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means: Tensor,
+        spreads: Tensor,
+        counts: tuple[Tensor, Tensor],
+        eps: Tensor | None,
+        weights: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """(ΣC,) each; ``counts`` 1 / N and 2 / N; without ``eps`` spreads are variances already."""
+        ctx.save_for_backward(spreads, *counts, weights)
+        variances = spreads.view_as(spreads) if eps is None else _lowered(spreads.pow(-2), eps)
+        return means.view_as(means), variances
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_mean: Tensor, grad_variance: Tensor) -> tuple[Tensor | None, ...]:
+        spreads, once, twice, weights = ctx.saved_tensors
+        if weights is None:
+            return grad_mean * once, grad_variance * twice, None, None, None
+        divisor = weights * spreads  # a GPU's kernel multiplies by it last
+        of_mean, of_variance = grad_mean / divisor, (grad_variance + grad_variance) / divisor
+        return of_mean, of_variance / spreads.square(), None, None, None
+
+
+def _lowered(raised: Tensor, eps: Tensor) -> Tensor:
     """A variance from what the layer divides by the root of, variance + eps; rounding can go below 0."""
-    return (raised - eps).clamp_min(0)
+    return (raised - eps).clamp_min_(0)
 
 
-def _slope_and_level(
-    x: Tensor, mean: Tensor, grad_mean: Tensor | None, grad_variance: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Of the line in x that the statistics' own gradients are, per channel: (C,), (C,)."""
-    count = x.numel() // x.shape[1]
-    slope = torch.zeros_like(mean) if grad_variance is None else grad_variance * (2 / count)
-    return slope, torch.zeros_like(mean) if grad_mean is None else grad_mean / count
+def _from_kernels(layers: Sequence[Watched]) -> tuple[Tensor, Tensor]:
+    """Means and biased variances of layers that normalised by the batch, in a row: (ΣC,), (ΣC,)."""
+    means, spreads = zip(*(layer.kept for layer in layers), strict=True)
+    many = len(layers) > 1
+    mean, spread = (torch.cat(means), torch.cat(spreads)) if many else (means[0], spreads[0])
+    widths, like = tuple(map(len, means)), (mean.dtype, mean.device)
+    eps = _row(tuple(layer.eps for layer in layers), widths, *like)
+    weights = None
+    if _in_sums(mean):
+        one = [_row((1,), (width,), *like) for width in widths]
+        parts = [one[k] if layer.weight is None else layer.weight for k, layer in enumerate(layers)]
+        weights = torch.cat([part.detach() for part in parts]) + NOT_ZERO
+    return _FromKernel.apply(mean, spread, _shares(layers, widths, *like), eps, weights)
+
+
+def _shares(layers: Sequence[Watched], widths: tuple[int, ...], *like: Any) -> tuple[Tensor, Tensor]:
+    """1 / N and 2 / N of every channel of the layers: (ΣC,) each."""
+    once, twice = (tuple(k / layer.batch_count for layer in layers) for k in (1, 2))
+    return _row(once, widths, *like), _row(twice, widths, *like)
+
+
+def _in_sums(x: Tensor) -> bool:
+    """Whether the kernel of this device draws the statistics' line with its own; see `_backward_on_a_gpu`."""
+    return x.is_cuda
 
 
 def _line(x: Tensor, mean: Tensor, slope: Tensor, level: Tensor) -> Tensor:
@@ -124,7 +172,7 @@ def _line(x: Tensor, mean: Tensor, slope: Tensor, level: Tensor) -> Tensor:
     In half precision too it reads these in float32 and rounds once, where a product and a sum would be slow
     and lose the difference of two large numbers.
     """
-    one = _constant(1, len(mean), mean.dtype, mean.device)
+    one = _row((1,), (len(mean),), mean.dtype, mean.device)
     return torch.native_batch_norm(x, slope, level, mean, one, False, 0.0, 0.0)[0]
 
 
@@ -155,9 +203,9 @@ def _backward_plus_line(
     inverse_deviation = known[3]
     scale = inverse_deviation if weight is None else inverse_deviation * weight
     if by_batch:
-        share = scale * (x.shape[1] / x.numel())  # k / N
-        level = torch.addcmul(level, share, grad_bias, value=-1)
-        slope = torch.addcmul(slope, share * inverse_deviation, grad_weight, value=-1)
+        share = -x.shape[1] / x.numel()  # -1 / N
+        level = torch.addcmul(level, scale, grad_bias, value=share)
+        slope = torch.addcmul(slope, scale * inverse_deviation, grad_weight, value=share)
     return _multiple_plus_line(grad_out, x, scale, mean, slope, level), grad_weight, grad_bias
 
 
@@ -173,10 +221,14 @@ def _multiple_plus_line(
     places = [1] * (x.ndim - 2)
     if x.dtype in HALF:
         slope = slope.to(x.dtype)
-        zero = _constant(0, len(mean), mean.dtype, mean.device)
+        zero = _row((0,), (len(mean),), mean.dtype, mean.device)
         grad = _line(grad_out, zero, scale, torch.addcmul(level, slope, mean, value=-1))
         return grad.addcmul_(x, slope.view(-1, *places))
     return _line(x, mean, slope, level).addcmul_(grad_out, scale.view(-1, *places))
+
+
+NOT_ZERO = 1e-15
+"""Added to a layer's weights on a GPU: a weight of 0 would swallow the line. Of others it changes nothing."""
 
 
 def _backward_on_a_gpu(
@@ -185,35 +237,33 @@ def _backward_on_a_gpu(
     weight: Tensor | None,
     mean: Tensor,
     inverse_deviation: Tensor,
-    grad_mean: Tensor | None,
-    grad_variance: Tensor | None,
+    off_g: Tensor,
+    off_gx: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `_backward_plus_line` in train mode, with the line drawn by the layer's own kernel.
 
     torch splits the pass in two for the sake of `torch.nn.SyncBatchNorm`, which adds up the sums of all
-    processes in between; other sums, and the second half draws another line. A deep network has a hundred
-    layers, and a GPU takes as long to begin an operation on a row of channels as to do it: they are few.
+    processes in between; other sums, and the second half draws another line. What the statistics take off
+    them, (C,) each, comes from `_FromKernel`.
     """
     sum_g, sum_gx, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
         grad_out, x, mean, inverse_deviation, weight, True, True, True
     )
-    # A weight of 0 would swallow the line, and one near it overflow; 1e-12 lets nothing but the line through.
-    scale = torch.ones_like(mean) if weight is None else torch.where(weight.abs() < 1e-12, 1e-12, weight)
-    divisor = scale * inverse_deviation
-    if grad_mean is not None:
-        sum_g = torch.addcdiv(sum_g, grad_mean, divisor, value=-1)
-    if grad_variance is not None:
-        sum_gx = torch.addcdiv(sum_gx, grad_variance, divisor * inverse_deviation.square(), value=-2)
-    counts = _constant(x.numel() // x.shape[1], 1, torch.int32, x.device)
-    grad = torch.batch_norm_backward_elemt(grad_out, x, mean, inverse_deviation, scale, sum_g, sum_gx, counts)
+    scale = _row((1,), (len(mean),), mean.dtype, x.device) if weight is None else weight + NOT_ZERO
+    counts = _row((x.numel() // x.shape[1],), (1,), torch.int32, x.device)
+    sums = sum_g - off_g, sum_gx - off_gx
+    grad = torch.batch_norm_backward_elemt(grad_out, x, mean, inverse_deviation, scale, *sums, counts)
     return grad, grad_weight, grad_bias
 
 
-@functools.lru_cache(maxsize=256)
-def _constant(value: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A number as torch's kernels want it, (count,): kept, for it is the same at every step."""
+@functools.lru_cache(maxsize=512)
+def _row(
+    values: tuple[float, ...], widths: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Each number as often as its width says, (Σ widths,): kept, for it is the same at every step."""
     with torch.inference_mode(False):
-        return torch.full((count,), value, dtype=dtype, device=device)
+        parts = zip(values, widths, strict=True)
+        return torch.cat([torch.full((width,), x, dtype=dtype, device=device) for x, width in parts])
 
 
 def _like(grad: Tensor, x: Tensor) -> Tensor:
@@ -293,13 +343,13 @@ class Watched(_BatchNorm):
     All are those of the images in this process, but within `normalised_together`, where the layer normalises
     by the images of all processes, and keeps their statistics.
 
-    ``late`` leaves eps on the variance where that is quicker, and ``raised`` says that it was left:
-    `statistics_of` takes it off all layers in one operation, where a deep network would need hundreds.
+    ``late`` lets a layer that normalises by the batch set ``kept`` instead, what its kernel knows of both:
+    `statistics_of` makes them of all layers at once, where a deep network would need hundreds of operations.
     """
 
     watching: bool = False
     late: bool = False
-    raised: bool = False
+    kept: tuple[Tensor, Tensor] | None = None
     together: bool = False
     batch_mean: Tensor = None  # type: ignore[assignment]
     batch_var: Tensor = None  # type: ignore[assignment]
@@ -313,7 +363,6 @@ class Watched(_BatchNorm):
             return super().forward(x)
         self._check_input_dim(x)
         self.batch_count = x.numel() // x.shape[1]
-        self.raised = False
         if not self._kernel_knows(x):
             self.batch_mean, self.batch_var = plain_statistics(x)
             return super().forward(x)
@@ -322,10 +371,17 @@ class Watched(_BatchNorm):
         running = (self.running_mean, self.running_var) if moving or not training else (None, None)
         by_batch = training or running[0] is None
         rate = self._count_batch() if moving else 0.0
-        out, self.batch_mean, self.batch_var = _BatchNormWithStatistics.apply(
-            x, self.weight, self.bias, running, by_batch, rate, self.eps, self.late
+        out, mean, spread = _BatchNormWithStatistics.apply(
+            x, self.weight, self.bias, running, by_batch, rate, self.eps
         )
-        self.raised = by_batch and self.late
+        if not by_batch:
+            shares = _shares([self], (len(mean),), mean.dtype, mean.device)
+            self.batch_mean, self.batch_var = _FromKernel.apply(mean, spread, shares, None, None)
+            return out
+        vars(self)["kept"] = mean, spread
+        if not self.late:
+            self.batch_mean, self.batch_var = _from_kernels([self])
+            self.kept = None
         return out
 
     def _forward_together(self, x: Tensor) -> Tensor:
@@ -344,7 +400,7 @@ class Watched(_BatchNorm):
                 self.running_mean.lerp_(mean, rate)  # type: ignore[union-attr]
                 self.running_var.lerp_(variance * (count / (count - 1)), rate)  # type: ignore[union-attr]
         if self.watching:
-            self.batch_mean, self.batch_var, self.raised = mean, variance, False
+            self.batch_mean, self.batch_var = mean, variance
         return out
 
     def _kernel_knows(self, x: Tensor) -> bool:
@@ -413,25 +469,58 @@ def batch_statistics(network: nn.Module, late: bool = False) -> Iterator[list[Wa
     """
     layers = [layer for layer in network.modules() if isinstance(layer, Watched)]
     for layer in layers:
-        layer.watching, layer.late = True, late
+        vars(layer).update(watching=True, late=late)  # a module's own way to set them takes ten times as long
     try:
         yield layers
     finally:
         for layer in layers:
-            layer.watching = layer.late = False
-            layer.batch_mean = layer.batch_var = None  # type: ignore[assignment]
+            vars(layer).update(watching=False, late=False, batch_mean=None, batch_var=None, kept=None)
 
 
-def statistics_of(layers: Sequence[Watched]) -> tuple[list[Tensor], list[Tensor]]:
-    """Means and biased variances of watched layers, (C_l,) each, after a pass within `batch_statistics`."""
-    means, variances = [layer.batch_mean for layer in layers], [layer.batch_var for layer in layers]
-    raised = [i for i, layer in enumerate(layers) if layer.raised]
-    for eps in {layers[i].eps for i in raised}:
-        alike = [i for i in raised if layers[i].eps == eps]
-        row = _lowered(torch.cat([variances[i] for i in alike]), eps)
-        for i, variance in zip(alike, row.split([len(variances[i]) for i in alike]), strict=True):
-            variances[i] = variance
-    return means, variances
+@dataclass(frozen=True)
+class Statistics:
+    """Means and biased variances of several layers, side by side, so that one operation does for all.
+
+    Parameters
+    ----------
+    means, variances : (Σ C_l,).
+    widths : C_l of each layer.
+    """
+
+    means: Tensor
+    variances: Tensor
+    widths: tuple[int, ...]
+
+    @classmethod
+    def beside(cls, means: Sequence[Tensor], variances: Sequence[Tensor]) -> Statistics:
+        """From one (C_l,) of each layer; there may be none."""
+        if not means:
+            return cls(torch.zeros(0), torch.zeros(0), ())
+        return cls(torch.cat(list(means)), torch.cat(list(variances)), tuple(map(len, means)))
+
+    def of(self, layers: range) -> Statistics:
+        """Those of layers that follow each other."""
+        if len(layers) == len(self.widths):
+            return self
+        before, widths = sum(self.widths[: layers.start]), self.widths[layers.start : layers.stop]
+        part = slice(before, before + sum(widths))
+        return Statistics(self.means[part], self.variances[part], widths)
+
+    def detach(self) -> Statistics:
+        """The same numbers without gradient."""
+        return Statistics(self.means.detach(), self.variances.detach(), self.widths)
+
+
+def statistics_of(layers: Sequence[Watched]) -> Statistics:
+    """Those of watched layers after a pass within `batch_statistics`, with their gradient."""
+    if layers and all(layer.kept is not None for layer in layers):
+        return Statistics(*_from_kernels(layers), tuple(layer.num_features for layer in layers))
+    means, variances = [], []
+    for layer in layers:
+        mean, variance = _from_kernels([layer]) if layer.kept else (layer.batch_mean, layer.batch_var)
+        means.append(mean)
+        variances.append(variance)
+    return Statistics.beside(means, variances)
 
 
 @contextmanager
@@ -469,18 +558,14 @@ def untouched_statistics(network: nn.Module) -> Iterator[None]:
     A pass over task-irrelevant pairs normalises by its own batch, but the statistics that the network is
     tested with must come from the task's images.
     """
-    layers = norm_layers(network)
-    kept = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
+    layers = [layer for layer in norm_layers(network) if layer.track_running_stats]
     for layer in layers:
-        layer.momentum = 0.0
-        count = layer.num_batches_tracked
-        copied = count is not None and isinstance(layer, nn.SyncBatchNorm)  # which insists on having one
-        layer.num_batches_tracked = count.clone() if copied else None  # type: ignore[union-attr]
+        vars(layer)["track_running_stats"] = False
     try:
         yield
     finally:
-        for layer, (momentum, batches) in zip(layers, kept, strict=True):
-            layer.momentum, layer.num_batches_tracked = momentum, batches
+        for layer in layers:
+            vars(layer)["track_running_stats"] = True
 
 
 @torch.no_grad()

@@ -15,11 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from . import ranks
-from .bnstats import batch_statistics, statistics_of, untouched_statistics
+from .bnstats import Statistics, batch_statistics, statistics_of, untouched_statistics
 from .nets import Network, Trunk, device_of
 
-Statistics = tuple[list[Tensor], list[Tensor]]
-"""Means and variances, one (C_l,) tensor per batch-norm layer of a trunk."""
 WARM = 3
 """Passes before a capture, in which cuDNN chooses its algorithms."""
 
@@ -98,7 +96,7 @@ class Graphs:
         images = torch.zeros(shape, device=device_of(network))
         try:
             with _buffers_kept(network.trunk):
-                return _Captured(graphed(one, images))
+                return _Captured(graphed(one, images), one.widths)
         except torch.cuda.OutOfMemoryError:  # a graph holds its memory; without it the pass may still fit
             return None
 
@@ -121,7 +119,12 @@ def graphed(one: nn.Module, images: Tensor) -> Callable[..., tuple[Tensor, ...]]
 
 
 class _OnePass(nn.Module):
-    """A `trunk_pass` as a module that takes one tensor and returns several: map, features, statistics."""
+    """A `trunk_pass` as a module that takes one tensor and returns several: map, features, statistics.
+
+    ``widths`` are those of the layers in the statistics, after a pass.
+    """
+
+    widths: tuple[int, ...] = ()
 
     def __init__(
         self, network: Network, watched: bool, untouched: bool, autocast: Callable[[], torch.autocast]
@@ -134,20 +137,24 @@ class _OnePass(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         with self.autocast():
             seen = trunk_pass(self._network[0], images, self.watched, self.untouched)
-        means, variances = seen.statistics or ([], [])
-        return seen.map, seen.features, *means, *variances
+        if seen.statistics is None:
+            return seen.map, seen.features
+        self.widths = seen.statistics.widths
+        return seen.map, seen.features, seen.statistics.means, seen.statistics.variances
 
 
 class _Captured:
     """A captured pass, with its tensors put back in order."""
 
-    def __init__(self, run: Callable[..., tuple[Tensor, ...]]) -> None:
-        self.run = run
+    def __init__(self, run: Callable[..., tuple[Tensor, ...]], widths: tuple[int, ...]) -> None:
+        self.run, self.widths = run, widths
 
     def __call__(self, images: Tensor) -> Pass:
-        spatial, features, *both = self.run(images)
-        half = len(both) // 2
-        return Pass(spatial, features, (both[:half], both[half:]) if both else None)
+        spatial, features, *rows = self.run(images)
+        if not rows:
+            return Pass(spatial, features, None)
+        means, variances = rows
+        return Pass(spatial, features, Statistics(means, variances, self.widths))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -243,7 +244,7 @@ def networks_of(network: nn.Module) -> list[Network]:
 
 def device_of(network: nn.Module) -> torch.device:
     """Where a network's numbers lie; the CPU for one without any."""
-    return next((x.device for x in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+    return next((x.device for x in chain(network.parameters(), network.buffers())), torch.device("cpu"))
 
 
 def small_network(classes: int, width: int = 32, seed: int = 0) -> Network:

@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import losses
-from .bnstats import batch_statistics, untouched_statistics, watch
+from .bnstats import Statistics, batch_statistics, statistics_of, untouched_statistics, watch
 from .checkpoints import Source
 from .features import encoded_batches, evaluating, predict
-from .graphs import Statistics
 from .nets import device_of, networks_of
 from .pairs import PairedImages
 from .steps import remembered_statistics
@@ -99,7 +98,8 @@ def gather(
     for network, source in zip(networks, sources, strict=True):
         remembered = remembered_statistics(watch(networks_of(source.network)[0]))  # type: ignore[arg-type]
         seen = _seen_statistics(network, adapted, target)
-        distances.append(float(losses.statistics_distance(*seen, *remembered)))
+        rows = seen.means, seen.variances, remembered.means, remembered.variances
+        distances.append(float(losses.distance_in_rows(*rows, seen.widths)))
     return Evidence(logits, before, sum(distances) / len(distances))
 
 
@@ -110,17 +110,15 @@ def _seen_statistics(network: torch.nn.Module, adapted: Source, target: PairedIm
     with evaluating(network), untouched_statistics(network):
         network.train()
         for images in encoded_batches(target, adapted.normalisation, device=device_of(network)):
-            with batch_statistics(network.trunk) as layers:  # type: ignore[arg-type]
+            with batch_statistics(network.trunk, late=True) as layers:  # type: ignore[arg-type]
                 network.features(images)  # type: ignore[operator]
-                means.append([layer.batch_mean for layer in layers])
-                squares.append([layer.batch_var + layer.batch_mean.square() for layer in layers])
+                seen = statistics_of(layers)
+            means.append(seen.means)
+            squares.append(seen.variances + seen.means.square())
             sizes.append(len(images))
-    share = torch.tensor(sizes, dtype=torch.float32, device=means[0][0].device) / sum(sizes)
-    mean = [torch.einsum("b,bc->c", share, torch.stack(of_layer)) for of_layer in zip(*means, strict=True)]
-    square = [
-        torch.einsum("b,bc->c", share, torch.stack(of_layer)) for of_layer in zip(*squares, strict=True)
-    ]
-    return mean, [(s - m.square()).clamp_min(0) for s, m in zip(square, mean, strict=True)]
+    share = torch.tensor(sizes, dtype=torch.float32, device=means[0].device) / sum(sizes)
+    mean, square = share @ torch.stack(means), share @ torch.stack(squares)
+    return Statistics(mean, (square - mean.square()).clamp_min(0), seen.widths)
 
 
 def choose(evidence: Sequence[Evidence], rule: Rule) -> int:

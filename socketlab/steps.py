@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from . import losses, ranks
-from .bnstats import untouched_statistics, watched_layers
-from .graphs import Runner, Statistics, trunk_pass
+from .bnstats import Statistics, untouched_statistics, watched_layers
+from .graphs import Runner, trunk_pass
 from .nets import Network, mixed
 from .recipe import Recipe
 
@@ -66,13 +66,10 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 def remembered_statistics(network: Network) -> Statistics:
     """Running mean and variance of every watched layer of the trunk: what is left of the source's images."""
-    means, variances = [], []
-    for layer in watched_layers(network.trunk).values():
-        assert layer.running_mean is not None
-        assert layer.running_var is not None
-        means.append(layer.running_mean.clone())
-        variances.append(layer.running_var.clone())
-    return means, variances
+    layers = watched_layers(network.trunk).values()
+    known = "running_mean", "running_var"
+    means, variances = ([getattr(layer, name) for layer in layers] for name in known)
+    return Statistics.beside(means, variances)
 
 
 def source_terms(network: Network, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -149,11 +146,13 @@ def _matching(seen: Statistics, k: int, batch: TargetBatch, recipe: Recipe) -> T
     """L_BN of source k: on the layers that the recipe names, of this batch or of a moving average."""
     if recipe.bn_average > 0:
         seen = _averaged(seen, k, batch.averages, recipe.bn_average)
-    chosen = chosen_layers(len(seen[0]), recipe.bn_layers)
-    means, variances, wanted_means, wanted_variances = (
-        [values[i] for i in chosen] for values in (*seen, *batch.remembered[k])
-    )
-    return losses.statistics_distance(means, variances, wanted_means, wanted_variances, form=recipe.bn_form)
+    chosen = chosen_layers(len(seen.widths), recipe.bn_layers)
+    one, other = seen.of(chosen), batch.remembered[k].of(chosen)
+    rows = one.means, one.variances, other.means, other.variances
+    if recipe.bn_form == "kl":
+        return losses.distance_in_rows(*rows, one.widths)
+    mu, v, m, r = (row.split(one.widths) for row in rows)
+    return losses.statistics_distance(mu, v, m, r, recipe.bn_form)
 
 
 def chosen_layers(count: int, which: str) -> range:
@@ -165,14 +164,13 @@ def chosen_layers(count: int, which: str) -> range:
 def _averaged(seen: Statistics, k: int, averages: list[Statistics], memory: float) -> Statistics:
     """(1 − ρ) of this batch, with gradient, and ρ of the average so far, without."""
     if k == len(averages):  # the first batch of an epoch: nothing to remember yet
-        averages.append(([m.detach() for m in seen[0]], [v.detach() for v in seen[1]]))
+        averages.append(seen.detach())
         return seen
-    now = tuple(
-        [torch.lerp(new, old, memory) for new, old in zip(news, olds, strict=True)]
-        for news, olds in zip(seen, averages[k], strict=True)
-    )
-    averages[k] = ([m.detach() for m in now[0]], [v.detach() for v in now[1]])
-    return now[0], now[1]
+    old = averages[k]
+    means = seen.means.lerp(old.means, memory)
+    now = Statistics(means, seen.variances.lerp(old.variances, memory), seen.widths)
+    averages[k] = now.detach()
+    return now
 
 
 def pair_terms(

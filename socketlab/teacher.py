@@ -80,9 +80,14 @@ class Teacher:
 
     def _parts(self, number: int, of_batch: slice) -> list[tuple[Tensor, int]]:
         """Rows and view of the pairs in a slice of a batch, pass by pass."""
-        rows = endless_rows(len(self.pairs), self.batch, number, self.seed)[of_batch]
-        passes = ((number * self.batch + torch.arange(self.batch)) // len(self.pairs))[of_batch]
-        return [(rows[passes == p], self._view(int(p))) for p in passes.unique()]
+        rows, begin = endless_rows(len(self.pairs), self.batch, number, self.seed), number * self.batch
+        first, last, _ = of_batch.indices(self.batch)
+        found = []
+        for p in range(begin // len(self.pairs), (begin + self.batch - 1) // len(self.pairs) + 1):
+            start = max(first, p * len(self.pairs) - begin)
+            stop = min(last, (p + 1) * len(self.pairs) - begin)
+            found += [(rows[start:stop], self._view(p))] if start < stop else []
+        return found
 
     def _view(self, number: int) -> int:
         return number % self.recipe.pair_views if self.recipe.pair_views else number

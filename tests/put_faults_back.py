@@ -42,7 +42,7 @@ FAULTS = (
     ),
     Fault(
         2, "all sources are compared with the statistics of one", "steps.py",
-        "batch.remembered[k])", "batch.remembered[0])",
+        "batch.remembered[k].of", "batch.remembered[0].of",
         "test_faults.py::test_fault_2_every_source_is_compared_with_its_own_statistics_at_full_weight",
     ),
     Fault(
@@ -100,7 +100,8 @@ FAULTS = (
     ),
     Fault(
         11, "the norm grows with the batch", "losses.py",
-        "    return difference.square().mean()\n", "    return difference.square().sum()\n",
+        "    return F.mse_loss(target_features, wanted)\n",
+        "    return F.mse_loss(target_features, wanted) * target_features.numel()\n",
         "test_losses.py::test_fault_11_mean_form_does_not_depend_on_the_batch",
     ),
     Fault(

@@ -370,7 +370,7 @@ def test_a_resnet_takes_one_step_with_every_term(resnet_source, tmp_path):
     assert set(losses) == {"TI", "BN", "IM", "PL"}
     assert all(value == value and abs(value) < 1e4 for value in losses.values())
     assert losses["BN"] > 0 and losses["TI"] > 0
-    assert len(remembered_statistics(state.networks[0])[0]) == 20  # all that a ResNet-18 has
+    assert len(remembered_statistics(state.networks[0]).widths) == 20  # all that a ResNet-18 has
     assert_it_learnt(resnet_source, state)
     state.save(tmp_path / "state.safetensors")
     again = State.load(tmp_path / "state.safetensors", resnet_source)

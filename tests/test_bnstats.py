@@ -211,8 +211,8 @@ def test_the_line_in_half_precision_costs_little_more_than_rounding(strength, ce
     expected = plain + (2 * of_variance / count).view(shape) * off + (of_mean / count).view(shape)
 
     known = None, None, mean.float(), inverse.float()
-    line = bnstats._slope_and_level(x, mean.float(), of_mean.float(), of_variance.float())
-    found, *_ = bnstats._backward_plus_line(g, x, weight, known, True, 1e-5, mean.float(), *line)
+    line = mean.float(), (2 * of_variance / count).float(), (of_mean / count).float()
+    found, *_ = bnstats._backward_plus_line(g, x, weight, known, True, 1e-5, *line)
     kernel, *_ = torch.ops.aten.native_batch_norm_backward(g, x, weight, *known, True, 1e-5, [True] * 3)
 
     def size(values):
@@ -225,22 +225,29 @@ def test_the_line_in_half_precision_costs_little_more_than_rounding(strength, ce
     assert float(along.abs().max()) < 0.002 * size(expected)
 
 
-def test_eps_is_taken_off_all_layers_at_once():
-    """`statistics_of` after a late pass: with their gradient, those of each layer by itself."""
+@pytest.mark.parametrize("quiet", [False, True])
+def test_statistics_of_all_layers_are_made_at_once(quiet):
+    """`statistics_of` after a late pass: with their gradient, those of each layer by itself.
+
+    Also where one layer normalises by what it remembers.
+    """
     plain = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, eps=1e-3)
     )
     network = bnstats.watch(nn.Sequential(*plain, nn.BatchNorm2d(6))).double()
+    network[3].train(not quiet)
     x, found = torch.randn(6, 3, 9, 9, generator=torch.Generator().manual_seed(5)).double(), []
     for late in (False, True):
         network.zero_grad()
         with bnstats.batch_statistics(network, late) as layers:
             network(x)
-            assert [layer.raised for layer in layers] == [late] * 3
-            means, variances = bnstats.statistics_of(layers)
-        assert not any(layer.late or layer.watching for layer in layers)
-        sum((m.sin() + v.log()).sum() for m, v in zip(means, variances, strict=True)).backward()
-        found.append([*means, *variances, *(network[i].weight.grad.clone() for i in (0, 2))])
+            assert [layer.kept is not None for layer in layers] == [late, late and not quiet, late]
+            seen = bnstats.statistics_of(layers)
+        assert not any(layer.late or layer.watching or layer.kept for layer in layers)
+        (seen.means.sin() + seen.variances.log()).sum().backward()
+        found.append([seen.means, seen.variances, *(network[i].weight.grad.clone() for i in (0, 2))])
+    assert seen.widths == (4, 6, 6)
+    assert torch.equal(seen.of(range(1, 2)).means, seen.means[4:10]) and seen.of(range(3)) is seen
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
@@ -279,13 +286,19 @@ def test_the_kernels_of_a_gpu_carry_the_line_along(kind, affine, dtype, toleranc
     slope, level = (torch.randn(2, 5, generator=generator, dtype=torch.float64) / 10).to(dtype)
     count = x.numel() // x.shape[1]
     of_statistics = count * level, count * slope / 2
-    found = bnstats._backward_on_a_gpu(grad_out, x, weight, mean, deviation, *of_statistics)
+    monkeypatch.setattr(bnstats, "_in_sums", lambda x: True)
+    layer = bnstats.watch(nn.BatchNorm1d(5, affine=affine))
+    layer.kept, layer.batch_count = tuple(one.clone().requires_grad_() for one in (mean, deviation)), count
+    if affine:
+        layer.weight = nn.Parameter(weight)
+    torch.autograd.backward(bnstats._from_kernels([layer]), of_statistics)
+    off = [one.grad for one in layer.kept]
+    found = bnstats._backward_on_a_gpu(grad_out, x, weight, mean, deviation, *off)
     expected = torch.ops.aten.native_batch_norm_backward(
         grad_out, x, weight, None, None, mean, deviation, True, 1e-5, [True] * 3
     )
     shape = (1, -1, *[1] * (x.ndim - 2))
     line = slope.view(shape) * (x - mean.view(shape)) + level.view(shape)
-    assert torch.equal(bnstats._slope_and_level(x, mean, None, None)[0], torch.zeros_like(mean))
     torch.testing.assert_close(found[0], expected[0] + line, rtol=tolerance, atol=tolerance)
     if affine:
         torch.testing.assert_close(found[1], expected[1], rtol=1e-5, atol=1e-5)

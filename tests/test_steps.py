@@ -15,7 +15,7 @@ from worlds import patterned, trained_source
 
 from socketlab import adapt, encodings, features, losses, nets, steps
 from socketlab.adapt import Epoch, Step
-from socketlab.bnstats import norm_layers, reestimate_statistics
+from socketlab.bnstats import Statistics, norm_layers, reestimate_statistics
 from socketlab.recipe import Recipe
 from socketlab.steps import Bank
 
@@ -217,7 +217,7 @@ def test_layers_of_bn_matching():
         recipe = QUICK.replace(lambda_im=0.0, lambda_pl=0.0, **changes)
         return float(steps.target_terms(state.networks, one, one, batch, recipe)["BN"].detach())
 
-    count = len(batch.remembered[0][0])
+    count = len(batch.remembered[0].widths)
     early, late = (distance(bn_layers=which) for which in ("early", "late"))
     half = (count + 1) // 2
     assert distance() == pytest.approx((half * early + (count - half) * late) / count, rel=1e-4)
@@ -226,12 +226,12 @@ def test_layers_of_bn_matching():
 def test_the_memory_of_bn_matching_is_a_moving_average_with_the_gradient_of_the_new_batch():
     seen = [torch.tensor([1.0]), torch.tensor([3.0], requires_grad=True)]
     averages: list = []
-    steps._averaged(([seen[0]], [seen[0]]), 0, averages, 0.75)
-    means, _ = steps._averaged(([seen[1]], [seen[1]]), 0, averages, 0.75)
-    assert float(means[0].detach()) == pytest.approx(0.75 * 1 + 0.25 * 3)
-    means[0].sum().backward()
+    first, second = (steps._averaged(Statistics(one, one, (1,)), 0, averages, 0.75) for one in seen)
+    assert first.means is seen[0]
+    assert float(second.means.detach()) == pytest.approx(0.75 * 1 + 0.25 * 3)
+    second.means.sum().backward()
     assert float(seen[1].grad) == pytest.approx(0.25)
-    assert float(averages[0][0][0]) == pytest.approx(1.5)
+    assert float(averages[0].means) == pytest.approx(1.5) and not averages[0].means.requires_grad
 
 
 # -------------------------------------------------------------- other methods, from their papers' equations
