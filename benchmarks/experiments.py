@@ -238,6 +238,20 @@ def many_sources(seeds: Iterable[int]) -> Iterator[Row]:
                 yield Row("sources", about, job, against=even)
 
 
+def many_sources_in_near_infrared(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "sources_nir": the beginning of the shares on a modality that it was not thought up on."""
+    networks, socket = tuple(f"rgb_{sensor}" for sensor in SENSORS), Recipe.socket()
+    for seed in seeds:
+        for target in SENSORS:
+            own = Job((f"rgb_{target}",), "nir", target, mix="near", recipe=socket, seed=seed)
+            yield Row("sources_nir", words(method="own network alone", sensor=target), own)
+            even = words(method="socket, shares begin even", sensor=target)
+            for start, about in (("even", even), ("information", words(method="socket", sensor=target))):
+                recipe = socket.replace(mixing_start=start)
+                job = Job(networks, "nir", target, mix="near", recipe=recipe, seed=seed)
+                yield Row("sources_nir", about, job, against=even)
+
+
 def near_infrared(seeds: Iterable[int]) -> Iterator[Row]:
     """Table "nir": RGB → near-infrared and back."""
     ways = [(f"rgb_{ONE}", "nir", "nir"), ("nir", "rgb", f"rgb_{ONE}")]
@@ -340,6 +354,7 @@ TABLES = (
     near_infrared,
     bn_matching,
     many_sources,
+    many_sources_in_near_infrared,
     ablations,
     rates,
     pairs,

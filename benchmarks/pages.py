@@ -179,14 +179,24 @@ def transfers(folder: Path) -> str:
 
 
 def sources(folder: Path) -> str:
-    """All four RGB networks together, on each target."""
-    lines = read(folder / "sources.csv")
+    """All four RGB networks together, on each camera's depth."""
+    single = "*to compare:* SOCKET with the best single network, picked by labels"
+    return _of_four(read(folder / "sources.csv"), {single: _best_single(folder)})
+
+
+def sources_nir(folder: Path) -> str:
+    """The same in near infrared."""
+    return _of_four(read(folder / "sources_nir.csv"), {})
+
+
+def _of_four(lines: list[Line], more: dict[str, dict[str, str]]) -> str:
+    """Four networks on each camera, rows to compare with, and what the beginning of the shares is worth."""
     sensors = [*sorted({line["sensor"] for line in lines} - {"all"}), "all"]
     rows: dict[str, dict[str, str]] = {}
     for line in lines:
         name = TITLES.get(line["method"], line["method"].replace("socket", "SOCKET"))
         rows.setdefault(name, {})[line["sensor"]] = measured(line)
-    rows["*to compare:* SOCKET with the best single network, picked by labels"] = _best_single(folder)
+    rows |= more
     gains = [line for line in lines if line["method"] == "socket"]
     rows["SOCKET against shares that begin even"] = {x["sensor"]: compared(x) for x in gains}
     head = ["four networks", *(s.replace("_", " ") for s in sensors)]
@@ -281,8 +291,8 @@ def encodings(folder: Path) -> str:
 
 PARTS: dict[str, Callable[[Path], str]] = {
     "headline": headline, "methods": methods, "rates": rates, "sensors": by_sensor, "bn": bn, "paper": paper,
-    "forms": forms, "transfers": transfers, "sources": sources, "cameras": cameras, "nir": nir,
-    "pairs": pairs, "selection": selection, "trust": trust, "encodings": encodings,
+    "forms": forms, "transfers": transfers, "sources": sources, "sources_nir": sources_nir,
+    "cameras": cameras, "nir": nir, "pairs": pairs, "selection": selection, "trust": trust, "encodings": encodings,
 }  # fmt: skip
 COMMANDS = {"trust": "make trust", "encodings": "python benchmarks/depth_encodings.py"}
 """By what a table is made, if not by ``make results``."""

@@ -256,7 +256,7 @@ def _backward_on_a_gpu(
     return grad, grad_weight, grad_bias
 
 
-@functools.lru_cache(maxsize=512)
+@functools.cache  # for good: a CUDA graph knows only where they lie
 def _row(
     values: tuple[float, ...], widths: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:

@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from socketlab import bnstats
 
@@ -250,6 +251,36 @@ def test_statistics_of_all_layers_are_made_at_once(quiet):
     assert torch.equal(seen.of(range(1, 2)).means, seen.means[4:10]) and seen.of(range(3)) is seen
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+class Counted(TorchDispatchMode):
+    """How many operations torch is asked for within the block; another view of a tensor is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.operations += function not in (torch.ops.aten.detach.default, torch.ops.aten.view.default)
+        return function(*args, **(kwargs or {}))
+
+
+def test_reading_the_statistics_takes_as_many_operations_for_few_layers_as_for_many():
+    """What a forward pass asks for beyond the layers themselves: on a GPU each costs as much as a layer."""
+
+    def asked(count: int, watched: bool) -> int:
+        network = bnstats.watch(nn.Sequential(*(nn.BatchNorm2d(5) for _ in range(count)))).double()
+        with Counted() as counted, bnstats.batch_statistics(network, late=True) as layers:
+            for layer in layers:
+                layer.watching = watched
+            network(images())
+            if watched:
+                bnstats.statistics_of(layers)
+        return counted.operations
+
+    asked(2, True), asked(9, True)  # what is kept from the first time on
+    beyond = [asked(count, True) - asked(count, False) for count in (2, 9)]
+    assert beyond[0] == beyond[1] < 8
 
 
 # A layer on a GPU

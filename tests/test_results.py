@@ -42,13 +42,14 @@ def test_every_table_has_each_line_once_per_seed_and_sensor(experiments):
             assert key not in seen
             seen.add(key)
     assert {row.table for row in experiments.rows(range(1))} == {
-        "methods", "forms", "bn", "ablations", "nir", "sources", "paper", "pairs", "rates", "transfers",
+        "methods", "forms", "bn", "ablations", "nir", "sources", "sources_nir", "paper", "pairs", "rates",
+        "transfers",
     }  # fmt: skip
 
 
 def test_one_recipe_serves_all_sensors(experiments):
     """A method has the same recipe wherever it is run, seed by seed."""
-    for table in ("methods", "ablations", "sources", "transfers"):
+    for table in ("methods", "ablations", "sources", "sources_nir", "transfers"):
         recipes: dict[tuple[str, str], set] = {}
         for row in experiments.rows(range(2)):
             if row.table == table and row.job is not None:
