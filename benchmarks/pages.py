@@ -292,7 +292,8 @@ def encodings(folder: Path) -> str:
 PARTS: dict[str, Callable[[Path], str]] = {
     "headline": headline, "methods": methods, "rates": rates, "sensors": by_sensor, "bn": bn, "paper": paper,
     "forms": forms, "transfers": transfers, "sources": sources, "sources_nir": sources_nir,
-    "cameras": cameras, "nir": nir, "pairs": pairs, "selection": selection, "trust": trust, "encodings": encodings,
+    "cameras": cameras, "nir": nir, "pairs": pairs, "selection": selection, "trust": trust,
+    "encodings": encodings,
 }  # fmt: skip
 COMMANDS = {"trust": "make trust", "encodings": "python benchmarks/depth_encodings.py"}
 """By what a table is made, if not by ``make results``."""
