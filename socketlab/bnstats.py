@@ -362,7 +362,7 @@ class Watched(_BatchNorm):
         if not self.watching:
             return super().forward(x)
         self._check_input_dim(x)
-        self.batch_count = x.numel() // x.shape[1]
+        self.batch_count, self.kept = x.numel() // x.shape[1], None
         if not self._kernel_knows(x):
             self.batch_mean, self.batch_var = plain_statistics(x)
             return super().forward(x)
