@@ -86,7 +86,7 @@ def test_what_the_results_say_of_how_shares_begin_is_what_the_tables_say():
     assert 2.5 < float(gains.pop("kinect_v2")["difference"]) < 3.5
     assert all(float(line["low"]) < 0 < float(line["high"]) for line in gains.values())
     for line in _lines("runs"):
-        if line["sources"].count(" ") == 3 and line["mix"] == "near":
+        if line["sources"].count(" ") == 3 and line["mix"] == "near" and line["modality"] == "depth":
             shares = [float(share) for share in line["shares"].split()]
             if "mixing_start=even" in line["recipe"]:
                 assert all(0.24 < share < 0.26 for share in shares)
@@ -94,6 +94,17 @@ def test_what_the_results_say_of_how_shares_begin_is_what_the_tables_say():
                 assert shares[1] > 0.8
             else:
                 assert 0.115 < min(shares) < max(shares) < 0.435
+
+
+def test_what_the_results_say_of_the_shares_in_near_infrared_is_what_the_table_says():
+    lines = _lines("sources_nir")
+    gains = {line["sensor"]: line for line in lines if line["method"] == "socket" and line["sensor"] != "all"}
+    own = {line["sensor"]: float(line["held_out"]) for line in lines if line["method"].startswith("own")}
+    assert 1.5 < float(gains["kinect_v2"]["difference"]) < 2.5 and float(gains["kinect_v2"]["low"]) > 0
+    assert abs(float(gains.pop("kinect_v2")["held_out"]) - own["kinect_v2"]) < 0.5
+    for sensor, line in gains.items():
+        assert float(line["low"]) < 0 < float(line["high"])
+        assert float(line["held_out"]) > own[sensor] + 1
 
 
 def test_what_the_results_say_of_the_colours_of_the_cameras_is_what_the_table_says():
