@@ -534,7 +534,7 @@ def waits() -> list[tuple[str, str, str]]:
         ("set-up cell of a notebook, warm",
          f"{set_up:.1f} s, of which `import torch` {torch_alone:.1f} s", "< 5 s"),
         ("UMAP of 2 × 400 features, the first in a process", f"{first:.1f} s", "hidden by `embed.warm_up`"),
-        ("the same, warm", f"{warm:.2f} s, a {first / warm:.0f}th", ""),
+        ("the same, warm", f"{warm:.2f} s", ""),
         ("redraw of four live curves",
          f"{1e3 * draw.median:.0f} ms ({1e3 * draw.low:.0f} to {1e3 * draw.high:.0f})", "≤ 200 ms"),
         ("default adaptation of one sensor", f"{seconds:.0f} s, {gigabytes:.2f} GB at most",
