@@ -31,7 +31,7 @@ from .pairs import PairedImages, crop_side, cut_views, draw_views, on_device
 from .pseudolabels import mixed_shot_pseudo_labels, paper_pseudo_labels
 from .recipe import Recipe
 from .steps import Bank, TargetBatch, autocast
-from .teacher import Cut, Teacher, mix
+from .teacher import Cut, Said, Teacher, mix
 
 REESTIMATION_BATCH = 128
 WEIGHT_DECAY = 1e-3
@@ -289,16 +289,18 @@ def _epoch(
         if aligning:  # how far each network is from its source says nothing of which one knows the target
             weights = weights.detach()
         terms: dict[str, Tensor] = {}
+        encoded = None if images is None else adapted.normalisation.encode(images)
+        ready = _ready_pairs(teacher, of_pairs, state) if now.lambda_ti > 0 else None
         with _training(state):  # around both passes: each weight is brought to 16 bits once
-            if images is not None:
-                encoded, rows = adapted.normalisation.encode(images), on_device(rows, device)
+            if encoded is not None:
+                rows = on_device(rows, device)
                 seen = TargetBatch(encoded, rows, remembered, None, averages, bank, state.step / total)
                 seen.pseudo_labels = None if labels is None else labels[rows]
                 with _normalising_by(adapted.network, plan.bn_mode):
                     found = steps.target_terms(state.networks, weights, shares, seen, now, graphs)
                 terms |= {} if aligning else found  # while aligning, it is for the running statistics alone
-            if now.lambda_ti > 0:
-                terms |= _pair_terms(teacher, of_pairs, state, weights, now, graphs)
+            if ready is not None:
+                terms |= steps.pair_terms(state.networks, weights, *ready, now, graphs)
         state.step += 1
         _update(state, terms, now, total)
         yield Step(state.epoch + 1, state.step, total, _detached(terms), shares.detach())
@@ -367,15 +369,11 @@ def _bn_shares(mixing: Tensor, plan: Recipe) -> Tensor:
     return mixing.sigmoid() if plan.bn_share == "raw" else mixing_weights(mixing)
 
 
-def _pair_terms(
-    teacher: Teacher | None,
-    cut: list[Cut] | None,
-    state: State,
-    weights: Tensor,
-    recipe: Recipe,
-    graphs: Graphs,
-) -> dict[str, Tensor]:
-    """Both halves of a batch of pairs, cut and flipped alike, through their own normalisations."""
+def _ready_pairs(teacher: Teacher | None, cut: list[Cut] | None, state: State) -> tuple[Tensor, list[Said]]:
+    """The target halves of a batch of pairs, encoded, (B, 3, H, W), and what the sources say of theirs.
+
+    Both halves are cut and flipped alike, and go through their own normalisations.
+    """
     if teacher is None:
         raise LabError(
             "λ_TI is above 0 but there are no task-irrelevant pairs: give pairs, or set lambda_ti to 0"
@@ -385,7 +383,7 @@ def _pair_terms(
         cut = teacher.cut(state.step, adapted.modality)
     wanted = teacher.say(state.step, cut)
     images = adapted.normalisation.encode(torch.cat([part[adapted.modality] for part in cut]))
-    return steps.pair_terms(state.networks, weights, images, wanted, recipe, graphs)
+    return images, wanted
 
 
 def rate_factor(progress: float, schedule: str) -> float:

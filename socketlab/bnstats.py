@@ -228,7 +228,7 @@ def _multiple_plus_line(
 
 
 NOT_ZERO = 1e-15
-"""Added to a layer's weights on a GPU: a weight of 0 would swallow the line. Of others it changes nothing."""
+"""Added to weights on a GPU, where a weight of 0 would swallow the line; to others it is next to nothing."""
 
 
 def _backward_on_a_gpu(
@@ -469,7 +469,7 @@ def batch_statistics(network: nn.Module, late: bool = False) -> Iterator[list[Wa
     """
     layers = [layer for layer in network.modules() if isinstance(layer, Watched)]
     for layer in layers:
-        vars(layer).update(watching=True, late=late)  # a module's own way to set them takes ten times as long
+        vars(layer).update(watching=True, late=late)  # quicker than a module's own way to set them
     try:
         yield layers
     finally:

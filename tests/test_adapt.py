@@ -10,6 +10,7 @@ from worlds import CLASSES, patterned, trained_source
 
 from socketlab import adapt, features
 from socketlab.adapt import Epoch, State, Step, rate_factor
+from socketlab.encodings import Normalisation
 from socketlab.errors import LabError
 from socketlab.recipe import METHODS, Recipe
 from socketlab.teacher import endless_rows
@@ -241,3 +242,18 @@ def test_aad_of_several_sources_in_half_precision(source, target):
     recipe = Recipe.for_method("aad").replace(epochs=1, batch_size=8, precision="bfloat16")
     *_, last = adapt([source, source], target, None, recipe)
     assert all(torch.isfinite(value).all() for value in weights(last.state).values())
+
+
+def test_images_are_encoded_in_32_bits(source, target, pairs, monkeypatch):
+    """Slopes and angles of a depth encoding do not survive 16 bits: only the networks' passes have them."""
+    plain, seen = Normalisation.encode, []
+
+    def encode(self, images):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return plain(self, images)
+
+    monkeypatch.setattr(Normalisation, "encode", encode)
+    recipe = QUICK.replace(align_epochs=0, epochs=1, precision="bfloat16", lambda_pl=0.0)
+    recipe = recipe.replace(test_statistics="running", pair_views=0)
+    assert sum(isinstance(event, Step) for event in adapt(source, target, pairs, recipe)) == 3
+    assert len(seen) >= 9 and not any(seen)
