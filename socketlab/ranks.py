@@ -157,6 +157,10 @@ def join(device: str) -> None:
         if here >= gpus:
             raise LabError(f"There are more processes than GPUs: give torchrun --nproc-per-node {gpus}.")
         torch.cuda.set_device(here)
+    # Its default arguments keep the group that stands when it is first imported, for good: a group that
+    # outlives `leave` has threads, and one that is busy while Python shuts down aborts the process.
+    from torch.distributed.nn import functional  # noqa: F401
+
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
 
 

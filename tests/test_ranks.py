@@ -352,6 +352,7 @@ def test_torchrun_trains_a_source_network_and_carries_an_experiment_out(both, tm
     words = ("train-source", "--pack", pack, "--epochs", "1", "--batch-size", "7", "--device", "cpu")
     done = torchrun(*words)
     assert done.returncode == 0, done.stderr
+    assert "left at the end" not in done.stderr  # a thread that is left may abort the process as it ends
     assert done.stdout.count("held-out images right") == 1 and done.stderr.count("epoch 1 of 1") == 1
     found = load_source(tmp_path / "rgb_pack.safetensors")
     lesson = protocol.lesson(open_pack(pack), SourceRecipe(epochs=1, batch_size=7))
@@ -365,6 +366,7 @@ def test_torchrun_trains_a_source_network_and_carries_an_experiment_out(both, tm
     words = ("experiment", "rgbnir", "--data", pack, "--quick", "--seeds", "1", "--device", "cpu")
     done = torchrun(*words, "--out", "experiment")
     assert done.returncode == 0, done.stderr
+    assert "left at the end" not in done.stderr
     assert done.stdout.count("table: ") == 1 and done.stderr.count("training on rgb") == 1
     assert (tmp_path / "experiment" / "table.md").read_text() in done.stdout
 
@@ -386,6 +388,7 @@ def test_torchrun_writes_the_run_of_one_process(tiny_data, tmp_path, monkeypatch
     words = [f"--set={name}={value}" for name, value in asdict(recipe).items() if value != plain[name]]
     done = torchrun("adapt", "--device=cpu", f"--out={tmp_path / 'together'}", *words)
     assert done.returncode == 0, done.stderr
+    assert "left at the end" not in done.stderr
     assert done.stdout.count("report: ") == done.stdout.count("accuracy on") == 1
     together = runs.read(tmp_path / "together")
     assert (together.folder / runs.REPORT).is_file()
