@@ -292,7 +292,7 @@ def curves(
     ax = own_axes(ax, 760, 400)
     dress(ax, title, xlabel, ylabel)
     ends: list[tuple[float, str, Any]] = []
-    last_x = max((float(np.max(x)) for x, _ in series.values() if np.size(x)), default=1.0)
+    last_x = max((float(np.asarray(x, float).max()) for x, _ in series.values() if np.size(x)), default=1.0)
     for i, (name, (x, y)) in enumerate(series.items()):
         look = (looks or {}).get(name) or known_look(name, i)
         x, y = np.asarray(x, float), np.asarray(y, float)
