@@ -157,8 +157,8 @@ def join(device: str) -> None:
         if here >= gpus:
             raise LabError(f"There are more processes than GPUs: give torchrun --nproc-per-node {gpus}.")
         torch.cuda.set_device(here)
-    # Its default arguments keep the group that stands when it is first imported, for good: a group that
-    # outlives `leave` has threads, and one that is busy while Python shuts down aborts the process.
+    # torch imports this module at some time, and its default arguments keep the group that stands then for
+    # good. A group that outlives `leave` has threads; one that is busy as Python ends aborts the process.
     from torch.distributed.nn import functional  # noqa: F401
 
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
