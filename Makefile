@@ -56,18 +56,18 @@ distances: $(VENV)/.lab
 	$(py) benchmarks/distances.py
 
 notebooks: $(VENV)/.lab
-	$(py) -m socketlab.course --exercises
-	$(py) -m socketlab.notebooks
-	$(py) -m socketlab.course
-	$(py) -m socketlab.lessons
+	$(py) -m socketlab.course.course --exercises
+	$(py) -m tools.run_notebooks
+	$(py) -m socketlab.course.course
+	$(py) -m tools.lessons
 
 traces: $(VENV)/.lab
-	$(py) -m socketlab.traces
-	$(py) -m socketlab.notebooks --tier replay
-	$(py) -m socketlab.lessons
+	$(py) -m socketlab.runs.recordings
+	$(py) -m tools.run_notebooks --tier replay
+	$(py) -m tools.lessons
 
 site: $(VENV)/.test
-	$(py) -m socketlab.website
+	$(py) -m tools.website
 
 lint: $(VENV)/.test
 	$(py) -m ruff check .

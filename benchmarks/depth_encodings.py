@@ -33,8 +33,8 @@ from scipy import stats
 from tables import Runs, finished, of_one_device
 from tqdm import tqdm
 
-from socketlab.encodings import DEPTH_ENCODINGS
-from socketlab.recipe import Recipe
+from socketlab.images.encodings import DEPTH_ENCODINGS
+from socketlab.method.recipe import Recipe
 
 SENSOR, PAIRS = "kinect_v1", "near"
 METHODS = ("adabn", "socket")
@@ -117,8 +117,9 @@ def carried_out(
     """A line of ``encodings_runs.csv``: one adaptation, measured after its last epoch."""
     import torch
 
-    from socketlab import LabError, runs
-    from socketlab.adapt import Epoch, adapt
+    from socketlab import LabError
+    from socketlab.method.adaptation import Epoch, adapt
+    from socketlab.runs import run_folder as runs
 
     torch.set_num_threads(1)
     settings = runs.Settings(

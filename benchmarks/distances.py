@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from socketlab import distances
-from socketlab.distances import coral, energy, frechet, mixing, mmd, mmd_blocks, sliced_wasserstein
 from socketlab.files import write_whole
-from socketlab.likeness import linear_cka, pair_alignment
+from socketlab.measures import distances
+from socketlab.measures.distances import coral, energy, frechet, mixing, mmd, mmd_blocks, sliced_wasserstein
+from socketlab.measures.similarity import linear_cka, pair_alignment
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 DIRECTIONS, RANK = 256, 64

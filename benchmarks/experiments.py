@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
-from socketlab.recipe import Recipe
+from socketlab.method.recipe import Recipe
 
 SENSORS = ("kinect_v1", "kinect_v2", "realsense", "xtion")
 ONE = "kinect_v1"

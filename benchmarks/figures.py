@@ -12,12 +12,13 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 
-from socketlab import Recipe, adapt, embed, features, load_source, plots, rooms
-from socketlab.adapt import Epoch, Step
-from socketlab.checkpoints import Source
+from socketlab import Recipe, adapt, features, load_source, rooms
+from socketlab.figures import figures, maps
 from socketlab.files import data_folder, write_whole
-from socketlab.pairs import PairedImages
-from socketlab.sensors import SENSORS
+from socketlab.images.paired_images import PairedImages
+from socketlab.images.sensors import SENSORS
+from socketlab.method.adaptation import Epoch, Step
+from socketlab.networks.checkpoints import Source
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -30,14 +31,14 @@ def first_of_each(split: str, kinds: tuple[str, ...], sensor: str) -> PairedImag
 
 def classes_picture() -> bytes:
     """Every class of the task in colour, near-infrared and depth."""
-    return plots.png(plots.triptych(first_of_each("source_test", rooms.CLASSES, "kinect_v2"), range(8)))
+    return figures.png(figures.triptych(first_of_each("source_test", rooms.CLASSES, "kinect_v2"), range(8)))
 
 
 def kinds_picture(split: str) -> bytes:
     """Every task-irrelevant kind in colour and depth."""
     kinds = tuple(dict.fromkeys(rooms.load(split, "kinect_v2", ("nir",)).kinds))
     some = first_of_each(split, kinds, "kinect_v2")
-    return plots.png(plots.triptych(some, range(len(kinds)), ("rgb", "depth"), tile=110))
+    return figures.png(figures.triptych(some, range(len(kinds)), ("rgb", "depth"), tile=110))
 
 
 def sensors_picture() -> bytes:
@@ -48,7 +49,9 @@ def sensors_picture() -> bytes:
         brief = name.replace("_", " ")
         rows[brief] = ("rgb", some.images["rgb"])
         rows[f"{brief} "] = ("depth", some.images["depth"])
-    return plots.png(plots.gallery(rows, [kind.replace("_", " ") for kind in rooms.CLASSES[2:6]], tile=110))
+    return figures.png(
+        figures.gallery(rows, [kind.replace("_", " ") for kind in rooms.CLASSES[2:6]], tile=110)
+    )
 
 
 def accuracies() -> dict[str, list[float]]:
@@ -65,15 +68,15 @@ def accuracies() -> dict[str, list[float]]:
 
 def bars_picture() -> bytes:
     """Held-out depth accuracy of every method over sensors and seeds."""
-    socket = plots.METHODS["socket"]
+    socket = figures.METHODS["socket"]
     looks = {name: socket.__class__(name, socket.colour, "o", "-") for name in accuracies() if "," in name}
-    ax = plots.accuracy_bars(
+    ax = figures.accuracy_bars(
         accuracies(),
         title="An RGB network reads depth: four sensors, five seeds",
-        looks=plots.METHODS | looks,
+        looks=figures.METHODS | looks,
         chance=1 / len(rooms.CLASSES),
     )
-    return plots.png(ax)
+    return figures.png(ax)
 
 
 def maps_picture(sensor: str = "kinect_v1") -> bytes:
@@ -82,7 +85,7 @@ def maps_picture(sensor: str = "kinect_v1") -> bytes:
     target = rooms.load("target_adapt", sensor, ("depth",))
     pairs = rooms.ti_pairs(sensor, "near")
     held_out = rooms.load("target_test", sensor, ("depth",))
-    figure = plots.new_figure(1500, 720)
+    figure = figures.new_figure(1500, 720)
     first = last = None
     for event in adapt(source, target, pairs, Recipe.socket(), seed=0):
         if isinstance(event, Epoch) and event.epoch in (0, event.epochs):
@@ -92,10 +95,10 @@ def maps_picture(sensor: str = "kinect_v1") -> bytes:
     for place, (name, (clouds, share)) in enumerate((("before", first), ("after SOCKET", last))):
         ax = figure.add_axes((0.01 + 0.41 * place, 0.03, 0.39, 0.86))
         title = f"{name}: {100 * share:.0f} % of held-out depth images right"
-        plots.feature_map(clouds, rooms.CLASSES, ax, links=("pairs, RGB", "pairs, depth"), title=title)
+        figures.feature_map(clouds, rooms.CLASSES, ax, links=("pairs, RGB", "pairs, depth"), title=title)
         if place == 0 and ax.get_legend():
             ax.get_legend().remove()
-    return plots.png(figure)
+    return figures.png(figure)
 
 
 def shares_picture(sensor: str = "kinect_v1", shown: int = 30) -> bytes:
@@ -103,48 +106,48 @@ def shares_picture(sensor: str = "kinect_v1", shown: int = 30) -> bytes:
     source = load_source(f"rgb_{sensor}")
     target = rooms.load("target_adapt", sensor, ("depth",))
     pairs = rooms.ti_pairs(sensor, "near")
-    ax = plots.dress(
-        plots.new_figure(900, 460).add_axes((0.09, 0.15, 0.67, 0.72)),
+    ax = figures.dress(
+        figures.new_figure(900, 460).add_axes((0.09, 0.15, 0.67, 0.72)),
         title="A weight that switches itself off",
         xlabel="step",
         ylabel="weight of $L_{BN}$, before $\\lambda_d$",
         grid="both",
     )
     drawn = {}
-    for share, look in (("raw", plots.METHODS["paper"]), ("normalised", plots.METHODS["socket"])):
+    for share, look in (("raw", figures.METHODS["paper"]), ("normalised", figures.METHODS["socket"])):
         recipe = Recipe.paper().replace(bn_share=share)
         events = adapt(source, target, pairs, recipe, seed=0)
         shares = [float(e.bn_shares) for e in islice((e for e in events if isinstance(e, Step)), shown)]
         name = {"raw": "published: trainable", "normalised": "here: normalised"}[share]
         ax.plot(range(1, shown + 1), shares, color=look.colour, linestyle=look.line, linewidth=2.5)
         ax.annotate(name, (shown, shares[-1]), xytext=(8, 0), textcoords="offset points", va="center",
-                    color=plots.INK, fontsize=plots.TEXT)  # fmt: skip
+                    color=figures.INK, fontsize=figures.TEXT)  # fmt: skip
         drawn[name] = shares
     ax.set(xlim=(1, shown), ylim=(-0.03, 1.05))
     told = "; ".join(
         f"{name}: {values[0]:.2f} at step 1, {values[-1]:.4f} at step {shown}"
         for name, values in drawn.items()
     )
-    plots.describe(ax, f"Weight of L_BN by step. {told}.")
+    figures.describe(ax, f"Weight of L_BN by step. {told}.")
     print(told)
-    return plots.png(ax)
+    return figures.png(ax)
 
 
 def _clouds(
     source: Source, adapted: Source, pairs: PairedImages, held_out: PairedImages
-) -> dict[str, plots.Cloud]:
+) -> dict[str, figures.Cloud]:
     """Features of both halves of the pairs and of held-out target images, on one map."""
     sets = {
         "pairs, RGB": features.predict(source, pairs.only("rgb"))[1],
         "pairs, depth": features.predict(adapted, pairs.only("depth"))[1],
         "target, depth": features.predict(adapted, held_out)[1],
     }
-    places = embed.joint_map({name: values.numpy() for name, values in sets.items()}, seed=0)
+    places = maps.joint_map({name: values.numpy() for name, values in sets.items()}, seed=0)
     labels = held_out.labels.numpy()
     return {
-        "pairs, RGB": plots.Cloud(places["pairs, RGB"], "rgb", "pairs, RGB"),
-        "pairs, depth": plots.Cloud(places["pairs, depth"], "depth", "pairs, depth"),
-        "target, depth": plots.Cloud(places["target, depth"], "depth", "target, depth", labels),
+        "pairs, RGB": figures.Cloud(places["pairs, RGB"], "rgb", "pairs, RGB"),
+        "pairs, depth": figures.Cloud(places["pairs, depth"], "depth", "pairs, depth"),
+        "target, depth": figures.Cloud(places["target, depth"], "depth", "target, depth", labels),
     }
 
 

@@ -36,9 +36,9 @@ from speed import (
     with_hooks,
 )
 
-from socketlab.adapt import Step, adapt
 from socketlab.files import write_whole
-from socketlab.recipe import Recipe
+from socketlab.method.adaptation import Step, adapt
+from socketlab.method.recipe import Recipe
 
 GPU = torch.device("cuda")
 RECIPE = ALL_TERMS.replace(precision="bfloat16")

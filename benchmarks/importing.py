@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from socketlab.encodings import Normalisation
 from socketlab.files import write_whole
-from socketlab.importers import survey
-from socketlab.packing import write_pack
-from socketlab.packs import Pack, open_pack
-from socketlab.pairs import random_views
-from socketlab.parallel import cores
+from socketlab.images.encodings import Normalisation
+from socketlab.images.importers import survey
+from socketlab.images.pack_writer import write_pack
+from socketlab.images.packs import Pack, open_pack
+from socketlab.images.paired_images import random_views
+from socketlab.images.parallel import cores
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "importing.md"
 SIZE, CROP, BATCH = 256, 224, 32

@@ -21,7 +21,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from socketlab.layers import layer_features
+from socketlab.measures.layer_features import layer_features
 
 WIDTH, BATCH = 2048, 250
 

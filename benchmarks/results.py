@@ -147,8 +147,9 @@ def judge(job: Job) -> list[dict[str, Any]]:
     """A line per epoch: held-out accuracy, for the reader, and what each rule thinks without labels."""
     import torch
 
-    from socketlab import adapt, features, rooms, selection
-    from socketlab.adapt import Epoch
+    from socketlab import adapt, features, rooms
+    from socketlab.measures import model_selection
+    from socketlab.method.adaptation import Epoch
 
     torch.set_num_threads(1)
     sources, target, pairs = read(job)
@@ -156,9 +157,9 @@ def judge(job: Job) -> list[dict[str, Any]]:
     lines, before = [], None
     for event in adapt(sources, target, pairs, job.recipe, seed=job.seed):
         if isinstance(event, Epoch):
-            evidence = selection.gather(event.state.adapted, target, sources, before)
+            evidence = model_selection.gather(event.state.adapted, target, sources, before)
             before = evidence.logits
-            scores = {rule.__name__: f"{rule(evidence):.5f}" for rule in selection.RULES}
+            scores = {rule.__name__: f"{rule(evidence):.5f}" for rule in model_selection.RULES}
             share = f"{features.accuracy(event.state.adapted, held_out):.4f}"
             lines.append({"origin": job.origin, "epoch": event.epoch, "held_out": share} | scores)
     return lines
@@ -244,7 +245,7 @@ def drawn_pairs(job: Job, modalities: tuple[str, ...]) -> Any:
 def align(job: Job, sources: list[Any], target: Any, pairs: Any) -> Any:
     """The state after the epochs of alignment, which do not depend on the terms that follow."""
     from socketlab import adapt
-    from socketlab.adapt import Epoch
+    from socketlab.method.adaptation import Epoch
 
     length = job.recipe.align_epochs
     for event in adapt(sources, target, pairs, job.recipe, seed=job.seed, every=length):
@@ -256,7 +257,7 @@ def align(job: Job, sources: list[Any], target: Any, pairs: Any) -> Any:
 def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = None) -> tuple[Any, str]:
     """The state after the last epoch, or, of a run that diverged, as it was when it did."""
     from socketlab import LabError, adapt
-    from socketlab.adapt import Epoch
+    from socketlab.method.adaptation import Epoch
 
     used = pairs if job.recipe.lambda_ti > 0 else None
     try:
@@ -273,7 +274,7 @@ def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = N
 def result(job: Job, state: Any, how: str) -> dict[str, Any]:
     """A line of ``runs.csv``: the job in words, and what the adapted network makes of the target."""
     from socketlab import features, rooms
-    from socketlab.nets import device_of, mixing_weights
+    from socketlab.networks.networks import device_of, mixing_weights
 
     held_out = rooms.load("target_test", job.sensor, (job.modality,), job.strength)
     target = rooms.load("target_adapt", job.sensor, (job.modality,), job.strength)
@@ -310,7 +311,7 @@ def environment(job: Job, device: Any) -> str:
     """The torch release, the device and the precision of the convolutions: what a number may depend on."""
     import torch
 
-    from socketlab.steps import autocast
+    from socketlab.method.steps import autocast
 
     on = autocast(job.recipe, device)._enabled  # type: ignore[attr-defined]
     place = "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)

@@ -33,19 +33,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from socketlab import graphs, steps
-from socketlab.adapt import State, Step, adapt
-from socketlab.bnstats import plain_statistics, reestimate_statistics, watched_layers
-from socketlab.checkpoints import Source
-from socketlab.encodings import Normalisation
-from socketlab.features import encoded_batches, predict
 from socketlab.files import write_whole
-from socketlab.graphs import Graphs, trunk_pass
-from socketlab.nets import Network, Trunk, mixing_weights, small_network
-from socketlab.pairs import PairedImages, cut_views, draw_views, on_device, random_views
-from socketlab.pseudolabels import shot_pseudo_labels
-from socketlab.recipe import Recipe
-from socketlab.teacher import Teacher
+from socketlab.images.encodings import Normalisation
+from socketlab.images.paired_images import PairedImages, cut_views, draw_views, on_device, random_views
+from socketlab.method import steps
+from socketlab.method.adaptation import State, Step, adapt
+from socketlab.method.bnstats import plain_statistics, reestimate_statistics, watched_layers
+from socketlab.method.evaluate import encoded_batches, predict
+from socketlab.method.pair_features import Teacher
+from socketlab.method.pseudolabels import shot_pseudo_labels
+from socketlab.method.recipe import Recipe
+from socketlab.networks.checkpoints import Source
+from socketlab.networks.networks import Network, Trunk, mixing_weights, small_network
+from socketlab.speed import cuda_graphs
+from socketlab.speed.cuda_graphs import Graphs, trunk_pass
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CLASSES = tuple("abcdefgh")
@@ -298,7 +299,7 @@ def with_hooks(form: Form) -> Form:
     """The same form, statistics recomputed by hooks."""
 
     def hooked() -> object:
-        with mock.patch.object(graphs, "batch_statistics", hooked_statistics):
+        with mock.patch.object(cuda_graphs, "batch_statistics", hooked_statistics):
             return form()
 
     return hooked
@@ -506,7 +507,7 @@ def imports(times: int = 5) -> tuple[Spread, Spread]:
 
 def redraws(times: int = 60) -> Spread:
     """Seconds of a redraw of the growing curves of a run."""
-    from socketlab.live import LivePlot
+    from socketlab.panels.session import LivePlot
 
     names = ("TI", "BN", "PL", "IM")
     plot = LivePlot(names, separate=True, smooth=0.9, xlim=(0, 225), title="Losses")
@@ -582,23 +583,23 @@ def slope_table(found: Mapping[str, dict[int, Spread]]) -> str:
 
 def slope_picture(found: Mapping[str, dict[int, Spread]]) -> bytes:
     """One panel per axis, both scales logarithmic; dotted, what to expect from the number of operations."""
-    from socketlab import plots
+    from socketlab.figures import figures
 
-    figure = plots.new_figure(1560, 460)
+    figure = figures.new_figure(1560, 460)
     for place, (axis, about) in enumerate(AXES.items()):
         ax = figure.add_axes((0.05 + 0.19 * place, 0.13, 0.155, 0.68))
-        plots.dress(ax, about.title, "", "time of a step / default's" if place == 0 else "", grid="both")
+        figures.dress(ax, about.title, "", "time of a step / default's" if place == 0 else "", grid="both")
         expected = [(value / about.default) ** about.power for value in about.values]
-        ax.plot(about.values, expected, ":", color=plots.SOFT, linewidth=1.8)
+        ax.plot(about.values, expected, ":", color=figures.SOFT, linewidth=1.8)
         words = "in proportion" if about.power == 1 else "to the square"
-        ax.text(0.04, 0.93, f"dotted: {words}", transform=ax.transAxes, color=plots.SOFT, size=12)
+        ax.text(0.04, 0.93, f"dotted: {words}", transform=ax.transAxes, color=figures.SOFT, size=12)
         draw_points(ax, found[axis], "#0b6bcb", "o")
         ax.set(xscale="log", yscale="log", ylim=(0.15, 8))
         ax.set_yticks((0.25, 0.5, 1, 2, 4), ("¼", "½", "1", "2", "4"))
         ax.set_xticks(about.values, [str(value) for value in about.values])
         ax.minorticks_off()
     ax = figure.add_axes((0.83, 0.13, 0.155, 0.68))
-    plots.dress(ax, "pairs of images", "", "", grid="both")
+    figures.dress(ax, "pairs of images", "", "", grid="both")
     for name, colour, marker in (("every step", "#8c3d10", "s"), ("once per view", "#0b6bcb", "o")):
         points = found[f"pairs, {name}"]
         draw_points(ax, points, colour, marker)
@@ -610,7 +611,7 @@ def slope_picture(found: Mapping[str, dict[int, Spread]]) -> bytes:
     ax.set_xticks(list(points), [str(value) for value in points])
     ax.minorticks_off()
     figure.text(0.005, 0.955, "What a step costs as one number changes", size=15, weight="bold")
-    return plots.png(figure)
+    return figures.png(figure)
 
 
 def draw_points(ax: Any, points: Mapping[int, Spread], colour: str, marker: str) -> None:

@@ -23,7 +23,7 @@ from speed import machine
 from torch import Tensor, nn
 
 from socketlab.files import write_whole
-from socketlab.nets import pooled, small_network
+from socketlab.networks.networks import pooled, small_network
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "tried.md"
 SOURCES, BATCH, SIDE = 4, 32, 56

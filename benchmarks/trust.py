@@ -30,7 +30,7 @@ from experiments import SENSORS, Job
 from results import carry_out_one, drawn_pairs, write_rows
 from tables import read
 
-from socketlab.recipe import Recipe
+from socketlab.method.recipe import Recipe
 
 METHODS = {"source-only": "", "adabn": "", "shot": "", "socket far": "far", "socket near": "near"}
 STRENGTHS = (1.0, 3.0)
@@ -111,10 +111,10 @@ def unseen_pairs(job: Job) -> Any:
 
 def measured(source: Any, adapted: Any, unseen: Any, ours: Any, theirs: Any) -> dict[str, float]:
     """Every measure of two sets of features, and how far the layers are from what the source remembers."""
-    from socketlab.bnstats import norm_layers
-    from socketlab.distances import channel_gap
-    from socketlab.layers import norm_statistics
-    from socketlab.measures import MEASURES
+    from socketlab.measures.distances import channel_gap
+    from socketlab.measures.layer_features import norm_statistics
+    from socketlab.measures.metrics import MEASURES
+    from socketlab.method.bnstats import norm_layers
 
     found = {name: float(one.fix(ours, theirs, True, 0)(ours, theirs)) for name, one in MEASURES.items()}
     seen = norm_statistics(adapted.network, unseen.only("depth"), adapted.normalisation, precision="float32")
@@ -134,7 +134,7 @@ def summary(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     A measure that grows with likeness is turned round, so that −1 is always the best: the smaller the gap,
     the higher the accuracy.
     """
-    from socketlab.measures import MEASURES
+    from socketlab.measures.metrics import MEASURES
 
     lines, points = [], list(points)
     accuracy = np.array([float(line["held_out"]) for line in points])

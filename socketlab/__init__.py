@@ -9,87 +9,68 @@ quick and needs neither torch nor a display::
     target = rooms.load("target_adapt", "kinect_v1", ("depth",))
     for event in adapt(source, target, rooms.ti_pairs("kinect_v1"), Recipe.socket()):
         print(event)
+
+Everything else is imported from its room: ``from socketlab.measures import distances`` (README.md beside this
+file lists them).
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from socketlab.adapt import Epoch, State, Step, adapt
-    from socketlab.checkpoints import Source, load_source, save_source
-    from socketlab.compare import Comparison, compare
     from socketlab.errors import LabError
-    from socketlab.pairs import PairedImages
-    from socketlab.recipe import METHODS, Recipe
+    from socketlab.images import pocketrooms as rooms
+    from socketlab.images.paired_images import PairedImages
+    from socketlab.method import evaluate as features
+    from socketlab.method import losses
+    from socketlab.method.adaptation import Epoch, State, Step, adapt
+    from socketlab.method.recipe import METHODS, Recipe
+    from socketlab.networks.checkpoints import Source, load_source, save_source
+    from socketlab.runs.comparison import Comparison, compare
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
-    "adapt": "adapt",
-    "Step": "adapt",
-    "Epoch": "adapt",
-    "State": "adapt",
-    "Recipe": "recipe",
-    "METHODS": "recipe",
-    "Source": "checkpoints",
-    "load_source": "checkpoints",
-    "save_source": "checkpoints",
-    "compare": "compare",
-    "Comparison": "compare",
-    "PairedImages": "pairs",
+    "adapt": "method.adaptation",
+    "Step": "method.adaptation",
+    "Epoch": "method.adaptation",
+    "State": "method.adaptation",
+    "Recipe": "method.recipe",
+    "METHODS": "method.recipe",
+    "Source": "networks.checkpoints",
+    "load_source": "networks.checkpoints",
+    "save_source": "networks.checkpoints",
+    "compare": "runs.comparison",
+    "Comparison": "runs.comparison",
+    "PairedImages": "images.paired_images",
     "LabError": "errors",
 }
 """Exported name → the module that defines it."""
 
-_MODULES = (
-    "backbones", "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features",
-    "gap_plots", "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels",
-    "plots", "presets", "protocol", "rooms", "runs", "selection", "sensors", "triples", "uncertainty",
-)  # fmt: skip
-"""Modules that are exported as a whole."""
+_MODULES = {
+    "rooms": "images.pocketrooms",
+    "features": "method.evaluate",
+    "losses": "method.losses",
+}
+"""Exported name → the module that it stands for."""
 
 __all__ = [
     "adapt", "Step", "Epoch", "State", "Recipe", "METHODS",
     "Source", "load_source", "save_source", "PairedImages", "LabError", "compare", "Comparison",
-    "backbones", "distances", "doctor", "downloads", "embed", "encodings", "explorer", "features",
-    "gap_plots", "importers", "layers", "likeness", "map_quality", "measures", "motion", "packs", "panels",
-    "plots", "presets", "protocol", "rooms", "runs", "selection", "sensors", "triples", "uncertainty",
+    "rooms", "features", "losses",
     "__version__",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Load an exported name on first use (PEP 562)."""
-    home = name if name in _MODULES else _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{__name__}.{home}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{home}":
-            raise  # something that the module needs is missing: say that instead
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from error
-    return module if name in _MODULES else getattr(module, name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """List the exported names too, for completion in a notebook."""
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """This module, with ``socketlab.adapt`` always the function.
-
-    Python binds a submodule to its package under its own name when it is first loaded; the module ``adapt``
-    would hide the function ``adapt``, or not, depending on who imported what first.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and _HOMES.get(name) == name:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

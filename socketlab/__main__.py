@@ -1,6 +1,6 @@
 """``python -m socketlab``: the command line."""
 
-from .cli import main
+from socketlab.cli import main
 
 if __name__ == "__main__":
     main()

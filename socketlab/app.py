@@ -30,10 +30,10 @@ class Shown:
 
 
 PANELS = {
-    "adaptation": Shown("socketlab.panels", "AdaptationPanel", "Full adaptation, live"),
-    "gap": Shown("socketlab.gap_panel", "GapPanel", "The modality gap"),
-    "statistics": Shown("socketlab.statistics_panel", "StatisticsPanel", "What the layers remember"),
-    "pairs": Shown("socketlab.pairs_panel", "PairsPanel", "Paired alignment"),
+    "adaptation": Shown("socketlab.panels.adaptation", "AdaptationPanel", "Full adaptation, live"),
+    "gap": Shown("socketlab.panels.gap", "GapPanel", "The modality gap"),
+    "statistics": Shown("socketlab.panels.statistics", "StatisticsPanel", "What the layers remember"),
+    "pairs": Shown("socketlab.panels.pairs", "PairsPanel", "Paired alignment"),
 }
 """Name on the command line → the panel."""
 

@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .errors import LabError
-from .files import digest
+from socketlab.errors import LabError
+from socketlab.files import digest
 
 LIMIT = 10 * 2**30
 """Bytes that a cache may take, unless told: 10 GB."""

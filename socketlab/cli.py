@@ -20,13 +20,13 @@ from typer.core import TyperGroup
 from socketlab.errors import LabError
 
 if TYPE_CHECKING:
-    from socketlab.adapt import Epoch, State
-    from socketlab.checkpoints import Source
-    from socketlab.protocol import Lesson
-    from socketlab.recipe import Recipe
-    from socketlab.report import Score
-    from socketlab.runs import Material, Run
-    from socketlab.source import SourceRecipe
+    from socketlab.figures.report import Score
+    from socketlab.method.adaptation import Epoch, State
+    from socketlab.method.recipe import Recipe
+    from socketlab.networks.checkpoints import Source
+    from socketlab.runs.run_folder import Material, Run
+    from socketlab.runs.splits import Lesson
+    from socketlab.runs.train_source import SourceRecipe
 
 
 class _Plain(TyperGroup):
@@ -61,7 +61,7 @@ def main() -> None:
 @app.command()
 def doctor() -> None:
     """Check this installation, one line per requirement; made to be pasted into a bug report."""
-    from socketlab import doctor as examination
+    from socketlab.runs import doctor as examination
 
     text = examination.report()
     typer.echo(text)
@@ -124,62 +124,66 @@ def adapt(
 
     Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab adapt ...
     """
-    from socketlab import ranks, runs
+    from socketlab.runs import run_folder
+    from socketlab.speed import distributed
 
     if pack is not None:
         _refuse_rooms_options(ctx, ("sensor", "pairs", "strength"))
 
     if resume is not None:
-        run = runs.read(resume)
+        run = run_folder.read(resume)
         _refuse_contradictions(ctx, run)
-        ranks.join(run.settings.device)
-        material = runs.gather(run.settings)
-        state = runs.resume(run, material)
+        distributed.join(run.settings.device)
+        material = run_folder.gather(run.settings)
+        state = run_folder.resume(run, material)
     else:
         recipe = _recipe(method, overrides or [])
-        settings = runs.Settings(
+        settings = run_folder.Settings(
             sensor, method, pairs, pair_count, strength, source, seed, _device(device), recipe,
             pack, domain, target, depth_encoding, field_of_view, size, oracle,
         )  # fmt: skip
-        settings = runs.resolved(settings)
-        ranks.join(settings.device)
-        folder = ranks.by_first(lambda: out or runs.default_folder(settings, name))
-        ranks.by_first(lambda: runs.check_free(folder))
-        material = runs.gather(settings)
-        if pack is not None and ranks.rank() == 0:
+        settings = run_folder.resolved(settings)
+        distributed.join(settings.device)
+        folder = distributed.by_first(lambda: out or run_folder.default_folder(settings, name))
+        distributed.by_first(lambda: run_folder.check_free(folder))
+        material = run_folder.gather(settings)
+        if pack is not None and distributed.rank() == 0:
             typer.echo(material.headline, err=True)
-        run, state = ranks.by_first(lambda: runs.create(folder, settings, material)), None
+        run, state = distributed.by_first(lambda: run_folder.create(folder, settings, material)), None
     _adapt_and_report(run, material, state)
 
 
 def _adapt_and_report(run: Run, material: Material, state: State | None) -> None:
     """Run to the end and say what came out; on Ctrl-C, say how to go on."""
-    from socketlab import ranks, runs
-    from socketlab.adapt import Epoch
+    from socketlab.method.adaptation import Epoch
+    from socketlab.runs import run_folder
+    from socketlab.speed import distributed
 
-    if ranks.rank() > 0:
-        for _ in runs.record(run, material, state):
+    if distributed.rank() > 0:
+        for _ in run_folder.record(run, material, state):
             pass
-        ranks.leave()
+        distributed.leave()
         return
     try:
-        with runs.MapMaker() as make_map:
-            for event in _shown(runs.record(run, material, state), lambda event: _epoch_line(event, run)):
+        with run_folder.MapMaker() as make_map:
+            for event in _shown(
+                run_folder.record(run, material, state), lambda event: _epoch_line(event, run)
+            ):
                 if isinstance(event, Epoch):
                     state = event.state
-            ranks.leave()
+            distributed.leave()
             assert state is not None
             typer.echo("drawing the pictures and writing the report …", err=True)
-            results = runs.finish(run, material, state, make_map)
+            results = run_folder.finish(run, material, state, make_map)
     except KeyboardInterrupt:
         typer.echo(f"stopped; go on with: socketlab adapt --resume {run.folder}", err=True)
         raise typer.Exit(130) from None
     _print_scores(results.scores, results.has_oracle, results.held_out_images)
-    typer.echo(f"report: {run.folder / runs.REPORT}")
+    typer.echo(f"report: {run.folder / run_folder.REPORT}")
 
 
 def _epoch_line(event: Epoch, run: Run) -> str:
-    from socketlab.runs import HELD_OUT
+    from socketlab.runs.run_folder import HELD_OUT
 
     accuracy = 100 * float(run.rows[event.epoch][HELD_OUT])
     return (
@@ -192,10 +196,10 @@ def _shown(events: Iterable[Any], say: Callable[[Any], str]) -> Iterator[Any]:
     """Pass events on: steps move a bar with the time left; what is said of an epoch is printed above it."""
     from tqdm import tqdm
 
-    from socketlab import ranks
-    from socketlab.adapt import Step
+    from socketlab.method.adaptation import Step
+    from socketlab.speed import distributed
 
-    if ranks.rank() > 0:  # one of several processes speaks for all
+    if distributed.rank() > 0:  # one of several processes speaks for all
         yield from events
         return
     bar: tqdm[Any] | None = None
@@ -215,7 +219,7 @@ def _shown(events: Iterable[Any], say: Callable[[Any], str]) -> Iterator[Any]:
 
 
 def _print_scores(scores: Iterable[Score], has_oracle: bool, images: int) -> None:
-    from socketlab.report import gap_closed
+    from socketlab.figures.report import gap_closed
 
     scores = list(scores)
     typer.echo(f"accuracy on {images} held-out target images, last epoch; labels used for measuring alone:")
@@ -241,7 +245,7 @@ def _device(name: str) -> str:
 
 def _recipe(method: str, overrides: Iterable[str]) -> Recipe:
     """Return the method's recipe with the overrides of ``--set``."""
-    from socketlab.recipe import Recipe
+    from socketlab.method.recipe import Recipe
 
     return Recipe.for_method(method).replace(**dict(_assignments(overrides)))
 
@@ -335,17 +339,19 @@ def train_source(
 
     Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab train-source ...
     """
-    from socketlab import features, ranks, source
-    from socketlab.checkpoints import save_source
-    from socketlab.packs import open_pack
-    from socketlab.protocol import lesson, network_name, placed
+    from socketlab.images.packs import open_pack
+    from socketlab.method import evaluate
+    from socketlab.networks.checkpoints import save_source
+    from socketlab.runs import train_source as source
+    from socketlab.runs.splits import lesson, network_name, placed
+    from socketlab.speed import distributed
 
     if epochs is not None and epochs < 1:
         raise LabError(f"--epochs {epochs} trains nothing: choose 1 or more.")
     changes = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "batch_size": batch_size}
     recipe = _source_recipe(backbone, weights, changes)
     on = _device(device)
-    ranks.join(on)
+    distributed.join(on)
     if pack is None:
         task = _rooms_lesson(ctx, sensor, modality, recipe)
         name = f"{_SHIPPED_NAMES.get(modality, modality)}_{sensor}.safetensors"
@@ -358,19 +364,19 @@ def train_source(
         )  # fmt: skip
         name = network_name(opened, modality, str(task.card["domain"]))
     out = out or Path(name)
-    ranks.by_first(lambda: _require_new(out))
+    distributed.by_first(lambda: _require_new(out))
     images, held_out = placed(on, task.images, task.held_out)
     events = source.train(images, task.recipe, seed=seed, normalisation=task.normalisation, device=on)
     for event in _shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
         last = event
-    first = ranks.rank() == 0
-    ranks.leave()
+    first = distributed.rank() == 0
+    distributed.leave()
     if not first:
         return
     half = pack is None and backbone == "small"
     if half:
         last.source.network.half().float()  # what is stored in 16 bits is what is measured
-    accuracy = features.accuracy(last.source, held_out)
+    accuracy = evaluate.accuracy(last.source, held_out)
     last.source.card |= task.card
     last.source.card |= {"held_out_accuracy": round(accuracy, 4), "held_out_images": len(held_out)}
     save_source(last.source, out, half=half)
@@ -396,7 +402,7 @@ def _source_recipe(backbone: str, weights: str | None, changes: dict[str, Any]) 
     """How a network is trained: as published from ImageNet's weights, more quickly from random ones."""
     from dataclasses import replace
 
-    from socketlab.source import SourceRecipe
+    from socketlab.runs.train_source import SourceRecipe
 
     word = weights or ("none" if backbone == "small" else "imagenet")
     found = {"imagenet": "DEFAULT", "none": None}.get(word.lower(), word)
@@ -407,9 +413,9 @@ def _source_recipe(backbone: str, weights: str | None, changes: dict[str, Any]) 
 
 def _rooms_lesson(ctx: typer.Context, sensor: str, modality: str, recipe: SourceRecipe) -> Lesson:
     """The shipped rooms as one sensor sees them: other scenes for a source network than for the oracle."""
-    from socketlab import rooms
-    from socketlab.protocol import Lesson
-    from socketlab.runs import rooms_digest
+    from socketlab.images import pocketrooms
+    from socketlab.runs.run_folder import rooms_digest
+    from socketlab.runs.splits import Lesson
 
     for name in ("domain", "size", "depth_encoding", "field_of_view"):
         if _given(ctx, name):
@@ -417,7 +423,7 @@ def _rooms_lesson(ctx: typer.Context, sensor: str, modality: str, recipe: Source
                 f"--{name.replace('_', '-')} is about an imported set: name its folder with --pack."
             )
     splits = ("target_adapt", "target_test") if modality == "depth" else ("source_train", "source_test")
-    images, held_out = (rooms.load(split, sensor, (modality,)) for split in splits)
+    images, held_out = (pocketrooms.load(split, sensor, (modality,)) for split in splits)
     card: dict[str, object] = {"modality": modality, "sensor": sensor}
     card |= {"trained_on": splits[0], "tested_on": splits[1]}
     return Lesson(images, held_out, recipe, None, card | {"data_digest": rooms_digest()})
@@ -439,7 +445,8 @@ def experiment(
 
     Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab experiment ...
     """
-    from socketlab import presets, ranks
+    from socketlab.runs import experiment as presets
+    from socketlab.speed import distributed
 
     preset = presets.load(name)
     out = out or Path("runs") / (Path(name).stem + ("-quick" if quick else ""))
@@ -449,13 +456,13 @@ def experiment(
         typer.echo(presets.plan(preset, data, out, seeds))
         return
     on = _device(device)
-    ranks.join(on)
-    first = ranks.rank() == 0
+    distributed.join(on)
+    first = distributed.rank() == 0
     table = presets.carry_out(
         preset, data, out, seeds=seeds, device=on, shown=_shown,
         say=lambda text: typer.echo(text, err=True) if first else None,
     )  # fmt: skip
-    ranks.leave()
+    distributed.leave()
     if not first:
         return
     typer.echo(table.read_text(encoding="utf-8"))
@@ -489,10 +496,10 @@ def compare(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure how far apart two networks, or one network on two modalities, are; write a report."""
-    from socketlab import rooms
-    from socketlab.compare import compare as compared
-    from socketlab.compare_report import headline, write
-    from socketlab.packs import open_pack
+    from socketlab.images import pocketrooms
+    from socketlab.images.packs import open_pack
+    from socketlab.runs.comparison import compare as compared
+    from socketlab.runs.comparison_report import headline, write
 
     on = _device(device)
     a = _network(model_a or f"rgb_{sensor}", on)
@@ -502,7 +509,7 @@ def compare(
     if pack is not None:
         images = open_pack(pack).load(split or "test", domain, read).to(on)
     else:
-        images = rooms.load(split or "target_test", sensor, read, strength, device=on)
+        images = pocketrooms.load(split or "target_test", sensor, read, strength, device=on)
     titles = [
         f"{modality} by {name}" for modality, name in zip(ways, (model_a, model_b or model_a), strict=True)
     ]
@@ -532,8 +539,8 @@ def _typed(ctx: typer.Context) -> str:
 
 def _network(name: str, device: str) -> Source:
     """A network by name or path; of a run folder, the adapted one."""
-    from socketlab.checkpoints import load_source
-    from socketlab.runs import CHECKPOINT
+    from socketlab.networks.checkpoints import load_source
+    from socketlab.runs.run_folder import CHECKPOINT
 
     path = Path(name)
     return load_source(path / CHECKPOINT if path.is_dir() else name, device)
@@ -561,7 +568,7 @@ def import_(
     download: Annotated[bool, typer.Option(help="fetch the set first, where it can be had directly")] = False,
 ) -> None:
     """Check a real data set, pair it by name, and write it as a compact pack."""
-    from socketlab.importers import import_folder, require_options
+    from socketlab.images.importers import import_folder, require_options
 
     more = dict(_assignments(options or [], "--option", "unpaired=true"))
     require_options(kind, more)
@@ -584,7 +591,7 @@ def _downloaded(kind: str) -> Path:
     """The folder of a set that is fetched, or was before; says from where, on which terms, how far it is."""
     from tqdm import tqdm
 
-    from socketlab.downloads import DOWNLOADS, fetch
+    from socketlab.images.downloads import DOWNLOADS, fetch
 
     if kind in DOWNLOADS:
         typer.echo(f"{DOWNLOADS[kind].url}: {DOWNLOADS[kind].terms}")
@@ -617,12 +624,12 @@ def prepare_room(
     wheels: Annotated[bool, typer.Option(help="with the packages, which are downloaded now")] = False,
 ) -> None:
     """Check a computer without a network for a lesson; write a zip for a memory stick."""
-    from socketlab import room
+    from tools import prepare_classroom
 
     if wheels and zip_ is None:
         raise LabError("--wheels goes with --zip: say where the archive goes.")
     ready = True
-    for check in room.examine():
+    for check in prepare_classroom.examine():
         typer.echo(check)
         ready &= check.ok
     if not ready:
@@ -631,15 +638,15 @@ def prepare_room(
         )
         raise typer.Exit(1)
     if zip_ is not None:
-        typer.echo(room.size_in_words(room.write_zip(zip_, wheels)))
+        typer.echo(prepare_classroom.size_in_words(prepare_classroom.write_zip(zip_, wheels)))
 
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
     """Write the report of a finished run again."""
-    from socketlab import runs
+    from socketlab.runs import run_folder
 
-    typer.echo(f"report: {runs.write_report(runs.read(folder))}")
+    typer.echo(f"report: {run_folder.write_report(run_folder.read(folder))}")
 
 
 @app.command()
@@ -647,7 +654,7 @@ def info(
     file: Annotated[str, typer.Argument(help="path of a checkpoint, or the name of a shipped one")],
 ) -> None:
     """Print what a checkpoint says of itself."""
-    from socketlab.checkpoints import load_source
+    from socketlab.networks.checkpoints import load_source
 
     source = load_source(file)
     about = {

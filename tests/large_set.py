@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from worlds import CLASSES, trained_source
 
-from socketlab import encodings
-from socketlab.adapt import Epoch, State, Step, adapt
-from socketlab.encodings import Normalisation
-from socketlab.pairs import PairedImages
-from socketlab.recipe import Recipe
+from socketlab.images import encodings
+from socketlab.images.encodings import Normalisation
+from socketlab.images.paired_images import PairedImages
+from socketlab.method.adaptation import Epoch, State, Step, adapt
+from socketlab.method.recipe import Recipe
 
 IMAGE = (64, 16384)
 """A view is cut from 56 × 56 of a megabyte, so that reading is dear and computing cheap."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from socketlab import live
-from socketlab.panel_parts import Panel
+from socketlab.panels import session
+from socketlab.panels.base import Panel
 
 
-def pixels(picture: live.LivePicture) -> np.ndarray:
+def pixels(picture: session.LivePicture) -> np.ndarray:
     """What a picture shows: (height, width, channels)."""
     return np.asarray(Image.open(io.BytesIO(picture.image.value)))
 

@@ -8,7 +8,9 @@ import contextlib
 import sys
 from pathlib import Path
 
-from socketlab import cli, embed, runs
+from socketlab import cli
+from socketlab.figures import maps
+from socketlab.runs import run_folder
 
 
 def say_what_is_left() -> None:
@@ -20,6 +22,6 @@ def say_what_is_left() -> None:
 
 if __name__ == "__main__":
     atexit.register(say_what_is_left)
-    embed.joint_map = lambda sets, seed=0: embed.pca_map(sets)
-    runs.MapMaker = contextlib.nullcontext
+    maps.joint_map = lambda sets, seed=0: maps.pca_map(sets)
+    run_folder.MapMaker = contextlib.nullcontext
     cli.main()

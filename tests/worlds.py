@@ -4,9 +4,9 @@ from functools import cache
 
 import torch
 
-from socketlab.checkpoints import Source
-from socketlab.pairs import PairedImages
-from socketlab.source import SourceRecipe, Trained, train
+from socketlab.images.paired_images import PairedImages
+from socketlab.networks.checkpoints import Source
+from socketlab.runs.train_source import SourceRecipe, Trained, train
 
 CLASSES = ("bars", "columns", "blank")
 

@@ -1,0 +1,144 @@
+"""How far a map is to be believed: what it keeps of the neighbours, and what another seed would have shown.
+
+UMAP draws clusters into noise as well. A neighbourhood that other seeds draw too, and that the features have,
+is more than an accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from socketlab.errors import LabError
+from socketlab.figures.maps import Points, joint_map, nearest_neighbours
+
+MapMaker = Callable[[Mapping[str, ArrayLike], int], Mapping[str, Points]]
+"""From sets of features and a seed to their map, as `embed.joint_map`."""
+
+
+def kept_neighbours(before: ArrayLike, after: ArrayLike, k: int = 15) -> NDArray[np.float64]:
+    r"""Share of each point's k nearest neighbours that are still among them in another picture.
+
+    .. math:: s_i = \tfrac1k | N_k^{before}(i) \cap N_k^{after}(i) |
+
+    Parameters
+    ----------
+    before, after : (n, D) and (n, D'), the same points in the same order: features and a map, or two maps.
+    k : neighbours, the point itself not counted; at most n - 2 are used.
+
+    Returns
+    -------
+    (n,) shares in [0, 1]. Pictures that have nothing to do with each other keep k / (n - 1) on average. The
+    same number from both sides: what one forgets the other invents.
+
+    Raises
+    ------
+    LabError : unequal numbers of points, fewer than 3, or no neighbours.
+
+    Source: neighbourhood preservation, as in Lee and Verleysen, Neurocomputing 2009 (Q_NX).
+    """
+    k = _usable(before, after, k)
+    near = [nearest_neighbours(x, k + 1)[0][:, 1:] for x in (before, after)]
+    return np.array([len(np.intersect1d(a, b)) for a, b in zip(*near, strict=True)]) / k
+
+
+def trustworthiness(features: ArrayLike, points: ArrayLike, k: int = 15, most: int = 2000) -> float:
+    r"""How little a map invents: 1 when all neighbours on the map are neighbours in the features.
+
+    .. math:: 1 - \frac{2}{n k (2 n - 3 k - 1)} \sum_i \sum_{j \in N_k^{map}(i)} \max(0, r(i, j) - k)
+
+    with r(i, j) the rank of j among the neighbours of i in the features: strangers count by how far off they
+    are.
+
+    Parameters
+    ----------
+    features, points : (n, D) and its map (n, 2).
+    k : neighbours, below n / 2; fewer are used in small sets.
+    most : of more points than this, as many drawn with a fixed seed (scikit-learn needs memory for n²).
+
+    Returns
+    -------
+    In [0, 1]; about 0.5 for a random map.
+
+    Source: Venna and Kaski, Neural Networks 2006, by way of scikit-learn.
+    """
+    from sklearn.manifold import trustworthiness as of_scikit_learn
+
+    _usable(features, points, k)
+    x, y = np.asarray(features, np.float32), np.asarray(points, np.float32)
+    if len(x) > most:
+        drawn = np.sort(np.random.default_rng(0).choice(len(x), most, replace=False))
+        x, y = x[drawn], y[drawn]
+    return float(of_scikit_learn(x, y, n_neighbors=min(k, (len(x) - 1) // 2)))
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What maps of several seeds have in common, with each other and with the features.
+
+    Parameters
+    ----------
+    between_seeds : (n,) share of each point's neighbours on one map that are so on another, mean over pairs.
+    to_features : (n,) share of its neighbours in the features that are so on the map, mean over seeds.
+    trust : (seeds,) trustworthiness of each map.
+    chance : what unrelated pictures would share: k / (n - 1).
+    maps : one per seed, in their order.
+    """
+
+    between_seeds: NDArray[np.float64]
+    to_features: NDArray[np.float64]
+    trust: NDArray[np.float64]
+    chance: float
+    maps: tuple[Mapping[str, Points], ...]
+
+    @property
+    def shares(self) -> dict[str, NDArray[np.float64]]:
+        """Name of a comparison → (n,), ready to be drawn."""
+        return {"between seeds": self.between_seeds, "map and features": self.to_features}
+
+
+def stability(
+    feature_sets: Mapping[str, ArrayLike],
+    seeds: Sequence[int] = (0, 1, 2),
+    k: int = 15,
+    make_map: MapMaker = joint_map,
+) -> Stability:
+    """Make a map with several seeds, and measure what they keep.
+
+    Parameters
+    ----------
+    feature_sets : as for `embed.joint_map`; points are compared over all sets together.
+    seeds : at least two.
+    k : neighbours that count.
+    make_map : another kind of map, for example ``lambda sets, seed: projected_map(sets, "rgb", seed)``.
+
+    Raises
+    ------
+    LabError : fewer than two seeds, or what ``make_map`` refuses.
+    """
+    if len(set(seeds)) < 2:
+        raise LabError(f"Stability compares maps of at least two seeds, and {list(seeds)} were given.")
+    maps = tuple(make_map(feature_sets, seed) for seed in seeds)
+    features = np.concatenate([np.asarray(x, np.float32) for x in feature_sets.values()])
+    points = [np.concatenate([drawn[name] for name in feature_sets]) for drawn in maps]
+    k = _usable(features, points[0], k)
+    return Stability(
+        between_seeds=np.mean([kept_neighbours(a, b, k) for a, b in combinations(points, 2)], axis=0),
+        to_features=np.mean([kept_neighbours(features, x, k) for x in points], axis=0),
+        trust=np.array([trustworthiness(features, x, k) for x in points]),
+        chance=k / (len(features) - 1),
+        maps=maps,
+    )
+
+
+def _usable(before: ArrayLike, after: ArrayLike, k: int) -> int:
+    n, m = len(np.asarray(before)), len(np.asarray(after))
+    if n != m or n < 3:
+        raise LabError(f"The same points are compared in two pictures, at least 3; {n} and {m} were given.")
+    if k < 1:
+        raise LabError(f"k is {k}; at least 1 neighbour counts.")
+    return min(k, n - 2)

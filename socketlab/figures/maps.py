@@ -1,0 +1,342 @@
+"""Maps of feature space: PCA at once, UMAP when it is ready.
+
+A map puts (N, D) features on a sheet of paper. It is for looking, not for measuring. A UMAP of two modalities
+together (`joint_map`) exaggerates the gap between them: only neighbours count, and a shift no larger than the
+noise is enough for most neighbours to be of one's own kind, so that every class falls into two islands. A
+UMAP of the source, on which the target is placed afterwards (`projected_map`), hides the gap: every target
+point is put among its nearest source points, however far off they are, and far from the source even classes
+that are well apart may fall together. In both, distances between clusters mean little. PCA (`pca_map`) does
+not bend anything, but a gap that does not lie in its two directions cannot be seen. So look at more than one
+map, beside the number that belongs to all of them (`mixing`, in feature space) and how far each is to be
+believed (`map_quality.stability`).
+
+UMAP is imported late (2 to 30 s) and compiles itself at its first fit (7 to 17 s): call `warm_up()` early,
+show `pca_map` meanwhile. Two fits at once would abort the process, so all of them wait for one lock.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from socketlab.cache import Cache, fingerprint, opened
+from socketlab.errors import LabError
+from socketlab.figures.gpu_maps import fit_on_gpu, takes_gpu
+from socketlab.measures.distances import mixing as mixing
+
+Points = NDArray[np.float32]
+_FIT = threading.Lock()  # one UMAP fit per process at a time
+_WARMING = threading.Lock()
+_warm_thread: threading.Thread | None = None
+_warm = threading.Event()
+
+
+@contextmanager
+def one_fit_at_a_time() -> Iterator[None]:
+    """UMAP is imported and fitted in here: alone in this process, and PyTorch keeps its number of threads.
+
+    UMAP's compiler would set it to all cores, whatever ``OMP_NUM_THREADS`` says; where several processes
+    share them, training then takes many times as long.
+    """
+    with _FIT:
+        threads = torch.get_num_threads()
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def joint_map(
+    feature_sets: Mapping[str, ArrayLike],
+    seed: int = 0,
+    neighbours: int = 15,
+    min_dist: float = 0.1,
+    epochs: int = 200,
+    start: Mapping[str, ArrayLike] | None = None,
+    device: str = "cpu",
+    cache: Cache | str | None = None,
+) -> dict[str, Points]:
+    """One UMAP of several sets of features, fitted on all of them together.
+
+    Neighbours are exact (Euclidean, from torch). The layout starts from the first two principal components,
+    or from `start`, an earlier map of as many points: then clusters move instead of jumping. Same input and
+    seed, same map on one machine.
+
+    Parameters
+    ----------
+    feature_sets : name -> (n, D) array or tensor of finite numbers; one D for all.
+    seed : seeds the layout.
+    neighbours : how many neighbours each point holds on to, at least 2. Small sets use fewer.
+    min_dist : how close points may lie on the map, in [0, 1].
+    epochs : rounds of the layout.
+    start : name -> (n, 2) positions to begin from.
+    device : "cpu" is umap-learn. "cuda" makes a similar map, not the same one, on a GPU with TorchDR
+        (`pip install torchdr`), for tens of thousands of points. "auto" takes the GPU where both are.
+    cache : a `Cache` or a folder in which maps are kept by content; None for none.
+
+    Returns
+    -------
+    name -> (n, 2) float32, in the order given.
+
+    Raises
+    ------
+    LabError : no sets, unequal widths, numbers that are not finite, fewer than 5 points; no GPU for "cuda".
+
+    Notes
+    -----
+    The GPU's calls are tested against TorchDR 0.5 on a CPU; this kit has not run them on a GPU.
+
+    Source: McInnes, Healy, Melville, UMAP, 2018 (arXiv:1802.03426).
+    """
+    names, features, cuts = _stack(feature_sets)
+    k = usable_neighbours(neighbours, len(features))
+    init: Any = "pca"
+    if start is not None:
+        init = np.concatenate([np.asarray(start[name], np.float32) for name in names])
+        if init.shape != (len(features), 2):
+            raise LabError(f"start has shape {init.shape}; the features need {(len(features), 2)}.")
+    on_gpu = takes_gpu(device)
+
+    def fit() -> Points:
+        if on_gpu:
+            return fit_on_gpu(features, k, min_dist, epochs, None if start is None else init, seed)
+        with one_fit_at_a_time():
+            umap = _umap()(
+                n_neighbors=k,
+                min_dist=min_dist,
+                n_epochs=epochs,
+                init=init,
+                random_state=seed,
+                n_jobs=1,
+                precomputed_knn=nearest_neighbours(features, k),
+            )
+            return np.asarray(umap.fit_transform(features), np.float32)
+
+    library = f"torchdr {version('torchdr')}" if on_gpu else f"umap-learn {version('umap-learn')}"
+    points = kept(cache, ["joint map", library, features, seed, k, min_dist, epochs, init], fit)
+    return dict(zip(names, np.split(points, cuts), strict=True))
+
+
+def projected_map(
+    feature_sets: Mapping[str, ArrayLike],
+    fit_on: str,
+    seed: int = 0,
+    neighbours: int = 15,
+    min_dist: float = 0.1,
+    epochs: int = 200,
+    cache: Cache | str | None = None,
+) -> dict[str, Points]:
+    """A UMAP of one set, on which the others are placed afterwards, point by point.
+
+    Each point of another set starts in the middle of its nearest neighbours *in the set fitted on* and is
+    moved for a third of the rounds, while the map stands still. The sets placed do not see each other: how
+    one looks does not depend on which others are there. The map stays as it was for the set fitted on, and so
+    it hides a gap (see the module).
+
+    Parameters
+    ----------
+    feature_sets : name -> (n, D) array or tensor of finite numbers; one D for all.
+    fit_on : the set that the map is made of, at least 5 points.
+    seed, neighbours, min_dist, epochs, cache : as for `joint_map`.
+
+    Returns
+    -------
+    name -> (n, 2) float32, in the order given. Same input and seed, same map on one machine.
+
+    Raises
+    ------
+    LabError : as for `joint_map`, or `fit_on` is not a set.
+    """
+    names, features, cuts = _stack(feature_sets)
+    if fit_on not in names:
+        raise LabError(f"There is no set {fit_on!r} to fit on; the sets are {', '.join(names)}.")
+    parts = dict(zip(names, np.split(features, cuts), strict=True))
+    basis = parts[fit_on]
+    k = usable_neighbours(neighbours, len(basis))
+
+    def make() -> Points:
+        start = pca_map({fit_on: basis})[fit_on]
+        with one_fit_at_a_time():
+            umap = fit_on_neighbours(nearest_neighbours(basis, k), start, seed, min_dist, epochs)
+            drawn = [
+                umap.embedding_ if name == fit_on else umap.transform(_distances_to(basis, part, k))
+                for name, part in parts.items()
+            ]
+        return np.concatenate(drawn).astype(np.float32)
+
+    about = ["projected map", version("umap-learn"), list(parts.values()), names.index(fit_on)]
+    points = kept(cache, [*about, seed, k, min_dist, epochs], make)
+    return dict(zip(names, np.split(points, cuts), strict=True))
+
+
+def fit_on_neighbours(
+    known: tuple[NDArray[np.int32], Points], start: Points, seed: int, min_dist: float, epochs: int
+) -> Any:
+    """A fitted UMAP that is told each point's neighbours and nothing else; call it under the lock.
+
+    umap-learn takes them for a matrix of distances, of which it needs no more than these entries: an empty
+    one does. That keeps `transform` possible, with neighbours that are as exact.
+    """
+    from scipy.sparse import csr_matrix
+
+    umap = _umap()(
+        n_neighbors=known[0].shape[1],
+        metric="precomputed",
+        precomputed_knn=known,
+        min_dist=min_dist,
+        n_epochs=epochs,
+        init=start,
+        random_state=seed,
+        transform_seed=seed,
+        n_jobs=1,
+    )
+    return umap.fit(csr_matrix((len(start), len(start)), dtype=np.float32))
+
+
+def _distances_to(basis: Points, others: Points, k: int) -> Any:
+    """(m, n) sparse: the distances of other points to their k nearest in the basis."""
+    from scipy.sparse import csr_matrix
+
+    indices, distances = _nearest(torch.as_tensor(others), torch.as_tensor(basis), k)
+    ends = np.arange(0, len(others) * k + 1, k)
+    return csr_matrix((distances.ravel(), indices.ravel(), ends), shape=(len(others), len(basis)))
+
+
+def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) -> dict[str, Points]:
+    """Project all sets on the two directions of largest variance.
+
+    Parameters
+    ----------
+    feature_sets : name -> (n, D) array or tensor of finite numbers; one D >= 2 for all.
+    fit_on : find the directions in this set only (and project the others); None uses all sets.
+
+    Returns
+    -------
+    name -> (n, 2) float32. Each axis points so that its largest loading is positive: no mirror images.
+
+    Raises
+    ------
+    LabError : as for `joint_map`, or `fit_on` is not a set.
+    """
+    names, features, cuts = _stack(feature_sets)
+    if fit_on is not None and fit_on not in names:
+        raise LabError(f"There is no set {fit_on!r} to fit on; the sets are {', '.join(names)}.")
+    basis = features if fit_on is None else np.asarray(feature_sets[fit_on], np.float32)
+    centre = basis.mean(axis=0)
+    _, _, directions = np.linalg.svd(basis - centre, full_matrices=False)
+    directions = directions[:2]
+    largest = np.abs(directions).argmax(axis=1)
+    directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
+    points = ((features - centre) @ directions.T).astype(np.float32)
+    if points.shape[1] < 2:
+        points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+    return dict(zip(names, np.split(points, cuts), strict=True))
+
+
+def nearest_neighbours(features: ArrayLike, k: int) -> tuple[NDArray[np.int32], Points]:
+    """The k nearest points to each point, itself first.
+
+    Parameters
+    ----------
+    features : (N, D) array or tensor.
+    k : how many, itself included, at most N.
+
+    Returns
+    -------
+    indices (N, k) int32 and Euclidean distances (N, k) float32, nearest first.
+    """
+    x = torch.as_tensor(np.asarray(features, np.float32))
+    return _nearest(x, x, k, to_itself=True)
+
+
+def _nearest(
+    points: torch.Tensor, among: torch.Tensor, k: int, to_itself: bool = False
+) -> tuple[NDArray[np.int32], Points]:
+    indices, distances = [], []
+    for first in range(0, len(points), 2048):
+        rows = points[first : first + 2048]
+        distance = torch.cdist(rows, among, compute_mode="donot_use_mm_for_euclid_dist")
+        if to_itself:
+            here = torch.arange(len(rows))
+            distance[here, first + here] = -1.0  # a point is its own nearest, also among duplicates
+        near, index = distance.topk(k, largest=False)
+        indices.append(index)
+        distances.append(near.clamp_min(0.0))
+    return torch.cat(indices).numpy().astype(np.int32), torch.cat(distances).numpy()
+
+
+def warm_up() -> threading.Thread:
+    """Import and compile UMAP in a background thread; the first call starts it, later calls return it."""
+    global _warm_thread
+    with _WARMING:
+        if _warm_thread is None:
+            _warm_thread = threading.Thread(target=_first_fit, name="socketlab-umap", daemon=True)
+            _warm_thread.start()
+        return _warm_thread
+
+
+def is_warm() -> bool:
+    """True once a fit takes seconds rather than half a minute."""
+    return _warm.is_set()
+
+
+def _first_fit() -> None:
+    noise = np.random.default_rng(0).normal(size=(60, 8))
+    joint_map({"noise": noise}, epochs=20)
+    _warm.set()
+
+
+def _umap() -> Callable[..., Any]:
+    """UMAP's class. Its remarks about what we do on purpose are silenced, nothing else."""
+    from umap import UMAP
+
+    for remark in (
+        r"precomputed_knn\[2\]",
+        "n_jobs value .* overridden",
+        "using precomputed metric; inverse_transform",
+        "Transforming new data with precomputed metric",
+    ):
+        warnings.filterwarnings("ignore", message=remark)
+    return UMAP
+
+
+def kept(cache: Cache | str | None, about: list[Any], make: Callable[[], Points]) -> Points:
+    """Positions on a map, from the cache where there is one and it has them."""
+    store = opened(cache)
+    if store is None:
+        return make()
+    key = fingerprint("map", *about)
+    return store.get(key, lambda entry: entry.save({"points": make()}))["points"]
+
+
+def usable_neighbours(wanted: int, points: int) -> int:
+    """How many neighbours a map of so many points uses, itself counted; a LabError where there is none."""
+    if points < 5:
+        raise LabError(f"A map needs at least 5 points, and {points} were given.")
+    if wanted < 2:
+        raise LabError(f"neighbours is {wanted}; a map needs at least 2.")
+    return min(wanted, points - 1)
+
+
+def _stack(feature_sets: Mapping[str, ArrayLike]) -> tuple[list[str], Points, NDArray[np.int64]]:
+    """Check the sets and join them: names, (N, D) float32, where to cut."""
+    if not feature_sets:
+        raise LabError("A map needs at least one set of features.")
+    arrays = {name: np.asarray(values, np.float32) for name, values in feature_sets.items()}
+    widths = {name: array.shape[1:] for name, array in arrays.items()}
+    if any(array.ndim != 2 for array in arrays.values()) or len(set(widths.values())) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise LabError(f"All sets need one width, (n, D); they have {shapes}.")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise LabError(
+                f"The features {name!r} hold NaN or infinite numbers; they cannot be put on a map."
+            )
+    cuts = np.cumsum([len(array) for array in arrays.values()])[:-1]
+    return list(arrays), np.concatenate(list(arrays.values())), cuts

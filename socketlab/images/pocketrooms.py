@@ -1,0 +1,192 @@
+"""PocketRooms: the data that ship with the kit, rendered rooms seen by four cameras.
+
+Every scene was rendered once, in colour, in near-infrared and as exact depth, by a wide ideal camera. A
+*sensor* (`socketlab.images.sensors`) is applied when the images are loaded, from a seed, so that a slider can
+exchange it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from socketlab.errors import LabError
+from socketlab.files import verified
+from socketlab.images import sensors
+from socketlab.images.paired_images import PairedImages
+
+CLASSES = (
+    "bathroom",
+    "bedroom",
+    "conference_room",
+    "dining_room",
+    "kitchen",
+    "living_room",
+    "nursery",
+    "office",
+)
+"""The task: eight kinds of room."""
+
+SPLITS = ("source_train", "source_test", "target_adapt", "target_test", "ti_near", "ti_far")
+"""Sets of scenes; none shares a scene with another."""
+
+TILE = 80
+TILES_PER_ROW = 24
+
+
+def load(
+    split: str,
+    sensor: str = "kinect_v1",
+    modalities: Sequence[str] = ("rgb", "depth"),
+    strength: float = 1.0,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> PairedImages:
+    """One split as one sensor sees it, 64 × 64 pixels.
+
+    Only the files of the modalities asked for are opened, and for depth the near-infrared one, which tells
+    how much of a depth camera's light comes back: an adaptation to depth opens no colour picture of the task.
+
+    Parameters
+    ----------
+    split : one of ``SPLITS``. The ``ti_…`` splits are unlabelled pairs of other kinds of room.
+    sensor : one of ``sensors.SENSORS``.
+    modalities : among "rgb", "nir", "depth".
+    strength : of the sensor's errors; 0 is an ideal camera with the sensor's field of view, 1 as published.
+    seed : of the sensor's noise; a scene's noise does not depend on what else is loaded.
+
+    Raises
+    ------
+    LabError
+        For an unknown split, sensor or modality, and for a missing or altered data file.
+    """
+    rows = _index(split)
+    camera = sensors.sensor_named(sensor)
+    images: dict[str, Tensor] = {}
+    for modality in modalities:
+        generator = _generator(seed, split, sensor, modality)
+        match modality:
+            case "rgb":
+                seen = sensors.see_rgb(_tiles(split, "rgb", len(rows)), camera, strength, generator)
+            case "nir":
+                seen = sensors.see_nir(_tiles(split, "nir", len(rows)), camera, strength, generator)
+            case "depth":
+                light = _tiles(split, "nir", len(rows))
+                seen = sensors.see_depth(
+                    _tiles(split, "depth", len(rows)), light, camera, strength, generator
+                )
+            case _:
+                raise LabError(f"unknown modality {modality!r}: choose among rgb, nir, depth")
+        images[modality] = seen
+    return PairedImages(
+        images,
+        names=tuple(row["name"] for row in rows),
+        kinds=tuple(row["kind"] for row in rows),
+        classes=() if split.startswith("ti_") else CLASSES,
+    ).to(device)
+
+
+def ti_pairs(
+    sensor: str = "kinect_v1",
+    mix: str | float = "near",
+    count: int | None = None,
+    modalities: Sequence[str] = ("rgb", "depth"),
+    seed: int = 0,
+    strength: float = 1.0,
+    device: torch.device | str = "cpu",
+) -> PairedImages:
+    """Task-irrelevant pairs: rooms of other kinds, in the source's and the target's modality.
+
+    Parameters
+    ----------
+    mix : "near" rooms share furniture with the task, "far" ones share little, "both" takes all; a number is
+        the share of near rooms.
+    count : how many, drawn with ``seed``; None for as many as the mix allows.
+
+    Raises
+    ------
+    LabError
+        For an unknown mix, or more pairs than there are.
+    """
+    shares = {"near": 1.0, "far": 0.0}
+    if mix not in (*shares, "both") and not (isinstance(mix, int | float) and 0 <= mix <= 1):
+        raise LabError(f"unknown mix {mix!r}: choose near, far, both, or a share of near rooms from 0 to 1")
+    share = None if mix == "both" else float(shares.get(mix, mix))  # type: ignore[call-overload, arg-type]
+    parts = []
+    if share is None or share > 0:
+        parts.append(load("ti_near", sensor, modalities, strength, seed, device))
+    if share is None or share < 1:
+        parts.append(load("ti_far", sensor, modalities, strength, seed, device))
+    everything = parts[0] if len(parts) == 1 else join(*parts)
+    if count is None and (share is None or share in (0, 1)):
+        return everything
+    return everything.take(_draw([len(part) for part in parts], share, count, seed))
+
+
+def join(first: PairedImages, second: PairedImages) -> PairedImages:
+    """The scenes of two sets of the same modalities, one after the other."""
+    bits = {m: [part.images[m] for part in (first, second)] for m in first.modalities}
+    joined = {m: _concatenate(parts) for m, parts in bits.items()}
+    return PairedImages(joined, first.names + second.names, first.kinds + second.kinds, first.classes)
+
+
+def _concatenate(parts: list[Tensor]) -> Tensor:
+    if parts[0].dtype is torch.uint16:
+        return torch.cat([part.view(torch.int16) for part in parts]).view(torch.uint16)
+    return torch.cat(parts)
+
+
+def _draw(sizes: list[int], share: float | None, count: int | None, seed: int) -> Tensor:
+    """Rows of a random choice of ``count`` scenes, of which ``share`` from the first part."""
+    generator = torch.Generator().manual_seed(seed)
+    if len(sizes) == 1 or share is None:
+        wanted = [sum(sizes) if count is None else count]
+        sizes = [sum(sizes)]
+    else:
+        if count is None:
+            count = int(min(sizes[0] / share, sizes[1] / (1 - share)))
+        near = round(share * count)
+        wanted = [near, count - near]
+    rows, start = [], 0
+    for size, number in zip(sizes, wanted, strict=True):
+        if not 0 <= number <= size:
+            raise LabError(f"{number} task-irrelevant pairs were asked for, but there are {size}")
+        rows.append(start + torch.randperm(size, generator=generator)[:number])
+        start += size
+    return torch.cat(rows)
+
+
+def _index(split: str) -> list[dict[str, str]]:
+    """The rows of one split, in the order of the tiles."""
+    if split not in SPLITS:
+        raise LabError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    with open(verified("pocketrooms/index.csv"), newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    return sorted(rows, key=lambda row: int(row["tile"]))
+
+
+def _tiles(split: str, modality: str, count: int) -> Tensor:
+    """The first ``count`` tiles of a contact sheet: (count, C, 80, 80), uint8 or, for depth, uint16."""
+    suffix = "png" if modality == "depth" else "jpg"
+    with Image.open(verified(f"pocketrooms/{split}.{modality}.{suffix}")) as picture:
+        sheet = np.asarray(picture)
+    if sheet.ndim == 2:
+        sheet = sheet[..., None]
+    rows = sheet.shape[0] // TILE
+    tiles = sheet.reshape(rows, TILE, TILES_PER_ROW, TILE, -1).transpose(0, 2, 4, 1, 3)
+    flat = tiles.reshape(rows * TILES_PER_ROW, -1, TILE, TILE)[:count]
+    kind = np.uint16 if modality == "depth" else np.uint8
+    return torch.from_numpy(np.ascontiguousarray(flat).astype(kind))
+
+
+def _generator(seed: int, *place: str) -> torch.Generator:
+    """A generator of its own for every seed, split, sensor and modality."""
+    text = "/".join([str(seed), *place])
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+    return torch.Generator().manual_seed(number)

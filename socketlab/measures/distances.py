@@ -1,0 +1,558 @@
+r"""How far apart two sets of features lie.
+
+Every measure takes (n, D) and (m, D) features, arrays or tensors of any real type, and gives a float. It is
+computed where they lie, without gradient and whatever autocast is on; for the precision see
+`socketlab.measures.feature_sets`.
+
+All raise a LabError where `checked` does: no (n, D) shape, NaN or infinity, fewer than 2 rows, two widths,
+and unequal counts where row i of both must be one scene. What else one of them raises is said there.
+
+What needs pairs of scenes, CKA and retrieval, is in `socketlab.measures.similarity`; intervals, permutation
+tests and a loop over all measures in `socketlab.measures.metrics`. "Bias" below is that of the estimate from
+n and m rows; an interval does not take it away.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from socketlab.errors import LabError
+from socketlab.measures.feature_sets import (
+    ROWS,
+    Features,
+    centred_rows,
+    checked,
+    covariance,
+    mean_row,
+    plainly,
+    precision,
+    squared_distances,
+    whole,
+)
+
+EXACT = 5000
+"""Up to so many rows a set, a mean over all pairs of rows is taken in full; above, over random blocks."""
+BLOCK = 1000
+"""Rows a set in such a block."""
+
+Kernel = Callable[[Tensor], Tensor]
+"""Squared distances → likeness, element by element; the larger, the more alike."""
+
+
+# ------------------------------------------------------------------------ kernels: MMD and energy
+
+
+def rbf(bandwidth: float, scales: tuple[float, ...] = (1.0,)) -> Kernel:
+    r"""Mean over the scales c of :math:`\exp(-d^2 / (2 c^2 s^2))`, with s the bandwidth."""
+    if not (bandwidth > 0 and scales and min(scales) > 0):
+        raise LabError(f"bandwidth {bandwidth} and scales {scales} must be positive.")
+    first, *others = [-0.5 / (scale * bandwidth) ** 2 for scale in scales]
+
+    def kernel(squared: Tensor) -> Tensor:
+        total = (squared * first).exp_()
+        for rate in others:
+            total += (squared * rate).exp_()
+        return total.div_(len(scales))
+
+    return kernel
+
+
+def minus_distance(squared: Tensor) -> Tensor:
+    """−d: the kernel whose MMD² is the energy distance."""
+    return -squared.sqrt()
+
+
+@plainly
+def median_distance(a: Features, b: Features, most: int = 1000) -> float:
+    """The median heuristic: median distance between the rows of both sets together, in feature units.
+
+    Pairs of equal rows (dead networks, repeated images) are left out; where all rows are equal it is 1. Of
+    more than ``most`` rows as many are drawn, always the same. O(most² D). To compare measurements, over
+    epochs say, take the bandwidth once and give it to all.
+
+    Source: Gretton et al., JMLR 2012, section 8.
+    """
+    a, b = checked(a, b, least=1)
+    n, total = len(a), len(a) + len(b)
+    rows = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:most].to(a.device)
+    dtype = precision(a, b)
+    pooled = torch.cat([a[rows[rows < n]].to(dtype), b[rows[rows >= n] - n].to(dtype)])
+    pooled = pooled - pooled.mean(dim=0)
+    squared = squared_distances(pooled, pooled)
+    upper = torch.ones_like(squared, dtype=torch.bool).triu(1)
+    squared = squared[upper]
+    # Equal rows come out of the product at the rounding of their length.
+    least = 8 * torch.finfo(dtype).eps * pooled.square().sum(dim=1).max()
+    squared = squared[squared > least]
+    return float(np.median(squared.sqrt().cpu())) if len(squared) else 1.0
+
+
+@plainly
+def mmd(
+    a: Features,
+    b: Features,
+    bandwidth: float | None = None,
+    scales: tuple[float, ...] = (1.0,),
+    *,
+    paired: bool = False,
+    unbiased: bool = True,
+    seed: int = 0,
+) -> float:
+    r"""Maximum mean discrepancy, squared: how unlike, by a kernel, the sets are against themselves.
+
+    .. math::
+        MMD^2 = \tfrac{1}{n(n-1)} \sum_{i \ne j} k(a_i, a_j) + \tfrac{1}{m(m-1)} \sum_{i \ne j} k(b_i, b_j)
+        - \tfrac{2}{nm} \sum_{i,j} k(a_i, b_j)
+
+    with the kernel `rbf`. In about [0, 2]; without bias, so that equal distributions give values around 0 of
+    either sign. O((n + m)² D) up to `EXACT` rows a set, above by `mmd_blocks`.
+
+    Parameters
+    ----------
+    bandwidth : s; None takes `median_distance`.
+    scales : multiples of s whose kernels are averaged.
+    paired : rows i are one scene; k(a_i, b_i), not independent, is left out of the last mean.
+    unbiased : False keeps the k(a_i, a_i) and divides by n² and m²: ≥ 0, biased upward by O(1/n + 1/m).
+    seed : of the blocks.
+
+    Source: Gretton et al., JMLR 2012, eq. 3 (and 2); several kernels: Li et al., ICML 2015.
+    """
+    a, b = checked(a, b, paired=paired)
+    kernel = rbf(median_distance(a, b) if bandwidth is None else bandwidth, scales)
+    if max(len(a), len(b)) > EXACT:
+        return _by_blocks(a, b, kernel, paired, unbiased, seed)[0]
+    return _discrepancy(a, b, kernel, paired, unbiased)
+
+
+@plainly
+def mmd_blocks(
+    a: Features,
+    b: Features,
+    bandwidth: float | None = None,
+    scales: tuple[float, ...] = (1.0,),
+    *,
+    paired: bool = False,
+    seed: int = 0,
+) -> tuple[float, float]:
+    r"""MMD² of many rows from random blocks, and its standard error.
+
+    Both sets are cut at random into S blocks of at most `BLOCK` rows; the estimate is the mean of their
+    unbiased MMD², and unbiased too; the error is the blocks' deviation by √S (NaN for one block).
+    O((n + m) `BLOCK` D).
+
+    Source: Zaremba, Gretton, Blaschko, NeurIPS 2013 (B-test), eq. 5.
+    """
+    a, b = checked(a, b, paired=paired)
+    kernel = rbf(median_distance(a, b) if bandwidth is None else bandwidth, scales)
+    return _by_blocks(a, b, kernel, paired, True, seed)
+
+
+@plainly
+def energy(a: Features, b: Features, *, paired: bool = False, unbiased: bool = True, seed: int = 0) -> float:
+    r"""Energy distance, :math:`2 E\|a - b\| - E\|a - a'\| - E\|b - b'\|`, in feature units.
+
+    An MMD² whose kernel is −‖·‖, with nothing to choose: means over pairs of rows as in `mmd`, the same
+    parameters, cost and blocks. ≥ 0 for distributions, 0 only for equal ones; the estimate is unbiased and
+    can fall below. (`scipy.stats.energy_distance` is the root of the biased form; geomloss gives half of it.)
+
+    Source: Székely and Rizzo, J. Statistical Planning and Inference 2013; Sejdinovic et al., 2013.
+    """
+    a, b = checked(a, b, paired=paired)
+    if max(len(a), len(b)) > EXACT:
+        return _by_blocks(a, b, minus_distance, paired, unbiased, seed)[0]
+    return _discrepancy(a, b, minus_distance, paired, unbiased)
+
+
+@plainly
+def energy_blocks(a: Features, b: Features, *, paired: bool = False, seed: int = 0) -> tuple[float, float]:
+    """Energy distance of many rows from random blocks, and its standard error: as `mmd_blocks`."""
+    a, b = checked(a, b, paired=paired)
+    return _by_blocks(a, b, minus_distance, paired, True, seed)
+
+
+def _discrepancy(a: Tensor, b: Tensor, kernel: Kernel, paired: bool, unbiased: bool) -> float:
+    dtype, centre = precision(a, b), mean_row(a, b)
+    x, y = (whole(z, centre, dtype) for z in (a, b))
+    return (
+        _mean_within(x, kernel, unbiased)
+        + _mean_within(y, kernel, unbiased)
+        - 2 * _mean_across(x, y, kernel, leave_partners=paired and unbiased)
+    )
+
+
+def _mean_within(x: Tensor, kernel: Kernel, unbiased: bool, rows: int = 1024) -> float:
+    """Mean of k over pairs of rows; of its two equal halves only one is computed."""
+    total, n = 0.0, len(x)
+    for i in range(0, n, rows):
+        likeness = kernel(squared_distances(x[i : i + rows], x[i:]))
+        square, rest = likeness[:, :rows], likeness[:, rows:]
+        twice = square.sum(dim=1).double() - square.diagonal() + 2 * rest.sum(dim=1).double()
+        total += float(twice.sum())
+    if unbiased:
+        return total / (n * (n - 1))
+    return (total + n * float(kernel(x.new_zeros(1)))) / n**2
+
+
+def _mean_across(x: Tensor, y: Tensor, kernel: Kernel, leave_partners: bool, rows: int = 1024) -> float:
+    total, n, m = 0.0, len(x), len(y)
+    for i in range(0, n, rows):
+        likeness = kernel(squared_distances(x[i : i + rows], y))
+        total += float(likeness.sum(dim=1).double().sum())
+        if leave_partners:
+            total -= float(likeness[:, i:].diagonal().double().sum())
+    return total / (n * (m - leave_partners))
+
+
+def _by_blocks(
+    a: Tensor, b: Tensor, kernel: Kernel, paired: bool, unbiased: bool, seed: int
+) -> tuple[float, float]:
+    generator = torch.Generator().manual_seed(seed)
+    n, m = len(a), len(b)
+    count = max(1, min(math.ceil(max(n, m) / BLOCK), min(n, m) // 2))
+    order_a = torch.randperm(n, generator=generator).to(a.device)
+    order_b = order_a if paired else torch.randperm(m, generator=generator).to(a.device)
+    blocks = zip(order_a.tensor_split(count), order_b.tensor_split(count), strict=True)
+    found = [_discrepancy(a[i[:BLOCK]], b[j[:BLOCK]], kernel, paired, unbiased) for i, j in blocks]
+    error = float(np.std(found, ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    return float(np.mean(found)), error
+
+
+# ------------------------------------------------------------------------ Gaussians and slices
+
+
+@plainly
+def frechet(a: Features, b: Features, diagonal: bool = False) -> float:
+    r"""Fréchet distance of the Gaussians with the sets' means and covariances, squared.
+
+    .. math:: \| \mu_a - \mu_b \|^2 + \operatorname{tr} S_a + \operatorname{tr} S_b
+        - 2 \operatorname{tr} (S_a S_b)^{1/2}
+
+    ≥ 0, in squared feature units. Biased upward, by about the ratio of D to n: compare only sets of one size.
+    No matrix is squared or rooted: with factors :math:`S = F^\top F` (the centred rows themselves where there
+    are fewer than D of them, else Cholesky, and eigenvectors where that fails) the last trace is the sum of
+    the singular values of :math:`F_a F_b^\top`, for covariances of any rank. O((n + m) D² + D³), D the fewer
+    of features and rows in the cubic term.
+
+    Parameters
+    ----------
+    diagonal : take the features as uncorrelated: :math:`\sum (\mu_a - \mu_b)^2 + (\sigma_a - \sigma_b)^2`.
+
+    Source: Dowson and Landau, J. Multivariate Analysis 1982; Heusel et al., NeurIPS 2017 (FID); its bias:
+    Chong and Forsyth, CVPR 2020.
+    """
+    a, b = checked(a, b)
+    shift = (mean_row(a) - mean_row(b)).square().sum()
+    if diagonal:
+        (_, variance), (_, other) = moments(a), moments(b)
+        unbiased = (len(a) / (len(a) - 1)) ** 0.5, (len(b) / (len(b) - 1)) ** 0.5
+        return float(shift + (variance.sqrt() * unbiased[0] - other.sqrt() * unbiased[1]).square().sum())
+    factor, other_factor = _factor(a), _factor(b)
+    traces = factor.square().sum() + other_factor.square().sum()
+    shared = torch.linalg.svdvals(factor @ other_factor.T).sum()
+    return float(shift + (traces - 2 * shared).clamp_min(0))
+
+
+def _factor(x: Tensor) -> Tensor:
+    """F with Fᵀ F the covariance, (at most D, D) float64."""
+    if len(x) <= x.shape[1]:
+        return whole(x, mean_row(x), torch.float64) / math.sqrt(len(x) - 1)
+    spread = covariance(x)
+    lower, failed = torch.linalg.cholesky_ex(spread)
+    if not failed:
+        return lower.T
+    values, vectors = torch.linalg.eigh(spread)
+    kept = values > values[-1].abs() * len(values) * torch.finfo(torch.float64).eps
+    return (vectors[:, kept] * values[kept].sqrt()).T
+
+
+@plainly
+def coral(a: Features, b: Features) -> float:
+    r"""How unlike the covariances are: :math:`\| S_a - S_b \|_F^2 / (4 D^2)`.
+
+    ≥ 0, in feature units to the fourth power: compare only features of one layer. Blind to the means. Biased
+    upward by O(1/n + 1/m). O((n + m) D²).
+
+    Source: Sun and Saenko, ECCV workshops 2016 (Deep CORAL), eq. 1.
+    """
+    a, b = checked(a, b)
+    return float((covariance(a) - covariance(b)).square().sum()) / (4 * a.shape[1] ** 2)
+
+
+@plainly
+def sliced_wasserstein(a: Features, b: Features, directions: int = 256, seed: int = 0) -> float:
+    r"""Sliced Wasserstein distance, squared: the mean of W₂² over directions θ of the unit sphere.
+
+    .. math:: SW_2^2 = E_\theta \int_0^1 \left( F^{-1}_{a\theta}(u) - F^{-1}_{b\theta}(u) \right)^2 du
+
+    ≥ 0, in squared feature units; a mere shift δ gives ‖δ‖²/D. The quantile functions are steps, and are
+    compared exactly for any two counts. Directions are drawn orthogonal in groups of up to D, each uniform on
+    the sphere; D of them measure a shift without error. Biased upward by O(1/n + 1/m).
+    O((n + m)(D + log(n + m)) directions).
+
+    Source: Bonneel et al., J. Mathematical Imaging and Vision 2015; orthogonal directions: Rowland et al.,
+    AISTATS 2019.
+    """
+    a, b = checked(a, b)
+    if directions < 1:
+        raise LabError(f"directions is {directions}; a slice needs at least 1.")
+    dtype, centre = precision(a, b), mean_row(a, b)
+    which_a, which_b, width = (part.to(a.device) for part in _common_steps(len(a), len(b)))
+    total = 0.0
+    for theta in _directions(a.shape[1], directions, seed).to(a.device, dtype).split(256):
+        x, y = (
+            _sorted(torch.cat([theta @ rows.T for rows in centred_rows(z, centre, dtype)], dim=1))
+            for z in (a, b)
+        )
+        total += float(((x[:, which_a] - y[:, which_b]).square().double() @ width).sum())
+    return total / directions
+
+
+def _sorted(x: Tensor) -> Tensor:
+    """Each row in order; NumPy's sort is some times faster than torch's on a CPU."""
+    return torch.from_numpy(np.sort(x.numpy(), axis=1)) if x.is_cpu else x.sort(dim=1).values
+
+
+def _directions(dimension: int, count: int, seed: int) -> Tensor:
+    """(count, dimension), of length 1; orthogonal within each group of up to ``dimension``."""
+    generator, groups = torch.Generator().manual_seed(seed), []
+    for start in range(0, count, dimension):
+        size = min(dimension, count - start)
+        noise = torch.randn(dimension, size, generator=generator, dtype=torch.float64)
+        q, r = torch.linalg.qr(noise)
+        groups.append((q * r.diagonal().sign()).T)  # the sign makes each direction uniform
+    return torch.cat(groups)
+
+
+def _common_steps(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Where either of two quantile functions of n and m steps jumps: which step of each, and how wide."""
+    jumps = torch.cat([torch.arange(0, n + 1) * m, torch.arange(0, m + 1) * n]).unique()  # in 1 / (n m)
+    begin, width = jumps[:-1], jumps.diff()
+    return begin // m, begin // n, width.double() / (n * m)
+
+
+# ------------------------------------------------------------------------ channels and their statistics
+
+
+@dataclass(frozen=True)
+class ChannelGap:
+    """What separates two Gaussians, channel by channel; (C,) float64 each.
+
+    Parameters
+    ----------
+    shift : (mean − source mean) / source deviation.
+    log_ratio : log (variance / source variance).
+    symmetric_kl : KL(target ‖ source) + KL(source ‖ target), nats, ≥ 0.
+    """
+
+    shift: Tensor
+    log_ratio: Tensor
+    symmetric_kl: Tensor
+
+
+@plainly
+def channel_gap(
+    mean: Features,
+    variance: Features,
+    source_mean: Features,
+    source_variance: Features,
+    floor: float = 1e-5,
+) -> ChannelGap:
+    r"""Batch-norm divergence of one layer: per channel, of N(μ, v) from the source's N(m, r).
+
+    .. math::
+        \frac{\mu - m}{\sqrt r}, \qquad \log \frac v r, \qquad
+        \tfrac12 \left( \frac v r + \frac r v - 2 \right)
+        + \tfrac12 (\mu - m)^2 \left( \frac 1 v + \frac 1 r \right)
+
+    The last is the sum of both KL divergences; the logarithms cancel. ``floor`` is added to both variances,
+    as the layer's own eps: a channel that died has variance 0. Closed form, O(C).
+
+    Parameters
+    ----------
+    mean, variance, source_mean, source_variance : (C,) each, for example what a layer saw on depth and its
+        ``running_mean`` and ``running_var``.
+
+    Raises
+    ------
+    LabError : unequal lengths, a number that is not finite, or a variance below 0.
+
+    Source: Jeffreys, Proc. Royal Society A 1946; as a measure between modalities, this kit.
+    """
+    parts = (mean, variance, source_mean, source_variance)
+    mu, v, m, r = (torch.as_tensor(np.asarray(x) if not isinstance(x, Tensor) else x).cpu() for x in parts)
+    if len({x.shape for x in (mu, v, m, r)}) > 1:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (mu, v, m, r))
+        raise LabError(f"Means and variances have shapes {shapes}; they need one number per channel each.")
+    mu, v, m, r = (x.detach().double() for x in (mu, v, m, r))
+    if not all(bool(x.isfinite().all()) for x in (mu, v, m, r)) or bool((v < 0).any() or (r < 0).any()):
+        raise LabError("Means and variances must be finite, and no variance below 0.")
+    v, r, difference = v + floor, r + floor, mu - m
+    spread = (v / r + r / v - 2) / 2
+    return ChannelGap(
+        difference / r.sqrt(), (v / r).log(), spread + difference.square() * (1 / v + 1 / r) / 2
+    )
+
+
+@plainly
+def moments(x: Features) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each feature, (D,) float64 each, as a batch-norm layer takes them."""
+    x, _ = checked(x, x, least=1)
+    mean = mean_row(x)
+    squares = [(rows.double() - mean).square().sum(dim=0) for rows in x.split(ROWS)]
+    return mean, torch.stack(squares).sum(dim=0) / len(x)
+
+
+def channel_divergence(a: Features, b: Features) -> float:
+    """Mean over the features of the symmetric KL of `channel_gap`, from the sets' own means and variances.
+
+    Nats, ≥ 0, without units; blind to correlations. Biased upward by O(1/n + 1/m). O((n + m) D).
+    """
+    a, b = checked(a, b)
+    return float(channel_gap(*moments(b), *moments(a)).symmetric_kl.mean())
+
+
+# ------------------------------------------------------------------------ neighbours and classifiers
+
+
+@plainly
+def mixing(a: Features, b: Features, k: int = 15) -> float:
+    """How separate two sets lie: the share of a row's k nearest neighbours that come from its own set.
+
+    In [0, 1], each set counting the same: 1 = two islands, about 0.5 = fully mixed when n = m (a little less,
+    as a row is not its own neighbour; (n - 1) / (n + m - 1) for one set). Euclidean, in feature space, not on
+    a map. Fewer than k others: all of them. O((n + m)² D).
+
+    Source: the k-nearest-neighbour test of Schilling, J. American Statistical Association 1986.
+    """
+    a, b = checked(a, b)
+    if k < 1:
+        raise LabError(f"k is {k}; mixing needs at least 1 neighbour.")
+    dtype, centre = precision(a, b), mean_row(a, b)
+    x = torch.cat([rows for z in (a, b) for rows in centred_rows(z, centre, dtype)])
+    own = torch.arange(len(x), device=x.device) < len(a)
+    k = min(k, len(x) - 1)
+    same = []
+    for i in range(0, len(x), 1024):
+        squared = squared_distances(x[i : i + 1024], x)
+        squared[:, i:].diagonal().fill_(torch.inf)  # not a neighbour of itself
+        near = squared.topk(k, dim=1, largest=False).indices
+        same.append((own[near] == own[i : i + 1024, None]).double().mean(dim=1))
+    share = torch.cat(same)
+    return float((share[own].mean() + share[~own].mean()) / 2)
+
+
+def proxy_a_distance(
+    a: Features, b: Features, *, paired: bool = False, folds: int = 5, seed: int = 0
+) -> float:
+    r"""Proxy A-distance, :math:`2 (1 - 2 \varepsilon)`: how well a linear classifier tells the sets apart.
+
+    ε is the held-out error, the mean of both sets' own, of `domain_mistakes`. 2 = told apart without fail,
+    0 = by chance, where the estimate is around 0 of either sign; in [-2, 2]. Biased downward: a classifier
+    that has seen more rows errs less. Cost: ``folds`` logistic regressions.
+
+    Source: Ben-David et al., Machine Learning 2010; its proxy: Glorot, Bordes, Bengio, ICML 2011.
+    """
+    mistakes = domain_mistakes(a, b, paired=paired, folds=folds, seed=seed)
+    return 2 * (1 - 2 * float(np.mean([wrong.mean() for wrong in mistakes])))
+
+
+def domain_mistakes(
+    a: Features, b: Features, *, paired: bool = False, folds: int = 5, seed: int = 0
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Which rows of either set a cross-validated logistic regression takes for the other's; (n,), (m,) bool.
+
+    Features are standardised on the training folds; both sets weigh the same, and each fold holds its share
+    of both. ``paired`` keeps partners in one fold: split, the one learnt would have the other taken for its
+    own set, and the error of two equal sets would come out above chance.
+
+    Raises
+    ------
+    LabError : fewer than 2 folds, or than 2 rows.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    a, b = checked(a, b, paired=paired)
+    folds = min(folds, len(a), len(b))
+    if folds < 2:
+        raise LabError("folds must be at least 2: one to learn from and one to test on.")
+    rng = np.random.default_rng(seed)
+    fold_a = rng.permutation(len(a)) % folds
+    fold_b = fold_a if paired else rng.permutation(len(b)) % folds
+    x = torch.cat([a, b]).cpu().to(precision(a, b)).numpy()
+    y = np.arange(len(x)) >= len(a)
+    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+    split = PredefinedSplit(np.concatenate([fold_a, fold_b]))
+    wrong = cross_val_predict(model, x, y, cv=split) != y
+    return wrong[: len(a)], wrong[len(a) :]
+
+
+# ------------------------------------------------------------------------ within classes
+
+
+@dataclass(frozen=True)
+class ClassGap:
+    """A gap class by class, and against how far the classes themselves lie apart.
+
+    Parameters
+    ----------
+    per_class : label → the measure between both sets' rows of this class.
+    mean : over the classes.
+    between : mean of the measure between two different classes of the first set.
+    ratio : mean / between: 1 = another modality is as far as another class. NaN where the classes of the
+        first set are not apart.
+    """
+
+    per_class: dict[int, float]
+    mean: float
+    between: float
+    ratio: float
+
+
+def class_gap(
+    a: Features,
+    b: Features,
+    labels_a: Features,
+    labels_b: Features,
+    measure: Callable[[Tensor, Tensor], float] | None = None,
+) -> ClassGap:
+    r"""Class-conditional gap: the distance between the sets with the class held fixed.
+
+    .. math:: \frac{\tfrac1K \sum_c d(a_c, b_c)}{\tfrac{2}{K(K-1)} \sum_{c < c'} d(a_c, a_{c'})}
+
+    Two sets that hold the classes in other shares are apart without any gap between modalities; this is not
+    misled by it. For the reader: it needs labels of both sets. Range and bias are those of d; K² / 2 times
+    its cost on the rows of a class.
+
+    Parameters
+    ----------
+    labels_a, labels_b : (n,) and (m,) integers. Classes with fewer than 2 rows in a set are left out.
+    measure : d; None takes `mmd` with the bandwidth of all rows.
+
+    Raises
+    ------
+    LabError : labels that are not one per row, or fewer than 2 classes left.
+    """
+    a, b = checked(a, b)
+    ours, theirs = (torch.as_tensor(labels).to(a.device) for labels in (labels_a, labels_b))
+    if ours.shape != (len(a),) or theirs.shape != (len(b),):
+        counts = tuple(ours.shape), tuple(theirs.shape)
+        raise LabError(f"{len(a)} and {len(b)} rows need one label each, not {counts[0]} and {counts[1]}.")
+    distance = measure or functools.partial(mmd, bandwidth=median_distance(a, b))
+    classes = [int(c) for c in ours.unique() if (ours == c).sum() > 1 and (theirs == c).sum() > 1]
+    if len(classes) < 2:
+        raise LabError("A gap within classes needs 2 classes with at least 2 rows in either set.")
+    per_class = {c: distance(a[ours == c], b[theirs == c]) for c in classes}
+    apart = [distance(a[ours == c], a[ours == d]) for i, c in enumerate(classes) for d in classes[:i]]
+    mean, between = float(np.mean(list(per_class.values()))), float(np.mean(apart))
+    return ClassGap(per_class, mean, between, mean / between if between > 0 else math.nan)

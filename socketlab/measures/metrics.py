@@ -1,0 +1,281 @@
+"""All measures by name, and one loop over them.
+
+What each of them is, costs and gets wrong is said by its function in `socketlab.measures.distances` and
+`socketlab.measures.similarity`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from socketlab.errors import LabError
+from socketlab.measures.bootstrap import Distance, Measured, bootstrap, deviations, ends, permutation_test
+from socketlab.measures.distances import (
+    EXACT,
+    channel_divergence,
+    class_gap,
+    coral,
+    domain_mistakes,
+    energy,
+    energy_blocks,
+    frechet,
+    median_distance,
+    mixing,
+    mmd,
+    mmd_blocks,
+    proxy_a_distance,
+    sliced_wasserstein,
+)
+from socketlab.measures.feature_sets import Features, checked
+from socketlab.measures.similarity import kernel_cka, linear_cka, pair_alignment
+
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Multiples of the median distance whose kernels "mmd_scales" averages."""
+Fix = Callable[[Tensor, Tensor, bool, int], Distance]
+Error = Callable[[Tensor, Tensor, bool, int], tuple[float, float] | None]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure as the loop knows it.
+
+    Parameters
+    ----------
+    title : what to write beside the number.
+    fix : from both whole sets, whether they are pairs, and a seed: the function to evaluate on them and on
+        parts of them. A bandwidth is settled here, once.
+    larger : what a larger value means.
+    low, high : ends of its range.
+    pairs : it needs pairs of scenes.
+    one_space : it needs both sets to have the same features.
+    most : rows a set that it looks at, at most; more would cost their square.
+    error : value and standard error, where they are known without resampling, else None.
+    tested : the loop adds the p of its permutation test.
+    """
+
+    title: str
+    fix: Fix
+    larger: str
+    low: float = 0.0
+    high: float = math.inf
+    pairs: bool = False
+    one_space: bool = True
+    most: int | None = None
+    error: Error = lambda a, b, paired, seed: None
+    tested: bool = False
+
+
+def _mmd(scales: tuple[float, ...]) -> Fix:
+    return lambda a, b, paired, seed: functools.partial(
+        mmd, bandwidth=median_distance(a, b), scales=scales, paired=paired, seed=seed
+    )
+
+
+def _mmd_error(scales: tuple[float, ...]) -> Error:
+    def error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float] | None:
+        if max(len(a), len(b)) <= EXACT:
+            return None
+        return mmd_blocks(a, b, scales=scales, paired=paired, seed=seed)
+
+    return error
+
+
+def _energy_error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float] | None:
+    return energy_blocks(a, b, paired=paired, seed=seed) if max(len(a), len(b)) > EXACT else None
+
+
+def _proxy_error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float]:
+    """Value, and the error that as many tosses of two coins have (two held-out rows more on either side)."""
+    mistakes = domain_mistakes(a, b, paired=paired, seed=seed)
+    rates = [((wrong.sum() + 2) / (len(wrong) + 4), len(wrong) + 4) for wrong in mistakes]
+    variance = sum(rate * (1 - rate) / count for rate, count in rates) / 4
+    return 2 * (1 - 2 * float(np.mean([wrong.mean() for wrong in mistakes]))), 4 * math.sqrt(variance)
+
+
+def _plain(measure: Distance) -> Fix:
+    return lambda a, b, paired, seed: measure
+
+
+def _fixed_kernel_cka(a: Tensor, b: Tensor, paired: bool, seed: int) -> Distance:
+    widths = median_distance(a, a), median_distance(b, b)
+    return functools.partial(kernel_cka, bandwidths=widths, debiased=True, seed=seed)
+
+
+MEASURES: dict[str, Measure] = {
+    "mmd": Measure(
+        "MMD²", _mmd((1.0,)), "further apart", -math.inf, 2.0, error=_mmd_error((1.0,)), tested=True
+    ),
+    "mmd_scales": Measure(
+        "MMD², five bandwidths", _mmd(SCALES), "further apart", -math.inf, 2.0,
+        error=_mmd_error(SCALES), tested=True,
+    ),
+    "energy": Measure(
+        "energy distance", lambda a, b, paired, seed: functools.partial(energy, paired=paired, seed=seed),
+        "further apart", -math.inf, error=_energy_error, tested=True,
+    ),
+    "frechet": Measure("Fréchet distance²", _plain(frechet), "further apart"),
+    "sliced_wasserstein": Measure(
+        "sliced Wasserstein distance²",
+        lambda a, b, paired, seed: functools.partial(sliced_wasserstein, seed=seed), "further apart",
+    ),
+    "coral": Measure("CORAL", _plain(coral), "covariances further apart"),
+    "channel_divergence": Measure("symmetric KL per channel", _plain(channel_divergence), "further apart"),
+    "proxy_a_distance": Measure(
+        "proxy A-distance",
+        lambda a, b, paired, seed: functools.partial(proxy_a_distance, paired=paired, seed=seed),
+        "easier to tell apart", -2.0, 2.0, most=2000, error=_proxy_error,
+    ),
+    "mixing": Measure("neighbours of the same set", _plain(mixing), "further apart", 0.0, 1.0, most=EXACT),
+    "linear_cka": Measure(
+        "linear CKA", _plain(linear_cka), "more alike", 0.0, 1.0, pairs=True, one_space=False
+    ),
+    "linear_cka_debiased": Measure(
+        "linear CKA, debiased", _plain(functools.partial(linear_cka, debiased=True)), "more alike",
+        -math.inf, 1.0, pairs=True, one_space=False,
+    ),
+    "kernel_cka": Measure(
+        "RBF CKA, debiased", _fixed_kernel_cka, "more alike", -math.inf, 1.0, pairs=True, one_space=False
+    ),
+    "pair_cosine": Measure(
+        "cosine of partners, less that of others", _plain(lambda a, b: pair_alignment(a, b).cosine_gain),
+        "partners nearer", -2.0, 2.0, pairs=True, most=EXACT,
+    ),
+    "pair_rank": Measure(
+        "median rank of the partner", _plain(lambda a, b: float(np.mean(pair_alignment(a, b).median_rank))),
+        "partners harder to find", 0.0, 1.0, pairs=True, most=EXACT,
+    ),
+    "pair_recall": Measure(
+        "partner found first", _plain(lambda a, b: float(np.mean(pair_alignment(a, b, ks=(1,)).recall[1]))),
+        "partners easier to find", 0.0, 1.0, pairs=True, most=EXACT,
+    ),
+}  # fmt: skip
+"""Name → measure; `class_gap`, which needs labels, is the one that `measure_all` knows besides."""
+
+
+def measure_all(
+    a: Features,
+    b: Features,
+    *,
+    paired: bool = False,
+    labels_a: Features | None = None,
+    labels_b: Features | None = None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    rounds: int = 100,
+    most: int = 500,
+) -> list[Measured]:
+    """Every measure that these sets allow, with an interval of 95 %, in the order of `MEASURES`.
+
+    Values are from all rows, or from as many as a measure's ``most``, drawn at random. Intervals come from
+    `bootstrap` with at most ``most`` rows a set in each round, which bounds the time; from the standard error
+    where a measure has one. MMD² and energy bring the p of `permutation_test`, from at most 2,000 rows a set.
+    A measure that cannot be had (constant features for CKA, say) is NaN, and ``how`` tells why.
+
+    Parameters
+    ----------
+    paired : row i of both is one scene; without it CKA and retrieval are left out.
+    labels_a, labels_b : (n,) and (m,); with both there is also "class_gap", the ratio of `class_gap`.
+    names : of the measures wanted; None takes all that can be had.
+
+    Raises
+    ------
+    LabError : as `checked`, an unknown name, or a measure asked for by name that needs pairs, labels or one
+        width that are not there.
+    """
+    a, b = checked(a, b, paired=paired, same_width=False)
+    possible = [
+        name
+        for name, measure in MEASURES.items()
+        if (paired or not measure.pairs) and (a.shape[1] == b.shape[1] or not measure.one_space)
+    ]
+    if labels_a is not None and labels_b is not None and a.shape[1] == b.shape[1]:
+        possible.append("class_gap")
+    for name in names or ():
+        if name not in possible:
+            known = name in MEASURES or name == "class_gap"
+            lacks = "needs pairs, labels or one width, which these sets lack" if known else "is no measure"
+            raise LabError(f"{name!r} {lacks}; there are {', '.join(possible)}.")
+    found = []
+    for name in possible if names is None else names:
+        try:
+            if name == "class_gap":
+                found.append(_class_gap(a, b, labels_a, labels_b, paired, seed, rounds, most))
+            else:
+                found.append(_measured(name, a, b, paired, seed, rounds, most))
+        except LabError as error:
+            found.append(Measured(name, math.nan, how=str(error)))
+    return found
+
+
+def _measured(name: str, a: Tensor, b: Tensor, paired: bool, seed: int, rounds: int, most: int) -> Measured:
+    measure = MEASURES[name]
+    a, b = _some(a, b, measure.most, paired, seed)
+    function = measure.fix(a, b, paired, seed)
+    known = measure.error(a, b, paired, seed)
+    if known is not None:
+        value, error = known
+        low, high = value - 1.96 * error, value + 1.96 * error
+        how = f"{len(a):,} and {len(b):,} rows; 1.96 standard errors either way, seed {seed}"
+        result = Measured(name, value, low, high, how)
+    else:
+        result = _with_interval(name, function, a, b, paired, seed, rounds, most)
+    low, high = (min(max(end, measure.low), measure.high) for end in (result.low, result.high))
+    p = None
+    if measure.tested:
+        p = permutation_test(
+            function, *_some(a, b, 2000, paired, seed), seed=seed, null="swapped" if paired else "pooled"
+        )
+    return replace(result, low=low, high=high, p=p)
+
+
+def _with_interval(
+    name: str, function: Distance, a: Tensor, b: Tensor, paired: bool, seed: int, rounds: int, most: int
+) -> Measured:
+    """By `bootstrap`; the value alone, where halves are too small for it."""
+    try:
+        return replace(bootstrap(function, a, b, rounds, seed, paired=paired, most=most), name=name)
+    except LabError as error:
+        return Measured(name, function(a, b), how=f"{len(a):,} and {len(b):,} rows; no interval: {error}")
+
+
+def _some(a: Tensor, b: Tensor, most: int | None, paired: bool, seed: int) -> tuple[Tensor, Tensor]:
+    """At most so many rows of either set, drawn at random; partners together."""
+    if most is None or max(len(a), len(b)) <= most:
+        return a, b
+    generator = torch.Generator().manual_seed(seed)
+    i = torch.randperm(len(a), generator=generator)[:most]
+    j = i if paired else torch.randperm(len(b), generator=generator)[:most]
+    return a[i], b[j]
+
+
+def _class_gap(
+    a: Tensor,
+    b: Tensor,
+    labels_a: Features | None,
+    labels_b: Features | None,
+    paired: bool,
+    seed: int,
+    rounds: int,
+    most: int,
+) -> Measured:
+    ours, theirs = torch.as_tensor(labels_a), torch.as_tensor(labels_b)
+    distance = functools.partial(mmd, bandwidth=median_distance(a, b), paired=False, seed=seed)
+    value = class_gap(a, b, ours, theirs, distance).ratio
+    how = f"{len(a):,} and {len(b):,} rows with labels; MMD² within classes by MMD² between them"
+    try:
+        found = deviations(
+            lambda i, j: class_gap(a[i], b[j], ours[i], theirs[j], distance).ratio,
+            len(a), len(b), rounds, seed, paired, most,
+        )  # fmt: skip
+    except LabError as error:
+        return Measured("class_gap", value, how=f"{how}; no interval: {error}")
+    low, high = ends(value, found, 0.95)
+    how += "; in some draw the classes are not apart" if math.isnan(low) else f"; {rounds} draws, seed {seed}"
+    return Measured("class_gap", value, low, high, how)

@@ -1,0 +1,1 @@
+"""SOCKET, in the order of README.md."""

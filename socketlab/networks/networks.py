@@ -1,0 +1,259 @@
+"""Networks: a trunk, a bottleneck and a head, as in SHOT and SOCKET."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, logsigmoid
+from torch.nn.utils.parametrizations import weight_norm
+
+from socketlab.speed import distributed
+
+INFORMATION_TEMPERATURE = 0.05
+"""Nats of L_IM by which one network has to be ahead of another for a share e times as large."""
+
+
+class Block(nn.Module):
+    """Two 3 × 3 convolutions beside a shortcut (He et al., CVPR 2016, fig. 5 left)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) → (B, outputs, H / stride, W / stride)."""
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class Trunk(nn.Module):
+    """F: (B, 3, H, W) → (B, ``features``), by way of a map that keeps places apart.
+
+    A trunk gives ``features`` and `last_map`, and the rest follows: the map averaged over places. One that
+    does more with its map than to average it gives `with_map` too.
+
+    Parameters
+    ----------
+    features : width of what the trunk returns.
+    name : by which `checkpoints.load_source` builds it again; "" for a module of one's own.
+    """
+
+    features: int
+    name: str = ""
+
+    def last_map(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, C, h, w)."""
+        raise NotImplementedError
+
+    def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The last map and F(x), in one pass: (B, C, h, w), (B, features)."""
+        spatial = self.last_map(x)
+        return spatial, pooled(spatial)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, features)."""
+        return self.with_map(x)[1]
+
+
+def pooled(spatial: Tensor) -> Tensor:
+    """A map averaged over its places: (B, C, h, w) → (B, C).
+
+    The gradient comes back in the map's own memory format, channels last. That of ``mean`` has no format of
+    its own, and on a GPU every layer below would first put it in order (docs/tried.md).
+    """
+    return avg_pool2d(spatial, spatial.shape[-2:]).flatten(1)
+
+
+class SmallResNet(nn.Sequential, Trunk):
+    """A residual network of ten layers for pictures of about 56 pixels; 1.2 M parameters at width 32.
+
+    (B, 3, H, W) → (B, 8 · width). Four blocks, each but the first halving the picture.
+    """
+
+    name = "small"
+
+    def __init__(self, width: int = 32) -> None:
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        stem = [nn.Conv2d(3, width, 5, 2, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        blocks = [
+            Block(inputs, outputs, stride=1 if outputs == width else 2)
+            for inputs, outputs in zip([width, *widths], widths, strict=False)
+        ]
+        super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.features = widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, 8 · width)."""
+        return self.with_map(x)[1]
+
+    def last_map(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, 8 · width, H / 16, W / 16): all but the averaging over places."""
+        for layer in list(self)[:-2]:
+            x = layer(x)
+        return x
+
+
+class Network(nn.Module):
+    """Trunk F, bottleneck B (Linear → BatchNorm1d) and head C (weight-normalised linear).
+
+    Source: Liang et al., ICML 2020 (SHOT), section 3.1.
+
+    Parameters
+    ----------
+    trunk : (B, 3, H, W) → (B, trunk_features), with a map on the way.
+    trunk_features : width of what the trunk returns.
+    classes : K.
+    width : width of the bottleneck, D.
+    """
+
+    def __init__(self, trunk: Trunk, trunk_features: int, classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.bottleneck = nn.Sequential(nn.Linear(trunk_features, width), nn.BatchNorm1d(width))
+        self.head = weight_norm(nn.Linear(width, classes))
+
+    def features(self, x: Tensor) -> Tensor:
+        """f(x) = B(F(x)): (B, 3, H, W) → (B, D)."""
+        return self.bottleneck(self.trunk(x))
+
+    def map_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The trunk's last map, before it is averaged, and f(x): (B, C, h, w), (B, D)."""
+        spatial, pooled = self.trunk.with_map(x)
+        return spatial, self.bottleneck(pooled)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """z(x) = C(f(x)): (B, 3, H, W) → (B, K) logits."""
+        return self.head(self.features(x))
+
+
+class SeededDropout(nn.Dropout):
+    """`torch.nn.Dropout` that draws from a generator of its own; torch's global one is left alone.
+
+    Masks are drawn on the CPU and for the rows of all processes, so that neither the device nor the number of
+    processes changes them. `seed_dropout` makes these layers, and begins their masks anew.
+    """
+
+    generator: torch.Generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) → the same shape: in train mode a share p is 0 and the rest is larger by 1 / (1 - p)."""
+        if not self.training or self.p == 0:
+            return x
+        count, keep = distributed.rows(x), 1 - self.p
+        mask = torch.empty(count, *x.shape[1:]).bernoulli_(keep, generator=self.generator)
+        return x * (mask[distributed.share(count)] / max(keep, 1e-12)).to(x)
+
+
+def seed_dropout(network: nn.Module, seed: int) -> None:
+    """Let every `torch.nn.Dropout` draw from a generator of its own, from here on by ``seed``; in place."""
+    layers = [layer for layer in network.modules() if type(layer) in (nn.Dropout, SeededDropout)]
+    for number, layer in enumerate(layers):
+        layer.__class__ = SeededDropout
+        layer.generator = torch.Generator().manual_seed(seed + number)  # type: ignore[assignment]
+
+
+class Mixture(nn.Module):
+    r"""Several networks of the same classes, their logits mixed.
+
+    .. math:: z = \sum_k a_k z_k, \quad a_k = w_k / \sum_j w_j, \quad w_k = \operatorname{sigmoid}(g_k)
+
+    Parameters
+    ----------
+    networks : one per source.
+
+    Source: Ahmed et al., CVPR 2021 (DECISION), for the mixing weights.
+    """
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.mixing = nn.Parameter(torch.ones(len(networks)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The networks' features side by side: (B, 3, H, W) → (B, n · D)."""
+        return torch.cat([network.features(x) for network in networks_of(self)], dim=1)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Mixed logits from features side by side: (B, n · D) → (B, K)."""
+        parts = features.chunk(len(self.networks), dim=1)
+        logits = [network.head(part) for network, part in zip(networks_of(self), parts, strict=True)]
+        return mixed(logits, mixing_weights(self.mixing))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, K) logits."""
+        return self.head(self.features(x))
+
+
+def mixing_weights(g: Tensor) -> Tensor:
+    """a_k = sigmoid(g_k) / Σ_j sigmoid(g_j): (n,) → (n,), positive, of sum 1.
+
+    Written as a softmax of logarithms, so that with one source a is exactly 1 and its gradient exactly 0.
+    """
+    return logsigmoid(g).softmax(dim=0)
+
+
+def mixing_from(information: Tensor, temperature: float = INFORMATION_TEMPERATURE) -> Tensor:
+    r"""The g of shares by each network's own L_IM of the target, (n,) → (n,): the lower, the larger.
+
+    .. math:: a_k \propto \exp(-L_{\mathrm{IM},k} / T)
+
+    The largest share begins where all begin otherwise, at g = 1; `mixing_weights` is the way back.
+
+    Parameters
+    ----------
+    information : (n,) nats, in [-log K, 0]; not to be trusted of a network that is loud (docs/results.md).
+    temperature : T, nats.
+
+    Source: this kit.
+    """
+    shares = (-information / temperature).softmax(dim=0)
+    w = torch.ones(()).sigmoid() * shares / shares.max()
+    return w.clamp_min(1e-6).logit()
+
+
+def mixed(parts: Sequence[Tensor], weights: Tensor, whole: bool = False) -> Tensor:
+    """Σ_k a_k x_k over tensors of one shape; of one alone, a x.
+
+    ``whole`` gives each of several x_k the gradient of the sum, as if it were alone: not its share a_k of it.
+    """
+    if whole and len(parts) > 1:
+        parts = [_gradient_over(x, a) for x, a in zip(parts, weights.detach(), strict=True)]
+    return torch.stack([a * x for x, a in zip(parts, weights, strict=True)]).sum(dim=0)
+
+
+def _gradient_over(x: Tensor, weight: Tensor) -> Tensor:
+    """X as it is, but its gradient divided by a weight."""
+    return x.detach() + (x - x.detach()) / weight
+
+
+def networks_of(network: nn.Module) -> list[Network]:
+    """The networks of a `Mixture`, or the one network alone."""
+    return list(network.networks) if isinstance(network, Mixture) else [network]  # type: ignore
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's numbers lie; the CPU for one without any."""
+    return next((x.device for x in chain(network.parameters(), network.buffers())), torch.device("cpu"))
+
+
+def small_network(classes: int, width: int = 32, seed: int = 0) -> Network:
+    """A `SmallResNet` with bottleneck and head; the same seed gives the same weights.
+
+    torch initialises layers from its global generator: it is seeded here and put back as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        trunk = SmallResNet(width)
+        network = Network(trunk, trunk.features, classes)
+    return network.to(memory_format=torch.channels_last)  # a fifth faster on a CPU, and what GPUs prefer

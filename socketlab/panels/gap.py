@@ -1,0 +1,410 @@
+"""The live panel of the modality gap: a camera, its errors and a layer, and what they do to the gap.
+
+A thin shell over `gap_world.GapWorld`: what it knows is shown at once, the rest is worked out in the thread
+of the session, with progress, and can be stopped.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from socketlab.figures import figures
+from socketlab.figures import maps as embed
+from socketlab.images.sensors import SENSORS, STRONGEST
+from socketlab.panels import session
+from socketlab.panels.base import (  # fmt: skip
+    Panel,
+    heading,
+    in_a_row,
+    in_words,
+    menu,
+    said,
+    slider,
+    steps_slider,
+    text_box,
+    with_class,
+)
+from socketlab.panels.exports import Table
+from socketlab.panels.gap_world import (
+    EXAMPLES,
+    MAPS,
+    NUMBERS,
+    STRENGTHS,
+    GapChoice,
+    GapWorld,
+    example_tiles,
+    short_title,
+    still_figure,
+)
+from socketlab.panels.live_pictures import Gauge, LiveGauges, LiveTiles
+
+TARGETS = ("depth", "nir")
+
+
+def gauges(chance: float, colour: float) -> dict[str, Gauge]:
+    """The scales of `NUMBERS`, with what to compare each of them to."""
+    return {
+        "accuracy": Gauge(NUMBERS["accuracy"], marks={"chance": chance, "on colour": colour}, form="{:.0%}"),
+        "mixing": Gauge(NUMBERS["mixing"], 0.4, 1.0, {"mixed": 0.5, "two countries": 1.0}, "{:.0%}"),
+        "mmd": Gauge(NUMBERS["mmd"], 0.0, 0.6, {"no gap": 0.0}, "{:.3f}"),
+        "cka": Gauge(NUMBERS["cka"], 0.0, 1.0, {"nothing in common": 0.0, "alike": 1.0}),
+        "rank": Gauge(NUMBERS["rank"], 0.0, 0.6, {"first": 0.0, "a guess": 0.5}),
+    }
+
+
+class GapPanel(Panel):
+    """Move the camera, its errors and the layer, and see what the gap does: picture, map, numbers.
+
+    **Sweep** works out all strengths of the camera shown, after which its slider answers at once.
+
+    Parameters
+    ----------
+    choice : the setting to begin with.
+    world : loads and remembers; another one shows another world.
+    """
+
+    name = "gap"
+
+    def __init__(self, choice: GapChoice | None = None, world: GapWorld | None = None) -> None:
+        super().__init__(
+            {
+                "run": "work out all strengths of this camera, so that the slider answers at once",
+                "stop": "end the work under way, keep what is known",
+                "reset": "settings as at the beginning",
+            },
+            run_text="Sweep",
+        )
+        self.world = world or GapWorld()
+        self._first = choice or GapChoice()
+        self._lock = threading.RLock()
+        self._wanted: GapChoice | None = None
+        self._sweep: list[GapChoice] = []
+        self._worker: object | None = None
+        self._shown: tuple[GapChoice, dict[str, float]] | None = None
+        self._marks: Any = None
+        self._clouds: dict[str, figures.Cloud] = {}
+        self._maps: session.Background[GapChoice] = session.Background(self._draw_map, self.box)
+        self.controls = with_class(self._make_controls())
+        self._make_pictures()
+        self.children = self._arrange()
+        self._listen()
+        self._on_change(("sensor", "modality", "strength", "layer"), self._move)
+        self._on_change(("example",), self._show_examples)
+        self._on_change(("map", "hue"), self._ask_map)
+        self._on_change(("curve",), self._draw_curve)
+        embed.warm_up()
+        self._move()
+
+    def __repr__(self) -> str:
+        return "GapPanel: run this cell to see it live"
+
+    @property
+    def choice(self) -> GapChoice:
+        """The setting that the controls show."""
+        c = self.controls
+        return GapChoice(c["sensor"].value, c["modality"].value, c["strength"].value, c["layer"].value)
+
+    def set(self, choice: GapChoice) -> None:
+        """Move the controls to a setting."""
+        values = {"sensor": choice.sensor, "modality": choice.modality, "strength": choice.strength}
+        values["layer"] = self.world.layer(choice)
+        for name, value in values.items():
+            self.controls[name].value = value
+
+    # what the buttons do
+
+    def run(self, wait: bool = False, timeout: float | None = None) -> str:
+        """Work out every strength of the camera shown, also beside a setting that is under way."""
+        self.buttons["pause"].description = "Pause"
+        self.session.resume()
+        now = self.choice
+        with self._lock:
+            self._sweep = [replace(now, strength=s) for s in STRENGTHS]
+        self._work()
+        return self.wait(timeout) if wait else self.session.state
+
+    def stop(self) -> None:
+        """End the work under way."""
+        with self._lock:
+            self._sweep, self._wanted = [], None
+        self._maps.drop()
+        super().stop()
+
+    def reset(self) -> None:
+        """Stop, and go back to the setting that the panel began with; what is known stays known."""
+        self._halt()
+        self._shown = None
+        self.set(self._first)
+        self.session.reset()
+        self._move()
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait until the setting shown, its map and a sweep are done, and raise what went wrong.
+
+        Returns
+        -------
+        The state of the session.
+        """
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        state = self.session.wait(timeout)
+        while self._worker is not None and time.monotonic() < until:
+            time.sleep(0.01)  # one worker hands over to the next
+            state = self.session.wait(timeout)
+        self._maps.wait(timeout)
+        return state
+
+    def tables(self) -> dict[str, Table]:
+        """Numbers of every setting looked at, and the points of the map shown."""
+        rows = []
+        for sensor, modality, strength in self.world.known():
+            found = self.world.seen((sensor, modality, strength))
+            about = {"sensor": sensor, "modality": modality, "strength": strength}
+            rows += [
+                {**about, "layer": layer, "accuracy": found.accuracy, **numbers}
+                for layer, numbers in found.numbers.items()
+            ]
+        points = [
+            {"modality": cloud.modality, "class": int(label), "x": float(x), "y": float(y)}
+            for cloud in self._clouds.values()
+            for (x, y), label in zip(cloud.points, cloud.labels, strict=True)  # type: ignore[arg-type]
+        ]
+        return {"numbers": rows, "map": points}
+
+    def still(self, extremes: bool = False, dpi: float = 100) -> Any:
+        """A picture for readers without a kernel, as an IPython `Image` with its description.
+
+        Parameters
+        ----------
+        extremes : show the setting at no errors and at the strongest ones too.
+        """
+        self.wait()
+        now = self.choice
+        shown = [now]
+        if extremes:
+            shown = list(dict.fromkeys([replace(now, strength=s) for s in (0.0, now.strength, STRONGEST)]))
+            for choice in shown:
+                for _ in self.world.stages(choice):
+                    pass
+        kind = "PCA" if extremes else self.controls["map"].value
+        self.world.map(now, kind)
+        with session.DRAW:
+            figure = still_figure(self.world, shown, kind, self.controls["example"].value)
+        return figures.show(figure, dpi)
+
+    # the worker's side
+
+    def _move(self) -> None:
+        """Answer a moved control: at once where the setting is known."""
+        choice = self.choice
+        if self.world.knows(choice):
+            with self._lock:
+                self._wanted = None
+            self._show(choice)
+            return
+        with self._lock:
+            self._wanted = choice
+        self._work()
+
+    def _work(self) -> None:
+        """See that a worker is at work; one that is about to leave is waited for, and another one started."""
+        with self._lock:
+            if self._worker is not None and not self.session.stopping:
+                return
+            token = self._worker = object()
+
+        def begin() -> None:
+            self.session.join()
+            if not self.session.start(lambda: self._stages(token), self._see):
+                self._leave(token)
+
+        if self.session.running:
+            threading.Thread(target=begin, name="socketlab-handover", daemon=True).start()
+        else:
+            begin()
+
+    def _next(self, token: object) -> GapChoice | None:
+        """What to work out next: what the controls show, then the sweep; None ends the work."""
+        with self._lock:
+            if self._wanted is not None and not self.world.knows(self._wanted):
+                return self._wanted
+            self._sweep = [choice for choice in self._sweep if not self.world.knows(choice)]
+            if self._sweep:
+                return self._sweep[0]
+            self._leave(token)
+            return None
+
+    def _leave(self, token: object) -> None:
+        """From now on whoever wants something starts a new worker."""
+        with self._lock:
+            if self._worker is token:
+                self._worker = None
+
+    def _overtaken(self, choice: GapChoice) -> bool:
+        """Whether the controls have moved on to another setting that is to be worked out first."""
+        wanted = self._wanted
+        return wanted is not None and wanted.view != choice.view and not self.world.knows(wanted)
+
+    def _stages(self, token: object) -> Iterator[tuple[float, str]]:
+        total = len(self._sweep)
+        self.box.clear()
+        try:
+            while (choice := self._next(token)) is not None:
+                left = len(self._sweep)
+                for share, words in self.world.stages(choice):
+                    if self.world.knows(choice):
+                        self._arrived(choice)
+                    yield (total - left + share) / total if choice in self._sweep else share, words
+                    if self._overtaken(choice):
+                        break
+        finally:
+            self._leave(token)
+
+    def _arrived(self, choice: GapChoice) -> None:
+        """A setting is known now: show it where it is the one that the controls show."""
+        if choice.view == self.choice.view:
+            self._show(self.choice)
+        else:
+            self._draw_curve()
+
+    def _see(self, stage: tuple[float, str]) -> float:
+        self.session.note = stage[1]
+        return stage[0]
+
+    # showing
+
+    def _show(self, choice: GapChoice) -> None:
+        """All pictures of a known setting."""
+        numbers = self.world.numbers(choice)
+        colour = self.world.seen(self.world.colour(choice)).accuracy
+        chance = 1 / len(self.world.network(choice.sensor).classes)
+        before = self._shown[1] if self._shown is not None else None
+        with self._lock:
+            if (chance, colour) != self._marks:
+                self._marks = chance, colour
+                self.gauges.frame(gauges(chance, colour))
+            self.gauges.colour = figures.modality_look(choice.modality).colour
+            self.gauges.draw(numbers, before)
+            self._shown = choice, numbers
+        self._show_examples()
+        self._draw_curve()
+        self._ask_map()
+        title = figures.modality_look(choice.modality).title
+        self.headline.value = said(
+            f"{SENSORS[choice.sensor].title}, {title}, errors × {choice.strength:g}: the source network "
+            f"names <b>{100 * numbers['accuracy']:.0f}&nbsp;%</b> of the rooms right, in colour "
+            f"{100 * colour:.0f}&nbsp;%; at <code>{self.world.layer(choice)}</code> "
+            f"<b>{100 * numbers['mixing']:.0f}&nbsp;%</b> of the neighbours are of the same modality."
+        )
+
+    def _show_examples(self) -> None:
+        choice = self.choice
+        if self.world.knows(choice):
+            images, titles = example_tiles(self.world, choice, self.controls["example"].value)
+            self.tiles.draw(images, titles)
+
+    def _draw_curve(self) -> None:
+        choice, name = self.choice, self.controls["curve"].value
+        with self._lock:
+            self.curve.rename(name)
+            curves = {n: self.world.curve(replace(choice, sensor=n), name) for n in self.world.networks}
+            shown = {sensor: curve for sensor, curve in curves.items() if curve[0]}
+            self.curve.draw(shown)
+
+    def _ask_map(self) -> None:
+        """The map of the setting shown: at once if known, else PCA until it is there."""
+        choice, kind = self.choice, self.controls["map"].value
+        if not self.world.knows(choice):
+            return
+        if self.world.has_map(choice, kind):
+            self._maps.drop()
+            self._show_map(choice, kind)
+            return
+        self._show_map(choice, "PCA", f"; {MAPS[kind]} is on its way")
+        self._maps.post(choice, at_once=True)
+
+    def _draw_map(self, choice: GapChoice) -> None:
+        """In the background: the map that the controls ask for."""
+        kind = self.controls["map"].value
+        if not embed.is_warm():
+            embed.warm_up().join(120)
+        if choice == self.choice:
+            self.world.map(choice, kind)
+            if (choice, kind) == (self.choice, self.controls["map"].value):
+                self._show_map(choice, kind)
+
+    def _show_map(self, choice: GapChoice, kind: str, more: str = "") -> None:
+        self._clouds = self.world.clouds(choice, self.world.map(choice, kind))
+        apart = self.world.numbers(choice)["mixing"]
+        note = f"{100 * apart:.0f} % of the neighbours are of the same modality (50 % = mixed){more}"
+        title = f"{MAPS[kind][0].upper()}{MAPS[kind][1:]}, {self.world.layer(choice)}"
+        self.map.draw(self._clouds, self.controls["hue"].value, title, note)
+        self.words.value = in_words(self.pictures)
+
+    # making
+
+    def _make_controls(self) -> dict[str, Any]:
+        first = self._first
+        layers = self.world.layers(first.sensor)
+        sensors = [(sensor.title, name) for name, sensor in SENSORS.items()]
+        targets = [(figures.MODALITIES[m].title, m) for m in TARGETS]
+        curves = [(title, name) for name, title in NUMBERS.items()]
+        maps = [(title, name) for name, title in MAPS.items()]
+        return {
+            "sensor": menu("camera", sensors, first.sensor, "the camera of both modalities"),
+            "modality": menu("target", targets, first.modality, "what the network has never seen"),
+            "strength": slider(
+                "camera errors", float(first.strength), 0.0, STRONGEST, 0.5, "1: as published; 0: perfect"
+            ),
+            "layer": steps_slider("layer", layers, self.world.layer(first), "whose features are compared"),
+            "example": slider("example", 0, 0, EXAMPLES - 1, 1, "which room is shown"),
+            "map": menu("map", maps, "UMAP", "PCA is shown until UMAP is ready", small=True),
+            "hue": menu("colour by", ["modality", "class"], "modality", "colour of the points", small=True),
+            "curve": menu("curve", curves, "mixing", "what is drawn over the errors", small=True),
+        }
+
+    def _make_pictures(self) -> None:
+        self.tiles = LiveTiles([""], 3, tile=188, title="One room, as the camera sees it")
+        self.gauges = LiveGauges(gauges(1 / 8, 1.0), "The gap in numbers")
+        self.map = session.LiveScatter(
+            self.world.network(self._first.sensor).classes, "Map of features", 620, 430
+        )
+        self.curve = StrengthCurve(
+            (),
+            title=NUMBERS["mixing"],
+            xlabel="strength of the camera's errors",
+            xlim=(0, STRONGEST),
+            looks={n: replace(figures.known_look(n, i), title=short_title(n)) for i, n in enumerate(SENSORS)},
+            width=450,
+            height=344,
+        )
+        self.pictures = {"room": self.tiles, "numbers": self.gauges, "map": self.map, "strength": self.curve}
+        self.headline = text_box("headline", lines=2)
+        self.headline.value = said("The network reads its first rooms.")
+
+    def _arrange(self) -> list[Any]:
+        c = self.controls
+        return [
+            heading("Camera and layer", "what is known answers at once, the rest shows its progress"),
+            in_a_row(c["sensor"], c["modality"], c["strength"], c["layer"], c["example"]),
+            *self._bar(),
+            self.headline,
+            in_a_row(self.tiles.image, self.gauges.image),
+            in_a_row(self.map.image, self.curve.image),
+            in_a_row(c["map"], c["hue"], c["curve"]),
+            self.words,
+        ]
+
+
+class StrengthCurve(session.LivePlot):
+    """A number over the camera's errors, one line per camera; its title and limits go with the number."""
+
+    def rename(self, name: str) -> None:
+        """Show another number."""
+        limits = {"accuracy": (0.0, 1.02), "mixing": (0.4, 1.02), "rank": (0.0, 0.6), "cka": (0.0, 1.02)}
+        title = f"{NUMBERS[name][0].upper()}{NUMBERS[name][1:]}"
+        if title != self._title:
+            self._title, self.ylim = title, limits.get(name)
+            self.clear()

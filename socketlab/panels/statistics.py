@@ -1,0 +1,376 @@
+"""The live panel of batch-norm statistics: what a layer remembers, what a batch says, and matching the two.
+
+A thin shell over `statistics_bench`. Sliders are answered at once. Matching runs `adapt` with the loss L_BN
+alone, beside AdaBN, which sets at once what matching approaches.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from socketlab.figures import figures
+from socketlab.figures.figures import Look
+from socketlab.method import evaluate
+from socketlab.method.adaptation import Epoch, Step, adapt
+from socketlab.method.recipe import knobs
+from socketlab.panels import session
+from socketlab.panels.base import (  # fmt: skip
+    Panel,
+    heading,
+    in_a_row,
+    in_words,
+    menu,
+    rows_table,
+    said,
+    share_bar,
+    slider,
+    slider_for,
+    steps_slider,
+    text_box,
+    with_class,
+)
+from socketlab.panels.exports import Table
+from socketlab.panels.live_pictures import LiveChannels, LiveProfile
+from socketlab.panels.statistics_bench import (  # fmt: skip
+    BATCHES,
+    PROFILE,
+    RUNNING,
+    WHERE,
+    Answer,
+    MatchingRun,
+    StatisticsBench,
+    StatisticsChoice,
+    StatisticsMaterial,
+    answer,
+    gaps_of,
+    in_numbers,
+    prepare,
+    shipped,
+    still_figure,
+)
+from socketlab.runs import recordings
+
+MOST, LATE = 128, 20
+BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
+PARTS = ((0, "mean"), (1, "var"))
+
+
+class StatisticsPanel(Panel):
+    """What a batch-norm layer remembers against what it measures, and what matching the two is worth.
+
+    Sliders answer at once. **Run** takes gradient steps on L_BN alone, live, beside AdaBN.
+
+    Parameters
+    ----------
+    choice : the settings to begin with.
+    gather : loads networks and images; another function shows another world.
+    """
+
+    name = "statistics"
+
+    def __init__(
+        self,
+        choice: StatisticsChoice | None = None,
+        gather: Callable[[], StatisticsMaterial] = shipped,
+    ) -> None:
+        super().__init__({"run": "match statistics: gradient steps on L_BN alone"})
+        self._first, self._gather = choice or StatisticsChoice(), gather
+        self._loading = threading.Lock()
+        self._bench: StatisticsBench | None = None
+        self.runs: list[MatchingRun] = []
+        self._answer: Answer | None = None
+        self._asked: session.Background[None] = session.Background(
+            lambda _: self._show(), self.box, share=1.0
+        )
+        self._levelled = False
+        self.controls = with_class(self._make_controls())
+        self._make_pictures()
+        self.children = self._arrange()
+        self._listen()
+        self._on_change(("layer", "modality", "batch_size", "momentum", "shift", "scale", "seed"), self._move)
+        self._move()
+
+    def __repr__(self) -> str:
+        return f"StatisticsPanel with {len(self.runs)} runs: run this cell to see it live"
+
+    @property
+    def choice(self) -> StatisticsChoice:
+        """The settings that the controls show."""
+        return StatisticsChoice(**{name: control.value for name, control in self.controls.items()})
+
+    def set(self, choice: StatisticsChoice) -> None:
+        """Move all controls."""
+        for name, control in self.controls.items():
+            value = getattr(choice, name)
+            control.value = control.options[0] if name == "layer" and not value else value
+
+    def bench(self) -> StatisticsBench:
+        """Networks, images and what was measured once; the first call loads them."""
+        with self._loading:
+            if self._bench is None:
+                self._bench = prepare(self._gather())
+            return self._bench
+
+    # what the buttons do
+
+    def reset(self) -> None:
+        """Stop, forget all runs, settings as at the beginning."""
+        self._halt()
+        self.runs = []
+        self.set(self._first)
+        self._clear_runs(self._first)
+        self.session.reset()
+        self._move()
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait for the pictures and for a run, and raise what went wrong."""
+        self._asked.wait(timeout)
+        return self.session.wait(timeout)
+
+    def tables(self) -> dict[str, Table]:
+        """Channels, layers, running averages and runs."""
+        if self._answer is None:
+            return {}
+        found, bench = self._answer, self.bench()
+        columns = {"remembered": found.remembered, "batch": found.batch, "all_images": found.everything}
+        channels = [
+            {"channel": c}
+            | {f"{name}_{part}": float(pair[i][c]) for name, pair in columns.items() for i, part in PARTS}
+            for c in range(len(found.remembered[0]))
+        ]
+        gaps = {"batch": found.profile, **bench.profiles} | {
+            r.name: r.profile for r in self.runs if r.profile
+        }
+        layers = [
+            {"layer": layer} | {name: values[i] for name, values in gaps.items()}
+            for i, layer in enumerate(bench.layers)
+        ]
+        batches = [
+            {"batch": t} | {name: values[t] for name, values in found.running.items()}
+            for t in range(BATCHES + 1)
+        ]
+        steps = [
+            {"run": run.number, "step": i + 1, "L_BN": value}
+            for run in self.runs
+            for i, value in enumerate(run.losses)
+        ]
+        epochs = [
+            {"run": run.number, "lambda_bn": run.choice.lambda_bn, "layers": run.choice.layers,
+             "normalised_by": run.choice.by, "epoch": epoch, "held_out_accuracy": accuracy}
+            for run in self.runs
+            for epoch, accuracy in zip(run.epochs, run.accuracies, strict=True)
+        ]  # fmt: skip
+        return {"channels": channels, "layers": layers, "batches": batches, "steps": steps, "epochs": epochs}
+
+    def still(self, extremes: bool = False, dpi: float = 100) -> Any:
+        """A picture for readers without a kernel, as an IPython `Image` with its description.
+
+        Parameters
+        ----------
+        extremes : also the smallest and the largest batch, in rows of their own.
+        """
+        self.wait()
+        now = self.choice
+        sizes = [2, now.batch_size, self.controls["batch_size"].max] if extremes else [now.batch_size]
+        shown = [replace(now, batch_size=size) for size in dict.fromkeys(sizes)]
+        with session.DRAW:
+            figure = still_figure(self.bench(), shown, self.runs[-5:])
+        return figures.show(figure, dpi)
+
+    # showing
+
+    def _move(self) -> None:
+        """Answer at once where everything is loaded, else when it is."""
+        if self._bench is None:
+            self._asked.post(None, at_once=True)
+        else:
+            self._show()
+
+    def _show(self) -> None:
+        bench = self.bench()
+        control = self.controls["layer"]
+        if tuple(control.options) != tuple(bench.layers):
+            self.profile.name_layers(bench.layers)
+            control.options = bench.layers
+            control.value = self._first.layer or bench.layers[0]
+        choice = self.choice
+        found = self._answer = answer(bench, choice)
+        self.channels.draw(
+            found.remembered,
+            {"all": found.everything, choice.modality: found.batch},
+            f"{choice.layer}: a dot per channel, {WHERE.get(choice.modality, choice.modality)}",
+        )
+        self.running.draw({name: (range(BATCHES + 1), y) for name, y in found.running.items()})
+        self._draw_profile()
+        if not self._levelled:
+            self._clear_runs(choice)
+        self.headline.value = said(in_numbers(choice, found))
+        self.words.value = in_words(self.pictures)
+
+    def _draw_profile(self) -> None:
+        if self._answer is None:
+            return
+        bench = self.bench()
+        shown = {"batch": self._answer.profile, **bench.profiles}
+        done = [run for run in self.runs if run.profile]
+        if done:
+            shown["matched"] = done[-1].profile
+        self.profile.mark(self.choice.layer)
+        self.profile.draw(shown)
+
+    # the worker's side
+
+    def _begin(self) -> None:
+        choice = self.choice
+        run = MatchingRun(len(self.runs) + 1, choice)
+
+        def events() -> Iterator[Step | recordings.Look]:
+            self.box.clear()
+            material = self.bench().material
+            if self.session.stopping:
+                return iter(())
+            self.runs.append(run)
+            self._clear_runs(choice)
+
+            def begin() -> Iterator[Step | Epoch]:
+                return adapt(material.source, material.target, None, choice.recipe, seed=choice.seed)
+
+            return recordings.played(choice.of_a_run, begin, self._look)
+
+        self.session.start(
+            events, lambda e: self._see(run, e), self._draw_runs, lambda state: self._end(run, state)
+        )
+
+    def _look(self, event: Epoch) -> dict[str, Any]:
+        """Accuracy of an epoch, and how far its layers are from the source's memory."""
+        bench = self.bench()
+        adapted, images = event.state.adapted, bench.material.held_out.only(event.state.adapted.modality)
+        memory = {name: one.remembered for name, one in bench.moments[adapted.modality].items()}
+        return {"accuracy": evaluate.accuracy(adapted, images), "profile": gaps_of(adapted, images, memory)}
+
+    def _see(self, run: MatchingRun, event: Step | recordings.Look) -> float | None:
+        if isinstance(event, Step):
+            run.losses.append(event.losses.get("BN", 0.0))
+            self.session.note = f"epoch {event.epoch} of {run.choice.epochs}"
+            if event.step == 1:
+                self.losses.clear((0, event.steps))
+            return event.step / event.steps
+        run.epochs.append(event.epoch)
+        run.accuracies.append(event.seen["accuracy"])
+        run.profile = event.seen["profile"]
+        return event.epoch / event.epochs if event.epochs else 1.0
+
+    def _draw_runs(self) -> None:
+        for run in self.runs[-5:]:
+            self.losses.looks[run.name] = self.accuracy.looks[run.name] = run.look
+        self.losses.draw({run.name: run.losses for run in self.runs[-5:] if run.losses})
+        self.accuracy.draw({run.name: (run.epochs, run.accuracies) for run in self.runs[-5:] if run.epochs})
+        self._draw_profile()
+
+    def _end(self, run: MatchingRun, state: str) -> None:
+        run.outcome = state
+        self.table.value = table_of(self.runs)
+        self.words.value = in_words(self.pictures)
+        if state == "finished":
+            self.tell_listeners()
+
+    def _clear_runs(self, choice: StatisticsChoice) -> None:
+        last = max([choice.epochs, 1, *[max(run.epochs, default=0) for run in self.runs[-5:]]])
+        levels = self.bench().levels
+        self.accuracy.ylim = (0, 0.7 if max(levels.values()) < 0.5 else 1.1)
+        self.accuracy.clear((0, last), levels)
+        self.losses.clear((0, 1))
+        self.table.value = table_of(self.runs)
+        self._levelled = True
+
+    # making
+
+    def _make_controls(self) -> dict[str, Any]:
+        first = self._first
+        names = [(title, name) for name, title in WHERE.items()]
+        return {
+            "layer": steps_slider("layer", [first.layer], first.layer, "which batch-norm layer"),
+            "modality": menu("batches of", names, first.modality, "what the layer sees"),
+            "batch_size": slider("batch", first.batch_size, 2, MOST, 1, "images in a batch"),
+            "momentum": slider(
+                "momentum", first.momentum, 0.01, 1.0, 0.01, "how far the average moves to a batch"
+            ),
+            "shift": slider("shift of the input", first.shift, -2.0, 2.0, 0.1, "in remembered deviations"),
+            "scale": slider("scale of the input", first.scale, 0.25, 4.0, 0.05, "the input times this"),
+            "seed": slider("which batches", first.seed, 0, 99, 1, "seed of the batches and of a run"),
+            "lambda_bn": slider_for("lambda_bn", knobs()["lambda_bn"], first.lambda_bn),
+            "layers": menu(
+                "matched layers", knobs()["bn_layers"].choices, first.layers, knobs()["bn_layers"].help
+            ),
+            "by": menu("normalised by", [(t, n) for n, t in BY.items()], first.by, knobs()["bn_mode"].help),
+            "epochs": slider("epochs", first.epochs, 1, LATE, 1, "passes over the target images"),
+        }
+
+    def _make_pictures(self) -> None:
+        looks = {"all": Look("all images", figures.PALE, "o", "")}
+        for modality in WHERE:
+            known = figures.MODALITIES[modality]
+            looks[modality] = Look(f"this batch, {known.title}", known.colour, known.marker, "")
+        self.channels = LiveChannels(looks, 600, 344)
+        self.running = session.LivePlot(
+            tuple(RUNNING), title="Running statistics, batch by batch", xlabel="batches since the memory",
+            ylabel="share / distance", xlim=(0, BATCHES), levels={"all images": 1.0}, looks=RUNNING,
+            width=600, height=344,
+        )  # fmt: skip
+        self.profile = LiveProfile(
+            [""], ("batch",), title="Distance from the source's memory, by layer", ylabel="nats",
+            looks=PROFILE, width=520, height=404,
+        )  # fmt: skip
+        self.accuracy = session.LivePlot(
+            (), title="Accuracy on held-out depth", xlabel="epoch", ylabel="accuracy", ylim=(0, 0.7),
+            width=340, height=404,
+        )  # fmt: skip
+        self.losses = session.LivePlot((), title="L_BN while matching, nats", width=340, height=404)
+        self.pictures = {
+            "channels": self.channels, "running": self.running, "layers": self.profile,
+            "accuracy": self.accuracy, "loss": self.losses,
+        }  # fmt: skip
+        self.headline = text_box("headline", lines=3)
+        self.headline.value = said("The layers read their first images.")
+        self.table = text_box("runs")
+
+    def _arrange(self) -> list[Any]:
+        c = self.controls
+        names = ("layer", "modality", "batch_size", "momentum", "shift", "scale", "seed")
+        return [
+            heading("A layer and its batches", "answer at once"),
+            in_a_row(*(c[name] for name in names)),
+            self.headline,
+            in_a_row(self.channels.image, self.running.image),
+            heading("Matching", "gradient steps on L_BN alone, beside AdaBN; acts at the next run"),
+            in_a_row(*(c[name] for name in ("lambda_bn", "layers", "by", "epochs"))),
+            *self._bar(),
+            in_a_row(self.profile.image, self.accuracy.image, self.losses.image),
+            self.table,
+            self.words,
+        ]
+
+
+def table_of(runs: list[MatchingRun]) -> str:
+    """The runs kept, as an HTML table."""
+    heads = [
+        "run",
+        "λ<sub>d</sub>",
+        "layers",
+        "normalised by",
+        "seed",
+        "L<sub>BN</sub>",
+        "held-out accuracy",
+        "",
+    ]
+    rows = []
+    for run in runs:
+        c, colour = run.choice, run.look.colour
+        first, last = (f"{run.losses[i]:.3f}" if run.losses else "–" for i in (0, -1))
+        rows.append([
+            f'<span style="color:{colour}">●</span> {run.number}', f"{c.lambda_bn:g}", c.layers, BY[c.by],
+            f"{c.seed}", f"{first} → {last}", share_bar((run.accuracies or [0.0])[-1], colour),
+            run.outcome,
+        ])  # fmt: skip
+    return rows_table("Runs kept for comparison", "the loss of the first step and of the last", heads, rows)

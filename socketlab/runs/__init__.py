@@ -1,0 +1,1 @@
+"""Training, run folders, comparisons, experiments."""

@@ -1,0 +1,220 @@
+"""Training a network with labels: the source networks that ship, and the oracle that no method may see."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from socketlab.errors import LabError
+from socketlab.images import encodings
+from socketlab.images.encodings import Normalisation
+from socketlab.images.paired_images import PairedImages, cut_views, draw_views, recoloured
+from socketlab.method import steps
+from socketlab.method.adaptation import Step, rate_factor
+from socketlab.method.bnstats import normalised_together, watch
+from socketlab.method.evaluate import evaluating
+from socketlab.method.recipe import Recipe
+from socketlab.networks.backbones import BACKBONES, torchvision_network, weights_normalisation
+from socketlab.networks.checkpoints import Source
+from socketlab.networks.networks import Network, SmallResNet, seed_dropout, small_network
+from socketlab.speed import distributed
+from socketlab.speed.prefetch import ahead
+
+SCHEDULES = ("one-cycle", "paper")
+
+
+@dataclass(frozen=True)
+class SourceRecipe:
+    """How a network is trained with labels; SGD with Nesterov momentum 0.9 and weight decay 1e-3.
+
+    Parameters
+    ----------
+    rate : learning rate at its peak, of bottleneck and head.
+    width : of the small network.
+    trunk_rate : of the trunk; None for the same.
+    schedule : "one-cycle", or "paper", which falls from the first step.
+    recolour : whether pictures other than depth are shown in other colours too.
+    backbone : "small", or one of ``backbones.BACKBONES``.
+    weights : of a backbone's trunk, as `backbones.torchvision_network` takes them; None for random ones.
+    precision : as in `Recipe`.
+
+    Raises
+    ------
+    LabError : a value that is unknown or out of range.
+    """
+
+    epochs: int = 60
+    batch_size: int = 32
+    rate: float = 0.05
+    width: int = 32
+    trunk_rate: float | None = None
+    schedule: str = "one-cycle"
+    recolour: bool = True
+    backbone: str = SmallResNet.name
+    weights: str | None = None
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "rate", "trunk_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose more than 0")
+        if self.schedule not in SCHEDULES:
+            raise LabError(f"schedule {self.schedule!r} is unknown: choose {' or '.join(SCHEDULES)}")
+        if self.backbone not in (SmallResNet.name, *BACKBONES):
+            known = ", ".join((SmallResNet.name, *BACKBONES))
+            raise LabError(f"there is no backbone {self.backbone!r}: choose {known}")
+        if self.backbone == SmallResNet.name and self.weights is not None:
+            raise LabError("the small network begins with random weights: leave the weights out")
+
+    @classmethod
+    def pretrained(cls, backbone: str, weights: str = "DEFAULT") -> SourceRecipe:
+        """As published: a trunk that knows ImageNet learns at a tenth of the rate of what is new.
+
+        Source: Liang et al., ICML 2020 (SHOT), section 4.1.
+        """
+        return cls(
+            epochs=20, rate=1e-2, trunk_rate=1e-3, schedule="paper", recolour=False, backbone=backbone,
+            weights=weights, precision="auto",
+        )  # fmt: skip
+
+    def network(self, classes: int, seed: int) -> Network:
+        """The network at the start of the training."""
+        if self.backbone == SmallResNet.name:
+            return small_network(classes, self.width, seed)
+        return torchvision_network(self.backbone, classes, self.weights, seed=seed)
+
+    def normalisation(self, images: PairedImages) -> Normalisation:
+        """Of colour pictures for pretrained weights, that of ImageNet; else measured on the images."""
+        if self.weights is not None and images.modality == "rgb":
+            return weights_normalisation(self.backbone)
+        return encodings.measure(images.images[images.modality], images.modality)
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields that a card keeps: the first four, and what differs from training from scratch."""
+        plain = {f.name: f.default for f in dataclasses.fields(self)}
+        first = ("epochs", "batch_size", "rate", "width")
+        about = dataclasses.asdict(self)
+        return {name: about[name] for name in about if name in first or about[name] != plain[name]}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """After each epoch; ``source`` is live and complete."""
+
+    epoch: int
+    epochs: int
+    source: Source
+
+
+def train(
+    images: PairedImages,
+    recipe: SourceRecipe | None = None,
+    *,
+    seed: int = 0,
+    normalisation: Normalisation | None = None,
+    device: torch.device | str | None = None,
+) -> Iterator[Step | Trained]:
+    """Train a network on labelled images of one modality.
+
+    Cross-entropy with label smoothing 0.1, random crops and flips; from scratch, other colours too (not for
+    depth) and a one-cycle learning rate. Several processes that have joined (`ranks`) share every batch: each
+    calls this with the same arguments, and has the losses and weights of one alone, to the last digits.
+
+    Parameters
+    ----------
+    images : labelled, of one modality.
+    seed : fixes the weights at the start, the batches and the views.
+    normalisation : how the images are encoded; None for the recipe's own.
+    device : where the network learns; None for where the images lie. Batches are brought there.
+
+    Yields
+    ------
+    A `Step` after each step and a `Trained` after each epoch.
+
+    Raises
+    ------
+    LabError : fewer images than a batch has, or a batch with fewer than there are processes.
+
+    Source: Liang et al., ICML 2020 (SHOT), section 3.1, for the loss; from scratch the rate is higher.
+    """
+    recipe = recipe or SourceRecipe()
+    if len(images) < recipe.batch_size:
+        raise LabError(f"{len(images)} images are fewer than one batch of {recipe.batch_size}")
+    if recipe.batch_size < distributed.world():
+        told = f"a batch of {recipe.batch_size} images is too small for {distributed.world()} processes"
+        raise LabError(f"{told}: start {recipe.batch_size} at most")
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.device(images.device if device is None else device)
+    network = recipe.network(len(images.classes), seed).to(place)
+    if distributed.world() > 1:
+        watch(network)  # whose layers can normalise by the images of all processes
+    normalisation = normalisation or recipe.normalisation(images)
+    source = Source(network, images.classes, normalisation, {"recipe": recipe.as_dict(), "seed": seed})
+    rates = (recipe.trunk_rate or recipe.rate, recipe.rate)
+    precision = Recipe(precision=recipe.precision)
+    optimiser = _optimiser(network)
+    seed_dropout(network, seed)
+    per_epoch = len(images) // recipe.batch_size
+    total, step, labels = per_epoch * recipe.epochs, 0, images.labels.to(place)
+    for epoch in range(recipe.epochs):
+        order = torch.randperm(len(images), generator=generator)
+        network.train()
+        cut = _cut_images(images, recipe, order[: per_epoch * recipe.batch_size], generator, place)
+        for rows, views in ahead(cut, place, images.device):
+            encoded, own = normalisation.encode(views), labels[rows[distributed.share(len(rows))].to(place)]
+            with steps.autocast(precision, place), normalised_together(network):
+                terms = steps.source_terms(network, encoded, own)
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * rate_factor(step / total, recipe.schedule)
+            learnt = _learn(network, optimiser, terms, len(own) * distributed.world() / len(rows))
+            step += 1
+            yield Step(epoch + 1, step, total, learnt)
+        with evaluating(network):
+            yield Trained(epoch + 1, recipe.epochs, source)
+
+
+def _learn(
+    network: Network, optimiser: torch.optim.SGD, terms: dict[str, Tensor], weight: float
+) -> dict[str, Tensor]:
+    """One step of the optimiser; returns the terms of the whole batch.
+
+    The terms are means over the rows of this process, whose share of the batch may be a row more or less than
+    that of another: times ``weight``, rows times processes by rows of the batch, their mean over the
+    processes is the mean over the batch.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    (weight * terms["cross-entropy"]).backward()
+    distributed.average_gradients(network.parameters())
+    optimiser.step()
+    return {name: distributed.averaged(weight * term.detach()) for name, term in terms.items()}
+
+
+def _cut_images(
+    images: PairedImages,
+    recipe: SourceRecipe,
+    order: Tensor,
+    generator: torch.Generator,
+    place: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of each batch of an epoch, and their views on the device; of several processes, its own share.
+
+    Other colours are drawn for a whole batch, so then every process cuts all of it.
+    """
+    recolour = images.modality != "depth" and recipe.recolour
+    own = distributed.share(recipe.batch_size)
+    for rows in order.split(recipe.batch_size):
+        drawn, cut = draw_views(images, len(rows), generator), slice(None) if recolour else own
+        views = cut_views(images, rows[cut], drawn.take(cut), device=place)[images.modality]
+        yield rows, recoloured(views, generator)[own] if recolour else views
+
+
+def _optimiser(network: Network) -> torch.optim.SGD:
+    """Two groups: the trunk; bottleneck and head."""
+    new = [*network.bottleneck.parameters(), *network.head.parameters()]
+    groups = [{"params": list(network.trunk.parameters())}, {"params": new}]
+    return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, weight_decay=1e-3, foreach=True)

@@ -1,0 +1,1 @@
+"""The same numbers, quicker or on several devices."""

@@ -1,0 +1,231 @@
+"""Pictures of the gap: what they show, that they can be read, and that they say it in words too."""
+
+import io
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.offsetbox import AnnotationBbox
+from PIL import Image
+
+from socketlab.errors import LabError
+from socketlab.figures import figures, gap_figures
+from socketlab.figures.figures import Cloud
+
+LAYERS = ("stem", "layer1", "layer2", "head")
+RNG = np.random.default_rng(0)
+POINTS = RNG.normal(size=(3, 40, 2)).astype(np.float32)
+CLOUDS = {
+    "a": Cloud(POINTS[0], "rgb", "pairs, RGB"),
+    "b": Cloud(POINTS[1] + 2, "depth", "pairs, depth"),
+    "c": Cloud(POINTS[2] + 2, "depth", "target", np.arange(40) % 3),
+}
+CONFIDENCE, CORRECT = RNG.uniform(0.3, 1, 200), RNG.uniform(size=200) < 0.5
+
+
+def every_picture() -> dict[str, Axes]:
+    classes = ("bedroom", "kitchen", "living_room")
+    training = {"shot": (range(4), [0.4, 0.3, 0.2, 0.1], [0.3, 0.2, 0.1, 0], [0.5, 0.4, 0.3, 0.2])}
+    on_map = figures.feature_map(CLOUDS, classes, links=("a", "b"), title="T")
+    gap_figures.thumbnails(on_map, POINTS[0], RNG.integers(0, 255, (40, 8, 8, 3)).astype(np.uint8), most=5)
+    return {
+        "joint": gap_figures.joint_view(CLOUDS, classes, title="T"),
+        "joint by class": gap_figures.joint_view(CLOUDS, classes, hue="class"),
+        "layers": gap_figures.layer_profile(LAYERS, {"adabn": [0.1, 0.2, 0.4, 0.3]}, title="T"),
+        "layers, log": gap_figures.layer_profile(LAYERS, {"x": [1, 10, 3, 2], "y": [1, 2, 3, 4]}, log=True),
+        "training": gap_figures.gap_over_training(training, levels={"within RGB": 0.05}, title="T"),  # type: ignore
+        "matrix": gap_figures.matrix(np.eye(4), LAYERS, LAYERS, title="T", label="linear CKA"),
+        "reliability": gap_figures.reliability({"shot": (CONFIDENCE, CORRECT)}, title="T"),
+        "stability": gap_figures.stability_figure({"two seeds": CONFIDENCE, "PCA": [0.2, 0.3]}, chance=0.1),
+        "thumbnails": on_map,
+    }
+
+
+@pytest.mark.parametrize("name", list(every_picture()))
+def test_every_picture_is_opaque_described_readable_and_whole(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = every_picture()[name]
+        image = Image.open(io.BytesIO(figures.png(picture))).convert("RGBA")
+    assert image.getextrema()[3] == (255, 255)
+    pixels = np.asarray(image)[..., :3]
+    edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    assert (edges > 235).all(), "something is cut off at an edge"
+    assert len(figures.alt_text(picture).split()) >= 6
+    figure = figures.figure_of(picture)
+    words = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip() and t.get_visible()]
+    assert min(t.get_fontsize() for t in words) >= 12
+
+
+def test_pictures_are_drawn_into_the_axes_given_and_leave_pyplot_alone() -> None:
+    import matplotlib.pyplot as plt
+
+    ax = figures.new_figure(600, 500).subplots()
+    assert gap_figures.joint_view(CLOUDS, ax=ax) is ax
+    assert gap_figures.layer_profile(LAYERS, {"x": [1, 2, 3, 4]}, ax=ax) is ax
+    assert gap_figures.reliability({"x": (CONFIDENCE, CORRECT)}, ax) is ax
+    every_picture()
+    assert plt.get_fignums() == []
+
+
+def test_margins_show_every_modality_and_the_words_tell_how_far_apart() -> None:
+    ax = gap_figures.joint_view(CLOUDS)
+    above, right = ax.child_axes
+    assert len(above.lines) == len(right.lines) == 2  # RGB; both depth sets together
+    away = np.abs(POINTS[0].mean(0) - (POINTS[1:].reshape(-1, 2) + 2).mean(0))
+    spread = np.sqrt((POINTS[0].var(0) + POINTS[1:].reshape(-1, 2).var(0)) / 2)
+    assert f"{away[0] / spread[0]:.1f} and {away[1] / spread[1]:.1f} standard" in figures.alt_text(ax)
+    peak = above.lines[1].get_xydata()[above.lines[1].get_ydata().argmax()]
+    assert abs(peak[0] - (POINTS[1:, :, 0] + 2).mean()) < 1
+
+
+def test_a_joint_view_of_one_point_or_equal_points_has_no_density_but_stands() -> None:
+    same = {"a": Cloud(np.ones((3, 2), np.float32), "rgb", "a"), "b": Cloud(POINTS[0][:1], "depth", "b")}
+    ax = gap_figures.joint_view(same)
+    assert all(not side.lines for side in ax.child_axes)
+    with pytest.raises(LabError, match="at least one point"):
+        gap_figures.joint_view({"a": Cloud(np.zeros((0, 2), np.float32), "rgb", "a")})
+
+
+def test_a_layer_profile_shows_means_percentiles_and_given_intervals() -> None:
+    draws = RNG.normal(size=(4, 50)) + np.arange(4)[:, None]
+    low, high = draws.mean(1) - 1, draws.mean(1) + 2
+    ax = gap_figures.layer_profile(LAYERS, {"drawn": draws, "given": draws}, {"given": (low, high)})
+    for line in ax.lines:
+        if len(line.get_xdata()) == 4:
+            assert np.allclose(line.get_ydata(), draws.mean(1))
+    percentiles, given_band = (c.get_paths()[0].vertices for c in ax.collections)
+    assert np.isclose(percentiles[:, 1].max(), np.percentile(draws, 97.5, axis=1).max())
+    assert np.isclose(percentiles[:, 1].min(), np.percentile(draws, 2.5, axis=1).min())
+    assert np.isclose(given_band[:, 1].max(), high.max())
+    assert [t.get_text() for t in ax.get_xticklabels()] == list(LAYERS)
+    with pytest.raises(LabError, match="4 layers"):
+        gap_figures.layer_profile(LAYERS, {"x": [1, 2]})
+
+
+def test_many_layers_are_thinned_out() -> None:
+    names = [f"features.{i}" for i in range(60)]
+    ax = gap_figures.layer_profile(names, {"x": np.arange(60)})
+    assert len(ax.get_xticks()) <= gap_figures.MOST_LAYER_NAMES
+    assert "largest at features.59" in figures.alt_text(ax)
+
+
+def test_gap_over_training_may_be_negative_and_needs_parts_of_one_length() -> None:
+    ax = gap_figures.gap_over_training({"socket": ([0, 1], [0.1, -0.02])})
+    assert ax.get_ylim()[0] < -0.02
+    with pytest.raises(LabError, match="one length"):
+        gap_figures.gap_over_training({"socket": ([0, 1], [0.1])})
+    with pytest.raises(LabError, match="3 parts"):
+        gap_figures.gap_over_training({"socket": ([0, 1], [0.1, 0.2], [0, 0])})
+
+
+def test_calibration_against_a_loop() -> None:
+    found = gap_figures.calibration(CONFIDENCE, CORRECT, 10)
+    total = 0.0
+    for b in range(10):
+        inside = [i for i, c in enumerate(CONFIDENCE) if b / 10 < c <= (b + 1) / 10]
+        assert found.count[b] == len(inside)
+        if inside:
+            certain, right = np.mean(CONFIDENCE[inside]), np.mean(CORRECT[inside])
+            assert found.confidence[b] == pytest.approx(certain)
+            assert found.accuracy[b] == pytest.approx(right)
+            total += len(inside) / 200 * abs(certain - right)
+    assert found.error == pytest.approx(total)
+
+
+@given(st.integers(1, 60), st.integers(1, 15), st.integers(0, 99))
+def test_calibration_error_bounds(count: int, bins: int, seed: int) -> None:
+    """It lies between |accuracy - mean confidence| (one bin) and 1, and is 0 for the certain and right."""
+    rng = np.random.default_rng(seed)
+    confidence, correct = rng.uniform(size=count), rng.uniform(size=count) < 0.5
+    found = gap_figures.calibration(confidence, correct, bins)
+    assert abs(correct.mean() - confidence.mean()) - 1e-9 <= found.error <= 1
+    assert found.count.sum() == count
+    assert gap_figures.calibration(np.ones(count), np.ones(count), bins).error == 0
+
+
+def test_calibration_refuses_logits_and_unequal_lengths() -> None:
+    with pytest.raises(LabError, match="not logits"):
+        gap_figures.calibration([3.0], [True])
+    with pytest.raises(LabError, match="a number per image"):
+        gap_figures.calibration([0.5, 0.6], [True])
+    with pytest.raises(LabError, match="an image"):
+        gap_figures.calibration([], [])
+
+
+def test_reliability_tells_the_error_and_draws_the_diagonal() -> None:
+    ax = gap_figures.reliability({"shot": (CONFIDENCE, CORRECT)}, bins=5)
+    error = gap_figures.calibration(CONFIDENCE, CORRECT, 5).error
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [t.get_text() for t in legend.get_texts()] == [
+        "perfectly calibrated",
+        f"SHOT: ECE {100 * error:.1f} %",
+    ]
+    assert ax.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
+    heights = np.array([bar.get_height() for bar in ax.patches])
+    counts = gap_figures.calibration(CONFIDENCE, CORRECT, 5).count
+    assert np.allclose(heights / heights.max(), counts / counts.max())
+
+
+def test_matrix_refuses_names_that_do_not_fit_and_keeps_empty_cells() -> None:
+    values = np.array([[0.5, np.nan], [0.1, 1.0]])
+    ax = gap_figures.matrix(values, ["a", "b"], ["c", "d"])
+    assert sorted(t.get_text() for t in ax.texts) == ["0.10", "0.50", "1.00"]
+    assert "largest 1.00 at b and d, smallest 0.10 at b and c" in figures.alt_text(ax)
+    with pytest.raises(LabError, match="shape"):
+        gap_figures.matrix(values, ["a"], ["c", "d"])
+
+
+def test_stability_writes_the_means_and_refuses_nothing() -> None:
+    ax = gap_figures.stability_figure({"two seeds": np.full(30, 0.5), "to features": [0.2, 0.4, np.nan]})
+    assert [t.get_text() for t in ax.texts] == ["50 %", "30 %"]
+    assert "to features 30 %" in figures.alt_text(ax)
+    with pytest.raises(LabError, match="to features"):
+        gap_figures.stability_figure({"to features": []})
+
+
+def test_thumbnails_do_not_overlap_and_stay_on_the_map() -> None:
+    ax = figures.feature_map(CLOUDS)
+    pictures = np.zeros((40, 16, 12, 3), np.uint8)
+    shown = gap_figures.thumbnails(ax, POINTS[0], pictures, most=12, side=40)
+    figures.png(ax)
+    renderer = figures.figure_of(ax).canvas.get_renderer()  # type: ignore[attr-defined]
+    boxes = [a.patch.get_window_extent(renderer) for a in ax.artists if isinstance(a, AnnotationBbox)]
+    assert 3 <= len(shown) == len(boxes) <= 12 and len(set(shown)) == len(shown)
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+        assert ax.get_window_extent().containsx(box.x0) and ax.get_window_extent().containsx(box.x1)
+    assert f"{len(shown)} images lie at their points" in figures.alt_text(ax)
+    with pytest.raises(LabError, match="as many points"):
+        gap_figures.thumbnails(ax, POINTS[0][:3], pictures)
+
+
+@given(st.integers(0, 50), st.integers(0, 12), st.floats(0.1, 60), st.integers(0, 99))
+def test_spread_points_lie_apart(count: int, most: int, apart: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pixels, inside = rng.uniform(0, 100, (count, 2)), rng.uniform(size=count) < 0.7
+    taken = gap_figures.spread(pixels, inside, most, apart)
+    assert len(taken) <= most and all(inside[i] for i in taken)
+    for k, i in enumerate(taken):
+        assert all(np.abs(pixels[i] - pixels[j]).max() >= apart for j in taken[:k])
+    if len(taken) < most and taken:  # no room was left
+        rest = np.flatnonzero(inside)
+        nearest = np.abs(pixels[rest, None] - pixels[None, taken]).max(axis=2).min(axis=1)
+        assert (nearest < apart).all()
+
+
+def test_a_modality_of_ones_own_has_a_look_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_others", {})  # none has been drawn before
+    look = figures.modality_look("thermal")
+    assert look == figures.modality_look("thermal") and look.title == "thermal"
+    assert look.marker not in {known.marker for known in figures.MODALITIES.values()}
+    other = figures.modality_look("sonar")
+    assert (other.marker, other.colour) != (look.marker, look.colour)
+    cloud = {"t": Cloud(POINTS[0], "thermal", "thermal images")}
+    assert "thermal images" in figures.alt_text(figures.feature_map(cloud, hue="modality"))
+    assert figures.channel_statistics(([0, 1], [1, 1]), {"thermal": ([0, 2], [1, 2])}).legends

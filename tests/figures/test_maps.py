@@ -1,0 +1,486 @@
+"""Maps of feature space: exact neighbours, same seed same map, one fit at a time."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import warnings
+from itertools import pairwise
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from sklearn import manifold
+from sklearn.metrics import silhouette_score
+
+from socketlab.errors import LabError
+from socketlab.figures import gpu_maps
+from socketlab.figures import maps as embed
+from socketlab.figures.aligned_umap import aligned_starts, moving_map, temporal_neighbours
+from socketlab.figures.map_quality import kept_neighbours, stability, trustworthiness
+
+
+def blobs(n: int = 40, width: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+    """Two sets of three blobs each, far apart."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(3, width)) * 10
+    return {name: centres[np.arange(n) % 3] + rng.normal(size=(n, width)) for name in ("rgb", "depth")}
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(3, 40), width=st.integers(1, 6), seed=st.integers(0, 9))
+def test_neighbours_are_exact(n: int, width: int, seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(n, width))
+    k = min(5, n)
+    indices, distances = embed.nearest_neighbours(x, k)
+    truth = np.linalg.norm(x[:, None] - x[None], axis=2)
+    assert (indices[:, 0] == np.arange(n)).all()
+    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :k], atol=1e-5)
+    np.testing.assert_allclose(truth[np.arange(n)[:, None], indices], distances, atol=1e-5)
+
+
+def test_duplicates_do_not_push_a_point_out_of_its_own_list() -> None:
+    indices, _ = embed.nearest_neighbours(np.ones((10, 3)), 4)
+    assert (indices[:, 0] == np.arange(10)).all()
+
+
+def test_joint_map_keeps_names_sizes_and_blobs() -> None:
+    sets = blobs()
+    sets["third"] = torch.as_tensor(sets["rgb"][:7])
+    drawn = embed.joint_map(sets, seed=1)
+    assert list(drawn) == ["rgb", "depth", "third"]
+    assert [p.shape for p in drawn.values()] == [(40, 2), (40, 2), (7, 2)]
+    points, blob = drawn["rgb"], np.arange(40) % 3
+    centre = np.stack([points[blob == b].mean(axis=0) for b in range(3)])
+    nearest = np.linalg.norm(points[:, None] - centre, axis=2).argmin(axis=1)
+    assert (nearest == blob).all()
+
+
+def test_same_seed_same_map_and_another_seed_another() -> None:
+    first, again, other = (embed.joint_map(blobs(), seed=s)["rgb"] for s in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_start_is_kept_in_place() -> None:
+    sets = blobs()
+    first = embed.joint_map(sets, seed=0)
+    mirrored = {name: points * np.float32([-1, 1]) for name, points in first.items()}
+    moved = embed.joint_map(sets, seed=0, start=mirrored)
+    x_then, x_now = (np.concatenate([m["rgb"], m["depth"]])[:, 0] for m in (mirrored, moved))
+    assert np.corrcoef(x_then, x_now)[0, 1] > 0.9
+
+
+def test_no_warning_reaches_the_reader() -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        embed.joint_map(blobs())
+    assert [str(w.message) for w in seen if "knn" in str(w.message) or "n_jobs" in str(w.message)] == []
+
+
+def test_two_threads_take_turns() -> None:
+    maps: list[np.ndarray] = []
+    threads = [
+        threading.Thread(target=lambda: maps.append(embed.joint_map(blobs())["rgb"])) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(maps) == 3
+    assert np.array_equal(maps[0], maps[1])
+    assert np.array_equal(maps[0], maps[2])
+
+
+def test_a_fit_leaves_pytorchs_threads_as_they_are() -> None:
+    """UMAP's compiler sets them to all cores, in a process that was told to take one."""
+    source = (
+        "import numpy as np, torch\nfrom socketlab import embed\nbefore = torch.get_num_threads()\n"
+        "embed.joint_map({'a': np.random.default_rng(0).normal(size=(60, 8))}, epochs=20)\n"
+        "print(before, torch.get_num_threads())"
+    )
+    told = os.environ | {"OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=told, check=True)
+    assert ran.stdout.split() == ["1", "1"]
+
+
+def test_warm_up_starts_once() -> None:
+    first, second = embed.warm_up(), embed.warm_up()
+    assert first is second
+    first.join(120)
+    assert embed.is_warm()
+
+
+def test_pca_finds_the_long_axis_and_projects_the_rest() -> None:
+    rng = np.random.default_rng(0)
+    source = rng.normal(size=(200, 4)) * [0.1, 5.0, 1.0, 0.1]
+    drawn = embed.pca_map({"source": source, "target": source + np.array([0, 3, 0, 0])}, fit_on="source")
+    assert abs(np.corrcoef(drawn["source"][:, 0], source[:, 1])[0, 1]) > 0.99
+    assert np.corrcoef(drawn["source"][:, 0], source[:, 1])[0, 1] > 0  # the sign is settled
+    shift = (drawn["target"] - drawn["source"]).mean(axis=0)
+    np.testing.assert_allclose(np.linalg.norm(shift), 3.0, atol=0.05)
+
+
+def test_mixing_tells_islands_from_one_cloud() -> None:
+    rng = np.random.default_rng(0)
+    cloud = rng.normal(size=(400, 5))
+    assert embed.mixing(cloud[:200], cloud[200:] + 50) == 1.0
+    assert embed.mixing(cloud[:200], cloud[200:]) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        ({}, "at least one set"),
+        ({"a": np.zeros((9, 3)), "b": np.zeros((9, 4))}, "one width"),
+        ({"a": np.zeros(9)}, "one width"),
+        ({"a": np.full((9, 3), np.nan)}, "NaN"),
+        ({"a": np.zeros((3, 3))}, "at least 5 points"),
+    ],
+)
+def test_bad_features_are_refused_in_a_sentence(sets: dict[str, np.ndarray], words: str) -> None:
+    with pytest.raises(LabError, match=words):
+        embed.joint_map(sets)
+
+
+def test_importing_the_module_does_not_import_umap() -> None:
+    code = "import sys, socketlab.embed; sys.exit('umap' in sys.modules or 'numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# a map of one set, with others placed on it
+
+
+def test_projected_points_lie_among_their_neighbours_and_leave_the_map_alone():
+    sets = blobs()
+    sets["third"] = sets["depth"][:11] + 0.1
+    drawn = embed.projected_map(sets, "rgb", seed=1)
+    assert list(drawn) == list(sets)
+    assert [p.shape for p in drawn.values()] == [(40, 2), (40, 2), (11, 2)]
+    for name in ("depth", "third"):
+        nearest = np.linalg.norm(drawn[name][:, None] - drawn["rgb"], axis=2).argmin(axis=1)
+        assert (nearest % 3 == np.arange(len(nearest)) % 3).all()
+    alone = embed.projected_map({name: sets[name] for name in ("third", "rgb")}, "rgb", seed=1)
+    assert np.array_equal(alone["rgb"], drawn["rgb"])
+    assert np.array_equal(alone["third"], drawn["third"])
+
+
+def test_a_umap_of_neighbours_alone_is_the_umap_of_their_features() -> None:
+    sets = blobs()
+    near, start = embed.nearest_neighbours(sets["rgb"], 10), embed.pca_map({"rgb": sets["rgb"]})["rgb"]
+    told = embed.fit_on_neighbours(near, start, seed=0, min_dist=0.1, epochs=50)
+    own = embed._umap()(
+        n_neighbors=10, precomputed_knn=near, init=start, random_state=0, n_jobs=1, n_epochs=50, min_dist=0.1
+    ).fit(sets["rgb"])
+    assert np.array_equal(told.embedding_, own.embedding_)
+
+
+@settings(max_examples=20)
+@given(n=st.integers(5, 30), m=st.integers(1, 20), k=st.integers(1, 5), seed=st.integers(0, 9))
+def test_others_are_placed_by_their_exact_neighbours(n: int, m: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    basis, others = (rng.normal(size=(count, 3)).astype(np.float32) for count in (n, m))
+    found = embed._distances_to(basis, others, k)
+    truth = cdist(others, basis)
+    assert found.shape == (m, n)
+    for i in range(m):
+        row = found[[i]]
+        np.testing.assert_allclose(np.sort(row.data), np.sort(truth[i])[:k], rtol=1e-4)
+        np.testing.assert_allclose(row.data, truth[i, row.indices], rtol=1e-4)
+
+
+def test_a_joint_map_exaggerates_a_gap_and_a_projected_one_hides_it() -> None:
+    """Five classes and a shift as large as the noise: how far apart the modalities look within a class."""
+    rng = np.random.default_rng(0)
+    label, width = np.arange(120) % 5, 16
+    centres, shift = rng.normal(size=(5, width)) * 3, rng.normal(size=width)
+    source, target = (centres[label] + rng.normal(size=(120, width)) for _ in range(2))
+    sets = {"rgb": source, "depth": target + 8 * shift / np.linalg.norm(shift)}
+
+    def gap(drawn: dict[str, np.ndarray]) -> float:
+        modality = np.repeat([0, 1], 24)
+        both = [np.concatenate([x[label == c] for x in drawn.values()]) for c in range(5)]
+        return float(np.mean([silhouette_score(x, modality) for x in both]))
+
+    projected = embed.projected_map(sets, "rgb")
+    assert 0.3 < gap(sets) < 0.6
+    assert gap(embed.joint_map(sets)) > gap(sets) + 0.25
+    assert gap(projected) < gap(sets) - 0.1
+
+
+def test_set_to_fit_on_must_be_there_and_large_enough():
+    with pytest.raises(LabError, match="no set 'nir' to fit on; the sets are rgb, depth"):
+        embed.projected_map(blobs(), "nir")
+    with pytest.raises(LabError, match="at least 5 points, and 4 were given"):
+        embed.projected_map({"a": np.ones((4, 3)), "b": np.ones((9, 3))}, "a")
+
+
+# kept on disk
+
+
+def test_maps_are_kept_by_content(tmp_path, monkeypatch):
+    sets, asked = blobs(), []
+    real = embed._umap
+    monkeypatch.setattr(embed, "_umap", lambda: asked.append(1) or real())
+    first = embed.joint_map(sets, epochs=20, cache=tmp_path)
+    again = embed.joint_map({name: torch.as_tensor(x) for name, x in sets.items()}, epochs=20, cache=tmp_path)
+    assert len(asked) == 1
+    assert all(np.array_equal(first[name], again[name]) for name in sets)
+    moved = {**sets, "rgb": sets["rgb"] + 1e-3}
+    for sets_, options in (
+        (sets, {"seed": 1}),
+        (sets, {"neighbours": 9}),
+        (moved, {}),
+        (sets, {"start": first}),
+    ):
+        embed.joint_map(sets_, **{"epochs": 20, **options}, cache=tmp_path)
+    assert len(asked) == 5
+    for _ in range(2):
+        embed.projected_map(sets, "rgb", epochs=20, cache=tmp_path)
+        moving_map(list(sets.values()), epochs=20, cache=tmp_path)
+    assert len(asked) == 7
+    embed.projected_map(sets, "depth", epochs=20, cache=tmp_path)
+    assert len(asked) == 8
+
+
+# on a GPU
+
+
+def test_gpu_is_taken_where_it_is_and_torchdr_too(monkeypatch):
+    """The call itself, with a module in TorchDR's place: no GPU is needed to see what is asked of it."""
+    seen = {}
+
+    class UMAP:
+        def __init__(self, **options):
+            seen.update(options)
+
+        def fit_transform(self, x):
+            random.seed(0), np.random.seed(0), torch.manual_seed(0)  # noqa: NPY002 (as TorchDR does)
+            torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
+            os.environ["PYTHONHASHSEED"] = "7"
+            seen["features"] = x
+            return torch.zeros(len(x), 2, requires_grad=True) + torch.arange(len(x))[:, None]
+
+    fake = ModuleType("torchdr")
+    fake.UMAP = UMAP
+    monkeypatch.setitem(sys.modules, "torchdr", fake)
+    monkeypatch.setattr(
+        gpu_maps.importlib.util, "find_spec", lambda name: fake if name == "torchdr" else None
+    )
+    monkeypatch.setattr(embed, "version", lambda name: "0.5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    before = _random_state()
+    drawn = embed.joint_map(blobs(), seed=3, neighbours=12, device="auto")
+    assert _random_state() == before
+    assert drawn["depth"][0].tolist() == [40, 40] and drawn["depth"].dtype == np.float32
+    assert seen.pop("features").shape == (80, 8)
+    expected = {"n_neighbors": 12, "min_dist": 0.1, "max_iter": 200, "random_state": 3, "device": "cuda"}
+    assert seen == {**expected, "backend": None}
+    start = {name: 5 * points for name, points in embed.pca_map(blobs()).items()}
+    embed.joint_map(blobs(), start=start, device="cuda")
+    assert seen["init"].shape == (80, 2)
+    assert seen["init_scaling"] == pytest.approx(float(seen["init"][:, 0].std()))
+
+
+def _random_state() -> tuple:
+    cudnn = torch.backends.cudnn
+    switches = (cudnn.benchmark, cudnn.deterministic, os.environ.get("PYTHONHASHSEED"))
+    return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist(), switches  # noqa: NPY002
+
+
+def test_without_gpu_or_torchdr_the_processor_does_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not gpu_maps.takes_gpu("auto")
+    with pytest.raises(LabError, match="no GPU that torch can use"):
+        embed.joint_map(blobs(), device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu_maps.importlib.util, "find_spec", lambda name: None)
+    assert not gpu_maps.takes_gpu("auto")
+    assert not gpu_maps.takes_gpu("cpu")
+    with pytest.raises(LabError, match="no TorchDR"):
+        embed.joint_map(blobs(), device="cuda")
+    with pytest.raises(LabError, match="not 'tpu'"):
+        embed.joint_map(blobs(), device="tpu")
+
+
+def test_torchdr_itself_where_it_is_installed():
+    pytest.importorskip("torchdr")
+    features = np.concatenate(list(blobs().values())).astype(np.float32)
+    before = _random_state()
+    first, again = (gpu_maps.fit_on_gpu(features, 10, 0.1, 200, None, 0, device="cpu") for _ in range(2))
+    assert _random_state() == before
+    assert np.array_equal(first, again)
+    assert kept_neighbours(features, first, 10).mean() > 0.5
+    start = first * np.float32([-1, 1])
+    moved = gpu_maps.fit_on_gpu(features, 10, 0.1, 50, start, 0, device="cpu")
+    assert np.corrcoef(start[:, 0], moved[:, 0])[0, 1] > 0.9
+
+
+# features that move
+
+
+@settings(max_examples=20)
+@given(
+    n=st.integers(5, 20),
+    steps=st.integers(1, 4),
+    k=st.integers(2, 6),
+    seed=st.integers(0, 9),
+    tie=st.floats(0.1, 2),
+)
+def test_temporal_neighbours_are_ones_own_and_oneself(
+    n: int, steps: int, k: int, seed: int, tie: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    snapshots = [rng.normal(size=(n, 2 + t)).astype(np.float32) for t in range(steps)]
+    indices, distances = temporal_neighbours(snapshots, k, tie)
+    k = min(k, n - 2)
+    assert indices.shape == distances.shape == (steps * n, k + 2)
+    assert (indices[:, 0] == np.arange(steps * n)).all()
+    assert (np.diff(distances) >= 0).all()
+    for t, snapshot in enumerate(snapshots):
+        truth = cdist(snapshot, snapshot)
+        beside = [s for s in (t - 1, t + 1) if 0 <= s < steps]
+        for i in range(n):
+            row = dict(zip(indices[t * n + i].tolist(), distances[t * n + i], strict=True))
+            nearest = np.sort(truth[i])
+            for s in beside:
+                assert row.pop(s * n + i) == pytest.approx(tie * nearest[1], rel=1e-4)
+            np.testing.assert_allclose(sorted(row.values()), nearest[: len(row)], rtol=1e-3, atol=1e-5)
+            np.testing.assert_allclose(
+                [truth[i, j - t * n] for j in row], list(row.values()), rtol=1e-3, atol=1e-5
+            )
+
+
+def turning(steps: int = 5, n: int = 60) -> list[np.ndarray]:
+    """Blobs that turn slowly in eight dimensions, as seen by layers of different widths."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 8))[np.arange(n) % 3] * 4 + rng.normal(size=(n, 8))
+    return [(x @ np.linalg.qr(rng.normal(size=(8, 8)))[0])[:, : 8 - t % 2] for t in range(steps)]
+
+
+def test_moving_map_is_coherent_where_single_maps_jump():
+    snapshots = turning()
+    drawn = moving_map(snapshots, seed=1, epochs=100)
+    assert [p.shape for p in drawn] == [(60, 2)] * 5
+    assert all(
+        np.array_equal(a, b) for a, b in zip(drawn, moving_map(snapshots, seed=1, epochs=100), strict=True)
+    )
+    single = [embed.joint_map({"x": x}, seed=t, epochs=100)["x"] for t, x in enumerate(snapshots)]
+    assert step(drawn) < 0.3 * step(single)
+    for points, features in zip(drawn, snapshots, strict=True):  # and no step was given up for that
+        assert kept_neighbours(features, points, 15).mean() > 0.5
+
+
+def step(maps: list[np.ndarray]) -> float:
+    """How far a point moves from one map to the next, in units of the maps' spread."""
+    moved = [np.linalg.norm(b - a, axis=1).mean() for a, b in pairwise(maps)]
+    return float(np.mean(moved) / np.concatenate(maps).std())
+
+
+def test_starts_are_turned_onto_each_other():
+    x = np.random.default_rng(0).normal(size=(50, 2)) * [3, 1]
+    angle = np.array([[np.cos(2), -np.sin(2)], [np.sin(2), np.cos(2)]])
+    first, turned, mirrored, flat = np.split(aligned_starts([x, 7 * x @ angle, x * [-1, 1], 0 * x + 1]), 4)
+    np.testing.assert_allclose(turned, first, atol=1e-4)
+    np.testing.assert_allclose(mirrored, first, atol=1e-4)
+    assert np.square(first).mean() == pytest.approx(1, abs=1e-4)
+    assert np.abs(flat).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "options", "words"),
+    [
+        ([], {}, "at least one snapshot"),
+        ([np.ones((9, 2)), np.ones((8, 2))], {}, "same samples"),
+        ([np.ones((4, 2))], {}, "at least 5 points"),
+        ([np.ones((9, 2)), np.full((9, 2), np.nan)], {}, "Snapshot 1 holds NaN"),
+        ([np.ones((9, 2))], {"tie": 0.0}, "tie is 0.0"),
+        ([np.ones((9, 2))], {"neighbours": 1}, "at least 2"),
+    ],
+)
+def test_bad_snapshots_are_refused(snapshots: list[np.ndarray], options: dict, words: str) -> None:
+    with pytest.raises(LabError, match=words):
+        moving_map(snapshots, **options)
+
+
+# how far a map is to be believed
+
+
+@settings(max_examples=25)
+@given(n=st.integers(3, 30), k=st.integers(1, 8), seed=st.integers(0, 99))
+def test_kept_neighbours_against_sets(n: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n, 4)), rng.normal(size=(n, 2))
+    k_used = min(k, n - 2)
+    near = [[set(row[1 : k_used + 1]) for row in np.argsort(cdist(z, z), axis=1)] for z in (x, y)]
+    truth = [len(a & b) / k_used for a, b in zip(*near, strict=True)]
+    np.testing.assert_allclose(kept_neighbours(x, y, k), truth)
+    np.testing.assert_allclose(kept_neighbours(y, x, k), truth)
+    assert (kept_neighbours(x, 3 * x + 1, k) == 1).all()
+
+
+def test_unrelated_pictures_keep_what_chance_keeps():
+    x, y = np.random.default_rng(0).normal(size=(2, 500, 3))
+    assert kept_neighbours(x, y, 10).mean() == pytest.approx(10 / 499, abs=0.01)
+    assert trustworthiness(x, y, 10) == pytest.approx(0.5, abs=0.05)
+
+
+def test_trustworthiness_is_scikit_learns_and_draws_from_many():
+    x = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
+    y = embed.pca_map({"x": x})["x"]
+    whole = manifold.trustworthiness(x, y, n_neighbors=15)
+    assert trustworthiness(x, y) == pytest.approx(whole)
+    assert trustworthiness(x, y, most=200) == pytest.approx(whole, abs=0.05)
+    assert trustworthiness(x, y, most=200) != pytest.approx(whole, abs=1e-9)
+    assert trustworthiness(x[:7], x[:7]) == 1.0
+
+
+def test_stability_of_maps_that_differ_by_their_seed():
+    rng = np.random.default_rng(1)
+    sets = {"rgb": rng.normal(size=(40, 2)), "depth": rng.normal(size=(20, 2))}
+
+    def shaken(sets, seed):
+        rng = np.random.default_rng(seed)
+        return {
+            name: (x + (seed > 0) * rng.normal(size=x.shape)).astype(np.float32) for name, x in sets.items()
+        }
+
+    same = stability(sets, (0, 1), 5, lambda sets, seed: shaken(sets, 0))
+    assert (same.between_seeds == 1).all() and (same.to_features == 1).all() and (same.trust == 1).all()
+    shaky = stability(sets, (0, 1, 2), 5, shaken)
+    assert shaky.between_seeds.shape == shaky.to_features.shape == (60,)
+    assert shaky.chance == pytest.approx(5 / 59)
+    assert shaky.chance < shaky.between_seeds.mean() < 1
+    features = np.concatenate(list(sets.values()))
+    by_hand = [kept_neighbours(features, np.concatenate(list(m.values())), 5) for m in shaky.maps]
+    np.testing.assert_allclose(shaky.to_features, np.mean(by_hand, axis=0))
+    assert shaky.trust.argmax() == 0
+    assert list(shaky.shares) == ["between seeds", "map and features"]
+
+
+def test_stability_of_umap_tells_blobs_from_noise():
+    noise = {"x": np.random.default_rng(0).normal(size=(80, 20))}
+    clear = stability(blobs(), (0, 1), 10)
+    vague = stability(noise, (0, 1), 10)
+    assert clear.to_features.mean() > vague.to_features.mean() > vague.chance
+    assert clear.trust.min() > vague.trust.max()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "k", "words"),
+    [((0,), 15, "at least two seeds"), ((0, 0), 15, "two seeds"), ((0, 1), 0, "k is 0")],
+)
+def test_stability_that_cannot_be_measured(seeds, k, words):
+    with pytest.raises(LabError, match=words):
+        stability(blobs(), seeds, k, lambda sets, seed: embed.pca_map(sets))
+
+
+def test_pictures_of_other_points_are_refused():
+    with pytest.raises(LabError, match="9 and 8 were given"):
+        kept_neighbours(np.ones((9, 2)), np.ones((8, 2)))

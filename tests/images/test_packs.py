@@ -1,0 +1,618 @@
+"""Packs: exact pixels, the same bytes however the work went, and nothing half-written."""
+
+import errno
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import timeit
+from pathlib import Path
+
+import formats
+import numpy as np
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from socketlab.errors import LabError
+from socketlab.images import decode, importers, pack_writer
+from socketlab.images.decode import Picture, decoded, nearest, placed_intrinsics
+from socketlab.images.encodings import measure
+from socketlab.images.importers import survey
+from socketlab.images.pack_writer import write_pack
+from socketlab.images.packs import open_pack
+from socketlab.images.paired_images import centre_view, random_views
+from socketlab.images.parallel import run_jobs
+from socketlab.method.adaptation import adapt
+from socketlab.method.evaluate import accuracy
+from socketlab.method.recipe import Recipe
+from socketlab.networks.networks import small_network
+from socketlab.runs.train_source import SourceRecipe, train
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return formats.write_folders(tmp_path_factory.mktemp("set") / "my rooms", each=4)
+
+
+@pytest.fixture
+def found(pictures, monkeypatch):
+    monkeypatch.setattr(pack_writer, "CHUNK", 3)
+    return survey("folders", pictures, task=formats.TASK)
+
+
+@pytest.fixture
+def whole(found, tmp_path):
+    return write_pack(found, tmp_path / "whole", size=32, processes=1)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# pixels
+
+
+def test_all_16_bits_of_depth_survive(tmp_path):
+    """Every value there is, 0 and beyond 8.192 m included, through a PNG rotated by three bits."""
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    rotated = ((every.astype(np.uint32) << 3) % 65536 | every >> 13).astype(np.uint16)
+    for name, pixels, form in (("plain", every, "depth"), ("rotated", rotated, "rotated")):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        for size in (None, 256):
+            stored = decoded(Picture(tmp_path / f"{name}.png", form), size, "centre")
+            assert stored.dtype == np.uint16
+            np.testing.assert_array_equal(stored, every[None])
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), st.sampled_from(decode.FITS))
+def test_depth_is_taken_from_the_pixel_under_the_centre(height, width, size, fit):
+    values = np.arange(1, height * width + 1, dtype=np.uint16).reshape(height, width)
+    small = nearest(values, size, fit)
+    assert small.shape == (size, size)
+    across, down = decode.inner(width, height, size, fit)
+    side = min(height, width)
+    left, top, wide, high = 0.0, 0.0, width, height
+    if fit == "centre":
+        left, top, wide, high = (width - side) / 2, (height - side) / 2, side, side
+    pad_x, pad_y = (size - across) // 2, (size - down) // 2
+    for y in range(size):
+        for x in range(size):
+            if pad_y <= y < pad_y + down and pad_x <= x < pad_x + across:
+                v, u = top + (y - pad_y + 0.5) * high / down, left + (x - pad_x + 0.5) * wide / across
+                assert small[y, x] == values[int(v + 1e-9), int(u + 1e-9)]
+            else:
+                assert small[y, x] == 0
+
+
+def test_no_depth_is_invented_by_resizing():
+    near_and_far = np.where(np.arange(90)[:, None] % 2, 1000, 60000).astype(np.uint16).repeat(70, axis=1)
+    assert set(np.unique(nearest(near_and_far, 32, "centre"))) <= {1000, 60000}
+
+
+def test_colours_are_resized_with_antialiasing(tmp_path):
+    """Stripes a pixel wide become their mean; the nearest pixel would be one or the other."""
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[::2] = 200
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    small = decoded(Picture(tmp_path / "stripes.png", "colour"), 16, "centre")
+    assert small.shape == (3, 16, 16)
+    assert abs(small.astype(int) - 100).max() <= 12
+
+
+def test_a_view_is_the_same_in_colour_and_depth(tmp_path):
+    """A step across a picture of any shape stays at one place in both modalities, for every fit."""
+    step = np.zeros((60, 100), np.uint16)
+    step[:, 55:] = 255
+    Image.fromarray(step).save(tmp_path / "depth.png")
+    Image.fromarray(step.astype(np.uint8)).save(tmp_path / "rgb.png")
+    for fit in decode.FITS:
+        depth = decoded(Picture(tmp_path / "depth.png", "depth"), 40, fit)[0]
+        rgb = decoded(Picture(tmp_path / "rgb.png", "colour"), 40, fit)[0]
+        assert (abs(depth.astype(int) - rgb) > 128).sum() == 0
+
+
+def test_letterbox_keeps_all_and_stretch_fills(tmp_path):
+    Image.fromarray(np.full((30, 60), 7, np.uint16)).save(tmp_path / "wide.png")
+    picture = Picture(tmp_path / "wide.png", "depth")
+    boxed, stretched = decoded(picture, 20, "letterbox")[0], decoded(picture, 20, "stretch")[0]
+    assert (boxed[5:15] == 7).all() and (boxed[:5] == 0).all() and (boxed[15:] == 0).all()
+    assert (stretched == 7).all()
+
+
+@given(st.integers(20, 90), st.integers(20, 90), st.integers(8, 64), st.sampled_from(decode.FITS))
+def test_intrinsics_follow_the_picture(width, height, size, fit):
+    """A point seen in the file at (u, v) is seen where that pixel went."""
+    f_x, f_y, c_x, c_y = placed_intrinsics((50.0, 55.0, 31.0, 22.0), width, height, size, fit)
+    left, top, right, bottom = decode.square(width, height, fit)
+    across, down = decode.inner(width, height, size, fit)
+    x, y = 0.3, -0.2  # a direction
+    u, v = 50.0 * x + 31.0, 55.0 * y + 22.0
+    expected = (u - left) * across / (right - left) + (size - across) // 2
+    assert f_x * x + c_x == pytest.approx(expected)
+    assert f_y * y + c_y == pytest.approx((v - top) * down / (bottom - top) + (size - down) // 2)
+
+
+def test_sixteen_bits_of_infrared_become_eight(tmp_path):
+    values = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "nir.tiff")
+    stored = decoded(Picture(tmp_path / "nir.tiff", "grey"), None, "centre")
+    np.testing.assert_array_equal(stored[0].ravel(), np.arange(256))
+
+
+# reading
+
+
+def test_a_pack_is_a_paired_store(whole, pictures):
+    train = whole.load("train")
+    assert train.classes == whole.classes == formats.TASK
+    assert train.modalities == ("rgb", "depth")
+    assert train.images["rgb"].shape == (len(train), 3, 32, 32)
+    assert train.images["depth"].dtype is torch.uint16
+    for i in range(len(train)):
+        kind, stem = train.names[i].split("/")
+        assert train.kinds[i] == kind and int(train.labels[i]) == formats.TASK.index(kind)
+        expected = decoded(Picture(pictures / "depth" / kind / f"{stem}.png", "depth"), 32, "centre")
+        np.testing.assert_array_equal(train.images["depth"][i].numpy(), expected)
+    pairs = whole.load("pairs")
+    assert set(pairs.kinds) == set(formats.OTHERS) and pairs.classes == ()
+    assert set(train.names).isdisjoint(whole.load("test").names)
+
+
+def test_views_of_any_size_are_cut(whole):
+    train = whole.load("train")
+    views = random_views(train, torch.arange(5), torch.Generator().manual_seed(0), size=28)
+    assert views["depth"].shape == (5, 1, 28, 28)
+    assert centre_view(train.images["rgb"], 28).shape[-2:] == (28, 28)
+
+
+def test_writing_into_a_loaded_image_leaves_the_pack_alone(whole):
+    before = contents(whole.folder)
+    whole.load("train").images["rgb"][:] = 0
+    assert contents(whole.folder) == before
+    assert open_pack(whole.folder).load("train").images["rgb"].any()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files with holes")
+def test_a_pack_may_be_larger_than_the_memory(tmp_path):
+    """A pack of 256 GiB, nearly all of it a hole: a batch of it takes the memory of a batch."""
+    side, scenes = 256, 1 << 20
+    header = pack_writer._Array("train", "rgb", 4, np.dtype(np.uint8), [0] * scenes).header(side)
+    described = {"file": "train.rgb.npy", "shape": [scenes, 4, side, side], "dtype": "uint8"}
+    described |= {"bytes": len(header) + scenes * 4 * side * side, "sha256": ""}
+    file = tmp_path / "train.rgb.npy"
+    file.write_bytes(header)
+    try:
+        os.truncate(file, described["bytes"])
+    except OSError:
+        pytest.skip("this file system has no such large files")
+    part = {"scenes": scenes, "file": "", "sha256": "", "domains": {"d": [0, scenes]}, "counts": {}}
+    manifest = {"format": "socketlab pack", "version": 1, "classes": [], "domains": ["d"], "size": side}
+    manifest |= {"splits": {"train": part | {"arrays": {"rgb": described}}}, "left_out": 0}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    pack = open_pack(tmp_path)
+    images = pack._array("train", "rgb")
+    before = psutil.Process().memory_info().rss
+    batch = images[torch.randint(scenes, (32,), generator=torch.Generator().manual_seed(0))]
+    assert batch.shape == (32, 4, side, side) and not batch.any()
+    assert psutil.Process().memory_info().rss - before < 200e6
+
+
+def test_domains_are_slices_and_not_copies(tmp_path):
+    found = survey("sunrgbd", formats.write_sunrgbd(tmp_path / "set", each=2))
+    pack = write_pack(found, tmp_path / "pack", size=16, processes=1)
+    every = pack.load("train")
+    start = 0
+    for domain in pack.domains:
+        one = pack.load("train", domain)
+        assert {name.split("/")[0] for name in one.names} <= set(importers.SUN_SENSORS)
+        assert one.names == every.names[start : start + len(one)]
+        for modality, images in one.images.items():
+            assert torch.equal(images.int(), every.images[modality][start : start + len(one)].int())
+            assert images.untyped_storage().nbytes() >= every.images[modality].nbytes
+        start += len(one)
+    assert start == len(every)
+
+
+def test_a_pack_goes_through_adaptation(pictures, tmp_path):
+    """From a folder of pictures to a network that reads depth, the labels of the target unseen."""
+    found = survey("folders", pictures, task=formats.TASK)
+    pack = write_pack(found, tmp_path / "pack", size=64, processes=1)
+    settings = SourceRecipe(epochs=1, batch_size=4, width=8)
+    *_, trained = train(pack.load("train", modalities=("rgb",)), settings)
+    target = pack.load("train", modalities=("depth",)).unlabelled()
+    recipe = Recipe.socket().replace(batch_size=4, epochs=1, align_epochs=1)
+    *_, last = adapt(trained.source, target, pack.load("pairs").unlabelled(), recipe)
+    assert 0 <= accuracy(last.state.adapted, pack.load("test", modalities=("depth",))) <= 1
+
+
+def test_a_pack_opens_at_once(whole):
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        open_pack(whole.folder)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.1
+
+
+def test_a_pack_feeds_a_step_faster_than_the_step_computes(pictures, tmp_path):
+    """Cutting and encoding a batch, against the smallest network of the kit, forward and backward."""
+    found = survey("folders", pictures, task=formats.TASK)
+    images = write_pack(found, tmp_path / "pack", size=64, processes=1).load("train", modalities=("depth",))
+    normalisation, network = measure(images.images["depth"], "depth"), small_network(3)
+    generator, still = torch.Generator().manual_seed(0), torch.zeros(8, 3, 56, 56)
+
+    def batch():
+        rows = torch.randint(len(images), (8,), generator=generator)
+        return normalisation.encode(random_views(images, rows, generator)["depth"])
+
+    def step():
+        network(still).square().mean().backward()
+
+    assert batch().shape == still.shape
+    least = {form: min(timeit.repeat(form, number=1, repeat=4)) for form in (batch, step)}
+    assert least[batch] < least[step]
+
+
+def test_manifest_tells_all_but_private_folders(whole, pictures):
+    manifest = json.loads((whole.folder / "manifest.json").read_text())
+    assert manifest["source"] == {"kind": "folders", "folder": "my rooms"}
+    assert manifest["splits"]["pairs"]["counts"] == {"my rooms": dict.fromkeys(formats.OTHERS, 4)}
+    told = b"".join(data for name, data in contents(whole.folder).items() if name.endswith("json"))
+    assert str(pictures.parent).encode() not in told and str(whole.folder).encode() not in told
+    whole.verify()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (("later",), "no split 'later'"),
+        (("train", "kinect_v1"), "no domain 'kinect_v1'"),
+        (("train", None, ("nir",)), "no nir images"),
+    ],
+)
+def test_what_a_pack_does_not_have_is_named(whole, wrong, told):
+    with pytest.raises(LabError, match=told):
+        whole.load(*wrong)
+
+
+def test_a_damaged_pack_is_told(whole, tmp_path):
+    file = whole.folder / "train.rgb.npy"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(LabError, match="altered"):
+        open_pack(whole.folder).verify()
+    file.write_bytes(data[:-5])
+    with pytest.raises(LabError, match="damaged or missing"):
+        open_pack(whole.folder)
+    for text, told in (("{", "damaged"), ("{}", "no pack"), (None, "no pack")):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        if text is not None:
+            (tmp_path / "other" / "manifest.json").write_text(text)
+        else:
+            (tmp_path / "other" / "manifest.json").unlink()
+        with pytest.raises(LabError, match=told):
+            open_pack(tmp_path / "other")
+    manifest = json.loads((whole.folder / "manifest.json").read_text())
+    (whole.folder / "manifest.json").write_text(json.dumps(manifest | {"version": 99}))
+    with pytest.raises(LabError, match="version 99"):
+        open_pack(whole.folder)
+
+
+def test_a_manifest_that_lacks_or_confuses_something_is_told(whole):
+    """Somebody's hand in the files: one sentence, never a traceback, never rows under other names."""
+    manifest = json.loads((whole.folder / "manifest.json").read_text())
+    for key in ("splits", "classes", "domains", "size", "left_out"):
+        for spoilt in ({k: v for k, v in manifest.items() if k != key}, manifest | {key: None}):
+            (whole.folder / "manifest.json").write_text(json.dumps(spoilt))
+            with pytest.raises(LabError, match=r"manifest\.json is damaged"):
+                open_pack(whole.folder).summary()
+    (whole.folder / "manifest.json").write_text(json.dumps(manifest))
+    scenes = whole.folder / "train.scenes.json"
+    told = json.loads(scenes.read_text())
+    scenes.write_text(json.dumps(told | {"names": told["names"][::-1]}))
+    with pytest.raises(LabError, match=r"train\.scenes\.json was altered"):
+        open_pack(whole.folder).load("train")
+
+
+def test_scenes_of_the_task_may_lack_a_modality(tmp_path):
+    """Whoever has no colour pictures of the task can still adapt to it: that is what source-free means."""
+    root = formats.write_folders(tmp_path / "set")
+    for i, file in enumerate(sorted((root / "rgb" / "bedroom").iterdir())):
+        if i != 1:
+            file.unlink()
+    found = survey("folders", root, task=formats.TASK, unpaired=True)
+    assert found.problems == ()
+    pack = write_pack(found, tmp_path / "pack", size=24, processes=1)
+    names = {modality: set() for modality in ("rgb", "depth", "both")}
+    for split in ("train", "test"):
+        for modality in ("rgb", "depth"):
+            part = pack.load(split, modalities=(modality,))
+            names[modality] |= set(part.names)
+        both = pack.load(split)
+        names["both"] |= set(both.names)
+        for i, name in enumerate(both.names):
+            for modality, images in both.images.items():
+                alone = pack.load(split, modalities=(modality,))
+                assert torch.equal(
+                    images[i].to(torch.int32),
+                    alone.images[modality][alone.names.index(name)].to(torch.int32),
+                )
+    assert len(names["depth"]) == 12 and len(names["rgb"]) == 9
+    assert names["both"] == names["rgb"] & names["depth"]
+
+
+# writing
+
+
+def test_the_number_of_processes_does_not_show(found, whole, tmp_path):
+    assert contents(write_pack(found, tmp_path / "three", size=32, processes=3).folder) == contents(
+        whole.folder
+    )
+
+
+SCRIPT = """
+    import sys, time
+    from socketlab import packing
+    from socketlab.importers import survey
+
+    packing.CHUNK = 3
+
+    def stop(done, of):
+        print(done, flush=True)
+        if done >= 6:
+            time.sleep(60)
+
+    found = survey("folders", sys.argv[1], task=("bathroom", "bedroom", "office"))
+    packing.write_pack(found, sys.argv[2], size=32, processes=int(sys.argv[3]), progress=stop)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_and_called_again_the_pack_is_the_same(found, whole, pictures, tmp_path, processes):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    command = [sys.executable, str(script), str(pictures), str(tmp_path / "killed"), str(processes)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as importing:
+        try:
+            for line in importing.stdout:
+                if int(line) >= 6:
+                    break
+            children = psutil.Process(importing.pid).children(recursive=True)
+        finally:
+            importing.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "killed").exists()
+    assert psutil.wait_procs(children, timeout=20)[1] == [], "a process outlived its parent"
+    seen, said = [], []
+    again = write_pack(
+        found, tmp_path / "killed", size=32, processes=1, progress=lambda *x: seen.append(x), say=said.append
+    )
+    assert seen[0][0] > 6 and "going on" in said[0]
+    assert contents(again.folder) == contents(whole.folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "script.py", "whole"]
+
+
+def test_stopped_at_any_step_of_the_end_the_pack_is_the_same(pictures, tmp_path, monkeypatch):
+    """Also when pictures cannot be decoded, and rows must be left out."""
+    monkeypatch.setattr(pack_writer, "CHUNK", 3)
+    monkeypatch.setattr(decode, "_decoded", _fail_for("bedroom/küche nr 1", "hotel_suite/küche nr 0"))
+    found = survey("folders", pictures, task=formats.TASK)
+    expected = write_pack(found, tmp_path / "expected", size=16, on_bad="skip", processes=1)
+    assert expected.manifest["left_out"] == 2 and len(expected.manifest["skipped"]) == 4
+    step, stopped = 0, True
+    while stopped:
+        step += 1
+        out = tmp_path / f"stopped {step}"
+        with monkeypatch.context() as patched:
+            steps = iter(range(1, 1000))
+            for name in ("replace", "rename"):
+                patched.setattr(os, name, _stop_at(step, steps, getattr(os, name)))
+            try:
+                write_pack(found, out, size=16, on_bad="skip", processes=1)
+                stopped = False
+            except KeyboardInterrupt:
+                assert not out.exists()
+        if stopped:
+            write_pack(found, out, size=16, on_bad="skip", processes=1)
+        assert contents(out) == contents(expected.folder)
+    assert step > 12
+    expected.verify()
+
+
+def _stop_at(step, steps, function):
+    def counted(*arguments):
+        if next(steps) == step:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return counted
+
+
+def _fail_for(*endings):
+    real = decode._decoded
+
+    def fail(picture, *more):
+        if picture.path.with_suffix("").as_posix().endswith(endings):
+            raise OSError(f"broken data stream when reading {picture.path}")
+        return real(picture, *more)
+
+    return fail
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(found, whole, tmp_path, monkeypatch):
+    real, calls = decode.write_at, []
+
+    def full(*arguments):
+        calls.append(arguments)
+        if len(calls) > 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(*arguments)
+
+    monkeypatch.setattr(decode, "write_at", full)
+    with pytest.raises(LabError, match=r"^The disk is full: 2 of \d+ parts of full are written and kept"):
+        write_pack(found, tmp_path / "full", size=32, processes=1)
+    assert not (tmp_path / "full").exists()
+    monkeypatch.setattr(decode, "write_at", real)
+    assert contents(write_pack(found, tmp_path / "full", size=32, processes=1).folder) == contents(
+        whole.folder
+    )
+
+
+@pytest.mark.parametrize("name", ["posix_fallocate", "replace", "fsync"])
+def test_a_disk_that_fills_elsewhere(found, whole, tmp_path, monkeypatch, name):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, full)
+        with pytest.raises(LabError, match="disk is full"):
+            write_pack(found, tmp_path / "full", size=32, processes=1)
+    assert not (tmp_path / "full").exists()
+    assert contents(write_pack(found, tmp_path / "full", size=32, processes=1).folder) == contents(
+        whole.folder
+    )
+
+
+def test_too_small_a_disk_is_told_before_the_work(found, tmp_path, monkeypatch):
+    usage = pack_writer.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(pack_writer.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(LabError, match=r"The pack needs 0\.01 GB, but .* has 0\.00 GB free"):
+        write_pack(found, tmp_path / "pack", processes=1)
+
+
+def test_rows_lost_by_a_power_cut_are_made_again(found, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(pack_writer, "_gather_files", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_pack(found, tmp_path / "cut", size=32, processes=1)
+    unfinished = tmp_path / ".cut.unfinished"
+    with open(unfinished / "train.rgb.npy", "r+b") as file:
+        file.seek(5000)
+        file.write(bytes(3000))
+    with open(unfinished / "journal.jsonl", "ab") as file:
+        file.write(b'{"index": 0, "fai')
+    assert contents(write_pack(found, tmp_path / "cut", size=32, processes=1).folder) == contents(
+        whole.folder
+    )
+
+
+def _interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_file_changed_in_between_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(pack_writer, "CHUNK", 3)
+    root = formats.write_folders(tmp_path / "set")
+    bad = root / "depth" / "office" / "küche nr 2.png"
+    good = bad.read_bytes()
+    bad.write_bytes(good[:200] + bytes(50) + good[250:])  # its header and its end look whole
+    found = survey("folders", root, task=formats.TASK)
+    assert found.problems == ()
+    with pytest.raises(LabError, match=r"1 pictures looked whole.*depth/office/küche nr 2.png"):
+        write_pack(found, tmp_path / "pack", size=24, processes=1)
+    assert survey("folders", root, task=formats.TASK, thorough=True).problems[0].where.endswith("nr 2.png")
+    bad.write_bytes(good)
+    seen = []
+    pack = write_pack(
+        found, tmp_path / "pack", size=24, processes=1, progress=lambda done, of: seen.append(done)
+    )
+    assert len(seen) == 1, "only the chunk of the changed file is decoded again"
+    assert pack.manifest["left_out"] == 0
+    fresh = write_pack(found, tmp_path / "fresh", size=24, processes=1)
+    assert contents(pack.folder) == contents(fresh.folder)
+
+
+def test_other_settings_begin_afresh(found, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(pack_writer, "_gather_files", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_pack(found, tmp_path / "pack", size=40, processes=1)
+    assert contents(write_pack(found, tmp_path / "pack", size=32, processes=1).folder) == contents(
+        whole.folder
+    )
+
+
+def test_two_imports_of_one_name_do_not_meet(found, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / ".pack.unfinished").mkdir()
+    with open(tmp_path / ".pack.unfinished" / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(LabError, match="Another import"):
+            write_pack(found, tmp_path / "pack", processes=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"on_bad": "hope"}, "on_bad 'hope'"),
+        ({"fit": "round"}, "fit 'round'"),
+        ({"size": 0}, "size 0"),
+        ({"processes": 0}, "0 processes"),
+    ],
+)
+def test_settings_are_checked(found, tmp_path, settings, told):
+    with pytest.raises(LabError, match=told):
+        write_pack(found, tmp_path / "pack", **settings)
+
+
+def test_nothing_is_overwritten(found, whole, pictures):
+    with pytest.raises(LabError, match="exists already"):
+        write_pack(found, whole.folder)
+    with pytest.raises(LabError, match="lies in the data set"):
+        write_pack(found, pictures / "pack")
+
+
+# the benchmark
+
+
+def test_benchmark_compares_the_same_work(tmp_path, monkeypatch):
+    """Its plain loop and a pack give the same pixels."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    importing = importlib.import_module("importing")
+
+    monkeypatch.setattr(importing, "DIFFERENT", 2)
+    root = importing.make_set(tmp_path, 9)
+    plain = importing.plain_loop(root)
+    pack = write_pack(survey("sunrgbd", root), tmp_path / "pack", size=256, fit="stretch", processes=1)
+    stored = {name: (split, i) for split in pack.splits for i, name in enumerate(pack.load(split).names)}
+    assert set(stored) == set(plain) and len(plain) == 9
+    for name, (colours, depth) in plain.items():
+        split, row = stored[name]
+        np.testing.assert_array_equal(pack.load(split).images["rgb"][row], colours.transpose(2, 0, 1))
+        np.testing.assert_array_equal(pack.load(split).images["depth"][row, 0], depth)
+    assert importing.quotient({"a": [2.0, 4.0, 9.0], "b": [1.0, 2.0, 3.0]}, "a", "b") == "2.00 (2.00–3.00)"
+
+
+# processes
+
+
+def test_what_a_process_raises_arrives():
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(run_jobs(int, ["1", "x"], processes=2))
+    assert sorted(run_jobs(int, ["1", "2", "4"], processes=2)) == [1, 2, 4]
+
+
+def test_processes_load_no_torch():
+    """Each would need a second and hundreds of megabytes for it."""
+    code = (
+        "import sys, socketlab.decode, socketlab.parallel, socketlab.importers; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_process_that_dies_is_told():
+    with pytest.raises(LabError, match="died"):
+        list(run_jobs(os._exit, [1, 1], processes=2))

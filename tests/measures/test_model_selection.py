@@ -1,0 +1,110 @@
+"""Rules that choose without labels: their values by hand, what they prefer, and that they move nothing."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from worlds import patterned, trained_source
+
+from socketlab import adapt, losses
+from socketlab.measures import model_selection
+from socketlab.measures.model_selection import Evidence
+from socketlab.method.adaptation import Epoch
+from socketlab.method.recipe import Recipe
+
+
+def evidence(logits, before=None, distance=0.0):
+    return Evidence(torch.as_tensor(logits, dtype=torch.float64), before, distance)
+
+
+def certain(classes, count=12, sure=20.0):
+    return sure * np.eye(classes)[np.arange(count) % classes]
+
+
+def test_information_prefers_sharp_and_even_predictions():
+    best, vague = (
+        model_selection.information(evidence(certain(4))),
+        model_selection.information(evidence(certain(4, 12, 0))),
+    )
+    one_class = model_selection.information(evidence(certain(4)[[0] * 12]))
+    assert best == pytest.approx(math.log(4), abs=1e-6)
+    assert vague == pytest.approx(0, abs=1e-9)
+    assert one_class == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_density_is_saitos_equation_in_loops(seed):
+    logits = 2 * np.random.default_rng(seed).normal(size=(9, 4))
+    p = softmax(logits, axis=1)
+    p /= np.linalg.norm(p, axis=1, keepdims=True)
+    by_hand = 0.0
+    for i in range(9):
+        q = softmax([p[i] @ p[j] / 0.05 for j in range(9) if j != i])
+        by_hand -= (q * np.log(q)).sum() / 9
+    assert model_selection.neighbourhood_density(evidence(logits)) == pytest.approx(by_hand, rel=1e-9)
+
+
+def test_density_prefers_clusters_to_a_ring():
+    """Twelve predictions in two clusters have more near neighbours than twelve that are all apart."""
+    apart = np.log(np.eye(12) * 0.9 + 0.1 / 12)
+    assert model_selection.neighbourhood_density(evidence(certain(2))) == pytest.approx(math.log(5), abs=1e-3)
+    far = model_selection.neighbourhood_density(evidence(apart))
+    assert far == pytest.approx(math.log(11), abs=1e-6)  # all equally far: the rule's known weakness
+
+
+def test_agreement_counts_equal_classes():
+    logits = torch.tensor(certain(3))
+    other = logits.clone()
+    other[:3] = logits[[1, 2, 0]]
+    assert model_selection.agreement(evidence(logits, before=other)) == pytest.approx(0.75)
+    assert model_selection.agreement(evidence(logits)) == 0
+
+
+def test_the_best_is_chosen_and_the_last_of_equals():
+    candidates = [evidence(certain(3), distance=d) for d in (0.4, 0.1, 0.7, 0.1)]
+    assert model_selection.choose(candidates, model_selection.bn_closeness) == 3
+    assert model_selection.choose(candidates[:3], model_selection.bn_closeness) == 1
+
+
+def test_gathering_moves_nothing_needs_no_label_and_measures_the_whole_target():
+    source = trained_source()
+    target = patterned(300, 1).only("depth")
+    adapted = next(adapt(source, target, None, Recipe.for_method("adabn"))).state.adapted
+    before, mode = copy.deepcopy(adapted.network.state_dict()), adapted.network.training
+    found = model_selection.gather(adapted, target.unlabelled(), [source])
+    assert all(torch.equal(before[name], value) for name, value in adapted.network.state_dict().items())
+    assert adapted.network.training == mode
+    # the first layer's input does not depend on batches: its statistics over all 300 images by hand
+    images = adapted.normalisation.encode(target.images["depth"][..., 4:60, 4:60])
+    with torch.no_grad():
+        first = adapted.network.trunk[0](images)
+    seen = model_selection._seen_statistics(adapted.network, adapted, target).of(range(1))
+    torch.testing.assert_close(seen.means, first.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(seen.variances, first.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-4)
+    assert found.distance > 0
+    assert found.logits.shape == (300, 3)
+
+
+def test_the_source_on_its_own_images_is_close_to_its_own_statistics():
+    source = trained_source()
+    own = model_selection.gather(source, patterned(48, 0).only("rgb"), [source])
+    shifted = copy.deepcopy(source)
+    target = patterned(48, 0).only("depth")
+    shifted = next(adapt(shifted, target, None, Recipe.for_method("source-only"))).state.adapted
+    assert own.distance < model_selection.gather(shifted, target, [source]).distance
+
+
+def test_every_epoch_of_a_run_can_be_judged():
+    source, target, pairs = trained_source(), patterned(24, 1).only("depth"), patterned(16, 2).unlabelled()
+    seen: list[Evidence] = []
+    for event in adapt(source, target, pairs, Recipe(batch_size=8, align_epochs=1, epochs=1)):
+        if isinstance(event, Epoch):
+            before = seen[-1].logits if seen else None
+            seen.append(model_selection.gather(event.state.adapted, target, [source], before))
+    assert len(seen) == 3
+    for rule in model_selection.RULES:
+        assert model_selection.choose(seen, rule) in range(3)
+    assert losses.information_maximisation(seen[-1].logits) <= 0

@@ -1,0 +1,202 @@
+"""Faults of the published code that no other test is named after; ``tests/put_faults_back.py`` lists all."""
+
+import dataclasses
+import importlib
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from worlds import patterned, trained_source
+
+from socketlab import adapt, losses, rooms
+from socketlab.errors import LabError
+from socketlab.images import encodings
+from socketlab.images.paired_images import paired_by_name
+from socketlab.method import pseudolabels, steps
+from socketlab.method.adaptation import Epoch, State, Step
+from socketlab.method.bnstats import watch
+from socketlab.method.recipe import Recipe
+from socketlab.method.steps import TargetBatch
+from socketlab.networks import networks
+from socketlab.networks.checkpoints import load_source, save_source
+
+adapting = importlib.import_module("socketlab.method.adaptation")
+QUICK = Recipe(batch_size=8, align_epochs=0, epochs=1, lambda_bn=0.5, precision="float32")
+ALL_TERMS = QUICK.replace(lambda_bn=1.0, lambda_ti=3.0)
+
+
+def other_source(seed: int = 1):
+    """A second network of the same classes, with other weights and other statistics."""
+    source = trained_source()
+    network = networks.small_network(3, 8, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for layer in watch(network).modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 1, generator=generator)
+            layer.running_var.uniform_(0.5, 2, generator=generator)
+    return dataclasses.replace(source, network=network.eval())
+
+
+def begun(sources, recipe=QUICK) -> tuple[State, TargetBatch]:
+    target = patterned(16, 1).only("depth").unlabelled()
+    normalisation = encodings.measure(target.images["depth"], "depth")
+    state = State.start(sources, normalisation, recipe, seed=0)
+    remembered = [steps.remembered_statistics(watch(network)) for network in state.networks]
+    images = normalisation.encode(target.images["depth"][:8])
+    state.adapted.network.train()
+    return state, TargetBatch(images, torch.arange(8), remembered, torch.zeros(8, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("share", ["normalised", "raw"])
+def test_fault_1_with_one_source_nothing_can_switch_bn_matching_off(share):
+    """The gradient of L_BN and L_TI on g is exactly 0; under the published share it is not, and falls."""
+    recipe = ALL_TERMS.replace(bn_share=share)
+    state, batch = begun(trained_source(), recipe)
+    weights, shares = networks.mixing_weights(state.mixing), adapting._bn_shares(state.mixing, recipe)
+    terms = steps.target_terms(state.networks, weights, shares, batch, recipe)
+    wanted = [(None, torch.zeros(8, 128))]
+    terms |= steps.pair_terms(state.networks, weights, batch.images, wanted, recipe)
+    slope = {
+        name: torch.autograd.grad(terms[name], state.mixing, retain_graph=True)[0] for name in ("BN", "TI")
+    }
+    assert slope["TI"] == 0
+    assert (slope["BN"] == 0) == (share == "normalised")
+    if share == "raw":
+        assert slope["BN"] > 0  # descending it lowers the share for good
+
+
+def test_fault_1_the_share_of_bn_stands_here_and_falls_as_published():
+    target, pairs = patterned(24, 1).only("depth"), patterned(16, 2).unlabelled()
+    shares = {}
+    for recipe in (ALL_TERMS.replace(epochs=4), Recipe.paper().replace(batch_size=8, epochs=4)):
+        events = adapt(trained_source(), target, pairs, recipe)
+        shares[recipe.bn_share] = [float(e.bn_shares) for e in events if isinstance(e, Step)]
+    assert set(shares["normalised"]) == {1.0}
+    assert shares["raw"][0] == pytest.approx(0.731, abs=1e-3)
+    assert shares["raw"][-1] < 0.1
+
+
+def test_fault_2_every_source_is_compared_with_its_own_statistics_at_full_weight():
+    """L_BN of two sources is Σ a_k of what each has alone, the first layer's γ = 10 included."""
+    sources = [trained_source(), other_source()]
+    recipe = QUICK.replace(bn_form="paper", lambda_im=0.0, lambda_pl=0.0)
+    state, batch = begun(sources, recipe)
+    weights = torch.tensor([0.3, 0.7])
+    together = steps.target_terms(state.networks, weights, weights, batch, recipe)["BN"]
+    apart = []
+    for source in sources:
+        state, batch = begun(source, recipe)
+        one = torch.ones(1)
+        apart.append(steps.target_terms(state.networks, one, one, batch, recipe)["BN"])
+    assert apart[0].item() != pytest.approx(apart[1].item(), rel=0.05)
+    assert together.item() == pytest.approx((0.3 * apart[0] + 0.7 * apart[1]).item(), rel=1e-5)
+
+
+def test_fault_3_pairs_are_made_by_name_and_orphans_are_refused():
+    names = [f"room {i:02}" for i in range(12)]
+    numbers = torch.arange(12).view(12, 1, 1, 1)
+    rgb = numbers.to(torch.uint8).expand(12, 3, 4, 4)
+    shuffled = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    depth = numbers[shuffled].to(torch.int32).to(torch.uint16).expand(12, 1, 4, 4).contiguous()
+    listing = [names[i] for i in shuffled]
+    pairs = paired_by_name({"rgb": (names, rgb), "depth": (listing, depth)})
+    assert torch.equal(pairs.images["rgb"][:, 0].int(), pairs.images["depth"][:, 0].int())
+    assert pairs.names == tuple(names)
+    with pytest.raises(LabError, match="1 scenes have no depth image: room 00"):
+        paired_by_name({"rgb": (names, rgb), "depth": (names[1:], depth[1:])})
+    with pytest.raises(LabError, match="room 01 come twice"):
+        paired_by_name({"rgb": (names, rgb), "depth": ([names[1], *names[1:]], depth)})
+
+
+def test_fault_7_the_target_is_normalised_by_its_own_numbers(tmp_path):
+    """Mean and deviation of the target's images, not the source's; they travel with the checkpoint."""
+    source, target = trained_source(), patterned(24, 1).only("depth")
+    adapted = next(adapt(source, target, None, Recipe.for_method("adabn"))).state.adapted
+    encoded = adapted.normalisation.encode(target.images["depth"])
+    assert float(encoded.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(encoded.std()) == pytest.approx(1, abs=1e-3)
+    assert adapted.normalisation.mean != source.normalisation.mean
+    save_source(adapted, tmp_path / "adapted.safetensors")
+    assert load_source(tmp_path / "adapted.safetensors").normalisation == adapted.normalisation
+
+
+class Counting(TorchDispatchMode):
+    """Counts the operators that torch runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_fault_12_no_loop_over_images_and_few_parameter_groups():
+    """Ten times the images take the same number of operators; three groups hold all parameters."""
+    counts = []
+    for images in (30, 300):
+        generator = torch.Generator().manual_seed(0)
+        features = torch.randn(images, 6, generator=generator)
+        logits = torch.randn(images, 4, generator=generator)
+        with Counting() as counting:
+            pseudolabels.shot_pseudo_labels(features, logits)
+            near = losses.nearest_neighbours(features[:8], features, torch.arange(8))
+            losses.attract_and_disperse(logits[:8], logits.softmax(1)[near])
+            losses.information_maximisation(logits)
+        counts.append(counting.calls)
+    assert counts[0] == counts[1]
+    state, _ = begun([trained_source(), other_source()])
+    assert len(state.optimiser.param_groups) == 3
+
+
+def test_fault_9_a_pass_over_pairs_leaves_every_running_statistic():
+    """Trunk and bottleneck in train mode: means, variances and counts stay, to the bit."""
+    state, batch = begun(trained_source())
+    before = {name: value.clone() for name, value in state.adapted.network.named_buffers()}
+    steps.pair_terms(state.networks, torch.ones(1), batch.images, [(None, torch.zeros(8, 128))], ALL_TERMS)
+    after = dict(state.adapted.network.named_buffers())
+    assert {name.split(".")[0] for name in before} >= {"trunk", "bottleneck"}
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_fault_12_a_step_copies_nothing_from_the_device_per_layer():
+    """The terms of a step are made without one look at a value: no ``item`` in forward or backward."""
+    state, batch = begun(trained_source(), ALL_TERMS)
+    weights = networks.mixing_weights(state.mixing)
+    with Counting() as counting:
+        terms = steps.target_terms(state.networks, weights, weights, batch, ALL_TERMS)
+        steps.weighted_sum(terms, ALL_TERMS).backward()
+    assert not [name for name in counting.calls if "item" in name or "_local_scalar" in name]
+
+
+def test_fault_13_the_images_that_judge_are_not_the_images_adapted_to():
+    """Held-out scenes are others than those adapted to, and what a method gets carries no label."""
+    adapted_to = rooms.load("target_adapt", modalities=("depth",))
+    held_out = rooms.load("target_test", modalities=("depth",))
+    assert not set(adapted_to.names) & set(held_out.names)
+    assert adapted_to.labels.shape == (480,)
+    bare = adapted_to.unlabelled()
+    assert not set(bare.kinds) & set(adapted_to.classes)
+    with pytest.raises(LabError, match="no labels"):
+        _ = bare.labels
+
+
+def test_fault_13_the_last_epoch_is_the_result_whatever_the_accuracy():
+    """Nothing in the stream says how good an epoch was, so that none can be chosen by it."""
+    target, pairs = patterned(24, 1).only("depth"), patterned(16, 2).unlabelled()
+    events = list(adapt(trained_source(), target, pairs, QUICK))
+    assert isinstance(events[-1], Epoch)
+    assert events[-1].state.finished
+    assert {f.name for f in dataclasses.fields(Epoch)} == {"epoch", "epochs", "state"}
+
+
+def test_every_fault_can_still_be_put_back():
+    """The passages that ``put_faults_back.py`` spoils are there, once each; running it takes minutes."""
+    import put_faults_back
+
+    for fault in put_faults_back.FAULTS:
+        text = (put_faults_back.REPOSITORY / "socketlab" / fault.file).read_text(encoding="utf-8")
+        assert text.count(fault.ours) == 1, fault.what
+    assert {fault.number for fault in put_faults_back.FAULTS} == set(range(1, 14))

@@ -1,0 +1,231 @@
+"""The panel of paired alignment, driven without a browser; what it does to pairs, as plain values."""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from panel_tools import end_all, pixels
+from PIL import Image
+from worlds import patterned, trained_source
+
+from socketlab import features, losses
+from socketlab.errors import LabError
+from socketlab.measures import similarity
+from socketlab.method.adaptation import Epoch, adapt
+from socketlab.panels import pairs_bench
+from socketlab.panels.pairs import PairsPanel, extremes_of
+from socketlab.panels.pairs_bench import PairsChoice, PairsMaterial, PairsStock, PairsWorld
+from socketlab.panels.predict import Prediction
+
+QUICK = PairsChoice(pairs=24, epochs=1)
+
+
+def stock() -> PairsStock:
+    return PairsStock(*(patterned(count, seed) for count, seed in ((32, 5), (32, 6), (12, 7))))
+
+
+def material() -> PairsMaterial:
+    return PairsMaterial(trained_source(), patterned(64, 1).only("depth"), patterned(15, 3).only("depth"))
+
+
+def world(load: Callable[[], PairsStock] = stock) -> PairsWorld:
+    return PairsWorld(load, material, most=32)
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., PairsPanel]]:
+    """Makes panels on a tiny world; at the end none may be left with an error that nobody expected."""
+    made: list[PairsPanel] = []
+
+    def panel(choice: PairsChoice = QUICK, of: PairsWorld | None = None) -> PairsPanel:
+        made.append(PairsPanel(choice, of or world()))
+        made[-1]._asked.wait(60)
+        return made[-1]
+
+    yield panel
+    end_all(made, "_asked")
+
+
+# plain values
+
+
+@given(st.integers(2, 64), st.floats(0, 1))
+def test_wrong_partners_are_as_many_as_asked_for(count: int, share: float) -> None:
+    rows = pairs_bench.wrong_rows(count, share)
+    assert sorted(rows.tolist()) == list(range(count))  # every half is used once
+    wrong = int((rows != torch.arange(count)).sum())
+    broken = round(share * count)
+    assert wrong == (broken if broken > 1 else 0)
+
+
+@given(st.integers(2, 32), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
+def test_pairs_are_mixed_as_asked_for(count: int, near: float) -> None:
+    there = stock()
+    found = pairs_bench.mixed_pairs(there, count, near)
+    assert len(found) == count == len(set(found.names))
+    assert sum(name in there.near.names for name in found.names) == round(near * count)
+
+
+def test_fewer_pairs_are_among_the_more() -> None:
+    few, many = (pairs_bench.mixed_pairs(stock(), n, 1.0).names for n in (8, 20))
+    assert few == many[:8]
+
+
+def test_spoilt_pairs_keep_their_source_halves() -> None:
+    pairs = patterned(10, 5)
+    found = pairs_bench.spoilt(pairs, "depth", broken=0.5, shift=3)
+    assert torch.equal(found.images["rgb"], pairs.images["rgb"])
+    before, after = (x.images["depth"].to(torch.int32) for x in (pairs, found))
+    assert torch.equal(after[7], before[7].roll(3, dims=2))  # to the right, round the edge
+    assert torch.equal(after[0], before[4].roll(3, dims=2))
+    assert found.images["depth"].dtype is torch.uint16
+    same = pairs_bench.spoilt(pairs, "depth", 0.0, 0)
+    assert torch.equal(same.images["depth"].to(torch.int32), before)
+
+
+def test_more_pairs_than_there_are() -> None:
+    with pytest.raises(LabError, match="there are 32"):
+        pairs_bench.mixed_pairs(stock(), 33, 1.0)
+
+
+def test_the_judge_measures_what_it_says() -> None:
+    there = world()
+    given = there.stock.near
+    start = next(iter(adapt(there.material.source, there.material.target, None, _nothing())))
+    assert isinstance(start, Epoch)
+    student = start.state.adapted
+    found = there.judge(student, given)
+    halves = [
+        features.predict(s, there.stock.aside.only(m))[1]
+        for s, m in ((there.material.source, "rgb"), (student, "depth"))
+    ]
+    assert found["aside"] == pytest.approx(float(losses.paired_alignment(*halves)))
+    assert found["rank"] == pytest.approx(similarity.pair_alignment(*halves).median_rank[0])
+    assert found["accuracy"] == features.accuracy(student, there.material.held_out)
+
+
+def _nothing() -> object:
+    from socketlab.method.recipe import Recipe
+
+    return Recipe.for_method("adabn")
+
+
+# the panel
+
+
+def test_sliders_change_the_pairs_shown(make: Callable[..., PairsPanel]) -> None:
+    panel = make()
+    assert "24 pairs are given, 6 are shown, 0 with a wrong partner" in panel.tiles.alt
+    for name in ("pairs", "near", "broken", "shift"):
+        control = panel.controls[name]
+        shown = []
+        for end in (control.min, control.max):
+            control.value = end
+            shown.append(pixels(panel.tiles))
+        assert (shown[0] != shown[1]).any(), name
+        control.value = getattr(QUICK, name)
+    panel.controls["broken"].value = 1.0
+    assert "6 with a wrong partner" in panel.tiles.alt
+
+
+@pytest.mark.parametrize("where", ["min", "max"])
+@pytest.mark.parametrize("name", ["pairs", "near", "broken", "shift", "seed"])
+def test_runs_at_the_ends_of_their_sliders(make: Callable[..., PairsPanel], name: str, where: str) -> None:
+    panel = make()
+    panel.controls[name].value = getattr(panel.controls[name], where)
+    assert panel.run(wait=True, timeout=120) == "finished"
+    (run,) = panel.runs
+    assert run.choice == panel.choice
+    assert run.epochs == [0, 1]
+    assert np.isfinite([run.given, run.aside, run.ranks, run.accuracies]).all()
+
+
+def test_the_longest_run_stops(make: Callable[..., PairsPanel]) -> None:
+    panel = make()
+    panel.controls["epochs"].value = panel.controls["epochs"].max
+    heard: list[int] = []
+    panel.listeners.append(lambda: heard.append(1))
+    panel.buttons["run"].click()
+    end = time.monotonic() + 60
+    while not (panel.runs and panel.runs[0].epochs) and time.monotonic() < end:
+        time.sleep(0.01)
+    panel.buttons["pause"].click()
+    assert panel.buttons["pause"].description == "Go on"
+    panel.buttons["stop"].click()
+    assert panel.session.wait(20) == "stopped"
+    assert heard == []
+    assert "stopped" in panel.table.value
+    panel.buttons["reset"].click()
+    assert (panel.runs, panel.choice, panel.table.value) == ([], QUICK, "")
+
+
+def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., PairsPanel]) -> None:
+    panel = make()
+    asked = Prediction("Does it help?", ("yes", "no"), lambda: "yes" if panel.runs else None, panel)
+    asked.picker.value = "no"
+    panel.run(wait=True, timeout=120)
+    pairs = pairs_bench.given_pairs(stock(), QUICK)
+    events = adapt(trained_source(), material().target, pairs, QUICK.recipe, seed=0)
+    plain = [features.accuracy(e.state.adapted, material().held_out) for e in events if isinstance(e, Epoch)]
+    assert panel.runs[0].accuracies == pytest.approx(plain)
+    assert asked.revealed == "yes"  # the end of a run shows the outcome
+    panel.controls["broken"].value = 1.0
+    panel.run(wait=True, timeout=120)
+    assert set(panel.rank._lines) == {"run 1", "run 2"}  # overlaid
+    assert panel.table.value.count("<tr>") == 3
+    assert "partner" in panel.headline.value
+
+
+def test_errors_are_seen(make: Callable[..., PairsPanel], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> PairsStock:
+        raise LabError("data/pocketrooms/ti_near.rgb.jpg is missing.")
+
+    panel = make(of=world(missing))
+    assert "is missing" in panel.box.value
+    with pytest.raises(LabError, match="missing"):
+        panel.run(wait=True, timeout=60)
+    panel.world._load_stock = stock
+    assert panel.run(wait=True, timeout=120) == "finished"
+    assert panel.box.value == ""
+    monkeypatch.setenv("SOCKETLAB_STRICT", "1")
+    monkeypatch.setattr("socketlab.panels.pairs.given_pairs", lambda *a: missing())
+    with pytest.raises(LabError, match="missing"):
+        panel.controls["shift"].value = 3
+    panel.box.clear()
+
+
+def test_export_and_stills(make: Callable[..., PairsPanel], tmp_path: Path) -> None:
+    panel = make()
+    plain = panel.still()
+    assert len(panel.runs) == 1  # nothing had run: the settings shown did
+    assert Image.open(io.BytesIO(plain.data)).size == (1180, 784)
+    assert "run 1: 24 pairs" in plain.alt
+    panel.folder.value = str(tmp_path)
+    folder = panel.export()
+    assert {"pairs.png", "loss.svg", "rank.png", "epochs.csv"} <= {path.name for path in folder.iterdir()}
+    assert len((folder / "epochs.csv").read_text().splitlines()) == 3
+    extremes = panel.still(extremes=True)
+    assert panel.choice == QUICK
+    for words in ("far", "100 % broken", "shifted 32 px", "16 pairs"):
+        assert words in extremes.alt
+
+
+def test_extremes_differ_in_one_thing_each() -> None:
+    found = extremes_of(QUICK, 16, 32)
+    assert len(found) == 5
+    assert extremes_of(replace(QUICK, pairs=16), 16, 32) == [
+        replace(one, pairs=16) for one in found[:1] + found[2:]
+    ]
+
+
+def test_controls_can_be_found_in_a_browser(make: Callable[..., PairsPanel]) -> None:
+    panel = make()
+    for name, widget in {**panel.controls, **panel.buttons}.items():
+        assert f"socketlab-{name}" in widget._dom_classes

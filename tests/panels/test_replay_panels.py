@@ -1,0 +1,84 @@
+"""The panels at the tier replay: what was recorded is shown, nothing is trained."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worlds import patterned, trained_source
+
+from socketlab import files
+from socketlab.errors import LabError
+from socketlab.panels import pairs, statistics
+from socketlab.panels.pairs import PairsPanel
+from socketlab.panels.pairs_bench import PairsChoice, PairsMaterial, PairsStock, PairsWorld
+from socketlab.panels.statistics import StatisticsPanel
+from socketlab.panels.statistics_bench import StatisticsChoice, StatisticsMaterial
+
+DEPTH, HELD_OUT = patterned(64, 1).only("depth"), patterned(15, 3)
+
+
+def pairs_of(seed: int) -> PairsPanel:
+    def stock() -> PairsStock:
+        return PairsStock(*(patterned(count, kind) for count, kind in ((32, 5), (32, 6), (12, 7))))
+
+    def material() -> PairsMaterial:
+        return PairsMaterial(trained_source(), DEPTH, HELD_OUT.only("depth"))
+
+    panel = PairsPanel(PairsChoice(pairs=24, epochs=1, seed=seed), PairsWorld(stock, material, most=32))
+    panel._asked.wait(60)
+    return panel
+
+
+def statistics_of(seed: int) -> StatisticsPanel:
+    choice = StatisticsChoice(batch_size=8, epochs=1, seed=seed)
+    panel = StatisticsPanel(choice, lambda: StatisticsMaterial(trained_source(), DEPTH, HELD_OUT))
+    panel._asked.wait(60)
+    return panel
+
+
+@pytest.mark.parametrize(
+    ("make", "module", "fields"),
+    [
+        (pairs_of, pairs, ("epochs", "given", "aside", "ranks", "accuracies")),
+        (statistics_of, statistics, ("epochs", "losses", "accuracies", "profile")),
+    ],
+    ids=["pairs", "statistics"],
+)
+def test_a_recorded_run_is_shown_and_nothing_is_trained(
+    make: Callable[[int], Any], module: Any, fields: tuple[str, ...],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
+    monkeypatch.setenv("SOCKETLAB_RECORD", "1")
+    first = make(0)
+    assert first.run(wait=True) == "finished"
+    files.write_manifest(tmp_path)
+    monkeypatch.setenv("SOCKETLAB_TIER", "replay")
+    monkeypatch.setattr(module, "adapt", lambda *a, **k: pytest.fail("it was trained"))
+    second = make(0)
+    assert second.run(wait=True) == "finished"
+    for name in fields:
+        assert getattr(second.runs[0], name) == pytest.approx(getattr(first.runs[0], name))
+    with pytest.raises(LabError, match="no run with these settings was recorded"):
+        make(7).run(wait=True)
+
+
+def test_a_layer_that_is_looked_at_is_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was recorded before the layers had their names is shown at any layer, batch and shift."""
+    monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("SOCKETLAB_RECORD", "1")
+    monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
+    first = statistics_of(0)
+    assert first.run(wait=True) == "finished"
+    files.write_manifest(tmp_path)
+    monkeypatch.setenv("SOCKETLAB_TIER", "replay")
+    second = statistics_of(0)
+    second.set(replace(second.choice, layer=second.bench().layers[-1], batch_size=4, shift=1.0, momentum=0.5))
+    assert second.run(wait=True) == "finished"
+    assert second.runs[0].losses == pytest.approx(first.runs[0].losses)
+    second.controls["epochs"].value = 3
+    with pytest.raises(LabError, match="no run with these settings was recorded"):
+        second.run(wait=True)

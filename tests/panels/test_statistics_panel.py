@@ -1,0 +1,232 @@
+"""The panel of batch-norm statistics, driven without a browser; its answers as plain values."""
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from panel_tools import end_all, pixels
+from PIL import Image
+from worlds import patterned, trained_source
+
+from socketlab.errors import LabError
+from socketlab.measures import bn_moments, layer_features
+from socketlab.method.adaptation import Epoch, adapt
+from socketlab.panels import statistics_bench
+from socketlab.panels.statistics import StatisticsPanel
+from socketlab.panels.statistics_bench import StatisticsBench, StatisticsChoice, StatisticsMaterial
+
+QUICK = StatisticsChoice(batch_size=8, epochs=1)
+
+
+def tiny() -> StatisticsMaterial:
+    return StatisticsMaterial(trained_source(), patterned(64, 1).only("depth"), patterned(24, 3))
+
+
+@pytest.fixture(scope="module")
+def bench() -> StatisticsBench:
+    return statistics_bench.prepare(tiny())
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., StatisticsPanel]]:
+    """Makes panels on a tiny world; at the end none may be left with an error that nobody expected."""
+    made: list[StatisticsPanel] = []
+
+    def panel(
+        choice: StatisticsChoice = QUICK, gather: Callable[[], StatisticsMaterial] = tiny
+    ) -> StatisticsPanel:
+        made.append(StatisticsPanel(choice, gather))
+        made[-1]._asked.wait(60)
+        return made[-1]
+
+    yield panel
+    end_all(made, "_asked")
+
+
+# plain values
+
+
+def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> None:
+    choice = replace(QUICK, modality="rgb", batch_size=24)
+    found = statistics_bench.answer(bench, choice)
+    source, images = trained_source(), patterned(24, 3).only("rgb")
+    seen = layer_features.norm_statistics(source.network, images, source.normalisation, precision="float32")
+    torch.testing.assert_close(found.batch[1], seen[0].var, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(found.everything[0], seen[0].mean, rtol=1e-5, atol=1e-6)
+    gaps = [
+        float(bn_moments.divergence((s.mean, s.var), (s.running_mean, s.running_var)).mean()) for s in seen
+    ]
+    assert found.profile == pytest.approx(gaps, rel=1e-4)
+    assert (found.gap, found.size) == (pytest.approx(gaps[0], rel=1e-4), 24)
+
+
+def test_running_averages_begin_at_the_memory_and_end_at_the_data(bench: StatisticsBench) -> None:
+    last = replace(QUICK, layer=bench.layers[-1], batch_size=24, momentum=1.0)
+    found = statistics_bench.answer(bench, last)
+    assert found.values == 24  # no places after the average: images alone
+    assert found.running["biased"][-1] == pytest.approx(1)
+    assert found.running["torch"][-1] == pytest.approx(24 / 23)
+    assert found.running["mean"][-1] == pytest.approx(0, abs=1e-9)
+    start = found.remembered[1].sum() / found.everything[1].sum()
+    assert found.running["torch"][0] == pytest.approx(float(start))
+
+
+def test_of_a_batch_of_two_the_biased_variance_is_half(bench: StatisticsBench) -> None:
+    choice = replace(QUICK, layer=bench.layers[-1], batch_size=2, momentum=1.0)
+    found = statistics_bench.answer(bench, choice)
+    np.testing.assert_allclose(np.array(found.running["torch"][1:]) / found.running["biased"][1:], 2)
+    assert "N / (N − 1) = <b>2</b>" in statistics_bench.in_numbers(choice, found)
+
+
+def test_shift_and_scale_reach_the_chosen_layer_alone(bench: StatisticsBench) -> None:
+    plain = statistics_bench.answer(bench, QUICK)
+    moved = statistics_bench.answer(bench, replace(QUICK, scale=2.0, shift=1.0))
+    assert moved.profile[0] != pytest.approx(plain.profile[0])
+    assert moved.profile[1:] == pytest.approx(plain.profile[1:])
+    torch.testing.assert_close(moved.batch[1], 4 * plain.batch[1])
+
+
+def test_a_matching_run_is_adapt_with_one_loss() -> None:
+    recipe = StatisticsChoice(lambda_bn=0.3, layers="first", by="running", epochs=3).recipe
+    assert (recipe.lambda_bn, recipe.bn_layers, recipe.bn_mode, recipe.epochs) == (0.3, "first", "running", 3)
+    assert recipe.lambda_ti == recipe.lambda_pl == recipe.lambda_im == recipe.align_epochs == 0
+
+
+# the panel
+
+
+def test_a_panel_answers_by_itself(make: Callable[..., StatisticsPanel]) -> None:
+    panel = make()
+    assert tuple(panel.controls["layer"].options) == tuple(panel.bench().layers)
+    assert "8 images" in panel.headline.value or "batch of 8" in panel.headline.value
+    assert "Mean distance from the diagonal" in panel.channels.alt
+    assert set(panel.accuracy._levels) == {"chance", "source only", "AdaBN"}
+    assert "Running statistics" in panel.words.value
+
+
+@pytest.mark.parametrize("where", ["min", "max"])
+@pytest.mark.parametrize("name", ["batch_size", "momentum", "shift", "scale", "seed"])
+def test_sliders_answer_at_their_ends(make: Callable[..., StatisticsPanel], name: str, where: str) -> None:
+    panel = make()
+    before = pixels(panel.channels), pixels(panel.running)
+    panel.controls[name].value = getattr(panel.controls[name], where)
+    after = pixels(panel.channels), pixels(panel.running)
+    changed = any((a != b).any() for a, b in zip(before, after, strict=True))
+    assert changed == (getattr(panel.choice, name) != getattr(QUICK, name))
+
+
+@pytest.mark.parametrize("name", ["layer", "modality"])
+def test_every_layer_and_modality(make: Callable[..., StatisticsPanel], name: str) -> None:
+    panel = make()
+    told = set()
+    for option in panel.controls[name].options:
+        panel.controls[name].value = option[1] if isinstance(option, tuple) else option
+        told.add(panel.headline.value + panel.channels.alt)
+    assert len(told) == len(panel.controls[name].options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lambda_bn", "min"), ("lambda_bn", "max"), ("epochs", "min"), ("layers", "first"), ("layers", "late"),
+     ("by", "running"), ("by", "batch")],
+)  # fmt: skip
+def test_runs_at_the_ends_of_their_controls(
+    make: Callable[..., StatisticsPanel], name: str, value: str
+) -> None:
+    panel = make()
+    control = panel.controls[name]
+    control.value = getattr(control, value) if value in ("min", "max") else value
+    assert panel.run(wait=True, timeout=120) == "finished"
+    (run,) = panel.runs
+    assert run.epochs == [0, 1]
+    assert len(run.profile) == len(panel.bench().layers)
+
+
+def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., StatisticsPanel]) -> None:
+    panel = make()
+    panel.run(wait=True, timeout=120)
+    material = tiny()
+    events = list(adapt(material.source, material.target, None, QUICK.recipe, seed=0))
+    losses = [event.losses["BN"] for event in events if not isinstance(event, Epoch)]
+    assert panel.runs[0].losses == pytest.approx(losses)
+    assert panel.runs[0].accuracies[0] == pytest.approx(panel.bench().levels["AdaBN"])
+    assert "run 1" in panel.accuracy.alt
+    assert "matched" in panel.profile.alt
+    assert panel.table.value.count("<tr>") == 2
+
+
+def test_long_runs_stop_pause_and_reset(make: Callable[..., StatisticsPanel]) -> None:
+    panel = make(replace(QUICK, epochs=20))
+    heard: list[int] = []
+    panel.listeners.append(lambda: heard.append(1))
+    panel.buttons["run"].click()
+    seen = threading.Event()
+    while not (panel.runs and panel.runs[0].losses):
+        assert not seen.wait(0.01)
+    panel.buttons["pause"].click()
+    assert panel.buttons["pause"].description == "Go on"
+    panel.buttons["run"].click()
+    panel.buttons["stop"].click()
+    assert panel.session.wait(20) == "stopped"
+    assert heard == []  # nobody is told of a run that was stopped
+    assert "stopped" in panel.table.value
+    panel.buttons["reset"].click()
+    assert panel.runs == []
+    assert panel.table.value == ""
+    assert panel.choice == replace(QUICK, epochs=20, layer=panel.bench().layers[0])
+
+
+def test_an_error_while_loading_is_seen(make: Callable[..., StatisticsPanel]) -> None:
+    def gather() -> StatisticsMaterial:
+        raise LabError("data/pocketrooms/index.csv is missing.")
+
+    panel = make(gather=gather)
+    assert "is missing" in panel.box.value
+    with pytest.raises(LabError, match="missing"):
+        panel.run(wait=True, timeout=60)
+    panel._gather = tiny
+    assert panel.run(wait=True, timeout=120) == "finished"
+    assert panel.box.value == ""
+
+
+def test_an_error_in_a_callback_is_seen(
+    make: Callable[..., StatisticsPanel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = make()
+
+    def fails(*_: object) -> None:
+        raise LabError("No such layer.")
+
+    monkeypatch.setattr("socketlab.panels.statistics.answer", fails)
+    monkeypatch.setenv("SOCKETLAB_STRICT", "1")
+    with pytest.raises(LabError, match="No such layer"):
+        panel.controls["momentum"].value = 0.5
+    assert "No such layer" in panel.box.value
+    panel.box.clear()
+
+
+def test_export_and_stills(make: Callable[..., StatisticsPanel], tmp_path: Path) -> None:
+    panel = make()
+    panel.run(wait=True, timeout=120)
+    panel.folder.value = str(tmp_path)
+    folder = panel.export()
+    names = {path.name for path in folder.iterdir()}
+    assert {"channels.png", "layers.svg", "channels.csv", "batches.csv", "steps.csv", "epochs.csv"} <= names
+    assert len((folder / "batches.csv").read_text().splitlines()) == 2 + statistics_bench.BATCHES
+    assert "remembered_mean" in (folder / "channels.csv").read_text()
+    plain, extremes = panel.still(), panel.still(extremes=True)
+    assert Image.open(io.BytesIO(plain.data)).size == (1180, 660)
+    assert Image.open(io.BytesIO(extremes.data)).height == 4 * 330
+    for words in ("batch of 2,", "batch of 8,", "batch of 24,", "AdaBN", "run 1"):
+        assert words in extremes.alt
+
+
+def test_controls_can_be_found_in_a_browser(make: Callable[..., StatisticsPanel]) -> None:
+    panel = make()
+    for name, widget in {**panel.controls, **panel.buttons}.items():
+        assert f"socketlab-{name.replace('_', '-')}" in widget._dom_classes

@@ -1,0 +1,351 @@
+"""Every line of the doctor, well and ill."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from socketlab import files
+from socketlab.runs import doctor
+
+WELL = {"torch": "2.15.0", "torchvision": "0.29.2"}
+TORCH = """
+from types import SimpleNamespace as Names
+__version__ = "2.15.0"
+cuda = Names(is_available=lambda: {cuda}, get_device_name=lambda index: "NVIDIA Test")
+backends = Names(mps=Names(is_available=lambda: False))
+"""
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """PyTorch is well, and nothing is started to see it."""
+    monkeypatch.setattr(doctor, "try_torch", lambda: WELL)
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Put packages of a given source text before the installed ones, for Python processes yet to start."""
+
+    def put(**packages: str) -> None:
+        for name, text in packages.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return put
+
+
+def without(*absent: str):
+    """Versions as they are, but for some packages that are not there."""
+    return lambda name, known=doctor._version: None if name in absent else known(name)
+
+
+def raising(error: Exception):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    return fail
+
+
+# Python
+
+
+def test_python_in_range():
+    assert doctor.check_python().ok
+
+
+@pytest.mark.parametrize("version", [(3, 10, 9), (3, 14, 0)])
+def test_python_out_of_range(monkeypatch, version):
+    monkeypatch.setattr(sys, "version_info", version)
+    check = doctor.check_python()
+    assert not check.ok
+    assert "3.11 to 3.13" in check.message
+
+
+# PyTorch
+
+
+def test_torch_that_loads(install):
+    install(torch="print('welcome')" + TORCH.format(cuda=False), torchvision="__version__ = '0.29.2'")
+    found = doctor.try_torch()
+    assert found == WELL
+    assert str(doctor.check_torch(found)) == "[ok] PyTorch: torch 2.15.0, torchvision 0.29.2"
+    assert str(doctor.check_gpu(found)) == "[ok] GPU: no GPU: everything runs on the CPU"
+
+
+def test_gpu_is_named(install):
+    install(torch=TORCH.format(cuda=True), torchvision="__version__ = '0.29.2'")
+    assert doctor.check_gpu(doctor.try_torch()).message == "NVIDIA Test"
+
+
+def test_torch_and_torchvision_of_different_builds(install):
+    install(
+        torch=TORCH.format(cuda=False),
+        torchvision="raise RuntimeError('operator torchvision::nms does not exist')",
+    )
+    check = doctor.check_torch(doctor.try_torch())
+    assert not check.ok
+    assert "do not belong together" in check.message
+    assert "https://pytorch.org/get-started/locally/" in check.message
+    assert "\n" not in check.message
+
+
+def test_torch_and_torchvision_of_different_releases(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", {"torch": "2.13.0", "torchvision": "0.29.2"}.get)
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["numpy", "torch==2.15.0"])
+    check = doctor.check_torch({"torch": "2.13.0", "error": "ImportError: undefined symbol"})
+    assert not check.ok
+    assert "torch 2.13.0 and torchvision 0.29.2 do not belong together" in check.message
+
+
+@pytest.mark.parametrize("name", ["torch", "torchvision"])
+def test_torch_is_missing(install, name):
+    packages = {"torch": TORCH.format(cuda=False), "torchvision": "__version__ = '0.29.2'"}
+    install(**packages | {name: f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')"})
+    check = doctor.check_torch(doctor.try_torch())
+    assert not check.ok
+    assert check.message.startswith(f"{name} is not installed → run `make lab`")
+
+
+def test_torch_takes_the_process_down(install):
+    install(torch="import os; os._exit(132)")
+    check = doctor.check_torch(doctor.try_torch())
+    assert not check.ok
+    assert "exit code 132" in check.message
+
+
+def test_torch_never_comes_back(install, monkeypatch):
+    install(torch="import time; time.sleep(60)")
+    monkeypatch.setattr(doctor, "TORCH_SECONDS", 0.5)
+    check = doctor.check_torch(doctor.try_torch())
+    assert not check.ok
+    assert "still loading after 0.5 s" in check.message
+
+
+def test_python_cannot_be_started(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert "cannot be started" in doctor.try_torch()["error"]
+
+
+# packages
+
+
+def test_packages_are_those_of_pyproject():
+    check = doctor.check_packages()
+    assert check.ok, check.message
+
+
+def test_package_is_missing_or_too_old(monkeypatch):
+    wanted = ["numpy>=99", "pillow>=1", "no-such-package"]
+    extra = ['jupyterlab>=98; extra == "lab"', 'mitsuba>=97; extra == "render"']
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: wanted + extra)
+    check = doctor.check_packages()
+    assert not check.ok
+    expected = r"numpy \S+ is not >=99, no-such-package is missing, jupyterlab \S+ is not >=98 → "
+    assert re.match(expected, check.message)
+    assert "mitsuba" not in check.message
+
+
+def test_socketlab_itself_is_not_installed(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.requires", raising(PackageNotFoundError("socketlab")))
+    check = doctor.check_packages()
+    assert not check.ok
+    assert "make lab" in check.message
+
+
+# JupyterLab and its kernel
+
+
+def test_lab_and_widgets():
+    assert doctor.check_lab().ok
+
+
+def test_widgets_are_missing(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", without("ipywidgets", "jupyterlab_widgets"))
+    check = doctor.check_lab()
+    assert not check.ok
+    assert check.message.startswith("ipywidgets and jupyterlab_widgets not installed → run `make lab`")
+
+
+def give_kernel(folder: Path, command: str, monkeypatch) -> None:
+    """Make a kernel python3 that Jupyter finds before any other."""
+    (folder / "kernels" / "python3").mkdir(parents=True)
+    spec = {"argv": [command, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "P"}
+    (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps({**spec, "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(folder))
+
+
+def test_kernel_of_this_python():
+    assert doctor.check_kernel().ok
+
+
+@pytest.mark.parametrize("command", ["python", "python3", sys.executable])
+def test_kernel_by_name_or_path(tmp_path, monkeypatch, command):
+    give_kernel(tmp_path, command, monkeypatch)
+    assert doctor.check_kernel().ok
+
+
+def test_kernel_of_another_python(tmp_path, monkeypatch):
+    give_kernel(tmp_path, "/opt/other/bin/python", monkeypatch)
+    check = doctor.check_kernel()
+    assert not check.ok
+    assert "/opt/other/bin/python" in check.message
+    assert "make lab" in check.message
+
+
+def test_no_kernel(monkeypatch):
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", raising(NoSuchKernel("python3")))
+    check = doctor.check_kernel()
+    assert not check.ok
+    assert "there is no kernel python3 → run `make lab`" in check.message
+
+
+def test_no_ipykernel(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", without("ipykernel"))
+    assert "ipykernel is not installed" in doctor.check_kernel().message
+
+
+def test_no_jupyter_client(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jupyter_client.kernelspec", None)
+    check = doctor.check_kernel()
+    assert not check.ok
+    assert "jupyter_client is not installed" in check.message
+
+
+# computer and disk
+
+
+def test_little_memory(monkeypatch):
+    monkeypatch.setattr(doctor, "_free_memory", lambda: 2**30)
+    check = doctor.check_computer()
+    assert not check.ok
+    assert "1.0 GB of memory free; a notebook may need 2.0 GB" in check.message
+
+
+def test_enough_memory(monkeypatch):
+    monkeypatch.setattr(doctor, "_free_memory", lambda: 3 * 2**30)
+    assert re.fullmatch(r"\d+ cores?, 3\.0 GB of memory free", doctor.check_computer().message)
+
+
+def test_memory_is_measured():
+    assert 2**20 < doctor._free_memory() < 2**50
+
+
+@pytest.mark.parametrize(("free", "ok"), [(2**29, False), (2**31, True)])
+def test_room_on_the_disk(monkeypatch, free, ok):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    assert doctor.check_disk().ok is ok
+
+
+# data
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    for number in range(5):
+        (tmp_path / f"{number}.jpg").write_bytes(bytes([number]))
+    files.write_manifest(tmp_path)
+    monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_data_unchanged(data):
+    assert doctor.check_data() == doctor.Check("data", True, "5 files as in the manifest")
+
+
+def test_data_missing_and_altered(data):
+    (data / "0.jpg").write_bytes(b"other")
+    for number in range(1, 5):
+        (data / f"{number}.jpg").unlink()
+    assert doctor.check_data() == doctor.Check(
+        "data",
+        False,
+        "missing: 1.jpg, 2.jpg, 3.jpg and 1 more; altered: 0.jpg → "
+        "`git checkout -- data` brings the originals back",
+    )
+
+
+def test_no_manifest(data):
+    (data / files.MANIFEST).unlink()
+    check = doctor.check_data()
+    assert not check.ok
+    assert "manifest.json is missing" in check.message
+
+
+def test_no_data_folder(data, monkeypatch):
+    monkeypatch.setenv("SOCKETLAB_DATA", str(data / "nowhere"))
+    check = doctor.check_data()
+    assert not check.ok
+    assert "does not exist" in check.message
+
+
+# the whole
+
+
+def test_one_line_for_each_requirement(quick, data):
+    lines = doctor.report().splitlines()
+    names = ["Python", "PyTorch", "packages", "JupyterLab", "kernel", "GPU", "computer", "disk", "data"]
+    assert [re.match(r"\[(?:ok|--)\] (\w+): ", line)[1] for line in lines[2:]] == names
+    assert re.match(r"socketlab \d+\.\d+\.\d+ · Python 3\.\d+\.\d+ · \S", lines[0])
+    assert "torch " in lines[1]
+    assert "umap-learn " in lines[1]
+
+
+def test_nothing_raises(quick, monkeypatch):
+    """Whatever goes wrong in a check becomes its line."""
+    checks = [name for name in vars(doctor) if name.startswith("check_")]
+    for name in checks:
+        monkeypatch.setattr(doctor, name, raising(RuntimeError("out\nof order")))
+    found = doctor.examine()
+    assert len(found) == len(checks)
+    assert not any(check.ok for check in found)
+    assert {check.message for check in found} == {"could not be examined (RuntimeError: out of order)"}
+
+
+def test_all_but_torch_is_quick(quick, data):
+    """PyTorch itself takes some three seconds to load; the rest must not add to the wait."""
+    doctor.examine()
+    start = time.process_time()
+    doctor.examine()
+    assert time.process_time() - start < 1
+
+
+def test_nothing_heavy_is_imported():
+    """PyTorch is tried elsewhere, and of UMAP, which takes long to load, only the version is read."""
+    code = (
+        "import sys; from socketlab import doctor; doctor.try_torch = dict; doctor.report(); "
+        "print(*sorted({'torch', 'umap', 'numba', 'matplotlib', 'ipywidgets'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_report_names_neither_home_nor_user(quick, tmp_path, monkeypatch):
+    home = tmp_path / "people" / "ada"
+    (home / "socketlab").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "ada")
+    monkeypatch.setenv("SOCKETLAB_DATA", "/media/ada/disk/data")
+    monkeypatch.chdir(home / "socketlab")
+    text = doctor.report()
+    assert f"free in ~{os.sep}socketlab" in text
+    assert "/media/…/disk/data" in text
+    assert "ada" not in text
+
+
+def test_anonymous_at_the_root(monkeypatch):
+    """A home folder that is the root of the disk must not turn every path into nonsense."""
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setenv("LOGNAME", "ada")
+    assert doctor._anonymous("/data and /adamant and /ada") == "/data and /adamant and /…"

@@ -1,0 +1,126 @@
+"""Killed at any step and gone on with: the end is that of a run nobody disturbed, bit for bit."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from foreign import narrow_vgg, seeded
+from worlds import CLASSES, patterned, trained_source
+
+from socketlab.method.adaptation import Epoch, State, adapt
+from socketlab.method.recipe import Recipe
+from socketlab.networks.backbones import VGGTrunk
+from socketlab.networks.checkpoints import Source
+from socketlab.networks.networks import Network
+from socketlab.runs import run_folder
+from tests.runs.test_run_folder import TINY, epochs_without_seconds, tiny_data
+
+__all__ = ["tiny_data"]  # a fixture
+
+EVERYTHING = Recipe(
+    batch_size=12, align_epochs=1, epochs=2, lambda_bn=0.5, lambda_aad=0.5, lambda_entropy=0.5,
+    bn_average=0.3, pair_views=2,
+)  # fmt: skip
+PUBLISHED = Recipe.paper().replace(batch_size=12, epochs=3)
+STEPS = 6
+
+
+def two_sources() -> list[Source]:
+    other = copy.deepcopy(trained_source())
+    with torch.no_grad():
+        for values in other.network.parameters():
+            values.mul_(1.02)
+    return [trained_source(), other]
+
+
+def with_dropout() -> list[Source]:
+    trunk = VGGTrunk(seeded(narrow_vgg), "vgg11_bn")
+    network = Network(trunk, trunk.features, len(CLASSES), 16).eval()
+    return [Source(network, CLASSES, trained_source().normalisation)]
+
+
+CASES = {
+    "all terms": (EVERYTHING, two_sources),
+    "as published": (PUBLISHED, two_sources),
+    "dropout": (EVERYTHING, with_dropout),
+}
+
+
+def run(sources, recipe, folder: Path, kill_at: int | None = None) -> dict[str, torch.Tensor] | None:
+    """From what was saved last, where there is something, to the end or to a step; saved epoch by epoch."""
+    saved = folder / "state.safetensors"
+    state = State.load(saved, sources) if saved.exists() else None
+    last, images = state, (patterned(24, 1).only("depth"), patterned(20, 2).unlabelled())
+    for event in adapt(sources, *images, recipe, seed=3, state=state):
+        if isinstance(event, Epoch):
+            event.state.save(saved)
+            last = event.state
+        elif event.step == kill_at:
+            return None
+    return dict(last.adapted.network.state_dict())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_killed_at_any_step(name, tmp_path):
+    recipe, make = CASES[name]
+    sources = make()
+    (tmp_path / "undisturbed").mkdir()
+    expected = run(sources, recipe, tmp_path / "undisturbed")
+    (tmp_path / "killed at every step").mkdir()
+    for step in range(1, STEPS + 1):  # one after the other: each begins at the epoch that is saved
+        assert run(sources, recipe, tmp_path / "killed at every step", kill_at=step) is None
+    found = run(sources, recipe, tmp_path / "killed at every step")
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+RECORD = """
+import sys, torch
+from pathlib import Path
+from socketlab import runs
+torch.set_num_threads(1)
+run = runs.read(Path(sys.argv[1]))
+material = runs.gather(run.settings)
+for event in runs.record(run, material, runs.resume(run, material)): pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_killed_process_leaves_a_run_that_ends_as_another(tiny_data, tmp_path, monkeypatch):
+    """Killed for good while it trains; gone on with in this process."""
+    monkeypatch.setenv("SOCKETLAB_DATA", str(tiny_data))
+    settings = run_folder.Settings(recipe=TINY.replace(epochs=5))
+    material = run_folder.gather(settings)
+    alone, killed = (run_folder.create(tmp_path / name, settings, material) for name in ("alone", "killed"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the other process: another number may change the last bit
+    try:
+        *_, last = run_folder.record(alone, material)
+        places = os.pathsep.join(
+            [str(Path(run_folder.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", RECORD, str(killed.folder)], env=os.environ | {"PYTHONPATH": places}
+        )
+        while process.poll() is None and not (killed.folder / run_folder.STATE).exists():
+            time.sleep(0.001)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        again = run_folder.read(killed.folder)
+        state = run_folder.resume(again, material)
+        assert state is None or not state.finished
+        *_, end = run_folder.record(again, material, state)
+    finally:
+        torch.set_num_threads(threads)
+    expected, found = (event.state.adapted.network.state_dict() for event in (last, end))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert epochs_without_seconds(again.folder) == epochs_without_seconds(alone.folder)
+    assert (again.folder / run_folder.STATE).read_bytes() == (alone.folder / run_folder.STATE).read_bytes()

@@ -1,0 +1,490 @@
+"""Run folders: what is written, that it can be resumed and read again, and that nothing is half-written."""
+
+import contextlib
+import csv
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from socketlab import files, rooms
+from socketlab.errors import LabError
+from socketlab.figures import maps, report
+from socketlab.figures.report import Figure, Report, Score, gap_closed, interval, page
+from socketlab.images import encodings
+from socketlab.method import steps
+from socketlab.method.recipe import METHODS, Recipe, knobs
+from socketlab.networks.checkpoints import Source, load_source, save_source
+from socketlab.networks.networks import small_network
+from socketlab.runs import run_folder
+
+TINY = Recipe(align_epochs=1, epochs=2, batch_size=8, trunk_lr=0.001, bottleneck_lr=0.001)
+"""Slow enough for networks that were never trained: their statistics are far from those of any image."""
+SCENES = 24
+
+
+def make_tiny_data(folder: Path) -> Path:
+    """A data folder in the shape of PocketRooms, but of patterned noise, with networks that know nothing."""
+    generator = np.random.default_rng(0)
+    place = folder / "pocketrooms"
+    place.mkdir(parents=True)
+    rows = []
+    for split in rooms.SPLITS:
+        kinds = ("ward", "studio") if split.startswith("ti_") else rooms.CLASSES
+        rows += [[split, i, f"{split}-{i}", kinds[i % len(kinds)], "task", i] for i in range(SCENES)]
+        grain = generator.normal(size=(80, 80 * SCENES))
+        Image.fromarray((2500 + 400 * grain).astype(np.uint16)).save(place / f"{split}.depth.png")
+        light = np.clip(150 + 40 * grain, 0, 255).astype(np.uint8)
+        Image.fromarray(light).save(place / f"{split}.nir.jpg")
+        Image.fromarray(np.stack([light, light // 2, 255 - light], axis=2)).save(place / f"{split}.rgb.jpg")
+    with open(place / "index.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["split", "tile", "name", "kind", "role", "seed"], *rows])
+    for seed, (name, modality) in enumerate(
+        {"rgb_kinect_v1": "rgb", "oracle_depth_kinect_v1": "depth"}.items()
+    ):
+        network = small_network(len(rooms.CLASSES), 8, seed).eval()
+        grey = encodings.Normalisation(modality, (0.4,) * 3, (0.2,) * 3)
+        card = {"held_out_accuracy": 0.125}
+        save_source(Source(network, rooms.CLASSES, grey, card), folder / "models" / f"{name}.safetensors")
+    files.write_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    return make_tiny_data(tmp_path_factory.mktemp("tiny") / "data")
+
+
+MapMaker = run_folder.MapMaker
+
+
+@pytest.fixture(autouse=True)
+def quick(tiny_data, monkeypatch):
+    """Tiny data, and a map by PCA: UMAP compiles for many seconds and has tests of its own."""
+    monkeypatch.setenv("SOCKETLAB_DATA", str(tiny_data))
+    monkeypatch.setattr(maps, "joint_map", lambda sets, seed=0: maps.pca_map(sets))
+    monkeypatch.setattr(run_folder, "MapMaker", contextlib.nullcontext)
+
+
+def full_run(folder: Path, settings: run_folder.Settings) -> tuple[run_folder.Run, run_folder.Results]:
+    """Make a run from beginning to end."""
+    material = run_folder.gather(settings)
+    run = run_folder.create(folder, settings, material)
+    state = None
+    for event in run_folder.record(run, material):
+        state = getattr(event, "state", state)
+    return run, run_folder.finish(run, material, state)
+
+
+def epochs_without_seconds(folder: Path) -> bytes:
+    lines = (folder / run_folder.EPOCHS).read_bytes().splitlines()
+    assert lines[0].endswith(b",seconds")
+    return b"\n".join(line.rpartition(b",")[0] for line in lines)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_data, tmp_path_factory):
+    """A finished run that tests read but do not change."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOCKETLAB_DATA", str(tiny_data))
+        patch.setattr(maps, "joint_map", lambda sets, seed=0: maps.pca_map(sets))
+        return full_run(tmp_path_factory.mktemp("runs") / "first", run_folder.Settings(recipe=TINY))
+
+
+def test_a_finished_run_holds_all_its_files(finished):
+    run, _ = finished
+    names = {path.name for path in run.folder.iterdir()}
+    pictures = {"confusion.png", "map.png", "losses.png"}
+    assert names == {
+        run_folder.CONFIG, run_folder.EPOCHS, run_folder.STATE, run_folder.RESULTS,
+        run_folder.CHECKPOINT, run_folder.REPORT, *pictures
+    }  # fmt: skip
+
+
+def test_a_row_per_epoch_with_marked_accuracies(finished):
+    run, results = finished
+    with open(run.folder / run_folder.EPOCHS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert rows[1]["TI"] != "" and rows[1]["IM"] == ""  # alignment first, all terms later
+    assert rows[2]["IM"] != "" and rows[2]["PL"] != ""
+    assert all(name.startswith("unseen_by_method") for name in rows[0] if "accuracy" in name)
+    assert float(rows[-1][run_folder.HELD_OUT]) == pytest.approx(results.scores[1].held_out, abs=1e-6)
+
+
+def test_the_checkpoint_is_the_network_of_the_last_epoch(finished):
+    run, results = finished
+    adapted = load_source(run.folder / run_folder.CHECKPOINT)
+    measured = run_folder.score("again", adapted, run_folder.gather(run.settings), adapts=True)
+    assert measured.held_out == results.scores[1].held_out
+    assert adapted.modality == "depth"
+    assert adapted.card["selection"] == "last"
+
+
+def test_no_colour_picture_of_the_task_is_opened(monkeypatch):
+    opened = []
+    verified = files.verified
+    monkeypatch.setattr(rooms, "verified", lambda name: opened.append(name) or verified(name))
+    run_folder.gather(run_folder.Settings(recipe=TINY))
+    colour = [name for name in opened if ".rgb." in name]
+    assert colour == ["pocketrooms/ti_near.rgb.jpg"]
+
+
+def test_labels_change_no_weight(finished, tmp_path, monkeypatch):
+    """The target's labels are shuffled: accuracies change, the network does not."""
+    run, _ = finished
+    load = rooms.load
+
+    def shuffled(split, *args, **kwargs):
+        images = load(split, *args, **kwargs)
+        return replace(images, kinds=images.kinds[::-1]) if split.startswith("target") else images
+
+    monkeypatch.setattr(rooms, "load", shuffled)
+    other, _ = full_run(tmp_path / "shuffled", run.settings)
+    ours, theirs = (load_source(r.folder / run_folder.CHECKPOINT).network.state_dict() for r in (run, other))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 8])
+def test_resuming_ends_with_the_same_numbers(finished, tmp_path, stop_at):
+    run, _ = finished
+    material = run_folder.gather(run.settings)
+    cut = run_folder.create(tmp_path / "cut", run.settings, material)
+    for event in run_folder.record(cut, material):
+        if getattr(event, "step", 0) == stop_at:
+            break
+    again, material = run_folder.read(cut.folder), run_folder.gather(run.settings)
+    state = run_folder.resume(again, material)
+    for event in run_folder.record(again, material, state):
+        state = getattr(event, "state", state)
+    run_folder.finish(again, material, state)
+    assert epochs_without_seconds(again.folder) == epochs_without_seconds(run.folder)
+    assert (again.folder / run_folder.CHECKPOINT).read_bytes() == (
+        run.folder / run_folder.CHECKPOINT
+    ).read_bytes()
+    assert (again.folder / run_folder.RESULTS).read_bytes() == (run.folder / run_folder.RESULTS).read_bytes()
+
+
+def test_a_row_without_its_state_is_written_again(finished, tmp_path):
+    """Killed after ``epochs.csv`` and before the state: the epoch is repeated, not doubled."""
+    run, _ = finished
+    material = run_folder.gather(run.settings)
+    cut = run_folder.create(tmp_path / "cut", run.settings, material)
+    for event in run_folder.record(cut, material):
+        if getattr(event, "step", 0) == 4:
+            break
+    cut.add({**cut.rows[-1], "epoch": "2"})
+    again = run_folder.read(cut.folder)
+    state = run_folder.resume(again, material)
+    assert (state.epoch, again.last_epoch) == (1, 1)
+    for _ in run_folder.record(again, material, state):
+        pass
+    assert epochs_without_seconds(again.folder) == epochs_without_seconds(run.folder)
+
+
+def test_a_run_without_an_epoch_starts_over(tmp_path):
+    settings = run_folder.Settings(recipe=TINY)
+    material = run_folder.gather(settings)
+    run = run_folder.create(tmp_path / "new", settings, material)
+    assert run_folder.resume(run_folder.read(run.folder), material) is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_ends_with_a_report(method, tmp_path):
+    recipe = Recipe.for_method(method)
+    short = recipe.replace(
+        align_epochs=min(recipe.align_epochs, 1),
+        epochs=min(recipe.epochs, 1),
+        batch_size=TINY.batch_size,
+        trunk_lr=TINY.trunk_lr,
+        bottleneck_lr=TINY.bottleneck_lr,
+    )
+    run, results = full_run(tmp_path / method, run_folder.Settings(method=method, recipe=short))
+    text = (run.folder / run_folder.REPORT).read_text()
+    assert report.percent(results.scores[1].held_out) in text
+    assert results.scores[1].name == run_folder.TITLES[method]
+    assert len(run.rows) == short.total_epochs + 1
+    if method == "source-only":
+        assert (
+            results.scores[1].held_out
+            == results.scores[0].held_out
+            == float(run.rows[0][run_folder.HELD_OUT])
+        )
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def settings_of_any_kind(draw):
+    method = draw(st.sampled_from(METHODS))
+    changes = {}
+    for name, about in knobs().items():
+        default = getattr(Recipe(), name)
+        if about.choices:
+            value = st.sampled_from(about.choices)
+        elif isinstance(default, bool):
+            value = st.booleans()
+        elif isinstance(default, int):
+            value = st.integers(int(about.low), int(about.high))
+        else:
+            value = st.floats(about.low, about.high)
+        if draw(st.booleans()):
+            changes[name] = draw(value)
+    return run_folder.Settings(
+        sensor=draw(st.sampled_from(("kinect_v1", "kinect_v2", "realsense", "xtion"))),
+        method=method,
+        pairs=draw(st.sampled_from(run_folder.MIXES)),
+        pair_count=draw(st.none() | st.integers(2, 999)),
+        strength=draw(st.floats(0, 3)),
+        source=draw(st.none() | st.sampled_from(("rgb_xtion", "my networks/one.safetensors"))),
+        target=draw(st.none() | st.sampled_from(("depth", "nir"))),
+        depth_encoding=draw(st.sampled_from(encodings.DEPTH_ENCODINGS)),
+        field_of_view=draw(st.none() | st.floats(10, 120)),
+        oracle=draw(st.none() | st.just("the best.safetensors")),
+        seed=draw(st.integers(0, 2**31 - 1)),
+        recipe=Recipe.for_method(method).replace(**changes),
+    )
+
+
+@given(settings_of_any_kind())
+def test_settings_survive_the_configuration_file(settings):
+    assert run_folder.Settings.from_dict(json.loads(json.dumps(run_folder.asdict(settings)))) == settings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"sensor": "webcam"}, "kinect_v1, kinect_v2"),
+        ({"method": "magic"}, "socket"),
+        ({"pairs": "close"}, "near, far, both"),
+        ({"pair_count": 0}, "pair count 0"),
+        ({"strength": 3.5}, "from 0 to 3"),
+        ({"strength": float("nan")}, "from 0 to 3"),
+        ({"seed": -1}, "seed -1"),
+        ({"depth_encoding": "sepia"}, "metric, inverse"),
+        ({"domain": "xtion"}, "--pack"),
+        ({"device": "tpu"}, "cpu, cuda"),
+    ],
+)
+def test_settings_out_of_range_are_named(wrong, named):
+    with pytest.raises(LabError, match=named):
+        run_folder.Settings(**wrong)
+
+
+def test_a_network_for_other_classes_is_refused(tmp_path):
+    ours = load_source("rgb_kinect_v1")
+    other = Source(small_network(2, 8), ("cat", "dog"), ours.normalisation, {})
+    save_source(other, tmp_path / "pets.safetensors")
+    with pytest.raises(LabError, match="cat, dog"):
+        run_folder.gather(run_folder.Settings(source=str(tmp_path / "pets.safetensors"), recipe=TINY))
+
+
+def test_a_network_that_reads_depth_already_is_refused():
+    with pytest.raises(LabError, match="reads depth already"):
+        run_folder.gather(run_folder.Settings(source="oracle_depth_kinect_v1", recipe=TINY))
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_epoch(tmp_path, monkeypatch):
+    settings = run_folder.Settings(recipe=TINY)
+    material = run_folder.gather(settings)
+    run = run_folder.create(tmp_path / "nan", settings, material)
+    weighted, calls = steps.weighted_sum, []
+
+    def spoiled(terms, recipe):
+        calls.append(1)
+        return weighted(terms, recipe) * (float("nan") if len(calls) == 5 else 1)
+
+    monkeypatch.setattr(steps, "weighted_sum", spoiled)
+    with pytest.raises(LabError, match="number"):
+        list(run_folder.record(run, material))
+    assert run_folder.resume(run_folder.read(run.folder), material).epoch == 1
+
+
+def fill_the_disk(monkeypatch, when):
+    """From now on there is no room for a file whose name holds ``when``."""
+    replace_ = os.replace
+
+    def full(source, target):
+        if when in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+
+
+def test_a_full_disk_at_the_start_leaves_no_folder(tmp_path, monkeypatch):
+    settings = run_folder.Settings(recipe=TINY)
+    material = run_folder.gather(settings)
+    fill_the_disk(monkeypatch, run_folder.CONFIG)
+    with pytest.raises(LabError, match="disk is full"):
+        run_folder.create(tmp_path / "full", settings, material)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", [run_folder.EPOCHS, run_folder.STATE])
+def test_a_full_disk_later_leaves_a_run_that_goes_on(finished, tmp_path, monkeypatch, file):
+    run, _ = finished
+    material = run_folder.gather(run.settings)
+    cut = run_folder.create(tmp_path / "full", run.settings, material)
+    events = run_folder.record(cut, material)
+    while getattr(next(events), "step", 0) < 5:
+        pass
+    with monkeypatch.context() as patch:
+        fill_the_disk(patch, file)
+        with pytest.raises(LabError, match="disk is full"):
+            list(events)
+    assert not [path for path in cut.folder.iterdir() if "unfinished" in path.name]
+    again = run_folder.read(cut.folder)
+    for _ in run_folder.record(again, material, run_folder.resume(again, material)):
+        pass
+    assert epochs_without_seconds(again.folder) == epochs_without_seconds(run.folder)
+
+
+def test_changed_images_or_networks_stop_a_resume(finished, tmp_path):
+    run, _ = finished
+    material = run_folder.gather(run.settings)
+    changed = run_folder.read(run.folder)
+    changed.config["data_digest"] = "0" * 64
+    with pytest.raises(LabError, match="the images changed"):
+        run_folder.resume(changed, material)
+    with torch.no_grad():
+        next(material.source.network.parameters()).mul_(1.5)
+    with pytest.raises(LabError, match="the source network changed"):
+        run_folder.resume(run_folder.read(run.folder), material)
+
+
+def test_a_changed_configuration_stops_a_resume(finished):
+    run, _ = finished
+    changed = run_folder.read(run.folder)
+    changed.config = {**run.config, "settings": {**run.config["settings"], "seed": 1}}
+    with pytest.raises(LabError, match=r"config\.json was changed"):
+        run_folder.resume(changed, run_folder.gather(run.settings))
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(LabError, match="not a run folder"):
+        run_folder.read(tmp_path)
+    (tmp_path / run_folder.CONFIG).write_text("[1, 2")
+    with pytest.raises(LabError, match="cannot be read as a run"):
+        run_folder.read(tmp_path)
+
+
+@pytest.mark.parametrize("how", [{"target": "nir"}, {"depth_encoding": "hha"}, {"depth_encoding": "colours"}])
+def test_the_rooms_have_other_targets_and_readings(tmp_path, how):
+    run, results = full_run(tmp_path / "run", run_folder.Settings(recipe=TINY, **how))
+    adapted = load_source(run.folder / run_folder.CHECKPOINT)
+    assert adapted.modality == how.get("target", "depth")
+    assert adapted.normalisation.depth_encoding == how.get("depth_encoding", "metric")
+    assert results.has_oracle == (adapted.modality == "depth")
+    text = (run.folder / run_folder.REPORT).read_text()
+    assert f"{adapted.modality} as the target modality" in text and how.get("depth_encoding", "") in text
+    state = run_folder.resume(run, run_folder.gather(run.settings))
+    assert state.adapted.normalisation == adapted.normalisation
+
+
+def test_a_missing_oracle_is_said(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "_oracle", lambda *about: None)
+    run, results = full_run(
+        tmp_path / "alone", run_folder.Settings(method="adabn", recipe=Recipe.for_method("adabn"))
+    )
+    text = (run.folder / run_folder.REPORT).read_text()
+    assert not results.has_oracle
+    assert "oracle_depth_kinect_v1.safetensors" in text
+    assert "no oracle" in text
+
+
+def test_the_report_can_be_built_again(finished):
+    run, _ = finished
+    before = (run.folder / run_folder.REPORT).read_bytes()
+    assert run_folder.write_report(run_folder.read(run.folder)).read_bytes() == before
+
+
+def test_the_report_of_an_unfinished_run_says_how_to_go_on(tmp_path):
+    settings = run_folder.Settings(recipe=TINY)
+    run = run_folder.create(tmp_path / "new", settings, run_folder.gather(settings))
+    with pytest.raises(LabError, match="--resume"):
+        run_folder.write_report(run)
+
+
+def test_the_report_stands_alone(finished):
+    run, results = finished
+    text = (run.folder / run_folder.REPORT).read_text()
+    for link in ("http:", "https:", 'src="/', "url(", "<script", "<link", "@import"):
+        assert link not in text
+    assert text.count('src="data:image/png;base64,') == text.count("<img") == 3
+    assert text.count('alt=""') == 0
+    for score in results.scores:
+        assert report.percent(score.held_out) in text
+    for words in ("transductive", "last epoch", "used to measure", run.config["rerun"], "λ_TI"):
+        assert words in text
+
+
+def example(**changes) -> Report:
+    scores = [Score("source only", 0.25, 0.3, [0.5, 0.0]), Score("SOCKET", 0.75, 0.8, [1.0, None])]
+    scores.append(Score("oracle", 0.95, None, [0.9, 1.0]))
+    plain = {
+        "title": "SOCKET on <Kinect>", "subtitle": "", "scores": scores, "has_oracle": True,
+        "classes": ["bath & bed", "office"], "held_out_images": 100, "adapted_images": 200, "settings": {},
+        "rerun": "socketlab adapt", "wall_seconds": 61.7, "selection": "last", "labels": "none",
+        "figures": [Figure("A", b"png", 'a "quoted" picture', "c")],
+    }  # fmt: skip
+    return Report(**(plain | changes))
+
+
+def test_the_page_says_what_the_numbers_say():
+    text = page(example())
+    assert "71\u00a0%</strong> of the gap is closed" in text  # (75 - 25) / (95 - 25)
+    assert "25.0\u00a0%" in text and "75.0\u00a0%" in text and "95.0\u00a0%" in text
+    assert "66 to 82\u00a0%" in text  # Wilson's interval of 75 in 100
+    assert "62 seconds" in text
+
+
+def test_the_page_escapes_what_it_is_given():
+    text = page(example())
+    assert "SOCKET on &lt;Kinect&gt;" in text and "bath &amp; bed" in text
+    assert 'alt="a &quot;quoted&quot; picture"' in text
+
+
+def test_no_gap_is_no_division():
+    assert gap_closed(0.5, 0.6, 0.5) is None
+    flat = [Score(name, 0.5, 0.5, [0.5, 0.5]) for name in ("source only", "SOCKET", "oracle")]
+    assert "no gap to close" in page(example(scores=flat))
+
+
+@given(st.integers(1, 10_000), st.data())
+def test_the_interval_holds_the_share(count, data):
+    right = data.draw(st.integers(0, count))
+    low, high = interval(right / count, count)
+    assert 0 <= low <= right / count + 1e-12 and right / count - 1e-12 <= high <= 1
+    assert high - low < 1.96 / np.sqrt(count) + 0.05
+
+
+def test_the_map_is_made_in_another_process():
+    features = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    with MapMaker() as make_map:
+        points = make_map({"a": features[:25], "b": features[25:]}, 0)
+        process = make_map._process
+        assert process.poll() is None
+    assert process.poll() is not None
+    assert {name: values.shape for name, values in points.items()} == {"a": (25, 2), "b": (15, 2)}
+    assert np.isfinite(points["a"]).all()
+    assert not np.allclose(points["a"], maps.pca_map({"a": features[:25], "b": features[25:]})["a"])
+
+
+def test_a_map_is_made_even_when_the_other_process_died():
+    features = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    with MapMaker() as make_map:
+        make_map._process.kill()
+        make_map._process.wait()
+        points = make_map({"a": features}, 0)  # by the joint_map of this process, which is pca_map here
+    assert np.array_equal(points["a"], maps.pca_map({"a": features})["a"])

@@ -1,0 +1,412 @@
+"""Imported sets from the first command to the report: what is source, target, held out and pairs."""
+
+import contextlib
+import json
+import shutil
+from functools import cache
+
+import foreign
+import formats
+import pytest
+import torch
+import torchvision
+from worlds import patterned
+
+from socketlab import features
+from socketlab.errors import LabError
+from socketlab.figures import maps
+from socketlab.images.encodings import FOCAL, focal_of
+from socketlab.images.importers import survey
+from socketlab.images.pack_writer import write_pack
+from socketlab.images.packs import open_pack
+from socketlab.images.paired_images import crop_side
+from socketlab.method.recipe import Recipe
+from socketlab.networks.backbones import ResNetTrunk, torchvision_network
+from socketlab.networks.checkpoints import Source, load_source, save_source
+from socketlab.networks.networks import networks_of, small_network
+from socketlab.networks.shot_files import FILES, IMAGENET
+from socketlab.runs import run_folder, splits
+from socketlab.runs import train_source as source
+from socketlab.runs.train_source import SourceRecipe, Trained
+from tests.project.test_cli import call, refused
+from tests.runs.test_run_folder import epochs_without_seconds
+
+CHANGES = ("align_epochs=1", "epochs=1", "batch_size=8", "trunk_lr=0.001", "bottleneck_lr=0.001")
+SHORT = [word for change in CHANGES for word in ("--set", change)]
+TRAINING = ("--epochs", "1", "--batch-size", "8", "--device", "cpu")
+OPTIONS = {"folders": {"task": formats.TASK}}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Kind → folder of a clean set in its own format, written when it is asked for."""
+    root = tmp_path_factory.mktemp("raw")
+    return cache(lambda kind: formats.WRITERS[kind](root / kind))
+
+
+@pytest.fixture(scope="module")
+def imported(raw, tmp_path_factory):
+    """Kind → pack of it, 32 pixels wide."""
+    root = tmp_path_factory.mktemp("packs")
+
+    def make(kind):
+        found = survey(kind, raw(kind), processes=1, **OPTIONS.get(kind, {}))
+        return write_pack(found, root / kind, size=32, processes=1)
+
+    return cache(make)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder of its own, and a map by PCA: UMAP compiles for many seconds and has tests of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(maps, "joint_map", lambda sets, seed=0: maps.pca_map(sets))
+    monkeypatch.setattr(run_folder, "MapMaker", contextlib.nullcontext)
+    return tmp_path
+
+
+def network(pack, modality="rgb", classes=None, seed=0):
+    """A source network that knows nothing, in a file."""
+    classes = classes or pack.classes
+    recipe = SourceRecipe(width=8)
+    images = pack.load("train", None, (modality,))
+    made = Source(small_network(len(classes), 8, seed).eval(), classes, recipe.normalisation(images))
+    save_source(made, f"{modality}_{seed}.safetensors")
+    return f"{modality}_{seed}.safetensors"
+
+
+def adapted(pack, *words):
+    result = call("adapt", "--pack", pack.folder, *SHORT, "--out", "run", "--device", "cpu", *words)
+    assert result.exit_code == 0, result.output
+    return run_folder.read(run_folder.Path("run"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [("sunrgbd", "depth"), ("diml", "depth"), ("rgbnir", "nir"), ("eurosat", "swir"), ("eurosat", "swir2"),
+     ("folders", "depth"), ("lists", "depth")],
+)  # fmt: skip
+def test_two_commands_lead_from_an_imported_set_to_a_report(imported, here, monkeypatch, kind, target):
+    monkeypatch.setattr(source, "SourceRecipe", lambda **about: SourceRecipe(**about, width=8))
+    pack = imported(kind)
+    trained = call("train-source", "--pack", pack.folder, *TRAINING)
+    assert trained.exit_code == 0, trained.output
+    domain = pack.domains[0]
+    file = f"rgb_{kind}_{domain}.safetensors" if len(pack.domains) > 1 else f"rgb_{kind}.safetensors"
+    card = load_source(here / file).card
+    assert (card["set"], card["domain"], card["modality"]) == (kind, domain, "rgb")
+    run = adapted(pack, "--target", target)
+    found = load_source("run/adapted.safetensors")
+    material = run_folder.gather(run.settings)
+    assert f": {len(material.target)} images to adapt to, {len(material.held_out)} held" in material.headline
+    assert found.modality == target and found.classes == pack.classes
+    assert found.card["adapted_from"] == file
+    assert run.config["data_digest"] == splits.digest(pack) == card["data_digest"]
+    page = (here / "run" / run_folder.REPORT).read_text()
+    assert run.settings.place in page and "of the images right" in page and "rooms" not in page
+    other = pack.domains[1] if len(pack.domains) > 1 else domain
+    assert run.config["about"]["set"] == f"{kind}, {target} of {other}"
+    held_out = splits.scenes(pack, target, other)[1]
+    measured = json.loads((here / "run" / run_folder.RESULTS).read_text())
+    assert measured["scores"][1]["held_out"] == pytest.approx(features.accuracy(found, held_out))
+
+
+def test_the_published_protocol_is_that_of_the_tensors(imported):
+    """Source: one sensor's colours; target: another's depth; pairs: all sensors; no scene twice."""
+    pack = imported("sunrgbd")
+    file = network(pack)
+    settings = run_folder.resolved(run_folder.Settings(pack=str(pack.folder), source=file))
+    assert (settings.domain, settings.target, settings.place) == ("kinect_v2", "depth", "sunrgbd-kinect_v2")
+    material = run_folder.gather(settings)
+    learn, _ = splits.scenes(pack, "rgb", "kinect_v1")
+    assert torch.equal(learn.images["rgb"], pack.load("train", "kinect_v1", ("rgb",)).images["rgb"])
+    assert torch.equal(
+        material.target.images["depth"].view(torch.int16),
+        pack.load("train", "kinect_v2", ("depth",)).images["depth"].view(torch.int16),
+    )
+    assert material.held_out.names == pack.load("test", "kinect_v2", ("depth",)).names
+    assert set(material.pairs.names) == set(pack.load("pairs").names)
+    assert {name.split("/")[0] for name in material.pairs.names} == {"kv1", "kv2", "realsense", "xtion"}
+    assert not set(material.pairs.kinds) & set(pack.classes)
+    sets = [set(part.names) for part in (learn, material.target, material.held_out, material.pairs)]
+    assert sum(map(len, sets)) == len(set.union(*sets))
+    same = run_folder.gather(
+        run_folder.Settings(pack=str(pack.folder), source=file, domain="kinect_v1", pair_count=5)
+    )
+    assert same.target.names == learn.names and len(same.pairs) == 5
+
+
+def test_without_pairs_no_colour_image_is_read(imported, monkeypatch):
+    pack, read = imported("sunrgbd"), []
+    file, load = network(pack), type(pack).load
+
+    def noted(self, split, domain=None, modalities=None):
+        read.append((split, tuple(modalities)))
+        return load(self, split, domain, modalities)
+
+    monkeypatch.setattr(type(pack), "load", noted)
+    recipe = Recipe.for_method("shot")
+    run_folder.gather(
+        run_folder.Settings(pack=str(pack.folder), source=file, domain="xtion", method="shot", recipe=recipe)
+    )
+    assert {modalities for _, modalities in read} == {("depth",)}
+
+
+def test_a_run_on_a_pack_is_resumed_and_a_changed_pack_is_noticed(imported, here, monkeypatch):
+    pack = imported("rgbnir")
+    file = network(pack)
+    run = adapted(pack, "--source", file)
+    adapt = run_folder.adapt
+
+    def interrupted(*args, **kwargs):
+        for event in adapt(*args, **kwargs):
+            if getattr(event, "step", 0) == 2:
+                raise KeyboardInterrupt
+            yield event
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "adapt", interrupted)
+        words = ("--source", file, "--out", "cut", "--device", "cpu")
+        assert call("adapt", "--pack", pack.folder, *SHORT, *words).exit_code == 130
+    refused(call("adapt", "--resume", "cut", "--pack", "elsewhere"), "began with --pack")
+    assert call("adapt", "--resume", "cut").exit_code == 0
+    assert epochs_without_seconds(here / "cut") == epochs_without_seconds(run.folder)
+    assert (here / "cut" / run_folder.CHECKPOINT).read_bytes() == (
+        run.folder / run_folder.CHECKPOINT
+    ).read_bytes()
+    copied = shutil.copytree(pack.folder, here / "mine")
+    settings = run_folder.Settings(pack=str(copied), source=file, recipe=run.settings.recipe)
+    begun = run_folder.create(here / "begun", settings, run_folder.gather(settings))
+    manifest = json.loads((copied / "manifest.json").read_text())
+    (copied / "manifest.json").write_text(json.dumps(manifest | {"notes": ["imported again"]}))
+    with pytest.raises(LabError, match="the images changed"):
+        run_folder.resume(begun, run_folder.gather(settings))
+
+
+def test_the_command_of_a_run_on_a_pack_makes_the_same_run(imported):
+    pack = imported("sunrgbd")
+    settings = run_folder.Settings(
+        method="shot", source="a.safetensors", pack=str(pack.folder), domain="xtion", target="depth",
+        depth_encoding="hha", field_of_view=60.5, size=24, oracle="o.safetensors", seed=3,
+        recipe=Recipe.for_method("shot"),
+    )  # fmt: skip
+    found = []
+
+    def note(settings):
+        found.append(settings)
+        raise LabError("enough")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_folder, "gather", note)
+        result = call(*run_folder.shlex.split(settings.command())[1:])
+    assert found == [settings], result.output
+    assert run_folder.Settings.from_dict(json.loads(json.dumps(run_folder.asdict(settings)))) == settings
+
+
+# networks
+
+
+def test_a_backbone_begins_at_its_weights_and_is_remembered(imported, here):
+    pack = imported("rgbnir")
+    trunk = foreign.seeded(lambda: torchvision.models.resnet18(), 3)
+    torch.save(trunk.state_dict(), here / "weights.pth")
+    words = ("--backbone", "resnet18", "--weights", "weights.pth")
+    assert call("train-source", "--pack", pack.folder, *TRAINING, *words).exit_code == 0
+    stored = load_source("rgb_rgbnir.safetensors")
+    assert isinstance(stored.network.trunk, ResNetTrunk) and stored.normalisation == IMAGENET
+    about = stored.card["recipe"]
+    assert (about["backbone"], about["trunk_rate"], about["rate"]) == ("resnet18", 1e-3, 1e-2)
+    moved = stored.network.trunk.conv1.weight - trunk.conv1.weight
+    assert 0 < moved.abs().max() < 0.1  # from the file's weights, at a small rate
+    adapted(pack)
+    assert load_source("run/adapted.safetensors").network.trunk.name == "resnet18"
+
+
+def test_the_trunk_learns_at_its_own_rate():
+    images = patterned(16, 0).only("rgb")
+    weights = []
+    for rate in (None, 1e-12):
+        recipe = SourceRecipe(epochs=1, batch_size=8, width=8, trunk_rate=rate, schedule="paper")
+        *_, last = source.train(images, recipe)
+        assert isinstance(last, Trained)
+        weights.append(last.source.network)
+    start = recipe.network(3, 0)
+    same, slow = weights
+    for name, value in start.trunk.named_parameters():
+        assert not torch.allclose(same.trunk.get_parameter(name), value)
+        torch.testing.assert_close(slow.trunk.get_parameter(name), value)
+    assert not torch.allclose(slow.bottleneck[0].weight, start.bottleneck[0].weight)
+
+
+def test_several_sources_and_the_published_files(imported, here):
+    """A checkpoint and a folder of three files, whose classes come in an order of their own."""
+    pack = imported("folders")
+    (here / "published").mkdir()
+    torch.save(foreign.seeded(lambda: foreign.ShotTrunk(torchvision.models.resnet18())).state_dict(),
+               here / "published" / FILES[0])  # fmt: skip
+    for made, file in (
+        (lambda: foreign.ShotBottleneck(512, 24), 1),
+        (lambda: foreign.ShotHead(24, 3, "old"), 2),
+    ):
+        torch.save(foreign.seeded(made, file).state_dict(), here / "published" / FILES[file])
+    plain = splits.load_network("published", pack.classes)
+    order = (2, 0, 1)
+    names = [pack.classes[i] for i in order]
+    (here / "published" / "classes.txt").write_text("\n".join(names) + "\n")
+    ours = splits.load_network("published", pack.classes)
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        said, named = plain.network(images), ours.network(images)
+    for row, name in enumerate(names):
+        torch.testing.assert_close(named[:, pack.classes.index(name)], said[:, row])
+    adapted(pack, "--source", "published,published")
+    both = networks_of(load_source("run/adapted.safetensors").network)
+    assert [one.trunk.name for one in both] == ["resnet18", "resnet18"]
+    unlike = f"{network(pack)},published"
+    refused(call("adapt", "--pack", pack.folder, "--source", unlike), "bottlenecks of 128 and 24 numbers")
+    (here / "published" / "classes.txt").write_text("cat\ndog\nowl\n")
+    refused(call("adapt", "--pack", pack.folder, "--source", "published"), "knows the classes cat, dog, owl")
+
+
+# how depth is read
+
+
+def test_the_encoding_goes_from_the_command_into_the_network(imported):
+    pack = imported("sunrgbd")
+    run = adapted(pack, "--source", network(pack), "--depth-encoding", "normals")
+    found = load_source("run/adapted.safetensors").normalisation
+    across = pack.intrinsics("train", "kinect_v2")[0][0] / crop_side(torch.zeros(1, 1, 32, 32))
+    assert found.depth_encoding == "normals" and found.focal[0] == pytest.approx(across, rel=1e-3)
+    assert "the set&#x27;s intrinsics" in (run.folder / run_folder.REPORT).read_text()
+    assert "normals" in call("info", "run/adapted.safetensors").stdout
+    state = run_folder.resume(run, run_folder.gather(run.settings))
+    assert state.adapted.normalisation == found
+
+
+def test_what_is_known_of_a_camera(imported):
+    sun, diml = imported("sunrgbd"), imported("diml")
+    assert splits.focal(sun, "xtion", 60)[0] == focal_of(60)
+    assert splits.focal(diml, "diml")[0] == FOCAL
+    assert splits.focal(sun, "xtion")[1] == "the set's intrinsics"
+
+
+def test_the_oracle_of_a_pack_reads_as_the_target_does(imported, here):
+    pack = imported("diml")
+    words = ("--modality", "depth", "--depth-encoding", "inverse", "--out", "oracle.safetensors")
+    assert call("train-source", "--pack", pack.folder, *TRAINING, *words).exit_code == 0
+    assert load_source("oracle.safetensors").normalisation.depth_encoding == "inverse"
+    adapted(pack, "--source", network(pack), "--oracle", "oracle.safetensors")
+    assert json.loads((here / "run" / run_folder.RESULTS).read_text())["has_oracle"]
+    words = ("--source", network(pack), "--oracle", network(pack, seed=1))
+    refused(call("adapt", "--pack", pack.folder, *words), "reads rgb, but the target is depth")
+
+
+def test_a_smaller_size_is_that_of_the_images(imported):
+    pack = imported("folders")
+    file = network(pack)
+    material = run_folder.gather(run_folder.Settings(pack=str(pack.folder), source=file, size=24))
+    assert material.target.images["depth"].shape[-2:] == material.pairs.images["rgb"].shape[-2:] == (24, 24)
+    full = pack.load("train", None, ("depth",)).images["depth"].view(torch.int16)
+    small = material.target.images["depth"].view(torch.int16)
+    assert torch.equal(small[..., 0, 0], full[..., 0, 0])
+    assert torch.equal(small[..., 23, 23], full[..., 31, 31])
+    assert set(small.unique().tolist()) <= set(full.unique().tolist())  # no depth is made up
+    colours = pack.load("pairs", None, ("rgb",)).images["rgb"].float()
+    brought = material.pairs.images["rgb"].float()
+    assert (brought.mean((2, 3)) - colours.mean((2, 3))).abs().max() < 1.5
+    with pytest.raises(LabError, match="stores 32 pixels"):
+        run_folder.gather(run_folder.Settings(pack=str(pack.folder), source=file, size=64))
+
+
+# labels that are missing, and what cannot be done
+
+
+def test_a_set_without_test_scenes_holds_a_fifth_out(imported):
+    pack = imported("lists")
+    assert "test" not in pack.splits
+    learn, held_out = splits.scenes(pack, "rgb", "kv1")
+    assert set(learn.names).isdisjoint(held_out.names)
+    assert len(learn) + len(held_out) == len(pack.load("train", None, ("rgb",)))
+    assert set(held_out.kinds) == set(pack.classes)
+    again = splits.scenes(pack, "rgb", "kv1")[1]
+    assert again.names == held_out.names
+
+
+def test_images_without_a_label_are_adapted_to_and_not_measured(here):
+    root = formats.write_folders(here / "set", each=4)
+    (root / "depth" / "unlabelled").mkdir()
+    for kind in formats.TASK:
+        (root / "depth" / kind / "küche nr 0.png").rename(root / "depth" / "unlabelled" / f"{kind}.png")
+    found = survey("folders", root, task=formats.TASK, processes=1, unpaired=True)
+    pack = write_pack(found, here / "pack", size=32, processes=1)
+    run = adapted(pack, "--source", network(pack))
+    material = run_folder.gather(run.settings)
+    assert list(material.target.kinds).count("unknown") == 3
+    assert len(material.told) == len(material.target) - 3
+    assert "3 of the images adapted to have no label" in (run.folder / run_folder.REPORT).read_text()
+    found = load_source("run/adapted.safetensors")
+    measured = json.loads((here / "run" / run_folder.RESULTS).read_text())["scores"][1]
+    assert measured["adapted_to"] == pytest.approx(features.accuracy(found, material.told))
+
+
+def test_errors_are_one_sentence_and_say_what_to_do(imported, raw, here):
+    pack = imported("folders")
+    refused(call("adapt", "--pack", pack.folder), "rgb_folders.safetensors", "train-source --pack")
+    shutil.copytree(raw("folders"), here / "uncoloured")
+    for kind in formats.TASK:
+        shutil.rmtree(here / "uncoloured" / "rgb" / kind)
+    found = survey("folders", here / "uncoloured", task=formats.TASK, processes=1, unpaired=True)
+    refused(call("adapt", "--pack", write_pack(found, here / "uncoloured-pack", size=32, processes=1).folder),
+            "no colour pictures of the task", "--source")  # fmt: skip
+    file = network(pack)
+    refused(call("adapt", "--pack", "nowhere", "--source", file), "nowhere is no pack")
+    refused(call("adapt", "--pack", pack.folder, "--sensor", "xtion"), "--sensor is about the shipped rooms")
+    refused(call("adapt", "--domain", "xtion"), "--pack")
+    refused(call("adapt", "--pack", pack.folder, "--source", file, "--domain", "moon"), "of 'moon', only of")
+    refused(call("adapt", "--pack", pack.folder, "--source", file, "--target", "nir"), "has no nir images")
+    refused(call("adapt", "--pack", pack.folder, "--source", file, "--target", "rgb"), "reads rgb already")
+    refused(call("adapt", "--pack", pack.folder, "--source", file, "--pair-count", "99"), "99 were asked for")
+    refused(
+        call("adapt", "--pack", pack.folder, "--source", file, "--depth-encoding", "sepia"), "metric, inverse"
+    )
+    other = network(pack, classes=("cat", "dog", "owl"), seed=2)
+    refused(call("adapt", "--pack", pack.folder, "--source", other), "knows the classes cat, dog, owl")
+    refused(call("adapt", "--pack", pack.folder, "--source", str(pack.folder)), "is no source network")
+    refused(call("train-source", "--pack", pack.folder, "--modality", "swir"), "no swir images in train")
+    refused(call("train-source", "--pack", pack.folder, "--backbone", "resnet19"), "resnet18")
+    refused(call("train-source", "--pack", pack.folder, "--weights", "x.pth"), "random weights")
+    refused(call("train-source", "--size", "32"), "--size is about an imported set")
+    refused(call("train-source", "--pack", pack.folder, "--depth-encoding", "hha"), "no depth encoding")
+    refused(call("train-source", "--pack", pack.folder, "--rate", "0"), "rate 0.0 is out of range")
+    refused(call("train-source", "--pack", pack.folder, "--device", "tpu"), "no device 'tpu'", "auto, cpu")
+    refused(call("train-source", "--pack", pack.folder, "--out", f"{file}/x"), "cannot be made", "--out")
+    alone = write_pack(survey("folders", raw("folders"), processes=1), here / "alone", size=32, processes=1)
+    refused(
+        call("adapt", "--pack", alone.folder, "--source", network(alone, seed=4)), "no task-irrelevant pairs"
+    )
+    plain = ("--method", "adabn", "--out", "plain", "--device", "cpu", "--source", "rgb_4.safetensors")
+    assert call("adapt", "--pack", alone.folder, *plain).exit_code == 0
+    assert not (here / "run").exists()
+
+
+def test_a_class_that_one_modality_lacks_is_named(here):
+    root = formats.write_folders(here / "set", each=3)
+    for file in (root / "depth" / "office").iterdir():
+        file.unlink()
+    found = survey("folders", root, task=formats.TASK, processes=1, unpaired=True)
+    pack = write_pack(found, here / "pack", size=32, processes=1)
+    refused(
+        call("adapt", "--pack", pack.folder, "--source", network(pack)),
+        "no depth training image of office",
+        "--task",
+    )
+    assert open_pack(pack.folder).classes == formats.TASK
+    lesson = splits.lesson(pack, SourceRecipe(width=8))  # of the colours, all classes are there
+    assert set(lesson.images.kinds) == set(formats.TASK)
+
+
+def test_a_network_by_its_name_alone_may_be_a_resnet():
+    assert SourceRecipe.pretrained("resnet50").as_dict()["weights"] == "DEFAULT"
+    recipe = SourceRecipe(backbone="resnet18")
+    ours, theirs = recipe.network(4, 1).state_dict(), torchvision_network("resnet18", 4, seed=1).state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
