@@ -27,7 +27,15 @@ from torch import Tensor
 
 from socketlab.files import write_whole
 from socketlab.measures import distances
-from socketlab.measures.distances import coral, energy, frechet, mixing, mmd, mmd_blocks, sliced_wasserstein
+from socketlab.measures.distances import (
+    coral,
+    energy,
+    frechet,
+    mmd,
+    mmd_blocks,
+    neighbour_purity,
+    sliced_wasserstein,
+)
 from socketlab.measures.similarity import linear_cka, pair_alignment
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -65,7 +73,7 @@ MEASURED: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "MMD² by blocks": mmd_blocks,
     "MMD², exact": mmd,
     "energy distance, exact": energy,
-    "neighbourhood mixing": mixing,
+    "neighbour purity": neighbour_purity,
     "retrieval of partners": pair_alignment,
 }
 PRODUCTS: dict[str, Callable[[Tensor, Tensor], Any]] = {
@@ -80,12 +88,12 @@ PRODUCTS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     ],
     "MMD², exact": lambda a, b: [x @ y.T for x, y in ((a, a), (a, b), (b, b))],
     "energy distance, exact": lambda a, b: [x @ y.T for x, y in ((a, a), (a, b), (b, b))],
-    "neighbourhood mixing": lambda a, b: [x @ y.T for x, y in ((a, a), (a, b), (b, b), (b, a))],
+    "neighbour purity": lambda a, b: [x @ y.T for x, y in ((a, a), (a, b), (b, b), (b, a))],
     "retrieval of partners": lambda a, b: [a @ b.T, b @ a.T],
 }
 """The products of matrices that a measure cannot avoid, in float32, and each in full."""
 BOUNDS = {"linear CKA": 20, "Fréchet distance": 20, "sliced Wasserstein": 20, "MMD², exact": 10}
-SMALL = {"MMD², exact", "energy distance, exact", "neighbourhood mixing", "retrieval of partners"}
+SMALL = {"MMD², exact", "energy distance, exact", "neighbour purity", "retrieval of partners"}
 """What costs the square of the rows."""
 
 

@@ -21,7 +21,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from socketlab.measures.layer_features import layer_features
+from socketlab.measures.layer_features import extract_features
 
 WIDTH, BATCH = 2048, 250
 
@@ -43,7 +43,7 @@ def measure(count: int, folder: str | None) -> dict[str, float]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Conv2d(3, WIDTH, 8), nn.ReLU())
-    layer_features(network, Images(BATCH), "1")
+    extract_features(network, Images(BATCH), "1")
     process = psutil.Process()
     before = most = process.memory_info().rss
 
@@ -52,7 +52,7 @@ def measure(count: int, folder: str | None) -> dict[str, float]:
         most = max(most, process.memory_info().rss)
 
     start = time.perf_counter()
-    found = layer_features(network, Images(count), "1", cache=folder, budget=2**26, progress=watch)["1"]
+    found = extract_features(network, Images(count), "1", cache=folder, budget=2**26, progress=watch)["1"]
     seconds = time.perf_counter() - start
     watch(count, None)
     assert found.shape == (count // BATCH * BATCH, WIDTH)

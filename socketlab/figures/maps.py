@@ -7,8 +7,8 @@ UMAP of the source, on which the target is placed afterwards (`projected_map`), 
 point is put among its nearest source points, however far off they are, and far from the source even classes
 that are well apart may fall together. In both, distances between clusters mean little. PCA (`pca_map`) does
 not bend anything, but a gap that does not lie in its two directions cannot be seen. So look at more than one
-map, beside the number that belongs to all of them (`mixing`, in feature space) and how far each is to be
-believed (`map_quality.stability`).
+map, beside the number that belongs to all of them (`neighbour_purity`, in feature space) and how far each is
+to be believed (`map_quality.stability`).
 
 UMAP is imported late (2 to 30 s) and compiles itself at its first fit (7 to 17 s): call `warm_up()` early,
 show `pca_map` meanwhile. Two fits at once would abort the process, so all of them wait for one lock.
@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from socketlab.cache import Cache, fingerprint, opened
 from socketlab.errors import LabError
 from socketlab.figures.gpu_maps import fit_on_gpu, takes_gpu
-from socketlab.measures.distances import mixing as mixing
+from socketlab.measures.distances import neighbour_purity as neighbour_purity
 
 Points = NDArray[np.float32]
 _FIT = threading.Lock()  # one UMAP fit per process at a time

@@ -47,7 +47,7 @@ class Measured:
 # ------------------------------------------------------------------------ intervals
 
 
-def bootstrap(
+def bootstrap_interval(
     measure: Distance,
     a: Features,
     b: Features,
@@ -67,10 +67,10 @@ def bootstrap(
     are. About their mean, halves deviate as the whole sample does from its expectation.
 
     The plain bootstrap draws rows more than once. A row and its copy have distance 0 and are each other's
-    nearest neighbour, so that MMD², mixing and all that is made of pairs of rows comes out too large; halves
-    hold no copies. For smooth measures both agree. For MMD² or energy of equal distributions, whose error
-    shrinks with n and not √n, the interval is cautious, √(1 + 1/h) times too wide. It is about the
-    expectation of the estimate: what a measure's docstring calls bias it does not take away.
+    nearest neighbour, so that MMD², neighbour purity and all that is made of pairs of rows comes out too
+    large; halves hold no copies. For smooth measures both agree. For MMD² or energy of equal distributions,
+    whose error shrinks with n and not √n, the interval is cautious, √(1 + 1/h) times too wide.
+    It is about the expectation of the estimate: what a measure's docstring calls bias it does not take away.
 
     Parameters
     ----------

@@ -423,7 +423,7 @@ def channel_divergence(a: Features, b: Features) -> float:
 
 
 @plainly
-def mixing(a: Features, b: Features, k: int = 15) -> float:
+def neighbour_purity(a: Features, b: Features, k: int = 15) -> float:
     """How separate two sets lie: the share of a row's k nearest neighbours that come from its own set.
 
     In [0, 1], each set counting the same: 1 = two islands, about 0.5 = fully mixed when n = m (a little less,
@@ -434,7 +434,7 @@ def mixing(a: Features, b: Features, k: int = 15) -> float:
     """
     a, b = checked(a, b)
     if k < 1:
-        raise LabError(f"k is {k}; mixing needs at least 1 neighbour.")
+        raise LabError(f"k is {k}; neighbour purity needs at least 1 neighbour.")
     dtype, centre = precision(a, b), mean_row(a, b)
     x = torch.cat([rows for z in (a, b) for rows in centred_rows(z, centre, dtype)])
     own = torch.arange(len(x), device=x.device) < len(a)

@@ -121,7 +121,7 @@ class ForwardPass:
 
     Parameters
     ----------
-    network, images, transform, batch, device, precision, progress : see `layers.layer_features`.
+    network, images, transform, batch, device, precision, progress : see `layer_features.extract_features`.
 
     Raises
     ------

@@ -70,7 +70,7 @@ def _no_such_layer(network: nn.Module, pattern: Pattern, names: list[str]) -> st
 
 @dataclass(frozen=True)
 class Pooling:
-    """How the output of a layer becomes rows: see `layer_features`."""
+    """How the output of a layer becomes rows: see `extract_features`."""
 
     pool: str = "mean"
     positions: int | None = None
@@ -115,7 +115,7 @@ class Pooling:
         return torch.randperm(places, generator=generator)[: self.positions].sort().values
 
 
-def layer_features(
+def extract_features(
     network: nn.Module,
     images: Images,
     layers: Pattern | Sequence[Pattern] = "*",
@@ -240,7 +240,7 @@ def norm_statistics(
 
     Parameters
     ----------
-    network, images, transform, batch, device, precision, cache, progress : as for `layer_features`.
+    network, images, transform, batch, device, precision, cache, progress : as for `extract_features`.
 
     Returns
     -------
@@ -259,7 +259,7 @@ def norm_statistics(
         few = "only without running statistics" if norm_layers(network) else "none"
         raise LabError(
             f"{type(network).__name__} has no batch-norm statistics to compare (batch-norm layers: {few}): "
-            "compare its features instead, with layer_features and a distance such as MMD, CKA or Fréchet."
+            "compare its features instead, with extract_features and a distance such as MMD, CKA or Fréchet."
         )
     run = ForwardPass(network, images, transform, batch, device, precision, progress)
     store = opened(cache)

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
-from socketlab.measures.bootstrap import Distance, Measured, bootstrap, deviations, ends, permutation_test
+from socketlab.measures.bootstrap import (
+    Distance,
+    Measured,
+    bootstrap_interval,
+    deviations,
+    ends,
+    permutation_test,
+)
 from socketlab.measures.distances import (
     EXACT,
     channel_divergence,
@@ -27,9 +34,9 @@ from socketlab.measures.distances import (
     energy_blocks,
     frechet,
     median_distance,
-    mixing,
     mmd,
     mmd_blocks,
+    neighbour_purity,
     proxy_a_distance,
     sliced_wasserstein,
 )
@@ -132,7 +139,9 @@ MEASURES: dict[str, Measure] = {
         lambda a, b, paired, seed: functools.partial(proxy_a_distance, paired=paired, seed=seed),
         "easier to tell apart", -2.0, 2.0, most=2000, error=_proxy_error,
     ),
-    "mixing": Measure("neighbours of the same set", _plain(mixing), "further apart", 0.0, 1.0, most=EXACT),
+    "neighbour_purity": Measure(
+        "neighbours of the same set", _plain(neighbour_purity), "further apart", 0.0, 1.0, most=EXACT
+    ),
     "linear_cka": Measure(
         "linear CKA", _plain(linear_cka), "more alike", 0.0, 1.0, pairs=True, one_space=False
     ),
@@ -174,8 +183,9 @@ def measure_all(
     """Every measure that these sets allow, with an interval of 95 %, in the order of `MEASURES`.
 
     Values are from all rows, or from as many as a measure's ``most``, drawn at random. Intervals come from
-    `bootstrap` with at most ``most`` rows a set in each round, which bounds the time; from the standard error
-    where a measure has one. MMD² and energy bring the p of `permutation_test`, from at most 2,000 rows a set.
+    `bootstrap_interval` with at most ``most`` rows a set in each round, which bounds the time; from the
+    standard error where a measure has one. MMD² and energy bring the p of `permutation_test`, from at most
+    2,000 rows a set.
     A measure that cannot be had (constant features for CKA, say) is NaN, and ``how`` tells why.
 
     Parameters
@@ -238,9 +248,9 @@ def _measured(name: str, a: Tensor, b: Tensor, paired: bool, seed: int, rounds: 
 def _with_interval(
     name: str, function: Distance, a: Tensor, b: Tensor, paired: bool, seed: int, rounds: int, most: int
 ) -> Measured:
-    """By `bootstrap`; the value alone, where halves are too small for it."""
+    """By `bootstrap_interval`; the value alone, where halves are too small for it."""
     try:
-        return replace(bootstrap(function, a, b, rounds, seed, paired=paired, most=most), name=name)
+        return replace(bootstrap_interval(function, a, b, rounds, seed, paired=paired, most=most), name=name)
     except LabError as error:
         return Measured(name, function(a, b), how=f"{len(a):,} and {len(b):,} rows; no interval: {error}")
 

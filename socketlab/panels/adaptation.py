@@ -496,7 +496,7 @@ class AdaptationPanel(Panel):
         run = snapshot.run
         if run not in self.runs:
             return
-        apart = maps.mixing(snapshot.sets[LINKS[0]], snapshot.sets[LINKS[1]])
+        apart = maps.neighbour_purity(snapshot.sets[LINKS[0]], snapshot.sets[LINKS[1]])
         note = f"pairs: {100 * apart:.0f} % of neighbours are of the same half (50 % = mixed)"
         wants_umap = self.controls["map"].value == "UMAP"
         same_run = self._layout_run is not None and self._layout_run[0] == run.number

@@ -48,7 +48,9 @@ def gauges(chance: float, colour: float) -> dict[str, Gauge]:
     """The scales of `NUMBERS`, with what to compare each of them to."""
     return {
         "accuracy": Gauge(NUMBERS["accuracy"], marks={"chance": chance, "on colour": colour}, form="{:.0%}"),
-        "mixing": Gauge(NUMBERS["mixing"], 0.4, 1.0, {"mixed": 0.5, "two countries": 1.0}, "{:.0%}"),
+        "neighbour_purity": Gauge(
+            NUMBERS["neighbour_purity"], 0.4, 1.0, {"mixed": 0.5, "two countries": 1.0}, "{:.0%}"
+        ),
         "mmd": Gauge(NUMBERS["mmd"], 0.0, 0.6, {"no gap": 0.0}, "{:.3f}"),
         "cka": Gauge(NUMBERS["cka"], 0.0, 1.0, {"nothing in common": 0.0, "alike": 1.0}),
         "rank": Gauge(NUMBERS["rank"], 0.0, 0.6, {"first": 0.0, "a guess": 0.5}),
@@ -337,7 +339,7 @@ class GapPanel(Panel):
 
     def _show_map(self, choice: GapChoice, kind: str, more: str = "") -> None:
         self._clouds = self.world.clouds(choice, self.world.map(choice, kind))
-        apart = self.world.numbers(choice)["mixing"]
+        apart = self.world.numbers(choice)["neighbour_purity"]
         note = f"{100 * apart:.0f} % of the neighbours are of the same modality (50 % = mixed){more}"
         title = f"{MAPS[kind][0].upper()}{MAPS[kind][1:]}, {self.world.layer(choice)}"
         self.map.draw(self._clouds, self.controls["hue"].value, title, note)
@@ -362,7 +364,7 @@ class GapPanel(Panel):
             "example": slider("example", 0, 0, EXAMPLES - 1, 1, "which room is shown"),
             "map": menu("map", maps, "UMAP", "PCA is shown until UMAP is ready", small=True),
             "hue": menu("colour by", ["modality", "class"], "modality", "colour of the points", small=True),
-            "curve": menu("curve", curves, "mixing", "what is drawn over the errors", small=True),
+            "curve": menu("curve", curves, "neighbour_purity", "what is drawn over the errors", small=True),
         }
 
     def _make_pictures(self) -> None:
@@ -373,7 +375,7 @@ class GapPanel(Panel):
         )
         self.curve = StrengthCurve(
             (),
-            title=NUMBERS["mixing"],
+            title=NUMBERS["neighbour_purity"],
             xlabel="strength of the camera's errors",
             xlim=(0, STRONGEST),
             looks={n: replace(figures.known_look(n, i), title=short_title(n)) for i, n in enumerate(SENSORS)},
@@ -403,7 +405,12 @@ class StrengthCurve(session.LivePlot):
 
     def rename(self, name: str) -> None:
         """Show another number."""
-        limits = {"accuracy": (0.0, 1.02), "mixing": (0.4, 1.02), "rank": (0.0, 0.6), "cka": (0.0, 1.02)}
+        limits = {
+            "accuracy": (0.0, 1.02),
+            "neighbour_purity": (0.4, 1.02),
+            "rank": (0.0, 0.6),
+            "cka": (0.0, 1.02),
+        }
         title = f"{NUMBERS[name][0].upper()}{NUMBERS[name][1:]}"
         if title != self._title:
             self._title, self.ylim = title, limits.get(name)

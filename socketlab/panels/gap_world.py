@@ -20,7 +20,7 @@ from socketlab.images import encodings, pocketrooms
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS, STRONGEST
 from socketlab.measures import distances, similarity
-from socketlab.measures.layer_features import layer_features
+from socketlab.measures.layer_features import extract_features
 from socketlab.measures.metrics import MEASURES
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.networks.networks import networks_of
@@ -32,12 +32,18 @@ EXAMPLES = 24
 MAPS = {"UMAP": "joint UMAP", "placed": "UMAP of colour, the others placed in it", "PCA": "PCA of colour"}
 NUMBERS = {
     "accuracy": "right answers of the source network",
-    "mixing": "neighbours of the same modality",
+    "neighbour_purity": "neighbours of the same modality",
     "mmd": "MMD², bandwidth of colour",
     "cka": "linear CKA, debiased",
     "rank": "median rank of the partner",
 }
-FORMS = {"accuracy": "{:.0%}", "mixing": "{:.0%}", "mmd": "{:.3f}", "cka": "{:.2f}", "rank": "{:.2f}"}
+FORMS = {
+    "accuracy": "{:.0%}",
+    "neighbour_purity": "{:.0%}",
+    "mmd": "{:.3f}",
+    "cka": "{:.2f}",
+    "rank": "{:.2f}",
+}
 View = tuple[str, str, float]
 Images = Callable[[str, str, float], PairedImages]
 
@@ -106,7 +112,7 @@ def look(source: Source, images: PairedImages, layers: list[str]) -> Seen:
     modality = images.modality
     own = modality == source.modality
     transform = source.normalisation if own else encodings.measure(images.images[modality], modality)
-    found = layer_features(source.network, images, layers, transform, precision="float32")
+    found = extract_features(source.network, images, layers, transform, precision="float32")
     arrays = {name: np.asarray(values) for name, values in found.items()}
     with torch.no_grad():
         logits = source.network.head(torch.from_numpy(np.array(arrays[layers[-1]])))
@@ -121,7 +127,7 @@ def gap_numbers(colour: NDArray[np.float32], other: NDArray[np.float32]) -> dict
     """
     a, b = torch.from_numpy(np.array(colour)), torch.from_numpy(np.array(other))
     found: dict[str, Callable[[], float]] = {
-        "mixing": lambda: distances.mixing(a, b),
+        "neighbour_purity": lambda: distances.neighbour_purity(a, b),
         "mmd": lambda: distances.mmd(a, b, bandwidth=distances.median_distance(a, a)),
         "cka": lambda: similarity.linear_cka(a, b, debiased=True),
         "rank": lambda: MEASURES["pair_rank"].fix(a, b, True, 0)(a, b),

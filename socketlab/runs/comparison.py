@@ -32,7 +32,7 @@ from socketlab.measures.forward import Images, Progress, Transform
 from socketlab.measures.layer_features import (
     NormStatistics,
     Pattern,
-    layer_features,
+    extract_features,
     layer_names,
     norm_statistics,
 )
@@ -40,7 +40,7 @@ from socketlab.measures.metrics import MEASURES, measure_all
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Mixture
 
-PROFILE = ("mixing", "mmd", "linear_cka_debiased")
+PROFILE = ("neighbour_purity", "mmd", "linear_cka_debiased")
 """Measured at every layer; all measures are taken at one of them."""
 MOST_LAYERS = 10
 
@@ -54,7 +54,7 @@ class Side:
     title : what tables and pictures call it.
     modality : decides its marker and colour; any word.
     network : read, never changed.
-    images, transform : as `layer_features` takes them.
+    images, transform : as `extract_features` takes them.
     labels : (n,) int64, or None.
     names : of the scenes, or None; equal names on both sides make pairs.
     classes : names of the network's outputs, where they are known.
@@ -207,7 +207,7 @@ def compare(
     paired : whether row i of both is one scene; unless told, equal names of scenes say so. The numbers that
         `PairedImages.unlabelled` puts in place of names say nothing.
     rounds : random halves behind each interval.
-    precision : of the networks' arithmetic, as in `layer_features`.
+    precision : of the networks' arithmetic, as in `extract_features`.
     cache : keeps features by content.
     progress : told how many images are done.
 
@@ -353,11 +353,11 @@ def _read(
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
     """Features at the layers, and the network's output where that is a row of numbers per image."""
     try:
-        found = layer_features(side.network, side.images, [*layers, ""], side.transform, **reading)
+        found = extract_features(side.network, side.images, [*layers, ""], side.transform, **reading)
     except (
         LabError
     ):  # a detector, say, returns no row per image; any other cause is told by the second reading
-        found = layer_features(side.network, side.images, layers, side.transform, **reading)
+        found = extract_features(side.network, side.images, layers, side.transform, **reading)
     output = found.pop("", None)
     count = len(next(iter(found.values())))
     if count < 2:

@@ -74,16 +74,16 @@ def headline(comparison: Comparison) -> str:
     """The answer in a few sentences: whether there is a gap, how large, whether partners find each other."""
     a, b = comparison.a.title, comparison.b.title
     told = []
-    mmd, mixing = comparison.found("mmd"), comparison.found("mixing")
+    mmd, purity = comparison.found("mmd"), comparison.found("neighbour_purity")
     if mmd is not None and mmd.p is not None and not math.isnan(mmd.value):
         apart = "differ" if mmd.p <= 0.05 else "cannot be told apart"
         told.append(
             f"At {comparison.at} the features of {a} and {b} {apart}: MMD² {mmd.value:.3f} "
             f"[{mmd.low:.3f}, {mmd.high:.3f}], p = {mmd.p:.3f}."
         )
-    if mixing is not None and not math.isnan(mixing.value):
+    if purity is not None and not math.isnan(purity.value):
         told.append(
-            f"{100 * mixing.value:.0f} % of an image's nearest neighbours are of its own side "
+            f"{100 * purity.value:.0f} % of an image's nearest neighbours are of its own side "
             "(50 % when mixed)."
         )
     cka, found = comparison.found("linear_cka_debiased"), comparison.found("pair_recall")

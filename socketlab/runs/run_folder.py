@@ -753,7 +753,7 @@ def _map(settings: Settings, material: Material, adapted: Source, make_map: MapF
         some = material.pairs.take(range(min(MOST_PAIRS_ON_MAP, len(material.pairs))))
         found["pairs, source"] = evaluate.predict(material.source, some.only(material.source.modality))[1]
         found["pairs, target"] = evaluate.predict(adapted, some.only(material.modality))[1]
-        mixed = maps.mixing(found["pairs, source"].cpu(), found["pairs, target"].cpu())
+        mixed = maps.neighbour_purity(found["pairs, source"].cpu(), found["pairs, target"].cpu())
         caption += (
             f"Pale: both halves of {len(some)} pairs; in feature space {100 * mixed:.0f} % of a half's 15 "
             "nearest neighbours are of its own modality (50 % = fully mixed, 100 % = two islands). "

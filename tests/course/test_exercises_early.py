@@ -46,7 +46,7 @@ def noise(*shape: int, seed: int) -> Tensor:
 def test_mixing_is_the_librarys_and_a_trees() -> None:
     for a, b, k in arguments("01-mixing"):
         found = float(gap.same_world_share(a, b, k))
-        assert found == pytest.approx(distances.mixing(a, b, k), abs=1e-6)
+        assert found == pytest.approx(distances.neighbour_purity(a, b, k), abs=1e-6)
         x, own = torch.cat([a, b]).numpy(), np.arange(len(a) + len(b)) < len(a)
         near = cKDTree(x).query(x, k + 1)[1][:, 1:]
         assert found == pytest.approx((own[near] == own[:, None]).mean(), abs=1e-6)
@@ -132,7 +132,7 @@ def test_results_that_are_no_two_maps_are_left_to_the_checker() -> None:
 
 def test_other_right_answers_on_the_gap_pass() -> None:
     assert verdict("01-mixing", lambda a, b, k: np.mean(without_itself(a, b, k))).right
-    assert verdict("01-mixing", lambda a, b, k: distances.mixing(a, b, k)).right
+    assert verdict("01-mixing", lambda a, b, k: distances.neighbour_purity(a, b, k)).right
     assert verdict("01-mixing", change_the_input).mistake == "changes its input"
     eye = torch.eye
     assert verdict(

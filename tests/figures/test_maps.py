@@ -129,8 +129,8 @@ def test_pca_finds_the_long_axis_and_projects_the_rest() -> None:
 def test_mixing_tells_islands_from_one_cloud() -> None:
     rng = np.random.default_rng(0)
     cloud = rng.normal(size=(400, 5))
-    assert embed.mixing(cloud[:200], cloud[200:] + 50) == 1.0
-    assert embed.mixing(cloud[:200], cloud[200:]) == pytest.approx(0.5, abs=0.03)
+    assert embed.neighbour_purity(cloud[:200], cloud[200:] + 50) == 1.0
+    assert embed.neighbour_purity(cloud[:200], cloud[200:]) == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize(

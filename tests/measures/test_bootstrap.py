@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from socketlab.errors import LabError
-from socketlab.measures import metrics
-from socketlab.measures.bootstrap import bootstrap, permutation_test
-from socketlab.measures.distances import energy, frechet, mixing, mmd
+from socketlab.measures import bootstrap, metrics
+from socketlab.measures.bootstrap import bootstrap_interval, permutation_test
+from socketlab.measures.distances import energy, frechet, mmd, neighbour_purity
 from socketlab.measures.metrics import MEASURES, measure_all
 from socketlab.measures.similarity import linear_cka
 
@@ -44,7 +44,7 @@ SAMPLES = 120
 def covered(truth: float, measure, draw, **options) -> int:
     """How many of the samples' intervals hold the truth."""
     samples = range(1000, 1000 + SAMPLES)
-    found = [bootstrap(measure, *draw(seed), rounds=60, seed=seed, **options) for seed in samples]
+    found = [bootstrap_interval(measure, *draw(seed), rounds=60, seed=seed, **options) for seed in samples]
     return sum(one.low <= truth <= one.high for one in found)
 
 
@@ -74,11 +74,13 @@ def test_intervals_of_mmd_cover_the_true_distance():
 
 
 def test_halves_hold_no_copies():
-    """Drawn with replacement, mixing comes out larger in every round: a row and its copy are neighbours."""
+    """Drawn with replacement, purity comes out larger in every round: a row and its copy are neighbours."""
     a, b = normal(80, 80, 2, 0)
     rows = np.random.default_rng(0)
-    copies = [mixing(a[rows.integers(80, size=80)], b[rows.integers(80, size=80)], k=3) for _ in range(40)]
-    found = bootstrap(functools.partial(mixing, k=3), a, b, rounds=40)
+    copies = [
+        neighbour_purity(a[rows.integers(80, size=80)], b[rows.integers(80, size=80)], k=3) for _ in range(40)
+    ]
+    found = bootstrap_interval(functools.partial(neighbour_purity, k=3), a, b, rounds=40)
     assert np.quantile(copies, 0.025) > found.value, "a plain bootstrap's interval does not hold the value"
     assert found.low < found.value < found.high
 
@@ -86,19 +88,21 @@ def test_halves_hold_no_copies():
 def test_pairs_are_drawn_together():
     """The difference within pairs is certain, that of two loose sets is not."""
     a, b = pairs(50, 1, 0, noise=0.01)
-    tight, loose = (bootstrap(mean_difference, a, b, rounds=50, paired=paired) for paired in (True, False))
+    tight, loose = (
+        bootstrap_interval(mean_difference, a, b, rounds=50, paired=paired) for paired in (True, False)
+    )
     assert tight.high - tight.low < 0.1 * (loose.high - loose.low)
     assert "pairs" in tight.how and "rows" in loose.how
-    assert bootstrap(linear_cka, a, b, rounds=20, paired=True).low > 0.9
+    assert bootstrap_interval(linear_cka, a, b, rounds=20, paired=True).low > 0.9
 
 
 def test_same_seed_same_interval():
     a, b = normal(20, 30, 2, 0)
-    first, again, other = (bootstrap(energy, a, b, rounds=20, seed=seed) for seed in (3, 3, 4))
+    first, again, other = (bootstrap_interval(energy, a, b, rounds=20, seed=seed) for seed in (3, 3, 4))
     assert first == again and first.value == other.value and first.low != other.low
     assert (first.name, first.p) == ("energy", None)
     assert "20 and 30 rows" in first.how and "seed 3" in first.how
-    assert bootstrap(functools.partial(mmd, bandwidth=1.0), a, b, rounds=5).name == "mmd"
+    assert bootstrap_interval(functools.partial(mmd, bandwidth=1.0), a, b, rounds=5).name == "mmd"
 
 
 @pytest.mark.parametrize(
@@ -107,9 +111,9 @@ def test_same_seed_same_interval():
 )
 def test_intervals_that_cannot_be(options, words):
     with pytest.raises(LabError, match=words):
-        bootstrap(energy, *normal(20, 30, 2, 0), **options)
+        bootstrap_interval(energy, *normal(20, 30, 2, 0), **options)
     with pytest.raises(LabError, match="3 of the 4 rows"):
-        bootstrap(energy, *normal(3, 30, 2, 0))
+        bootstrap_interval(energy, *normal(3, 30, 2, 0))
 
 
 # permutation
@@ -273,15 +277,18 @@ def test_many_rows_are_measured_in_bounded_work(monkeypatch):
 
     def spy(a, b, k=15):
         seen.append((len(a), len(b)))
-        return mixing(a, b, k)
+        return neighbour_purity(a, b, k)
 
     monkeypatch.setattr(metrics, "EXACT", 100)
     monkeypatch.setattr(metrics, "MEASURES", MEASURES | {
-        "mixing": metrics.Measure("", lambda a, b, paired, seed: spy, "", 0.0, 1.0, most=50)
+        "neighbour_purity": metrics.Measure("", lambda a, b, paired, seed: spy, "", 0.0, 1.0, most=50)
     })  # fmt: skip
     a, b = normal(3000, 2500, 2, 0, shift=0.3)
-    found = {one.name: one for one in measure_all(a, b, names=["mmd", "energy", "mixing"], rounds=5, most=30)}
+    found = {
+        one.name: one
+        for one in measure_all(a, b, names=["mmd", "energy", "neighbour_purity"], rounds=5, most=30)
+    }
     assert "standard errors" in found["mmd"].how and "standard errors" in found["energy"].how
     assert found["mmd"].low < found["mmd"].value < found["mmd"].high
     assert found["mmd"].p == 1 / 200
-    assert max(seen) == (50, 50) and "50 and 50 rows" in found["mixing"].how
+    assert max(seen) == (50, 50) and "50 and 50 rows" in found["neighbour_purity"].how

@@ -29,7 +29,7 @@ AT_ZERO = (
     distances.frechet, functools.partial(distances.frechet, diagonal=True), distances.coral,
     distances.sliced_wasserstein, distances.channel_divergence,
 )  # fmt: skip
-ALL = (*UNBIASED, *AT_ZERO, distances.mixing, distances.proxy_a_distance)
+ALL = (*UNBIASED, *AT_ZERO, distances.neighbour_purity, distances.proxy_a_distance)
 
 
 def sets(n: int, m: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ def test_numbers_that_other_libraries_gave():
     floor = 1e-4 / 60
     assert distances.energy(X, Y, unbiased=False) / 2 - floor == pytest.approx(0.101192135642, abs=1e-11)
     assert distances.coral(X, Y) == pytest.approx(0.002588431822, abs=1e-11)
-    assert distances.mixing(X, Y) == pytest.approx(0.47, abs=1e-12)
+    assert distances.neighbour_purity(X, Y) == pytest.approx(0.47, abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "m"), [(30, 30), (9, 40), (1100, 1030)])
@@ -286,14 +286,14 @@ def test_mixing_against_all_distances():
     distance = cdist(x, x)
     np.fill_diagonal(distance, np.inf)
     same = (own[np.argsort(distance, axis=1)[:, :7]] == own[:, None]).mean(axis=1)
-    assert distances.mixing(a, b, k=7) == pytest.approx((same[own].mean() + same[~own].mean()) / 2)
-    assert distances.mixing(a, b, k=500) == pytest.approx((29 / 74 + 44 / 74) / 2)
-    assert distances.mixing(a, b + 1000) == 1.0
+    assert distances.neighbour_purity(a, b, k=7) == pytest.approx((same[own].mean() + same[~own].mean()) / 2)
+    assert distances.neighbour_purity(a, b, k=500) == pytest.approx((29 / 74 + 44 / 74) / 2)
+    assert distances.neighbour_purity(a, b + 1000) == 1.0
 
 
 def test_mixing_is_the_one_beside_the_maps():
     a, b = sets(60, 60, 3)
-    assert maps.mixing(a, b) == distances.mixing(a, b)
+    assert maps.neighbour_purity(a, b) == distances.neighbour_purity(a, b)
 
 
 def test_proxy_a_distance_of_sets_near_and_far():
@@ -325,7 +325,7 @@ def test_partners_stay_in_one_fold():
 @given(n=st.integers(4, 20), m=st.integers(4, 20), width=st.integers(1, 8), seed=st.integers(0, 99))
 def test_distances_are_symmetric(n, m, width, seed):
     a, b = sets(n, m, width, seed)
-    for measure in (*UNBIASED, *AT_ZERO, distances.mixing):
+    for measure in (*UNBIASED, *AT_ZERO, distances.neighbour_purity):
         assert measure(a, b) == pytest.approx(measure(b, a), rel=1e-7, abs=1e-9)
 
 
@@ -347,7 +347,7 @@ def test_a_set_is_at_distance_zero_from_itself(n, width, seed):
 def test_a_common_shift_or_rotation_changes_nothing(width, seed):
     a, b = sets(15, 18, width, seed)
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(width, width)))[0]
-    for measure in (*UNBIASED, distances.frechet, distances.coral, distances.mixing):
+    for measure in (*UNBIASED, distances.frechet, distances.coral, distances.neighbour_purity):
         assert measure(a @ turn + 3, b @ turn + 3) == pytest.approx(measure(a, b), rel=1e-7, abs=1e-9)
     for measure in AT_ZERO:
         assert measure(a + 3, b + 3) == pytest.approx(measure(a, b), rel=1e-6, abs=1e-9)
@@ -486,8 +486,8 @@ def test_pairs_come_in_equal_numbers(measure):
 @pytest.mark.parametrize("measure", [*ALL, distances.mmd])
 def test_constant_features(measure):
     same = measure(np.full((9, 3), 4.2), np.full((8, 3), 4.2))
-    assert same == pytest.approx(0.5 if measure is distances.mixing else 0, abs=0.11)
-    if measure not in (distances.mixing, distances.proxy_a_distance):
+    assert same == pytest.approx(0.5 if measure is distances.neighbour_purity else 0, abs=0.11)
+    if measure not in (distances.neighbour_purity, distances.proxy_a_distance):
         assert same == pytest.approx(0, abs=1e-12)
     one_dead = [np.concatenate([z, np.ones((60, 1))], axis=1) for z in (X, Y)]
     assert math.isfinite(measure(*one_dead))

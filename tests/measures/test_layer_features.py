@@ -16,7 +16,7 @@ from socketlab.cache import Cache
 from socketlab.errors import LabError
 from socketlab.images.encodings import measure
 from socketlab.images.paired_images import centre_view
-from socketlab.measures.layer_features import layer_features, layer_names, norm_statistics
+from socketlab.measures.layer_features import extract_features, layer_names, norm_statistics
 from socketlab.method.bnstats import watch
 from socketlab.networks.networks import small_network
 from tests.worlds import patterned
@@ -67,8 +67,8 @@ def pictures(count: int = 10, side: int = 8, seed: int = 0) -> Tensor:
 
 
 def floats(*arguments, **options) -> dict[str, np.ndarray]:
-    """`layer_features` in float32, also on processors made for bfloat16."""
-    return layer_features(*arguments, precision="float32", **options)
+    """`extract_features` in float32, also on processors made for bfloat16."""
+    return extract_features(*arguments, precision="float32", **options)
 
 
 def trace(network: nn.Module) -> tuple:
@@ -274,18 +274,18 @@ def test_channels_by_kind_of_layer_or_as_told():
 
 def test_half_precision():
     network, x = small(), pictures()
-    full = layer_features(network, x, precision="float32")
-    cast = layer_features(network, x, precision="bfloat16")
-    kept = layer_features(network, x, dtype="float16", precision="float32")
+    full = extract_features(network, x, precision="float32")
+    cast = extract_features(network, x, precision="bfloat16")
+    kept = extract_features(network, x, dtype="float16", precision="float32")
     for name in full:
         spread = full[name].std()
         assert 0 < np.abs(full[name] - cast[name]).max() < 0.05 * spread + 0.02
         assert kept[name].dtype == np.float16
         np.testing.assert_allclose(kept[name], full[name], rtol=1e-3, atol=1e-3)
     with pytest.raises(LabError, match="'0' reaches 1e\\+05, too much for float16: keep it as float32"):
-        layer_features(nn.Sequential(nn.Flatten()), torch.full((2, 1, 1, 1), 1e5), dtype="float16")
+        extract_features(nn.Sequential(nn.Flatten()), torch.full((2, 1, 1, 1), 1e5), dtype="float16")
     with pytest.raises(LabError, match="not int32"):
-        layer_features(network, x, dtype="int32")
+        extract_features(network, x, dtype="int32")
 
 
 @pytest.mark.parametrize(
@@ -304,11 +304,11 @@ def test_half_precision():
 )
 def test_what_cannot_be_read_is_told(images, options, words):
     with pytest.raises(LabError, match=words):
-        layer_features(small()[:4], images, **options)
+        extract_features(small()[:4], images, **options)
 
 
 def test_pooled_features_of_images_of_several_sizes():
-    found = layer_features(small()[:4], [pictures(2, 8), pictures(3, 12)], "0")
+    found = extract_features(small()[:4], [pictures(2, 8), pictures(3, 12)], "0")
     assert found["0"].shape == (5, 6)
 
 
@@ -320,7 +320,7 @@ def test_a_look_leaves_everything_as_it_was():
     network.train()
     network[1].eval()
     before = trace(network)
-    layer_features(network, pictures(), "*")
+    extract_features(network, pictures(), "*")
     norm_statistics(network, pictures())
     assert same(before, trace(network))
 
@@ -331,7 +331,7 @@ class Fault(Exception):
 
 @pytest.mark.parametrize("fault", [Fault, KeyboardInterrupt])
 @pytest.mark.parametrize("place", ["images", "network", "progress"])
-@pytest.mark.parametrize("look", [layer_features, norm_statistics])
+@pytest.mark.parametrize("look", [extract_features, norm_statistics])
 def test_a_fault_leaves_everything_as_it_was(fault, place, look, tmp_path):
     network = small().train()
 
@@ -355,14 +355,14 @@ def test_a_fault_leaves_everything_as_it_was(fault, place, look, tmp_path):
 
 def test_random_numbers_in_a_network_are_the_same_at_every_look():
     network = nn.Sequential(Returning(lambda x: x + torch.rand(x.shape)))
-    first, again = (layer_features(network, pictures(), "0")["0"] for _ in range(2))
+    first, again = (extract_features(network, pictures(), "0")["0"] for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 
 def test_progress_is_told():
     told: list[tuple] = []
-    layer_features(small(), pictures(10), "0", batch=4, progress=lambda *done: told.append(done))
-    layer_features(small(), [pictures(3)], "0", progress=lambda *done: told.append(done))
+    extract_features(small(), pictures(10), "0", batch=4, progress=lambda *done: told.append(done))
+    extract_features(small(), [pictures(3)], "0", progress=lambda *done: told.append(done))
     assert told == [(4, 10), (8, 10), (10, 10), (3, None)]
 
 
@@ -426,12 +426,12 @@ def counting():
 
 def test_the_same_again_needs_no_forward_pass(counting, tmp_path):
     x = pictures()
-    first = layer_features(counting, x, ["0", "3"], cache=tmp_path, batch=4)
+    first = extract_features(counting, x, ["0", "3"], cache=tmp_path, batch=4)
     assert Counting.calls == 3
     for again in (
-        layer_features(counting, x.clone(), ["0", "3"], cache=Cache(tmp_path), batch=10),
-        layer_features(copy.deepcopy(counting), list(x.split(5)), ["3", "0"], cache=tmp_path),
-        layer_features(counting.train(), x.numpy(), ["0", "3"], cache=tmp_path),
+        extract_features(counting, x.clone(), ["0", "3"], cache=Cache(tmp_path), batch=10),
+        extract_features(copy.deepcopy(counting), list(x.split(5)), ["3", "0"], cache=tmp_path),
+        extract_features(counting.train(), x.numpy(), ["0", "3"], cache=tmp_path),
     ):
         assert Counting.calls == 3
         assert list(first) == list(again)
@@ -480,24 +480,24 @@ def changes():
 def test_whatever_changes_is_measured_again(tmp_path):
     Counting.calls = 0
     asked = {"images": pictures(), "layers": "3", "precision": "float32", "cache": tmp_path}
-    layer_features(Counting(*small()), **asked)
+    extract_features(Counting(*small()), **asked)
     for what, change, options in changes():
         calls, network = Counting.calls, Counting(*small())
         if change is not None:
             change(network)
-        layer_features(network, **{**asked, **options})
+        extract_features(network, **{**asked, **options})
         assert Counting.calls == calls + 1, what
-    layer_features(Counting(*small()), **asked)
+    extract_features(Counting(*small()), **asked)
     assert Counting.calls == calls + 1
 
 
 def test_half_written_entry_is_measured_again(counting, tmp_path):
     x = pictures()
-    first = layer_features(counting, x, "3", cache=tmp_path)["3"].copy()
+    first = extract_features(counting, x, "3", cache=tmp_path)["3"].copy()
     (entry,) = tmp_path.iterdir()
     whole = (entry / "0.npy").read_bytes()
     (entry / "0.npy").write_bytes(whole[: len(whole) // 2])
-    np.testing.assert_array_equal(layer_features(counting, x, "3", cache=tmp_path)["3"], first)
+    np.testing.assert_array_equal(extract_features(counting, x, "3", cache=tmp_path)["3"], first)
     assert Counting.calls == 2
 
 
@@ -507,13 +507,13 @@ def test_interrupted_measurement_is_not_kept(counting, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        layer_features(counting, pictures(), "3", cache=tmp_path, batch=4, progress=stop)
+        extract_features(counting, pictures(), "3", cache=tmp_path, batch=4, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_images_that_cannot_be_read_twice_are_not_cached(tmp_path):
     with pytest.raises(LabError, match="can be read once"):
-        layer_features(small(), iter([pictures()]), "0", cache=tmp_path)
+        extract_features(small(), iter([pictures()]), "0", cache=tmp_path)
 
     class Restless:
         count = 0
@@ -523,7 +523,7 @@ def test_images_that_cannot_be_read_twice_are_not_cached(tmp_path):
             yield pictures(seed=self.count)
 
     with pytest.raises(LabError, match="differed when they were read again"):
-        layer_features(small(), Restless(), "0", cache=tmp_path)
+        extract_features(small(), Restless(), "0", cache=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -587,7 +587,7 @@ def test_norm_statistics_of_the_lab_and_of_torchvision():
 
 
 def test_network_without_batch_norm_is_told_what_to_measure_instead():
-    words = "ConvNeXt has no batch-norm statistics.*none.*compare its features instead, with layer_features"
+    words = "ConvNeXt has no batch-norm statistics.*none.*compare its features instead, with extract_features"
     with pytest.raises(LabError, match=words):
         norm_statistics(seeded(torchvision.models.convnext_tiny), pictures(2, 32))
     forgetful = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))

@@ -86,7 +86,7 @@ def test_a_setting_is_what_the_network_says_of_its_images() -> None:
     a, b = (torch.from_numpy(np.array(x)) for x in known.sets(choice).values())
     found = known.numbers(choice)
     assert list(found) == list(NUMBERS)
-    assert found["mixing"] == pytest.approx(distances.mixing(a, b))
+    assert found["neighbour_purity"] == pytest.approx(distances.neighbour_purity(a, b))
     assert found["mmd"] == pytest.approx(distances.mmd(a, b, bandwidth=distances.median_distance(a, a)))
     assert found["cka"] == pytest.approx(similarity.linear_cka(a, b, debiased=True))
     both = similarity.pair_alignment(a, b).median_rank
@@ -176,7 +176,7 @@ def test_a_sweep_works_out_all_strengths(make: Callable[..., GapPanel]) -> None:
     panel.wait(60)
     panel.buttons["run"].click()
     assert panel.wait(60) == "finished"
-    strengths, values = panel.world.curve(panel.choice, "mixing")
+    strengths, values = panel.world.curve(panel.choice, "neighbour_purity")
     assert strengths == [0, 0.5, 1, 1.5, 2, 2.5, 3]
     assert all(0 <= value <= 1 for value in values)
     assert len(panel.tables()["numbers"]) == 7 * len(panel.world.layers("kinect_v1"))

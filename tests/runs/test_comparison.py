@@ -16,7 +16,7 @@ from worlds import patterned, trained_source
 import socketlab
 from socketlab import LabError, compare
 from socketlab.cli import app
-from socketlab.measures.layer_features import layer_features, norm_statistics
+from socketlab.measures.layer_features import extract_features, norm_statistics
 from socketlab.networks.networks import Mixture, small_network
 from socketlab.runs.comparison import main_layers
 from socketlab.runs.comparison_report import NUMBERS, SETTINGS, figures
@@ -49,7 +49,7 @@ def test_one_network_on_two_modalities(tmp_path):
     assert found.at == "bottleneck"
     assert list(found.layers) == ["trunk.0", "trunk.3", "trunk.4", "trunk.5", "trunk.6", "bottleneck"]
     # all numbers are those of the functions behind them
-    rows = layer_features(
+    rows = extract_features(
         source.network, PAIRS.only("rgb"), "bottleneck", source.normalisation, precision="float32"
     )
     np.testing.assert_allclose(found.features[0], rows["bottleneck"], rtol=1e-5, atol=1e-6)
