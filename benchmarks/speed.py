@@ -462,7 +462,8 @@ IMPORT = (
 )
 SET_UP = (
     "import time; begin = time.perf_counter(); import torch; middle = time.perf_counter()\n"
-    "from socketlab import Recipe, adapt, embed, features, load_source, plots, rooms\n"
+    "from socketlab import Recipe, adapt, features, load_source, rooms; "
+    "from socketlab.figures import maps as embed; from socketlab.figures import figures as plots\n"
     "source = load_source('rgb_kinect_v1')\n"
     "target = rooms.load('target_adapt', 'kinect_v1', ('depth',))\n"
     "held_out = rooms.load('target_test', 'kinect_v1', ('depth',))\n"
@@ -470,7 +471,7 @@ SET_UP = (
     "print([middle - begin, time.perf_counter() - begin])"
 )
 UMAP = (
-    "import time; import numpy as np; from socketlab import embed\n"
+    "import time; import numpy as np; from socketlab.figures import maps as embed\n"
     "noise = np.random.default_rng(0).normal(size=(2, 400, 128)); seconds = []\n"
     "for _ in range(4):\n"
     "    begin = time.perf_counter(); embed.joint_map(dict(zip('ab', noise)))\n"

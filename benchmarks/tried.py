@@ -31,7 +31,7 @@ ADAPTATION = 225
 """Steps of a default adaptation: ten epochs of alignment and five of all terms."""
 COMPILED = """
 import time, torch
-from socketlab.nets import small_network
+from socketlab.networks.networks import small_network
 torch.manual_seed(0)
 network = small_network(8).train()
 images = torch.randn({batch}, 3, {side}, {side}).contiguous(memory_format=torch.channels_last)

@@ -49,7 +49,7 @@ def question_cells(question_id: str) -> list[Cell]:
     from socketlab.course.quiz import ask
 
     ask(question_id)
-    code = f'from socketlab.quiz import ask\n\nask("{question_id}")'
+    code = f'from socketlab.course.quiz import ask\n\nask("{question_id}")'
     words = "**A question.** Choose first, then read why."
     return [
         _cell("markdown", words, f"qu-{question_id}", question=question_id),
@@ -67,7 +67,7 @@ def task(exercise: checks.Exercise) -> str:
     ]
     last = (
         f"<details><summary>Solution</summary>\n\nTry first. Then run "
-        f'`from socketlab.checks import reveal; reveal("{exercise.id}")`.\n\n</details>'
+        f'`from socketlab.course.checks import reveal; reveal("{exercise.id}")`.\n\n</details>'
     )
     head = f"### Exercise {exercise.id}: {exercise.title}"
     facts = f"*{exercise.minutes} minutes · difficulty {difficulty} · importance {importance}*"
@@ -120,7 +120,7 @@ def _imports(exercise: checks.Exercise) -> list[str]:
     """Lines that a stub needs before it: the checker, and names of its module that its source mentions."""
     source = checks.solution(exercise)
     used = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-    lines = ["from socketlab.checks import check"]
+    lines = ["from socketlab.course.checks import check"]
     for name, line in (
         ("math", "import math"),
         ("torch", "import torch"),

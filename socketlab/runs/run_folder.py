@@ -700,7 +700,7 @@ class MapMaker:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from socketlab import runs; runs._make_maps()"],
+            [sys.executable, "-c", "from socketlab.runs import run_folder as runs; runs._make_maps()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

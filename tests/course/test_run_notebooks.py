@@ -116,7 +116,7 @@ def test_an_error_that_a_callback_swallowed_is_found() -> None:
 
 def test_an_error_box_is_found() -> None:
     boxed = code(
-        "from socketlab import LabError, live\nbox = live.ErrorBox()",
+        "from socketlab import LabError; from socketlab.panels import session as live\nbox = live.ErrorBox()",
         "box.show(LabError('No data here.'))\nbox",
     )
     with pytest.raises(LabError, match="No data here"):
@@ -167,7 +167,7 @@ def test_at_replay_times_are_stored_and_pictures_stay(
 ) -> None:
     monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
     path = tmp_path / "00_a.ipynb"
-    cell = "from socketlab import tiers\nassert tiers.tier() == 'replay'"
+    cell = "from socketlab.runs import tiers\nassert tiers.tier() == 'replay'"
     nbformat.write(code(cell), path)
     before = path.read_bytes()
     assert run_notebooks.main([str(path), "--tier", "replay"]) == 0

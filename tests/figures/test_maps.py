@@ -100,7 +100,8 @@ def test_two_threads_take_turns() -> None:
 def test_a_fit_leaves_pytorchs_threads_as_they_are() -> None:
     """UMAP's compiler sets them to all cores, in a process that was told to take one."""
     source = (
-        "import numpy as np, torch\nfrom socketlab import embed\nbefore = torch.get_num_threads()\n"
+        "import numpy as np, torch\nfrom socketlab.figures import maps as embed\n"
+        "before = torch.get_num_threads()\n"
         "embed.joint_map({'a': np.random.default_rng(0).normal(size=(60, 8))}, epochs=20)\n"
         "print(before, torch.get_num_threads())"
     )

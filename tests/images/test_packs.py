@@ -365,8 +365,8 @@ def test_the_number_of_processes_does_not_show(found, whole, tmp_path):
 
 SCRIPT = """
     import sys, time
-    from socketlab import packing
-    from socketlab.importers import survey
+    from socketlab.images import pack_writer as packing
+    from socketlab.images.importers import survey
 
     packing.CHUNK = 3
 

@@ -13,8 +13,9 @@ from playwright.sync_api import Locator, Page, expect
 # Few images and no compiler in the background, so that an epoch takes no time: what happens in the browser is
 # the same. UMAP has its own tests.
 CELLS = (
-    "import threading\nfrom dataclasses import replace\nfrom socketlab import embed\n"
-    "from socketlab.panels import AdaptationPanel, Choice, gather, some\nfrom socketlab.recipe import Recipe",
+    "import threading\nfrom dataclasses import replace\nfrom socketlab.figures import maps as embed\n"
+    "from socketlab.panels.adaptation import AdaptationPanel, Choice, gather, some\n"
+    "from socketlab.method.recipe import Recipe",
     "def few(choice):\n    found = gather(choice)\n"
     "    return replace(found, target=some(found.target, 64), held_out=some(found.held_out, 48))",
     "embed.warm_up = threading.Thread\n"

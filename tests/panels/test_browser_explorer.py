@@ -16,7 +16,8 @@ ANSWER_MS = 200
 TRIES = 40  # the best counts: other work on the machine is no fault of the explorer
 # 2,500 scenes in two modalities: 5,000 points in four heaps, a class each; every image is of its own.
 MANY = (
-    "import numpy as np, torch\nfrom socketlab.explorer import Explorer\nfrom socketlab.plots import Cloud",
+    "import numpy as np, torch\nfrom socketlab.panels.explorer import Explorer\n"
+    "from socketlab.figures.figures import Cloud",
     "rng, n = np.random.default_rng(0), 2500\nlabels = np.arange(n) % 4\n"
     "heaps = np.array([[0, 0], [8, 0], [0, 8], [8, 8]])[labels]\n"
     "points = {m: heaps + shift + rng.normal(size=(n, 2)) for m, shift in (('rgb', 0), ('depth', 2))}\n"
@@ -31,7 +32,7 @@ MANY = (
     "                    classes=('bedroom', 'kitchen', 'office', 'nursery'))\nexplorer",
 )
 ROOMS = (
-    "from socketlab import Recipe, adapt, load_source, rooms\nfrom socketlab.explorer import explore",
+    "from socketlab import Recipe, adapt, load_source, rooms\nfrom socketlab.panels.explorer import explore",
     "source = load_source('rgb_kinect_v1')\nseen = rooms.load('target_test', 'kinect_v1', ('rgb', 'depth'))\n"
     "target = rooms.load('target_adapt', 'kinect_v1', ('depth',))\n"
     "*_, last = adapt(source, target, None, Recipe.for_method('adabn'))\n"

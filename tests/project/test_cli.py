@@ -163,7 +163,8 @@ def test_a_real_signal_leaves_a_run_that_can_be_resumed(here, sent, code):
         "epochs=90",
     ]
     without_umap = (
-        "import contextlib as c; from socketlab import cli, runs; runs.MapMaker = c.nullcontext; cli.main()"
+        "import contextlib as c; from socketlab import cli; from socketlab.runs import run_folder as runs; "
+        "runs.MapMaker = c.nullcontext; cli.main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", without_umap, *words],

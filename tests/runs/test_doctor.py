@@ -322,7 +322,7 @@ def test_all_but_torch_is_quick(quick, data):
 def test_nothing_heavy_is_imported():
     """PyTorch is tried elsewhere, and of UMAP, which takes long to load, only the version is read."""
     code = (
-        "import sys; from socketlab import doctor; doctor.try_torch = dict; doctor.report(); "
+        "import sys; from socketlab.runs import doctor; doctor.try_torch = dict; doctor.report(); "
         "print(*sorted({'torch', 'umap', 'numba', 'matplotlib', 'ipywidgets'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -46,7 +46,7 @@ def test_at_replay_a_notebook_trains_nothing_and_takes_a_minute_at_most(path: Pa
 @pytest.mark.parametrize(
     "training",
     [
-        "from socketlab.adapt import adapt\nfrom socketlab import Recipe, load_source, rooms\n"
+        "from socketlab.method.adaptation import adapt\nfrom socketlab import Recipe, load_source, rooms\n"
         "target = rooms.load('target_adapt', 'kinect_v1', ('depth',)).take(range(32))\n"
         "list(adapt(load_source('rgb_kinect_v1'), target, None, Recipe.shot().replace(epochs=1)))",
         "import torch\nx = torch.ones(1, requires_grad=True)\n"

@@ -83,7 +83,7 @@ def test_killed_at_any_step(name, tmp_path):
 RECORD = """
 import sys, torch
 from pathlib import Path
-from socketlab import runs
+from socketlab.runs import run_folder as runs
 torch.set_num_threads(1)
 run = runs.read(Path(sys.argv[1]))
 material = runs.gather(run.settings)

@@ -266,7 +266,7 @@ def test_the_command_records_what_a_notebook_computes(
     data: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path_factory.mktemp("notebooks") / "00_small.ipynb"
-    source = "from socketlab import tiers\nassert tiers.replayed('00-sum', lambda: 1 + 1) == 2"
+    source = "from socketlab.runs import tiers\nassert tiers.replayed('00-sum', lambda: 1 + 1) == 2"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
     assert recordings.main([str(path)]) == 0
     assert "00-sum.safetensors" in capsys.readouterr().out
