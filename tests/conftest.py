@@ -1,5 +1,6 @@
 """Fixtures for tests in a real browser: JupyterLab on loopback, and the distribution's own Chromium."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -164,3 +165,41 @@ def open_notebook(page: Any, lab_url: str) -> Iterator[Callable[[str], Any]]:
     assert page.evaluate(_ERRORS) == []
     assert elsewhere == []
     assert faults == []
+
+
+# runs of tiny data
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in the shape of PocketRooms, of patterned noise."""
+    from tiny_runs import make_tiny_data
+
+    return make_tiny_data(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture
+def quick(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny data, and a map by PCA: UMAP compiles for many seconds and has tests of its own."""
+    _hurry(tiny_data, monkeypatch)
+
+
+def _hurry(tiny_data: Path, patch: pytest.MonkeyPatch) -> None:
+    from socketlab.figures import maps
+    from socketlab.runs import run_folder
+
+    patch.setenv("SOCKETLAB_DATA", str(tiny_data))
+    patch.setattr(maps, "joint_map", lambda sets, seed=0: maps.pca_map(sets))
+    patch.setattr(run_folder, "MapMaker", contextlib.nullcontext)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished run that tests read but do not change."""
+    from tiny_runs import TINY, full_run
+
+    from socketlab.runs import run_folder
+
+    with pytest.MonkeyPatch.context() as patch:
+        _hurry(tiny_data, patch)
+        return full_run(tmp_path_factory.mktemp("runs") / "first", run_folder.Settings(recipe=TINY))

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browsing import SECOND, assert_answers, look_at, part
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 from socketlab.course import course
-from tests.panels.test_browser import SECOND, look_at
-from tests.panels.test_browser_panels import assert_answers, part
 from tools import run_notebooks
 
 PATHS = course.learners()

@@ -7,6 +7,7 @@ import importlib
 import numpy as np
 import pytest
 import torch
+from beginnings import begun, other_source
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
@@ -20,7 +21,6 @@ from socketlab.method.bnstats import Statistics, norm_layers, reestimate_statist
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import Bank
 from socketlab.networks import networks
-from tests.method.test_faults import begun, other_source
 
 adapting = importlib.import_module("socketlab.method.adaptation")
 QUICK = Recipe(batch_size=8, align_epochs=1, epochs=1, lambda_bn=0.5, precision="float32")

@@ -1,13 +1,12 @@
 """The panel in a real browser: a slider moved, a run begun, its pictures looked at, the run stopped."""
 
-import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
+from browsing import SECOND, look_at
 from playwright.sync_api import Locator, Page, expect
 
 # Few images and no compiler in the background, so that an epoch takes no time: what happens in the browser is
@@ -27,47 +26,6 @@ PICTURES = {
     "matrix": r"Confusion matrix of 48 images, \d+ % right",
     "map": r"Epoch \d+: (joint UMAP|PCA)",
 }
-SECOND = 1000
-expect.set_options(timeout=20 * SECOND)
-
-# Of an image: its size, how many pixels are in colour (curves, cells and points are, frames and texts are
-# not), whether its outermost pixels are all white, and its place on the page.
-_LOOK = """async image => {
-    await image.decode();
-    const [w, h] = [image.naturalWidth, image.naturalHeight];
-    const context = Object.assign(document.createElement('canvas'), {width: w, height: h}).getContext('2d');
-    context.drawImage(image, 0, 0);
-    const rgba = context.getImageData(0, 0, w, h).data;
-    let coloured = 0, clear = true;
-    for (let y = 0, i = 0; y < h; y++) for (let x = 0; x < w; x++, i += 4) {
-        const darkest = Math.min(rgba[i], rgba[i + 1], rgba[i + 2]);
-        coloured += Math.max(rgba[i], rgba[i + 1], rgba[i + 2]) - darkest > 40;
-        clear &&= darkest == 255 || (x > 0 && y > 0 && x < w - 1 && y < h - 1);
-    }
-    const {left, top, right, bottom} = image.getBoundingClientRect();
-    return {width: w, height: h, coloured, clear, left, top, right, bottom};
-}"""
-
-
-def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
-    return (
-        a["left"] < b["right"]
-        and b["left"] < a["right"]
-        and a["top"] < b["bottom"]
-        and b["top"] < a["bottom"]
-    )
-
-
-def look_at(pictures: list[Locator]) -> list[dict[str, Any]]:
-    """What `_LOOK` finds, of whole pictures that do not cover one another."""
-    seen: list[dict[str, Any]] = [picture.evaluate(_LOOK) for picture in pictures]
-    for one in seen:
-        assert one["width"] > 300
-        assert one["clear"], "something is cut off at a picture's edge"
-        shown = (one["right"] - one["left"]) / (one["bottom"] - one["top"])
-        assert shown == pytest.approx(one["width"] / one["height"], rel=0.01)
-    assert not any(overlap(a, b) for a, b in itertools.combinations(seen, 2))
-    return seen
 
 
 @pytest.mark.slow

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browsing import SECOND
 from playwright.sync_api import Locator, Page, expect
-
-from tests.panels.test_browser import SECOND
 
 ANSWER_MS = 200
 TRIES = 40  # the best counts: other work on the machine is no fault of the explorer

@@ -1,18 +1,13 @@
 """The panels of notebooks 01 to 03 in a real browser: sliders answered in time, runs begun and stopped."""
 
-import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from browsing import SECOND, assert_answers, look_at, part
+from playwright.sync_api import Page, expect
 
-from tests.panels.test_browser import SECOND, look_at
-
-ANSWER_MS = 200
-TRIES = 12  # the best counts: other work on the machine is no fault of the panel
 # Few images and no compiler in the background: what happens in the browser is the same.
 GAP = (
     "import time\nfrom socketlab.figures import maps as embed\nfrom socketlab.panels.gap import GapPanel\n"
@@ -39,23 +34,6 @@ PAIRS = (
     "    return 'it falls' if after < before else 'it rises'",
     "Prediction('L_TI on pairs kept aside, after one epoch?', ('it falls', 'it rises'), outcome, panel)",
 )
-# From a key to the new picture: decoded, and a frame later on the screen.
-_TIME = """image => {
-    window.answers = [];
-    let asked = null;
-    const decoded = async () => {  // the picture may be replaced while it is decoded
-        try { await image.decode(); } catch { await new Promise(requestAnimationFrame); await decoded(); }
-    };
-    document.addEventListener('keydown', () => { asked = performance.now(); }, true);
-    new MutationObserver(async () => {
-        if (asked === null) return;
-        const begun = asked;
-        asked = null;
-        await decoded();
-        await new Promise(requestAnimationFrame);
-        window.answers.push(performance.now() - begun);
-    }).observe(image, {attributes: true, attributeFilter: ['src']});
-}"""
 
 
 @pytest.fixture
@@ -69,31 +47,6 @@ def opened(open_notebook: Callable[[str], Page], lab_folder: Path) -> Callable[[
         return open_notebook(f"{name}.ipynb")
 
     return open_cells
-
-
-def part(page: Page, name: str) -> Locator:
-    return page.locator(f".socketlab-{name}")
-
-
-def assert_answers(page: Page, control: str, picture: str, keys: Sequence[str]) -> None:
-    """Press keys on a slider in turn; each time the picture changes, within 200 ms if the machine is free.
-
-    The next key waits for the kernel to be idle: while it answers, ipywidgets keeps only the newest value,
-    and there and back again are then no change at all.
-    """
-    image = page.get_by_role("img", name=re.compile(picture))
-    expect(image).to_have_count(1)
-    image.evaluate(_TIME)
-    handle = part(page, control).locator(".noUi-handle")
-    idle = page.locator(".jp-Notebook-ExecutionIndicator").last
-    for i in range(TRIES):
-        expect(idle).to_have_attribute("data-status", "idle", timeout=60 * SECOND)
-        handle.press(keys[i % len(keys)])
-        page.wait_for_function("count => window.answers.length > count", arg=i, timeout=20 * SECOND)
-    answers = page.evaluate("window.answers")
-    print(f"{control}: best {min(answers):.0f} ms, median {sorted(answers)[len(answers) // 2]:.0f} ms")
-    if os.getloadavg()[0] < (os.cpu_count() or 1):  # a machine that is busy with other work proves nothing
-        assert min(answers) < ANSWER_MS
 
 
 def assert_runs_and_stops(page: Page) -> None:

@@ -10,29 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import call, refused
 from hypothesis import HealthCheck, given
 from hypothesis import settings as checking
-from typer.testing import CliRunner
+from tiny_runs import TINY, epochs_without_seconds, make_tiny_data, settings_of_any_kind
 
-from socketlab import cli, features, files, rooms
+from socketlab import features, files, rooms
 from socketlab.errors import LabError
 from socketlab.images.sensors import SENSORS
 from socketlab.method.recipe import METHODS
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import networks_of, small_network
 from socketlab.runs import doctor, run_folder
-from tests.runs.test_run_folder import (
-    TINY,
-    epochs_without_seconds,
-    finished,
-    make_tiny_data,
-    quick,
-    settings_of_any_kind,
-    tiny_data,
-)
 
-__all__ = ["finished", "quick", "tiny_data"]  # fixtures
-
+pytestmark = pytest.mark.usefixtures("quick")
 CHANGES = {"align_epochs": 1, "epochs": 2, "batch_size": 8, "trunk_lr": 0.001, "bottleneck_lr": 0.001}
 SHORT = [word for name, value in CHANGES.items() for word in ("--set", f"{name}={value}")]
 
@@ -41,20 +32,6 @@ SHORT = [word for name, value in CHANGES.items() for word in ("--set", f"{name}=
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def call(*words):
-    return CliRunner().invoke(cli.app, [str(word) for word in words])
-
-
-def refused(result, *said):
-    """Exit code 2, nothing but one paragraph on stderr that holds these words, no traceback."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert result.stderr.startswith("socketlab: ") and result.stderr.count("\n") == 1
-    assert "Traceback" not in result.stderr
-    for words in said:
-        assert words in result.stderr
 
 
 def test_adapt_writes_a_run_and_says_three_accuracies(here, finished):

@@ -11,6 +11,7 @@ from statistics import mean, stdev
 import formats
 import pytest
 import typer
+from command_line import call, refused
 
 from socketlab import cli
 from socketlab.errors import LabError
@@ -22,7 +23,6 @@ from socketlab.networks.checkpoints import load_source
 from socketlab.runs import expectations, experiment, run_folder
 from socketlab.runs.experiment import ORACLE, jobs, load, shortened
 from socketlab.runs.train_source import SourceRecipe
-from tests.project.test_cli import call, refused
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from foreign import narrow_vgg, seeded
+from tiny_runs import TINY, epochs_without_seconds
 from worlds import CLASSES, patterned, trained_source
 
 from socketlab.method.adaptation import Epoch, State, adapt
@@ -19,9 +20,6 @@ from socketlab.networks.backbones import VGGTrunk
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Network
 from socketlab.runs import run_folder
-from tests.runs.test_run_folder import TINY, epochs_without_seconds, tiny_data
-
-__all__ = ["tiny_data"]  # a fixture
 
 EVERYTHING = Recipe(
     batch_size=12, align_epochs=1, epochs=2, lambda_bn=0.5, lambda_aad=0.5, lambda_entropy=0.5,

@@ -10,6 +10,8 @@ import formats
 import pytest
 import torch
 import torchvision
+from command_line import call, refused
+from tiny_runs import epochs_without_seconds
 from worlds import patterned
 
 from socketlab import features
@@ -28,8 +30,6 @@ from socketlab.networks.shot_files import FILES, IMAGENET
 from socketlab.runs import run_folder, splits
 from socketlab.runs import train_source as source
 from socketlab.runs.train_source import SourceRecipe, Trained
-from tests.project.test_cli import call, refused
-from tests.runs.test_run_folder import epochs_without_seconds
 
 CHANGES = ("align_epochs=1", "epochs=1", "batch_size=8", "trunk_lr=0.001", "bottleneck_lr=0.001")
 SHORT = [word for change in CHANGES for word in ("--set", change)]

@@ -15,6 +15,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
+from tiny_runs import TINY
 from torch import distributed, nn
 from worlds import patterned, trained_source
 
@@ -31,9 +32,6 @@ from socketlab.networks.networks import seed_dropout
 from socketlab.runs import experiment, run_folder, splits
 from socketlab.runs.train_source import SourceRecipe, train
 from socketlab.speed import distributed as ranks
-from tests.runs.test_run_folder import TINY, tiny_data
-
-__all__ = ["tiny_data"]  # a fixture
 
 pytestmark = pytest.mark.skipif(
     not distributed.is_available(), reason="torch was built without torch.distributed"
