@@ -69,11 +69,11 @@ def accuracies() -> dict[str, list[float]]:
 def bars_picture() -> bytes:
     """Held-out depth accuracy of every method over sensors and seeds."""
     socket = figures.METHODS["socket"]
-    looks = {name: socket.__class__(name, socket.colour, "o", "-") for name in accuracies() if "," in name}
+    styles = {name: socket.__class__(name, socket.colour, "o", "-") for name in accuracies() if "," in name}
     ax = figures.accuracy_bars(
         accuracies(),
         title="An RGB network reads depth: four sensors, five seeds",
-        looks=figures.METHODS | looks,
+        styles=figures.METHODS | styles,
         chance=1 / len(rooms.CLASSES),
     )
     return figures.png(ax)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from socketlab.errors import LabError
     from socketlab.images import pocketrooms as rooms
     from socketlab.images.paired_images import PairedImages
+    from socketlab.measures.comparison import Comparison, compare
     from socketlab.method import evaluate as features
     from socketlab.method import losses
     from socketlab.method.adaptation import Epoch, State, Step, adapt
     from socketlab.method.recipe import METHODS, Recipe
     from socketlab.networks.checkpoints import Source, load_source, save_source
-    from socketlab.runs.comparison import Comparison, compare
 
 __version__ = "0.2.0"
 
@@ -40,8 +40,8 @@ _HOMES = {
     "Source": "networks.checkpoints",
     "load_source": "networks.checkpoints",
     "save_source": "networks.checkpoints",
-    "compare": "runs.comparison",
-    "Comparison": "runs.comparison",
+    "compare": "measures.comparison",
+    "Comparison": "measures.comparison",
     "PairedImages": "images.paired_images",
     "LabError": "errors",
 }

@@ -496,10 +496,10 @@ def compare(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure how far apart two networks, or one network on two modalities, are; write a report."""
+    from socketlab.figures.comparison_report import headline, write
     from socketlab.images import pocketrooms
     from socketlab.images.packs import open_pack
-    from socketlab.runs.comparison import compare as compared
-    from socketlab.runs.comparison_report import headline, write
+    from socketlab.measures.comparison import compare as compared
 
     on = _device(device)
     a = _network(model_a or f"rgb_{sensor}", on)

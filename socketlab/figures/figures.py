@@ -36,7 +36,7 @@ DEPTH_COLOURS = "viridis_r"
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How a modality is drawn wherever it appears; points without a class are `pale`, a grey of its own."""
 
     title: str
@@ -54,31 +54,31 @@ class Look:
 
 
 MODALITIES = {
-    "rgb": Look("RGB", "#c2410c", "o", "-", "#6b2205", pale="#99918a"),
-    "nir": Look("near-infrared", "#7e3ff2", "s", "-.", "#43189c", "NIR", "#9490a3"),
-    "depth": Look("depth", "#159ab3", "^", "--", "#064450", pale="#8aa1a8"),
+    "rgb": Style("RGB", "#c2410c", "o", "-", "#6b2205", pale="#99918a"),
+    "nir": Style("near-infrared", "#7e3ff2", "s", "-.", "#43189c", "NIR", "#9490a3"),
+    "depth": Style("depth", "#159ab3", "^", "--", "#064450", pale="#8aa1a8"),
 }
 METHODS = {
-    "source-only": Look("source only", "#8a939d", "o", ":"),
-    "adabn": Look("AdaBN", "#b8860b", "s", "-."),
-    "shot": Look("SHOT", "#7e3ff2", "D", "--"),
-    "socket": Look("SOCKET", "#0b6bcb", "o", "-"),
-    "oracle": Look("oracle", "#24292f", "*", "-"),
-    "batch": Look("batch statistics", "#a96b59", "v", ":"),
-    "tent": Look("TENT", "#be185d", "^", "-."),
-    "shot-im": Look("SHOT-IM", "#b9a3e8", "d", "--"),
-    "aad": Look("AaD", "#4d7c0f", "P", "--"),
-    "paper": Look("SOCKET as published", "#7fb2e5", "X", "-"),
+    "source-only": Style("source only", "#8a939d", "o", ":"),
+    "adabn": Style("AdaBN", "#b8860b", "s", "-."),
+    "shot": Style("SHOT", "#7e3ff2", "D", "--"),
+    "socket": Style("SOCKET", "#0b6bcb", "o", "-"),
+    "oracle": Style("oracle", "#24292f", "*", "-"),
+    "batch": Style("batch statistics", "#a96b59", "v", ":"),
+    "tent": Style("TENT", "#be185d", "^", "-."),
+    "shot-im": Style("SHOT-IM", "#b9a3e8", "d", "--"),
+    "aad": Style("AaD", "#4d7c0f", "P", "--"),
+    "paper": Style("SOCKET as published", "#7fb2e5", "X", "-"),
 }
 TERMS = {
-    "TI": Look("$L_{TI}$ paired alignment", "#0b6bcb", "", "-"),
-    "BN": Look("$L_{BN}$ statistics", "#b8860b", "", "-"),
-    "PL": Look("$L_{PL}$ pseudo-labels", "#be185d", "", "-"),
-    "IM": Look("$L_{IM}$ information", "#4d7c0f", "", "-"),
-    "H": Look("$L_{H}$ entropy", "#8c3d10", "", "-"),
-    "AaD": Look("$L_{AaD}$ neighbours", "#159ab3", "", "-"),
+    "TI": Style("$L_{TI}$ paired alignment", "#0b6bcb", "", "-"),
+    "BN": Style("$L_{BN}$ statistics", "#b8860b", "", "-"),
+    "PL": Style("$L_{PL}$ pseudo-labels", "#be185d", "", "-"),
+    "IM": Style("$L_{IM}$ information", "#4d7c0f", "", "-"),
+    "H": Style("$L_{H}$ entropy", "#8c3d10", "", "-"),
+    "AaD": Style("$L_{AaD}$ neighbours", "#159ab3", "", "-"),
 }
-_others: dict[str, Look] = {}  # looks of modalities that the course does not know, as they come
+_others: dict[str, Style] = {}  # styles of modalities that the course does not know, as they come
 _alt: WeakKeyDictionary[Figure, dict[int, str]] = WeakKeyDictionary()
 
 
@@ -279,7 +279,7 @@ def curves(
     ylabel: str = "accuracy",
     ylim: tuple[float, float] | None = (0.0, 1.0),
     levels: Mapping[str, float] | None = None,
-    looks: Mapping[str, Look] | None = None,
+    styles: Mapping[str, Style] | None = None,
 ) -> Axes:
     """Lines over time, each named at its end; no legend to look up.
 
@@ -287,14 +287,14 @@ def curves(
     ----------
     series : name -> (x, y).
     levels : name -> a height to compare with, a dotted line (chance, source only, oracle).
-    looks : name -> look, where the name is not a method or a modality.
+    styles : name -> look, where the name is not a method or a modality.
     """
     ax = own_axes(ax, 760, 400)
     dress(ax, title, xlabel, ylabel)
     ends: list[tuple[float, str, Any]] = []
     last_x = max((float(np.asarray(x, float).max()) for x, _ in series.values() if np.size(x)), default=1.0)
     for i, (name, (x, y)) in enumerate(series.items()):
-        look = (looks or {}).get(name) or known_look(name, i)
+        look = (styles or {}).get(name) or known_style(name, i)
         x, y = np.asarray(x, float), np.asarray(y, float)
         few = len(x) <= 25
         ax.plot(
@@ -382,7 +382,7 @@ def channel_statistics(
             [min(ends), max(ends)], [min(ends), max(ends)], color=SOFT, linewidth=1.2, linestyle=(0, (1, 2))
         )
         for modality, pair in measured.items():
-            look = modality_look(modality)
+            look = modality_style(modality)
             ax.scatter(
                 pick(remembered),
                 pick(pair),
@@ -395,7 +395,7 @@ def channel_statistics(
                 label=look.title,
             )
         far = {m: float(np.abs(pick(p) - pick(remembered)).mean()) for m, p in measured.items()}
-        said = ", ".join(f"{modality_look(m).title} {d:.2f}" for m, d in far.items())
+        said = ", ".join(f"{modality_style(m).title} {d:.2f}" for m, d in far.items())
         describe(
             ax,
             f"Measured against remembered {name} of each channel; mean distance from the diagonal: {said}.",
@@ -496,7 +496,7 @@ def accuracy_bars(
     *,
     title: str = "",
     xlabel: str = "accuracy on held-out target images",
-    looks: Mapping[str, Look] | None = None,
+    styles: Mapping[str, Style] | None = None,
     chance: float | None = None,
 ) -> Axes:
     """One horizontal bar per name: the mean, and a dot for every single run.
@@ -509,7 +509,7 @@ def accuracy_bars(
     ax = own_axes(ax, 760, 90 + 44 * max(len(groups), 1))
     dress(ax, title, xlabel, "", grid="x")
     for row, (name, values) in enumerate(groups.items()):
-        look = (looks or {}).get(name) or known_look(name, row)
+        look = (styles or {}).get(name) or known_style(name, row)
         dots = np.atleast_1d(np.asarray(values, float))
         mean = float(dots.mean())
         ax.barh(row, mean, height=0.62, color=look.colour, alpha=0.9)
@@ -525,7 +525,7 @@ def accuracy_bars(
             fontsize=TEXT,
             color=INK,
         )
-    titles = [((looks or {}).get(name) or known_look(name, 0)).title for name in groups]
+    titles = [((styles or {}).get(name) or known_style(name, 0)).title for name in groups]
     ax.set_yticks(range(len(titles)), titles)
     ax.set(ylim=(len(titles) - 0.5, -0.6), xlim=(0, 1.08), xticks=np.linspace(0, 1, 6))
     ax.set_xticklabels([f"{100 * x:.0f} %" for x in np.linspace(0, 1, 6)])
@@ -613,7 +613,7 @@ def scatter_clouds(ax: Axes, clouds: Mapping[str, Cloud], hue: str) -> Axes:
             cloud.points[:, 1],
             s=30,
             c=cloud_colours(cloud, hue),
-            marker=modality_look(cloud.modality).marker,
+            marker=modality_style(cloud.modality).marker,
             linewidths=0.4,
             edgecolors="white",
             alpha=0.85,
@@ -633,7 +633,7 @@ def map_frame(ax: Axes, title: str = "") -> Axes:
 
 def cloud_colours(cloud: Cloud, hue: str) -> Any:
     """A colour, or one per point: the modality's, the class's, or grey for rooms outside the task."""
-    look = modality_look(cloud.modality)
+    look = modality_style(cloud.modality)
     if hue == "modality":
         return look.colour if cloud.labels is None else look.dark
     if cloud.labels is None:
@@ -646,11 +646,11 @@ def class_colour(label: int) -> Any:
     return matplotlib.colors.to_hex(CLASS_COLOURS[label % len(CLASS_COLOURS)])
 
 
-def run_look(number: int) -> Look:
+def run_style(number: int) -> Style:
     """How a panel's run of this number, counted from 1, is drawn: by colour, marker and kind of line."""
     lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
     k = number - 1
-    return Look(f"run {number}", class_colour(k), markers[k % len(markers)], lines[k % len(lines)])
+    return Style(f"run {number}", class_colour(k), markers[k % len(markers)], lines[k % len(lines)])
 
 
 def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hue: str) -> None:
@@ -659,10 +659,10 @@ def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hu
     for cloud in clouds.values():
         colour = cloud_colours(cloud, hue)
         colour = SOFT if isinstance(colour, list) else colour
-        handles.append(_dot(modality_look(cloud.modality).marker, colour, cloud.title))
+        handles.append(_dot(modality_style(cloud.modality).marker, colour, cloud.title))
     if hue == "class" and any(cloud.labels is not None for cloud in clouds.values()):
         seen = next(cloud for cloud in clouds.values() if cloud.labels is not None)
-        marker = modality_look(seen.modality).marker
+        marker = modality_style(seen.modality).marker
         handles += [_dot(marker, class_colour(i), name.replace("_", " ")) for i, name in enumerate(classes)]
     ax.legend(
         handles=handles,
@@ -680,7 +680,7 @@ def _dot(marker: str, colour: Any, label: str) -> Line2D:
     return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=8, label=label)
 
 
-# ------------------------------------------------------------------------ axes and looks
+# ------------------------------------------------------------------------ axes and styles
 
 
 def own_axes(ax: Axes | None, width: float, height: float) -> Axes:
@@ -699,18 +699,18 @@ def figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def known_look(name: str, index: int) -> Look:
+def known_style(name: str, index: int) -> Style:
     """A method's or modality's own look, else the next class colour and line."""
     known = METHODS.get(name) or MODALITIES.get(name)
     lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
-    return known or Look(name, class_colour(index), markers[index % len(markers)], lines[index % len(lines)])
+    return known or Style(name, class_colour(index), markers[index % len(markers)], lines[index % len(lines)])
 
 
-def modality_look(name: str) -> Look:
+def modality_style(name: str) -> Style:
     """A modality's own look; one that the course does not know gets the next free look, and keeps it."""
     if name in MODALITIES:
         return MODALITIES[name]
-    free = known_look(name, len(MODALITIES) + len(_others))
+    free = known_style(name, len(MODALITIES) + len(_others))
     red, green, blue = matplotlib.colors.to_rgb(free.colour)
     dark = matplotlib.colors.to_hex((0.5 * red, 0.5 * green, 0.5 * blue))
     pale = matplotlib.colors.to_hex((0.5 + 0.12 * red, 0.5 + 0.12 * green, 0.5 + 0.12 * blue))

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from socketlab.errors import LabError
 from socketlab.figures import figures
-from socketlab.figures.figures import Cloud, Look
+from socketlab.figures.figures import Cloud, Style
 
 MARGIN = 0.2  # height of a marginal density, in parts of the axes
 MOST_LAYER_NAMES = 24
@@ -94,7 +94,7 @@ def _margin(ax: Axes, pooled: Mapping[str, NDArray[np.float32]], along: int) -> 
     else:
         side = ax.inset_axes((1.02, 0, MARGIN, 1), sharey=ax)
     for modality, points in pooled.items():
-        look, values = figures.modality_look(modality), points[:, along]
+        look, values = figures.modality_style(modality), points[:, along]
         if len(values) < 2 or np.ptp(values) < 1e-9 * max(1.0, np.abs(values).max()):
             continue  # one place has no density
         at: dict[str, Any] = {"x" if along == 0 else "y": values, "ax": side, "color": look.colour}
@@ -112,7 +112,7 @@ def _apart(pooled: Mapping[str, NDArray[np.float32]]) -> str:
         away = np.abs(pooled[a].mean(axis=0) - pooled[b].mean(axis=0))
         spread = np.sqrt((pooled[a].var(axis=0) + pooled[b].var(axis=0)) / 2)
         first, second = away / np.maximum(spread, 1e-12)
-        names = " and ".join(figures.modality_look(m).title for m in (a, b))
+        names = " and ".join(figures.modality_style(m).title for m in (a, b))
         told.append(
             f"The means of {names} lie {first:.1f} and {second:.1f} standard deviations apart along the two."
         )
@@ -130,7 +130,7 @@ def layer_profile(
     *,
     title: str = "",
     ylabel: str = "gap",
-    looks: Mapping[str, Look] | None = None,
+    styles: Mapping[str, Style] | None = None,
     log: bool = False,
 ) -> Axes:
     """A gap measure from the first layer to the last: one line per measure or method, intervals as bands.
@@ -156,7 +156,7 @@ def layer_profile(
         ax.set_yscale("log")
     ends = []
     for i, (name, y) in enumerate(values.items()):
-        look = (looks or {}).get(name) or figures.known_look(name, i)
+        look = (styles or {}).get(name) or figures.known_style(name, i)
         line = y if y.ndim == 1 else y.mean(axis=1)
         _line(ax, np.arange(len(layers)), y, (bands or {}).get(name), look)
         if np.isfinite(line).any():
@@ -167,7 +167,7 @@ def layer_profile(
     return figures.describe(ax, _profile_in_words(layers, values, ylabel))
 
 
-def _line(ax: Axes, x: Any, y: Any, band: tuple[ArrayLike, ArrayLike] | None, look: Look) -> None:
+def _line(ax: Axes, x: Any, y: Any, band: tuple[ArrayLike, ArrayLike] | None, look: Style) -> None:
     """One line with its band: the one given, else the middle 95 % of the columns of y, else none."""
     repeats = 1 if y.ndim == 1 else y.shape[1]
     percentiles = ("pi", 95) if repeats > 1 and band is None else None
@@ -236,7 +236,7 @@ def gap_over_training(
     xlabel: str = "epoch",
     ylabel: str = "gap",
     levels: Mapping[str, float] | None = None,
-    looks: Mapping[str, Look] | None = None,
+    styles: Mapping[str, Style] | None = None,
     ylim: tuple[float, float] | None = None,
 ) -> Axes:
     """A gap measure against epochs: one line per run, with its interval where there is one.
@@ -258,7 +258,7 @@ def gap_over_training(
     ax.locator_params(axis="x", integer=True)
     for i, (name, parts) in enumerate(series.items()):
         if len(parts) == 4:
-            look = (looks or {}).get(name) or figures.known_look(name, i)
+            look = (styles or {}).get(name) or figures.known_style(name, i)
             x, _, low, high = (np.asarray(part, float) for part in parts)
             ax.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
     return figures.curves(
@@ -269,7 +269,7 @@ def gap_over_training(
         ylabel=ylabel,
         ylim=ylim,
         levels=levels,
-        looks=looks,
+        styles=styles,
     )
 
 
@@ -399,7 +399,7 @@ def reliability(
     *,
     title: str = "",
     bins: int = 10,
-    looks: Mapping[str, Look] | None = None,
+    styles: Mapping[str, Style] | None = None,
 ) -> Axes:
     """Accuracy against confidence: on the diagonal a classifier is as often right as it says it is.
 
@@ -420,7 +420,7 @@ def reliability(
     most = max(int(one.count.max()) for one in found.values())
     told = []
     for i, (name, one) in enumerate(found.items()):
-        look = (looks or {}).get(name) or figures.known_look(name, i)
+        look = (styles or {}).get(name) or figures.known_style(name, i)
         _reliability_line(ax, one, look)
         width = 0.86 / bins / len(found)
         places = one.edges[:-1] + 0.07 / bins + (i + 0.5) * width
@@ -443,7 +443,7 @@ def reliability(
     return figures.describe(ax, f"Reliability diagram, {bins} bins: {'; '.join(told)}.")
 
 
-def _reliability_line(ax: Axes, found: Calibration, look: Look) -> None:
+def _reliability_line(ax: Axes, found: Calibration, look: Style) -> None:
     seen = found.count > 0
     x, y = found.confidence[seen], found.accuracy[seen]
     label = f"{look.title}: ECE {100 * found.error:.1f} %"

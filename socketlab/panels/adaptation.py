@@ -477,7 +477,7 @@ class AdaptationPanel(Panel):
     def _draw_accuracy(self) -> None:
         shown = self.runs[-5:]
         for run in shown:
-            self.accuracy.looks[run.name] = figures.run_look(run.number)
+            self.accuracy.looks[run.name] = figures.run_style(run.number)
         self.accuracy.draw({run.name: (run.epochs, run.accuracies) for run in shown})
 
     def _end(self, run: Run, state: str) -> None:
@@ -581,7 +581,7 @@ class AdaptationPanel(Panel):
             first.seed, 0, 999, description="seed", tooltip="of everything that is drawn", **wide
         )
         made["method"] = widgets.Dropdown(
-            options=[("…", ""), *[(figures.known_look(m, 0).title, m) for m in METHODS]],
+            options=[("…", ""), *[(figures.known_style(m, 0).title, m) for m in METHODS]],
             value="",
             description="start from",
             tooltip="moves the sliders to the recipe of a method",
@@ -809,7 +809,7 @@ def _cells(run: Run, weights: list[str]) -> list[str]:
         f"{recipe.align_epochs}+{recipe.epochs}",
         f"{choice.seed}",
     ]
-    colour = figures.run_look(run.number).colour
+    colour = figures.run_style(run.number).colour
     last = run.accuracies[-1] if run.accuracies else 0.0
     bar = (
         f'<span style="display:inline-block;width:90px;height:10px;background:rgba(127,127,127,.25)">'
@@ -834,7 +834,7 @@ def still_figure(runs: list[Run]) -> Figure:
             title="Accuracy on held-out target images",
             ylim=(0, 1.02),
             levels=run.levels,
-            looks={r.name: figures.run_look(r.number) for r in shown},
+            styles={r.name: figures.run_style(r.number) for r in shown},
         )
         _draw_terms(run, figure, cells[0, 1])
         if run.confusion is not None:
@@ -854,7 +854,7 @@ def _draw_terms(run: Run, figure: Figure, cell: Any) -> None:
     names = [name for name in _terms(run) if name in run.losses]
     small = cell.subgridspec(-(-max(len(names), 1) // 2), 2)
     for i, name in enumerate(names):
-        look, values = figures.TERMS.get(name) or figures.known_look(name, i), run.losses[name]
+        look, values = figures.TERMS.get(name) or figures.known_style(name, i), run.losses[name]
         ax = figures.dress(
             figure.add_subplot(small[i // 2, i % 2]), xlabel="step" if i >= len(names) - 2 else ""
         )

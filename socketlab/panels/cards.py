@@ -358,7 +358,7 @@ class Writer:
         )
 
     def _view(self, modality: str, scene: int, chosen: bool) -> str:
-        title = html.escape(figures.modality_look(modality).short)
+        title = html.escape(figures.modality_style(modality).short)
         if not self.thumbnails.has(modality, scene):
             return f'<figure><div class="none">no {title}</div></figure>'
         picture = self.thumbnails.url(modality, scene)
@@ -377,7 +377,7 @@ class Writer:
                 steps.append(f"{name}&nbsp;{100 * said.confidence[row]:.0f}&nbsp;%")
         if not steps:
             return ""
-        look = figures.modality_look(self.table.modality(row))
+        look = figures.modality_style(self.table.modality(row))
         who = html.escape(look.short)
         told = " ".join(f"<span>{'→&nbsp;' if i else ''}{step}</span>" for i, step in enumerate(steps))
         return f'<div class="said"><span class="socketlab-quiet">{who}:</span> {told}</div>'

@@ -84,7 +84,7 @@ def colours_of(
     ----------
     hue : "class", "before", "after" or "modality".
     """
-    looks = [figures.modality_look(cloud.modality) for cloud in table.clouds.values()]
+    looks = [figures.modality_style(cloud.modality) for cloud in table.clouds.values()]
     sizes = np.diff(table.starts)
     group = np.repeat(np.arange(len(looks)), sizes)
     marks = [
@@ -369,14 +369,14 @@ class Explorer(widgets.VBox):
         for other in np.flatnonzero(self.table.scenes == self.table.scenes[self._focus]).tolist():
             if other != self._focus:
                 rank = int((distance < distance[other]).sum() - (distance[self._focus] < distance[other])) + 1
-                title = html.escape(figures.modality_look(self.table.modality(other)).title)
+                title = html.escape(figures.modality_style(self.table.modality(other)).title)
                 told.append(f"Its partner in {title} is the {_ordinal(rank)} nearest of {len(space) - 1}.")
         return " ".join(told)
 
     # widgets
 
     def _make_map(self, width: int, height: int) -> FeatureMap:
-        looks = [figures.modality_look(cloud.modality) for cloud in self.table.clouds.values()]
+        looks = [figures.modality_style(cloud.modality) for cloud in self.table.clouds.values()]
         marks = np.repeat(np.arange(len(looks)), np.diff(self.table.starts)).astype(np.uint8)
         starts = self.table.starts[:-1].tolist()
         return FeatureMap(
@@ -588,7 +588,7 @@ def _title(kind: str, word: str) -> str:
 
 
 def _clouds(points: Mapping[str, NDArray[np.float32]], images: PairedImages) -> dict[str, Cloud]:
-    return {m: Cloud(found, m, figures.modality_look(m).title) for m, found in points.items()}
+    return {m: Cloud(found, m, figures.modality_style(m).title) for m, found in points.items()}
 
 
 def _pair_up(images: Mapping[str, PairedImages]) -> PairedImages:

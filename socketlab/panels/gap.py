@@ -287,13 +287,13 @@ class GapPanel(Panel):
             if (chance, colour) != self._marks:
                 self._marks = chance, colour
                 self.gauges.frame(gauges(chance, colour))
-            self.gauges.colour = figures.modality_look(choice.modality).colour
+            self.gauges.colour = figures.modality_style(choice.modality).colour
             self.gauges.draw(numbers, before)
             self._shown = choice, numbers
         self._show_examples()
         self._draw_curve()
         self._ask_map()
-        title = figures.modality_look(choice.modality).title
+        title = figures.modality_style(choice.modality).title
         self.headline.value = said(
             f"{SENSORS[choice.sensor].title}, {title}, errors × {choice.strength:g}: the source network "
             f"names <b>{100 * numbers['accuracy']:.0f}&nbsp;%</b> of the rooms right, in colour "
@@ -378,7 +378,9 @@ class GapPanel(Panel):
             title=NUMBERS["neighbour_purity"],
             xlabel="strength of the camera's errors",
             xlim=(0, STRONGEST),
-            looks={n: replace(figures.known_look(n, i), title=short_title(n)) for i, n in enumerate(SENSORS)},
+            looks={
+                n: replace(figures.known_style(n, i), title=short_title(n)) for i, n in enumerate(SENSORS)
+            },
             width=450,
             height=344,
         )

@@ -20,11 +20,11 @@ from socketlab.images import encodings, pocketrooms
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS, STRONGEST
 from socketlab.measures import distances, similarity
+from socketlab.measures.comparison import main_layers
 from socketlab.measures.layer_features import extract_features
 from socketlab.measures.metrics import MEASURES
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.networks.networks import networks_of
-from socketlab.runs.comparison import main_layers
 
 SPLIT = "target_test"
 STRENGTHS = tuple(0.5 * i for i in range(int(2 * STRONGEST) + 1))
@@ -207,7 +207,7 @@ class GapWorld:
         views = [v for v in (self.colour(choice), self.ideal(choice), choice.view) if v not in self._seen]
         views = list(dict.fromkeys(views))
         for i, (sensor, modality, strength) in enumerate(views):
-            title = figures.modality_look(modality).title
+            title = figures.modality_style(modality).title
             yield (2 * i) / (2 * len(views)), f"{title}: the camera looks (errors × {strength:g})"
             images = self._images(sensor, modality, strength)
             yield (2 * i + 1) / (2 * len(views)), f"{title}: the network reads {len(images)} rooms"
@@ -237,7 +237,7 @@ class GapWorld:
     def clouds(self, choice: GapChoice, points: dict[str, NDArray[np.float32]]) -> dict[str, figures.Cloud]:
         """Points with modality, name and true class."""
         labels = self.seen(choice.view).labels
-        return {m: figures.Cloud(p, m, figures.modality_look(m).title, labels) for m, p in points.items()}
+        return {m: figures.Cloud(p, m, figures.modality_style(m).title, labels) for m, p in points.items()}
 
     def curve(self, choice: GapChoice, name: str) -> tuple[list[float], list[float]]:
         """A number over the strengths known so far, for this camera, modality and layer."""
@@ -265,9 +265,9 @@ def short_title(sensor: str) -> str:
 def example_tiles(world: GapWorld, choice: GapChoice, number: int) -> tuple[list[Any], list[str]]:
     """One room in colour, perfect and as the camera sees it; with a title each."""
     views = world.colour(choice), world.ideal(choice), choice.view
-    target = figures.modality_look(choice.modality).short
+    target = figures.modality_style(choice.modality).short
     titles = [
-        f"{figures.modality_look(views[0][1]).short}\nwhat it was trained on",
+        f"{figures.modality_style(views[0][1]).short}\nwhat it was trained on",
         f"{target}\nwithout errors",
         f"{target}\nerrors × {choice.strength:g}",
     ]
@@ -312,7 +312,7 @@ def _still_map(world: GapWorld, choice: GapChoice, kind: str, ax: Any, legend: b
     figures.map_frame(ax, f"{MAPS[kind]}, {world.layer(choice)}")
     figures.scatter_clouds(ax, clouds, "modality")
     handles = [
-        figures._dot(figures.modality_look(m).marker, figures.cloud_colours(cloud, "modality"), cloud.title)
+        figures._dot(figures.modality_style(m).marker, figures.cloud_colours(cloud, "modality"), cloud.title)
         for m, cloud in clouds.items()
     ]
     if legend:

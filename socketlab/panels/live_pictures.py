@@ -180,7 +180,7 @@ class LiveChannels(session.LivePicture):
     looks : name of a set -> its look; the first one is drawn below the others.
     """
 
-    def __init__(self, looks: Mapping[str, figures.Look], width: int = 640, height: int = 344) -> None:
+    def __init__(self, looks: Mapping[str, figures.Style], width: int = 640, height: int = 344) -> None:
         super().__init__(width, height, alt="Channels: remembered against measured")
         self.looks = dict(looks)
         with DRAW:
@@ -210,7 +210,7 @@ class LiveChannels(session.LivePicture):
             self._blit([])
 
     @staticmethod
-    def _marks(ax: Axes, look: figures.Look) -> Any:
+    def _marks(ax: Axes, look: figures.Style) -> Any:
         return ax.plot(
             [],
             [],
@@ -267,7 +267,7 @@ class LiveChannels(session.LivePicture):
         return changed
 
 
-def _away(known: Any, measured: Mapping[str, Any], looks: Mapping[str, figures.Look]) -> str:
+def _away(known: Any, measured: Mapping[str, Any], looks: Mapping[str, figures.Style]) -> str:
     """Mean distances from the diagonal, in words."""
     told = []
     for name, (mean, var) in measured.items():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from socketlab.figures import figures
-from socketlab.figures.figures import Look
+from socketlab.figures.figures import Style
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.panels import session
 from socketlab.panels.base import (  # fmt: skip
@@ -41,8 +41,8 @@ from socketlab.runs import recordings
 
 FEWEST, LATE = 16, 20
 LOSSES = {
-    "given": Look("pairs given", "#be185d", "s", "--"),
-    "aside": Look("pairs kept aside", "#0b6bcb", "o", "-"),
+    "given": Style("pairs given", "#be185d", "s", "--"),
+    "aside": Style("pairs kept aside", "#0b6bcb", "o", "-"),
 }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from socketlab.errors import LabError
 from socketlab.figures import figures
-from socketlab.figures.figures import Look
+from socketlab.figures.figures import Style
 from socketlab.images import pocketrooms
 from socketlab.images.paired_images import PairedImages, index_images
 from socketlab.measures import similarity
@@ -107,9 +107,9 @@ class PairsRun:
         return f"run {self.number}"
 
     @property
-    def look(self) -> Look:
+    def look(self) -> Style:
         """Its line."""
-        return figures.run_look(self.number)
+        return figures.run_style(self.number)
 
     def add(self, epoch: int, found: dict[str, float]) -> None:
         """Take in what `judge` found after an epoch."""
@@ -298,7 +298,7 @@ def still_figure(given: PairedImages, broken: float, runs: list[PairsRun], chanc
         curves = {run.name: (run.epochs, values(run)) for run in runs if run.epochs}
         most = max([1e-6, *(max(y) for _, y in curves.values())])
         top = {"rank": 0.6, "accuracy": 1.0}.get(label, 1.1 * most)
-        figures.curves(curves, ax, title=title, ylabel=label, ylim=(0, top), levels=levels, looks=looks)
+        figures.curves(curves, ax, title=title, ylabel=label, ylim=(0, top), levels=levels, styles=looks)
     told = "\n".join(f"{run.name}: {run.choice.words}" for run in runs)
     last.text(0.01, 0.98, told, fontsize=figures.TEXT, color=figures.INK, va="top", linespacing=1.5)
     figures.describe(axes[0], f"{figures.alt_text(axes[0])} {told.replace(chr(10), '; ')}.")

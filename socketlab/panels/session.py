@@ -197,7 +197,7 @@ class LivePlot(LivePicture):
         smooth: float = 0.0,
         levels: Mapping[str, float] | None = None,
         marks: Mapping[str, float] | None = None,
-        looks: Mapping[str, figures.Look] | None = None,
+        looks: Mapping[str, figures.Style] | None = None,
         width: int = 440,
         height: int = 300,
     ) -> None:
@@ -325,7 +325,7 @@ class LivePlot(LivePicture):
             return
         ax = self._axes.get(name) or (self._shared if not self._separate else next(iter(self._axes.values())))
         self._axes[name] = ax
-        look = self.looks.get(name) or figures.known_look(name, len(self._lines))
+        look = self.looks.get(name) or figures.known_style(name, len(self._lines))
         if self.smooth:
             (self._raw[name],) = ax.plot([], [], color=look.colour, linewidth=1, alpha=0.3, animated=True)
         line, marker = ("-", "") if self._separate else (look.line, look.marker)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from socketlab.figures import figures
-from socketlab.figures.figures import Look
+from socketlab.figures.figures import Style
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import knobs
@@ -308,10 +308,10 @@ class StatisticsPanel(Panel):
         }
 
     def _make_pictures(self) -> None:
-        looks = {"all": Look("all images", figures.PALE, "o", "")}
+        looks = {"all": Style("all images", figures.PALE, "o", "")}
         for modality in WHERE:
             known = figures.MODALITIES[modality]
-            looks[modality] = Look(f"this batch, {known.title}", known.colour, known.marker, "")
+            looks[modality] = Style(f"this batch, {known.title}", known.colour, known.marker, "")
         self.channels = LiveChannels(looks, 600, 344)
         self.running = session.LivePlot(
             tuple(RUNNING), title="Running statistics, batch by batch", xlabel="batches since the memory",

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from socketlab.figures import figures, gap_figures
-from socketlab.figures.figures import Look
+from socketlab.figures.figures import Style
 from socketlab.images import encodings, pocketrooms
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures import bn_moments
@@ -25,15 +25,15 @@ BATCHES = 60
 WHERE = {"rgb": "new colour rooms", "depth": "depth"}
 FIXED = {"bn_mode": "running", "test_statistics": "running", "trunk_lr": 0.005, "bottleneck_lr": 0.005}
 RUNNING = {
-    "torch": Look("unbiased variance (torch)", "#0b6bcb", "", "-"),
-    "biased": Look("biased variance", "#be185d", "", "--"),
-    "mean": Look("mean, distance", "#8a939d", "", "-."),
+    "torch": Style("unbiased variance (torch)", "#0b6bcb", "", "-"),
+    "biased": Style("biased variance", "#be185d", "", "--"),
+    "mean": Style("mean, distance", "#8a939d", "", "-."),
 }
 PROFILE = {
-    "batch": Look("this batch", "#159ab3", "^", "--"),
-    "all": Look("source only", "#8a939d", "o", ":"),
-    "adabn": Look("AdaBN", "#b8860b", "s", "-."),
-    "matched": Look("matching", "#0b6bcb", "D", "-"),
+    "batch": Style("this batch", "#159ab3", "^", "--"),
+    "all": Style("source only", "#8a939d", "o", ":"),
+    "adabn": Style("AdaBN", "#b8860b", "s", "-."),
+    "matched": Style("matching", "#0b6bcb", "D", "-"),
 }
 
 
@@ -127,9 +127,9 @@ class MatchingRun:
         return f"run {self.number}"
 
     @property
-    def look(self) -> Look:
+    def look(self) -> Style:
         """Its line."""
-        return figures.run_look(self.number)
+        return figures.run_style(self.number)
 
 
 def shipped(sensor: str = "kinect_v1") -> StatisticsMaterial:
@@ -294,16 +294,16 @@ def still_figure(bench: StatisticsBench, shown: list[StatisticsChoice], runs: li
         about: dict[str, Any] = {"xlabel": "batches since the memory", "ylabel": "share / distance"}
         top = 1.1 * max(1.0, *(max(y) for y in found.running.values()))
         figures.curves(
-            series, right, title=title, ylim=(0, top), levels={"all images": 1.0}, looks=looks, **about
+            series, right, title=title, ylim=(0, top), levels={"all images": 1.0}, styles=looks, **about
         )
     gaps = {PROFILE[name].title: values for name, values in bench.profiles.items()}
     gaps |= {run.name: run.profile for run in runs if run.profile}
     looks = {look.title: look for look in PROFILE.values()} | {run.name: run.look for run in runs}
-    about = {"title": "Distance from the source's memory", "ylabel": "nats", "looks": looks, "log": True}
+    about = {"title": "Distance from the source's memory", "ylabel": "nats", "styles": looks, "log": True}
     gap_figures.layer_profile(bench.layers, gaps, ax=grid[-1, 0], **about)
     curves = {run.name: (run.epochs, run.accuracies) for run in runs if run.epochs}
     title = "Accuracy on held-out depth" + ("" if curves else " (no matching run yet)")
-    figures.curves(curves, grid[-1, 1], title=title, levels=bench.levels, looks=looks)
+    figures.curves(curves, grid[-1, 1], title=title, levels=bench.levels, styles=looks)
     return figure
 
 
@@ -313,7 +313,7 @@ def _still_channels(found: Answer, choice: StatisticsChoice, ax: Any) -> None:
     known = found.remembered[1].sqrt().numpy()
     ends = [float(known.min()), float(known.max())]
     ax.plot(ends, ends, color=figures.SOFT, linewidth=1.2, linestyle=(0, (1, 2)))
-    look = figures.modality_look(choice.modality)
+    look = figures.modality_style(choice.modality)
     sets = {
         "all images": (found.everything, figures.PALE, "o"),
         "this batch": (found.batch, look.colour, look.marker),

@@ -16,7 +16,7 @@ from colour_vision import VISIONS, confused, difference, marks, seen
 from matplotlib.colors import to_rgb
 
 from socketlab.figures import figures, gap_figures
-from socketlab.figures.figures import MODALITIES, Look
+from socketlab.figures.figures import MODALITIES, Style
 from socketlab.panels import adaptation, live_pictures, session, statistics_bench
 from socketlab.panels.adaptation import Run
 from tests.figures import test_figures as test_plots
@@ -42,11 +42,11 @@ def test_the_measure_knows_what_is_known_of_deficiencies() -> None:
 
 def test_confusion_is_found() -> None:
     """Red beside green, in two lines of one form; dashes or a marker put it right."""
-    looks = {"a": Look("a", "#cc3311", "", "-"), "b": Look("b", "#708a10", "", "-")}
+    looks = {"a": Style("a", "#cc3311", "", "-"), "b": Style("b", "#708a10", "", "-")}
     lines = {name: (FEW, RNG.uniform(size=12)) for name in looks}
-    assert len(list(confused(figures.curves(lines, looks=looks), 20))) == 1
-    looks["b"] = Look("b", "#708a10", "", "--")
-    assert not list(confused(figures.curves(lines, looks=looks), 20))
+    assert len(list(confused(figures.curves(lines, styles=looks), 20))) == 1
+    looks["b"] = Style("b", "#708a10", "", "--")
+    assert not list(confused(figures.curves(lines, styles=looks), 20))
     cloud = figures.Cloud(RNG.normal(size=(9, 2)).astype(np.float32), "rgb", "rgb", np.arange(9) % 3)
     assert len(marks(figures.feature_map({"a": cloud}, CLASSES))) == 3
 
@@ -75,13 +75,13 @@ def channels() -> Any:
 
 
 def live_channels() -> Any:
-    picture = live_pictures.LiveChannels({"all": Look("all images", figures.PALE, "o", "")} | MODALITIES)
+    picture = live_pictures.LiveChannels({"all": Style("all images", figures.PALE, "o", "")} | MODALITIES)
     known = RNG.normal(size=9), RNG.uniform(1, 2, 9)
     picture.draw(known, dict.fromkeys(picture.looks, known))
     return picture.figure
 
 
-def live_lines(looks: dict[str, Look], points: range) -> Any:
+def live_lines(looks: dict[str, Style], points: range) -> Any:
     picture = session.LivePlot(tuple(looks), looks=looks, title="Runs", xlim=(0, 200))
     picture.draw({name: RNG.uniform(size=len(points)) for name in looks})
     return picture.figure
@@ -93,8 +93,8 @@ def live_map(hue: str) -> Any:
     return picture.figure
 
 
-def runs_looks() -> dict[str, Look]:
-    return {f"run {number}": figures.run_look(number) for number in range(1, 9)}
+def run_styles() -> dict[str, Style]:
+    return {f"run {number}": figures.run_style(number) for number in range(1, 9)}
 
 
 def sheet_of_runs() -> Any:
@@ -112,7 +112,7 @@ def sheet_of_runs() -> Any:
 
 def reliability() -> Any:
     groups = {name: (RNG.uniform(0.3, 1, 90), RNG.uniform(size=90) < 0.5) for name in MODALITIES}
-    return gap_figures.reliability(groups, looks=MODALITIES)
+    return gap_figures.reliability(groups, styles=MODALITIES)
 
 
 PICTURES: dict[str, Callable[[], Any]] = {
@@ -120,15 +120,15 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "methods, long": lambda: figures.curves(lines_of(figures.METHODS, MANY)),
     "modalities": lambda: figures.curves(lines_of(MODALITIES, MANY)),
     "other names": lambda: figures.curves(lines_of(CLASSES, MANY)),
-    "runs": lambda: figures.curves(lines_of(runs_looks(), MANY), looks=runs_looks()),
+    "runs": lambda: figures.curves(lines_of(run_styles(), MANY), styles=run_styles()),
     "layers": lambda: gap_figures.layer_profile("abcd", {name: RNG.uniform(size=4) for name in CLASSES}),
     "layers of a bench": lambda: gap_figures.layer_profile(
         "abcd",
         {name: RNG.uniform(size=4) for name in statistics_bench.PROFILE},
-        looks=statistics_bench.PROFILE,
+        styles=statistics_bench.PROFILE,
     ),
     "running statistics": lambda: figures.curves(
-        lines_of(statistics_bench.RUNNING, MANY), looks=statistics_bench.RUNNING
+        lines_of(statistics_bench.RUNNING, MANY), styles=statistics_bench.RUNNING
     ),
     "map by class": lambda: figures.feature_map(clouds(False), CLASSES),
     "map by class, all labelled": lambda: figures.feature_map(clouds(True), CLASSES),
@@ -138,7 +138,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "channels": channels,
     "reliability": reliability,
     "live channels": live_channels,
-    "live runs": lambda: live_lines(runs_looks(), MANY),
+    "live runs": lambda: live_lines(run_styles(), MANY),
     "live methods": lambda: live_lines(figures.METHODS, FEW),
     "live modalities": lambda: live_lines(MODALITIES, MANY),
     "live running statistics": lambda: live_lines(statistics_bench.RUNNING, MANY),

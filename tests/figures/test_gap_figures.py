@@ -221,10 +221,10 @@ def test_spread_points_lie_apart(count: int, most: int, apart: float, seed: int)
 
 def test_a_modality_of_ones_own_has_a_look_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "_others", {})  # none has been drawn before
-    look = figures.modality_look("thermal")
-    assert look == figures.modality_look("thermal") and look.title == "thermal"
+    look = figures.modality_style("thermal")
+    assert look == figures.modality_style("thermal") and look.title == "thermal"
     assert look.marker not in {known.marker for known in figures.MODALITIES.values()}
-    other = figures.modality_look("sonar")
+    other = figures.modality_style("sonar")
     assert (other.marker, other.colour) != (look.marker, look.colour)
     cloud = {"t": Cloud(POINTS[0], "thermal", "thermal images")}
     assert "thermal images" in figures.alt_text(figures.feature_map(cloud, hue="modality"))

@@ -382,7 +382,7 @@ def test_a_method_with_terms_of_its_own_shows_them(make: Callable[..., Adaptatio
 
 
 def test_menus_name_methods_and_terms_as_the_literature_does() -> None:
-    assert {figures.known_look(method, 0).title for method in METHODS}.isdisjoint(
+    assert {figures.known_style(method, 0).title for method in METHODS}.isdisjoint(
         {"tent", "aad", "shot-im", "batch"}
     )
     assert set(adaptation.WORDS) == set(adaptation.WEIGHTS)

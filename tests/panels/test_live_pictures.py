@@ -12,7 +12,7 @@ from socketlab.panels import session
 from socketlab.panels.live_pictures import Gauge, LiveChannels, LiveGauges, LiveProfile, LiveTiles
 
 GAUGES = {"a": Gauge("share", marks={"chance": 0.1, "all": 1.0}, form="{:.0%}"), "b": Gauge("MMD²", 0, 0.5)}
-LOOKS = {"all": figures.Look("all images", "#b9c0c8", "o", ""), "depth": figures.MODALITIES["depth"]}
+LOOKS = {"all": figures.Style("all images", "#b9c0c8", "o", ""), "depth": figures.MODALITIES["depth"]}
 
 
 def pixels(picture: session.LivePicture) -> np.ndarray:

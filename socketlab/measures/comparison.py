@@ -1,7 +1,7 @@
 """Two networks, two layers' worth of features, or one network on two kinds of images: how far apart they are.
 
 `compare` reads both sides once, measures every layer with an interval, and asks the batch-norm layers what
-they remember; `Comparison.write` makes the report.
+they remember; `figures.comparison_report.write` makes the report.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,21 +150,6 @@ class Comparison:
         shares = torch.from_numpy(np.array(logits, np.float32)).softmax(dim=1)
         best = shares.max(dim=1)
         return best.values.double().numpy(), best.indices.numpy() == about.labels
-
-    def headline(self) -> str:
-        """The answer in a few sentences, as the report begins."""
-        from socketlab.runs.comparison_report import headline
-
-        return headline(self)
-
-    def write(self, folder: Path | str, umap: bool = True) -> Path:
-        """Write ``report.html``, ``numbers.csv`` and ``settings.json`` into a folder; returns the report.
-
-        The map is a UMAP, which takes seconds; without ``umap`` its principal components.
-        """
-        from socketlab.runs.comparison_report import write
-
-        return write(self, Path(folder), umap=umap)
 
 
 def compare(

@@ -16,10 +16,10 @@ from worlds import patterned, trained_source
 import socketlab
 from socketlab import LabError, compare
 from socketlab.cli import app
+from socketlab.figures.comparison_report import NUMBERS, SETTINGS, headline, pictures, write
+from socketlab.measures.comparison import main_layers
 from socketlab.measures.layer_features import extract_features, norm_statistics
 from socketlab.networks.networks import Mixture, small_network
-from socketlab.runs.comparison import main_layers
-from socketlab.runs.comparison_report import NUMBERS, SETTINGS, figures
 
 PAIRS = patterned(48, 5)
 
@@ -63,7 +63,7 @@ def test_one_network_on_two_modalities(tmp_path):
     told = {one.name for one in found.measures["bottleneck"]}
     assert {"mmd", "frechet", "linear_cka", "pair_recall", "class_gap", "proxy_a_distance"} <= told
 
-    page = found.write(tmp_path / "a report").read_text()
+    page = write(found, tmp_path / "a report").read_text()
     assert "bottleneck" in page
     assert "<script" not in page
     with open(tmp_path / "a report" / NUMBERS, newline="") as file:
@@ -85,7 +85,7 @@ def test_a_network_against_itself_shows_no_gap():
     assert found.found("pair_rank").value == pytest.approx(0.0, abs=1e-6)
     assert found.found("mmd").p > 0.05
     np.testing.assert_array_equal(found.norms.a, found.norms.b)
-    assert "cannot be told apart" in found.headline()
+    assert "cannot be told apart" in headline(found)
 
 
 def test_a_shift_of_the_images_is_seen_and_grows():
@@ -123,7 +123,7 @@ def test_networks_of_torchvision(make, last, statistics, tmp_path):
     assert (found.norms is not None) == statistics
     if not statistics:
         assert any("no batch-norm statistics" in note for note in found.notes)
-    page = found.write(tmp_path, umap=False).read_text()
+    page = write(found, tmp_path, umap=False).read_text()
     assert "near against far" in page and "Joint PCA" in page
     assert ("What the batch-norm layers see" in page) == statistics
     if not statistics:
@@ -136,7 +136,7 @@ def test_two_kinds_of_networks_meet_at_what_their_heads_read():
     assert found.layers == {"layer4": "bottleneck"}
     assert found.found("mmd") is None  # 512 numbers against 128
     assert 0 <= found.found("linear_cka").value <= 1
-    assert [one.title for one in figures(found, umap=False)] == ["Layer by layer"]
+    assert [one.title for one in pictures(found, umap=False)] == ["Layer by layer"]
     assert "no batch-norm layers of the same name" in " ".join(found.notes)
 
 

@@ -19,8 +19,8 @@ from socketlab.figures import gap_figures, report
 from socketlab.figures.maps import joint_map, pca_map
 from socketlab.files import write_whole
 from socketlab.measures.bootstrap import Measured
+from socketlab.measures.comparison import PROFILE, Comparison
 from socketlab.measures.metrics import MEASURES
-from socketlab.runs.comparison import PROFILE, Comparison
 
 MOST_POINTS = 1000
 """Points of each side on the map; more hide each other."""
@@ -31,7 +31,7 @@ measure is, costs and gets wrong is said in socketlab/distances.py and likeness.
 REPORT, NUMBERS, SETTINGS = "report.html", "numbers.csv", "settings.json"
 
 
-def write(comparison: Comparison, folder: Path, rerun: str = "", umap: bool = True) -> Path:
+def write(comparison: Comparison, folder: Path | str, rerun: str = "", umap: bool = True) -> Path:
     """Write the report, the numbers and the settings; returns the path of the report.
 
     Parameters
@@ -40,6 +40,7 @@ def write(comparison: Comparison, folder: Path, rerun: str = "", umap: bool = Tr
     rerun : what to type to make it again; unless told, the call in Python.
     umap : draw the map by UMAP, which takes seconds; else by its principal components.
     """
+    folder = Path(folder)
     write_whole(folder / NUMBERS, _csv(comparison.numbers()))
     write_whole(folder / SETTINGS, (json.dumps(_settings(comparison), indent=1) + "\n").encode())
     write_whole(folder / REPORT, page(comparison, rerun or _call(comparison), umap).encode())
@@ -57,7 +58,7 @@ def page(comparison: Comparison, rerun: str, umap: bool = True) -> str:
         f'<p class="small">{_ABOUT}</p>',
         *(report.note(note) for note in comparison.notes),
         '<div class="figures">'
-        + "".join(report.picture(one) for one in figures(comparison, umap))
+        + "".join(report.picture(one) for one in pictures(comparison, umap))
         + "</div>",
         "<h2>Settings</h2>",
         f'<div class="scroll">{report.settings_table(_in_words(_settings(comparison)))}</div>',
@@ -95,7 +96,7 @@ def headline(comparison: Comparison) -> str:
     return " ".join(told) or f"The features of {a} and {b} at {comparison.at} have different widths."
 
 
-def figures(comparison: Comparison, umap: bool = True) -> list[report.Figure]:
+def pictures(comparison: Comparison, umap: bool = True) -> list[report.Figure]:
     """The pictures of the report, those that this comparison allows."""
     made = [_profile_figure(comparison)]
     if comparison.features[0].shape[1] == comparison.features[1].shape[1]:
@@ -108,7 +109,7 @@ def figures(comparison: Comparison, umap: bool = True) -> list[report.Figure]:
         made.append(
             _figure(
                 "Confidence and accuracy",
-                gap_figures.reliability(groups, looks=_looks(comparison)),
+                gap_figures.reliability(groups, styles=_styles(comparison)),
                 "On the diagonal a network is right as often as it says. Labels are for the reader alone.",
             )
         )
@@ -161,7 +162,7 @@ def _norm_figure(comparison: Comparison) -> report.Figure:
     assert norms is not None
     series = {comparison.a.title: norms.a, comparison.b.title: norms.b}
     ylabel = "symmetric KL per channel, nats"
-    ax = gap_figures.layer_profile(norms.layers, series, ylabel=ylabel, log=True, looks=_looks(comparison))
+    ax = gap_figures.layer_profile(norms.layers, series, ylabel=ylabel, log=True, styles=_styles(comparison))
     title = "What the batch-norm layers see, against what they remember"
     return _figure(title, ax, "0 where a layer sees what it remembers.", wide=True)
 
@@ -171,7 +172,7 @@ def _channel_figure(comparison: Comparison) -> report.Figure:
     assert norms is not None
     of_a, of_b = norms.worst
     seen = {
-        _look_key(comparison, key): (one.mean.numpy(), one.var.numpy())
+        _style_key(comparison, key): (one.mean.numpy(), one.var.numpy())
         for key, one in (("a", of_a), ("b", of_b))
     }
     remembered = of_b.running_mean.numpy(), of_b.running_var.numpy()
@@ -194,15 +195,15 @@ def _modalities_differ(comparison: Comparison) -> bool:
     return comparison.a.modality != comparison.b.modality
 
 
-def _look_key(comparison: Comparison, key: str) -> str:
+def _style_key(comparison: Comparison, key: str) -> str:
     """What a side is drawn as: its modality, or its title where both have one modality."""
     side = _sides(comparison)[key]
     return side.modality if _modalities_differ(comparison) else side.title
 
 
-def _looks(comparison: Comparison) -> dict[str, plots.Look]:
+def _styles(comparison: Comparison) -> dict[str, plots.Style]:
     return {
-        side.title: replace(plots.modality_look(_look_key(comparison, key)), title=side.title, brief="")
+        side.title: replace(plots.modality_style(_style_key(comparison, key)), title=side.title, brief="")
         for key, side in _sides(comparison).items()
     }
 
