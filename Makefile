@@ -62,7 +62,7 @@ notebooks: $(VENV)/.lab
 	$(py) -m tools.lessons
 
 traces: $(VENV)/.lab
-	$(py) -m socketlab.runs.recordings
+	$(py) -m tools.record
 	$(py) -m tools.run_notebooks --tier replay
 	$(py) -m tools.lessons
 

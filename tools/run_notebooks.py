@@ -22,7 +22,7 @@ from typing import Any
 
 from socketlab.errors import LabError
 from socketlab.files import write_whole
-from socketlab.runs import tiers
+from socketlab.runs import replay
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -227,9 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("names", nargs="*", help="notebooks, for example 04_full_adaptation")
     parser.add_argument("--check", action="store_true", help="run them, but write nothing")
-    parser.add_argument("--tier", choices=list(tiers.TIERS), default="laptop", help="laptop unless told")
+    parser.add_argument("--tier", choices=list(replay.TIERS), default="laptop", help="laptop unless told")
     chosen = parser.parse_args(arguments)
-    settings = {tiers.SETTING: chosen.tier}
+    settings = {replay.SETTING: chosen.tier}
     try:
         for path in find(chosen.names):
             begun = time.perf_counter()

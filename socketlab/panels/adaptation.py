@@ -41,7 +41,7 @@ from socketlab.panels.base import (
     with_class,
 )
 from socketlab.panels.exports import Table
-from socketlab.runs import recordings, tiers
+from socketlab.runs import replay
 from socketlab.runs.run_folder import Material
 
 TARGET = "depth"
@@ -209,13 +209,13 @@ def map_features(bench: Bench, adapted: Source) -> dict[str, NDArray[np.float32]
 def _look_at(bench: Bench, event: Epoch) -> dict[str, Any]:
     """The confusion; to be recorded, features of the beginning, of the alignment's end and of the end too."""
     seen = {"confusion": evaluate.confusion(event.state.adapted, bench.material.held_out)}
-    if tiers.recording() and event.epoch in (0, event.state.recipe.align_epochs, event.epochs):
+    if replay.recording() and event.epoch in (0, event.state.recipe.align_epochs, event.epochs):
         sets = map_features(bench, event.state.adapted)
         seen |= {name: torch.from_numpy(sets[name]).half() for name in MAP_SETS[1:]}
     return seen
 
 
-def _map_sets(bench: Bench, look: recordings.Look) -> dict[str, NDArray[np.float32]]:
+def _map_sets(bench: Bench, look: replay.Observation) -> dict[str, NDArray[np.float32]]:
     """What the map of an epoch is made of; nothing where a recording kept no map."""
     if look.state is not None:
         return map_features(bench, look.state.adapted)
@@ -417,7 +417,7 @@ class AdaptationPanel(Panel):
         for name in LIVE:
             self.session.post(name, self.controls[name].value)
 
-        def events() -> Iterator[Step | recordings.Look]:
+        def events() -> Iterator[Step | replay.Observation]:
             self.box.clear()
             bench = self._bench_for(choice)
             if self.session.stopping:
@@ -431,7 +431,7 @@ class AdaptationPanel(Panel):
             def begin() -> Iterator[Step | Epoch]:
                 return adapt(material.source, material.target, material.pairs, recipe, seed=choice.seed)
 
-            return recordings.played(choice, begin, lambda event: _look_at(bench, event))
+            return replay.played(choice, begin, lambda event: _look_at(bench, event))
 
         self.session.start(
             events,
@@ -448,7 +448,7 @@ class AdaptationPanel(Panel):
         self._bench = self._benches[choice.data]
         return self._bench
 
-    def _see(self, run: Run, event: Step | recordings.Look) -> float | None:
+    def _see(self, run: Run, event: Step | replay.Observation) -> float | None:
         if isinstance(event, Step):
             begins = not run.losses
             run.add_losses(event.losses)

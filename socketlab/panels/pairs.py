@@ -37,7 +37,7 @@ from socketlab.panels.pairs_bench import (  # fmt: skip
     still_figure,
     tiles,
 )
-from socketlab.runs import recordings
+from socketlab.runs import replay
 
 FEWEST, LATE = 16, 20
 LOSSES = {
@@ -135,7 +135,7 @@ class PairsPanel(Panel):
         choice = self.choice
         run = PairsRun(len(self.runs) + 1, choice)
 
-        def events() -> Iterator[Step | recordings.Look]:
+        def events() -> Iterator[Step | replay.Observation]:
             self.box.clear()
             given = given_pairs(self.world.stock, choice)
             material = self.world.material
@@ -148,7 +148,7 @@ class PairsPanel(Panel):
                 pairs = given.unlabelled()
                 return adapt(material.source, material.target, pairs, choice.recipe, seed=choice.seed)
 
-            return recordings.played(
+            return replay.played(
                 choice, begin, lambda event: self.world.judge(event.state.adapted, given)
             )
 
@@ -156,7 +156,7 @@ class PairsPanel(Panel):
             events, lambda e: self._see(run, e), lambda: self._draw(run), lambda state: self._end(run, state)
         )
 
-    def _see(self, run: PairsRun, event: Step | recordings.Look) -> float | None:
+    def _see(self, run: PairsRun, event: Step | replay.Observation) -> float | None:
         if isinstance(event, Step):
             self.session.note = f"epoch {event.epoch} of {run.choice.epochs}"
             return event.step / event.steps

@@ -49,7 +49,7 @@ from socketlab.panels.statistics_bench import (  # fmt: skip
     shipped,
     still_figure,
 )
-from socketlab.runs import recordings
+from socketlab.runs import replay
 
 MOST, LATE = 128, 20
 BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
@@ -225,7 +225,7 @@ class StatisticsPanel(Panel):
         choice = self.choice
         run = MatchingRun(len(self.runs) + 1, choice)
 
-        def events() -> Iterator[Step | recordings.Look]:
+        def events() -> Iterator[Step | replay.Observation]:
             self.box.clear()
             material = self.bench().material
             if self.session.stopping:
@@ -236,7 +236,7 @@ class StatisticsPanel(Panel):
             def begin() -> Iterator[Step | Epoch]:
                 return adapt(material.source, material.target, None, choice.recipe, seed=choice.seed)
 
-            return recordings.played(choice.of_a_run, begin, self._look)
+            return replay.played(choice.of_a_run, begin, self._look)
 
         self.session.start(
             events, lambda e: self._see(run, e), self._draw_runs, lambda state: self._end(run, state)
@@ -249,7 +249,7 @@ class StatisticsPanel(Panel):
         memory = {name: one.remembered for name, one in bench.moments[adapted.modality].items()}
         return {"accuracy": evaluate.accuracy(adapted, images), "profile": gaps_of(adapted, images, memory)}
 
-    def _see(self, run: MatchingRun, event: Step | recordings.Look) -> float | None:
+    def _see(self, run: MatchingRun, event: Step | replay.Observation) -> float | None:
         if isinstance(event, Step):
             run.losses.append(event.losses.get("BN", 0.0))
             self.session.note = f"epoch {event.epoch} of {run.choice.epochs}"

@@ -20,7 +20,7 @@ ANSWERS = {
 }
 RUNS = ("02_bn_statistics", "03_paired_alignment", "04_full_adaptation")
 """Notebooks with a panel that trains: at replay its first run is shown again at once."""
-FIRST = "from socketlab.runs import tiers\n\ntiers.use('replay')"
+FIRST = "from socketlab.runs import replay\n\nreplay.use('replay')"
 # Cells that have not yet been run to their end, by their prompt: none of them, of all with code.
 _DONE = """count => {
     const cells = [...document.querySelectorAll('.jp-CodeCell')];

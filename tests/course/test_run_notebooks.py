@@ -167,7 +167,7 @@ def test_at_replay_times_are_stored_and_pictures_stay(
 ) -> None:
     monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
     path = tmp_path / "00_a.ipynb"
-    cell = "from socketlab.runs import tiers\nassert tiers.tier() == 'replay'"
+    cell = "from socketlab.runs import replay\nassert replay.tier() == 'replay'"
     nbformat.write(code(cell), path)
     before = path.read_bytes()
     assert run_notebooks.main([str(path), "--tier", "replay"]) == 0

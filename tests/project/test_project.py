@@ -85,7 +85,6 @@ MODULES_OF_EXTRAS = {
     "website.py": "site",
     "app.py": "app",
     "room.py": "lab",
-    "traces.py": "lab",
 }
 """Modules that need what only an extra brings."""
 

@@ -10,7 +10,7 @@ import pytest
 from kernels import NO_NETWORK, NO_TRAINING, begin_every_kernel_with, code
 
 from socketlab.errors import LabError
-from socketlab.runs import recordings
+from socketlab.runs import replay
 from tools import run_notebooks
 
 PATHS = sorted(run_notebooks.FOLDER.glob("*.ipynb"))
@@ -19,7 +19,7 @@ TRACES_BYTES = 12_000_000
 
 
 @pytest.fixture
-def replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def at_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tier replay: kernels reach loopback only, and no optimiser takes a step."""
     begin_every_kernel_with(NO_NETWORK + NO_TRAINING, tmp_path, monkeypatch)
     monkeypatch.setenv("SOCKETLAB_TIER", "replay")
@@ -27,7 +27,7 @@ def replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_at_replay_a_notebook_trains_nothing_and_takes_a_minute_at_most(path: Path, replay: None) -> None:
+def test_at_replay_a_notebook_trains_nothing_and_takes_a_minute_at_most(path: Path, at_replay: None) -> None:
     """Other work on the machine is no fault of the notebook: what counts then is the processors' time in it.
 
     When the machine is free the clock counts; what it said then is in ``timings.csv``.
@@ -54,7 +54,7 @@ def test_at_replay_a_notebook_trains_nothing_and_takes_a_minute_at_most(path: Pa
     ],
     ids=["adapt", "by hand"],
 )
-def test_what_trains_at_replay_is_noticed(training: str, replay: None) -> None:
+def test_what_trains_at_replay_is_noticed(training: str, at_replay: None) -> None:
     with pytest.raises(LabError, match="something is trained at the tier replay"):
         run_notebooks.execute(code(training))
 
@@ -62,7 +62,7 @@ def test_what_trains_at_replay_is_noticed(training: str, replay: None) -> None:
 def test_every_recording_is_shown_somewhere_and_all_are_small() -> None:
     sources = "\n".join(cell.source for path in PATHS for cell in run_notebooks.read(path).cells)
     named = set(re.findall(r'replayed\(f?"([a-z0-9-]+)', sources))
-    folder = run_notebooks.FOLDER.parent / "data" / recordings.FOLDER
+    folder = run_notebooks.FOLDER.parent / "data" / replay.FOLDER
     kept = list(folder.glob("*.safetensors"))
     for path in kept:
         name = path.name.split(".")[0]

@@ -15,7 +15,9 @@ from socketlab.errors import LabError
 from socketlab.measures.model_selection import Evidence
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe
-from socketlab.runs import recordings, tiers
+from socketlab.networks.checkpoints import write_tensors
+from socketlab.runs import replay
+from tools import record as recorder
 from tools import run_notebooks
 
 RECIPE = Recipe(batch_size=8, align_epochs=1, epochs=1)
@@ -25,17 +27,17 @@ RECIPE = Recipe(batch_size=8, align_epochs=1, epochs=1)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty data folder, and no tier set."""
     monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
-    monkeypatch.delenv(tiers.SETTING, raising=False)
-    monkeypatch.delenv(tiers.RECORDING, raising=False)
+    monkeypatch.delenv(replay.SETTING, raising=False)
+    monkeypatch.delenv(replay.RECORDING, raising=False)
     files.write_manifest(tmp_path)
     return tmp_path
 
 
 def record(monkeypatch: pytest.MonkeyPatch, data: Path, name: str, value: object) -> None:
-    monkeypatch.setenv(tiers.RECORDING, "1")
-    assert tiers.replayed(name, lambda: value) is value
+    monkeypatch.setenv(replay.RECORDING, "1")
+    assert replay.replayed(name, lambda: value) is value
     files.write_manifest(data)
-    monkeypatch.delenv(tiers.RECORDING)
+    monkeypatch.delenv(replay.RECORDING)
 
 
 def untouchable() -> object:
@@ -44,29 +46,29 @@ def untouchable() -> object:
 
 @pytest.mark.parametrize(("said", "meant"), [(None, "laptop"), ("", "laptop"), (" Replay ", "replay")])
 def test_tier_from_the_environment(monkeypatch: pytest.MonkeyPatch, said: str | None, meant: str) -> None:
-    monkeypatch.setenv(tiers.SETTING, said) if said is not None else monkeypatch.delenv(
-        tiers.SETTING, raising=False
+    monkeypatch.setenv(replay.SETTING, said) if said is not None else monkeypatch.delenv(
+        replay.SETTING, raising=False
     )
-    assert tiers.tier() == meant
+    assert replay.tier() == meant
 
 
 def test_a_tier_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tiers.SETTING, "fast")
+    monkeypatch.setenv(replay.SETTING, "fast")
     with pytest.raises(LabError, match="fast is no tier: choose among replay, laptop, full"):
-        tiers.tier()
+        replay.tier()
 
 
 def test_use_sets_the_tier_and_leaves_it_at_a_wrong_name(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tiers.SETTING, "laptop")
-    assert tiers.use("replay").startswith("replay: nothing is trained")
+    monkeypatch.setenv(replay.SETTING, "laptop")
+    assert replay.use("replay").startswith("replay: nothing is trained")
     with pytest.raises(LabError):
-        tiers.use("quick")
-    assert tiers.tier() == "replay"
+        replay.use("quick")
+    assert replay.tier() == "replay"
 
 
 def test_at_laptop_the_function_is_called_and_nothing_is_kept(data: Path) -> None:
-    assert tiers.replayed("00-answer", lambda: 42) == 42
-    assert not (data / recordings.FOLDER).exists()
+    assert replay.replayed("00-answer", lambda: 42) == 42
+    assert not (data / replay.FOLDER).exists()
 
 
 @pytest.mark.parametrize(
@@ -76,8 +78,8 @@ def test_at_laptop_the_function_is_called_and_nothing_is_kept(data: Path) -> Non
 )
 def test_plain_values_come_back_the_same(data: Path, monkeypatch: pytest.MonkeyPatch, value: object) -> None:
     record(monkeypatch, data, "00-value", value)
-    monkeypatch.setenv(tiers.SETTING, "replay")
-    found = tiers.replayed("00-value", untouchable)
+    monkeypatch.setenv(replay.SETTING, "replay")
+    found = replay.replayed("00-value", untouchable)
     assert found == value
     assert type(found) is type(value)
 
@@ -85,8 +87,8 @@ def test_plain_values_come_back_the_same(data: Path, monkeypatch: pytest.MonkeyP
 def test_tensors_come_back_to_the_bit(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     value = {"a": torch.randn(3, 4, dtype=torch.float64), "b": [torch.arange(5).half(), torch.tensor(7)]}
     record(monkeypatch, data, "00-tensors", value)
-    monkeypatch.setenv(tiers.SETTING, "replay")
-    found = tiers.replayed("00-tensors", untouchable)
+    monkeypatch.setenv(replay.SETTING, "replay")
+    found = replay.replayed("00-tensors", untouchable)
     for ours, theirs in [(found["a"], value["a"]), *zip(found["b"], value["b"], strict=True)]:
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours, theirs)
@@ -98,8 +100,8 @@ def test_arrays_and_records_of_the_kit_come_back_as_they_were(
     points = {"rgb": np.arange(6, dtype=np.float32).reshape(3, 2), "right": np.array([True, False])}
     evidence = Evidence(torch.randn(3, 2), None, 0.25)
     record(monkeypatch, data, "00-mixed", [points, evidence])
-    monkeypatch.setenv(tiers.SETTING, "replay")
-    found, again = tiers.replayed("00-mixed", untouchable)
+    monkeypatch.setenv(replay.SETTING, "replay")
+    found, again = replay.replayed("00-mixed", untouchable)
     for name, array in points.items():
         assert isinstance(found[name], np.ndarray) and found[name].dtype == array.dtype
         assert np.array_equal(found[name], array)
@@ -111,8 +113,8 @@ def test_arrays_and_records_of_the_kit_come_back_as_they_were(
 def test_networks_come_back_in_16_bits(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, images = trained_source(), patterned(12, 5).only("rgb")
     record(monkeypatch, data, "00-networks", (source, {"again": source}))
-    monkeypatch.setenv(tiers.SETTING, "replay")
-    first, more = tiers.replayed("00-networks", untouchable)
+    monkeypatch.setenv(replay.SETTING, "replay")
+    first, more = replay.replayed("00-networks", untouchable)
     for found in (first, more["again"]):
         assert found.classes == source.classes
         assert torch.allclose(
@@ -130,55 +132,79 @@ def test_of_a_module_of_ones_own_the_numbers_are_recorded(
 
     own, source = module(), trained_source()
     record(monkeypatch, data, "00-own", own.state_dict())
-    monkeypatch.setenv(tiers.SETTING, "replay")
+    monkeypatch.setenv(replay.SETTING, "replay")
     again = module()
-    again.load_state_dict(tiers.replayed("00-own", untouchable))
+    again.load_state_dict(replay.replayed("00-own", untouchable))
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), own.parameters(), strict=True))
-    monkeypatch.setenv(tiers.SETTING, "laptop")
-    monkeypatch.setenv(tiers.RECORDING, "1")
+    monkeypatch.setenv(replay.SETTING, "laptop")
+    monkeypatch.setenv(replay.RECORDING, "1")
     monkeypatch.setattr(type(source.network.trunk), "name", "")
     with pytest.raises(LabError, match=r"return its state_dict\(\)"):
-        tiers.replayed("00-source", lambda: source)
+        replay.replayed("00-source", lambda: source)
 
 
 def test_what_cannot_be_recorded_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tiers.RECORDING, "1")
+    monkeypatch.setenv(replay.RECORDING, "1")
     with pytest.raises(LabError, match="A set cannot be recorded"):
-        tiers.replayed("00-set", lambda: {1, 2})
+        replay.replayed("00-set", lambda: {1, 2})
     with pytest.raises(LabError, match="A Choice cannot be recorded"):  # a record, but not the kit's
-        tiers.replayed("00-choice", lambda: Choice(RECIPE))
+        replay.replayed("00-choice", lambda: Choice(RECIPE))
     with pytest.raises(LabError, match="is no name for a recording"):
-        tiers.replayed("../00 set", lambda: 1)
+        replay.replayed("../00 set", lambda: 1)
 
 
 def test_a_recording_that_is_missing_or_altered(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record(monkeypatch, data, "00-value", 1)
-    monkeypatch.setenv(tiers.SETTING, "replay")
+    monkeypatch.setenv(replay.SETTING, "replay")
     with pytest.raises(LabError, match=r"no recording '00-other'.*SOCKETLAB_TIER=laptop"):
-        tiers.replayed("00-other", untouchable)
-    path = data / recordings.FOLDER / "00-value.safetensors"
+        replay.replayed("00-other", untouchable)
+    path = data / replay.FOLDER / "00-value.safetensors"
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(LabError, match="was altered"):
-        tiers.replayed("00-value", untouchable)
+        replay.replayed("00-value", untouchable)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"record": ["Popen", {"dict": []}]},
+        {"record": [["subprocess", "Popen"], {"dict": []}]},
+        {"record": ["Evidence", {"dict": [["nothing", 1]]}]},
+        {"tensor": "t9"},
+        {"network": "../../models/rgb_kinect_v1"},
+        {"code": "1 + 1"},
+        {"dict": [1, 2]},
+        {"list": 3},
+        {},
+        {"a": 1, "b": 2},
+    ],
+    ids=str,
+)
+def test_a_recording_of_another_shape_is_refused_in_a_sentence(
+    data: Path, monkeypatch: pytest.MonkeyPatch, tree: object
+) -> None:
+    write_tensors(data / replay.FOLDER / "00-odd.safetensors", {"none": torch.zeros(1)}, {"value": tree})
+    files.write_manifest(data)
+    monkeypatch.setenv(replay.SETTING, "replay")
+    with pytest.raises(LabError, match=r"not a recording of this kit|may not hold"):
+        replay.replayed("00-odd", untouchable)
 
 
 def test_a_recording_is_replaced_whole(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The networks of an older recording of that name do not stay behind."""
     record(monkeypatch, data, "00-value", [trained_source(), trained_source()])
     record(monkeypatch, data, "00-value", [trained_source()])
-    assert sorted(p.name for p in (data / recordings.FOLDER).iterdir()) == [
+    assert sorted(p.name for p in (data / replay.FOLDER).iterdir()) == [
         "00-value.0.safetensors",
         "00-value.safetensors",
     ]
 
 
-@pytest.mark.parametrize(("name", "longer"), [("replay", 1), ("laptop", 1), ("full", 2)])
-def test_full_is_longer_and_repeated(monkeypatch: pytest.MonkeyPatch, name: str, longer: int) -> None:
-    monkeypatch.setenv(tiers.SETTING, name)
-    recipe = tiers.lengthened(RECIPE)
-    assert recipe == RECIPE.replace(align_epochs=longer, epochs=longer, batch_size=8 * longer)
-    assert tiers.seeds() == ((0, 1, 2, 3, 4) if name == "full" else (0,))
-    assert tiers.device() == ("cuda" if name == "full" and torch.cuda.is_available() else "cpu")
+@pytest.mark.parametrize("name", ["replay", "laptop", "full"])
+def test_full_is_repeated_and_on_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(replay.SETTING, name)
+    assert replay.seeds() == ((0, 1, 2, 3, 4) if name == "full" else (0,))
+    assert replay.device() == ("cuda" if name == "full" and torch.cuda.is_available() else "cpu")
 
 
 # runs of a panel
@@ -192,7 +218,7 @@ class Choice:
     seed: int = 0
 
 
-def run(choice: Choice) -> list[Step | recordings.Look]:
+def run(choice: Choice) -> list[Step | replay.Observation]:
     target, held_out, pairs = patterned(16, 1).only("depth"), patterned(12, 3).only("depth"), patterned(16, 2)
 
     def look(event: Epoch) -> dict[str, object]:
@@ -202,16 +228,16 @@ def run(choice: Choice) -> list[Step | recordings.Look]:
     def begin():
         return adapt(trained_source(), target, pairs.unlabelled(), choice.recipe, seed=choice.seed)
 
-    return list(recordings.played(choice, begin, look))
+    return list(replay.played(choice, begin, look))
 
 
 def test_a_run_is_played_as_it_was_recorded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = Choice(RECIPE.replace(epochs=2))
-    monkeypatch.setenv(tiers.RECORDING, "1")
+    monkeypatch.setenv(replay.RECORDING, "1")
     computed = run(choice)
     files.write_manifest(data)
-    monkeypatch.setenv(tiers.SETTING, "replay")
-    monkeypatch.setattr("test_tiers.adapt", untouchable)
+    monkeypatch.setenv(replay.SETTING, "replay")
+    monkeypatch.setattr("test_recordings.adapt", untouchable)
     shown = run(choice)
     assert len(shown) == len(computed)
     for then, now in zip(computed, shown, strict=True):
@@ -224,39 +250,37 @@ def test_a_run_is_played_as_it_was_recorded(data: Path, monkeypatch: pytest.Monk
             assert then.state is not None
             assert torch.equal(now.seen["confusion"], then.seen["confusion"])
             assert now.seen["accuracy"] == then.seen["accuracy"]
-    assert [event.epoch for event in shown if isinstance(event, recordings.Look)] == [0, 1, 2, 3]
+    assert [event.epoch for event in shown if isinstance(event, replay.Observation)] == [0, 1, 2, 3]
 
 
 def test_a_run_that_was_not_recorded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tiers.SETTING, "replay")
-    with pytest.raises(LabError, match="no run with these settings was recorded: press Reset"):
+    monkeypatch.setenv(replay.SETTING, "replay")
+    with pytest.raises(LabError, match="no run with these settings was recorded: choose a recorded one"):
         run(Choice(RECIPE))
 
 
 def test_a_run_that_was_left_is_not_recorded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tiers.RECORDING, "1")
+    monkeypatch.setenv(replay.RECORDING, "1")
     target = patterned(16, 1).only("depth")
     shot = Choice(Recipe.for_method("shot").replace(batch_size=8, epochs=2))
 
     def begin():
         return adapt(trained_source(), target, None, shot.recipe)
 
-    stream = recordings.played(shot, begin, lambda event: None)
+    stream = replay.played(shot, begin, lambda event: None)
     list(itertools.islice(stream, 3))
     stream.close()
-    assert not (data / recordings.FOLDER).exists()
+    assert not (data / replay.FOLDER).exists()
 
 
 def test_other_settings_have_another_name() -> None:
     choice = Choice(RECIPE)
     others = [replace(choice, seed=1), replace(choice, recipe=RECIPE.replace(lambda_ti=2.0))]
-    assert len({recordings.run_name(one) for one in (choice, *others)}) == 3
-    assert recordings.run_name(
-        replace(choice, recipe=RECIPE.replace(lambda_ti=1 + 1e-9))
-    ) == recordings.run_name(replace(choice, recipe=RECIPE.replace(lambda_ti=1.0))), (
-        "what a slider rounds is the same run"
-    )
-    assert recordings.run_name(choice) == recordings.run_name(replace(choice))
+    assert len({replay.run_name(one) for one in (choice, *others)}) == 3
+    assert replay.run_name(replace(choice, recipe=RECIPE.replace(lambda_ti=1 + 1e-9))) == replay.run_name(
+        replace(choice, recipe=RECIPE.replace(lambda_ti=1.0))
+    ), "what a slider rounds is the same run"
+    assert replay.run_name(choice) == replay.run_name(replace(choice))
 
 
 # the command
@@ -266,26 +290,26 @@ def test_the_command_records_what_a_notebook_computes(
     data: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path_factory.mktemp("notebooks") / "00_small.ipynb"
-    source = "from socketlab.runs import tiers\nassert tiers.replayed('00-sum', lambda: 1 + 1) == 2"
+    source = "from socketlab.runs import replay\nassert replay.replayed('00-sum', lambda: 1 + 1) == 2"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
-    assert recordings.main([str(path)]) == 0
+    assert recorder.main([str(path)]) == 0
     assert "00-sum.safetensors" in capsys.readouterr().out
-    assert recordings.read("00-sum") == 2
-    assert not tiers.recording(), "the setting is the kernel's alone"
+    assert replay.read("00-sum") == 2
+    assert not replay.recording(), "the setting is the kernel's alone"
 
 
 def test_a_panel_runs_what_a_class_will_try_while_it_is_recorded() -> None:
     """Behind the last cell of a notebook that has such a panel, by the names that the notebook gives."""
     for path in run_notebooks.find(()):
         written = run_notebooks.read(path)
-        kinds = [kind for kind in recordings.ALSO if any(f"{kind}(" in cell.source for cell in written.cells)]
+        kinds = [kind for kind in recorder.ALSO if any(f"{kind}(" in cell.source for cell in written.cells)]
         count = len(written.cells)
-        more = recordings.with_more_runs(written).cells[count:]
-        assert [cell.source for cell in more] == [recordings.ALSO[kind].strip() for kind in kinds]
+        more = recorder.with_more_runs(written).cells[count:]
+        assert [cell.source for cell in more] == [recorder.ALSO[kind].strip() for kind in kinds]
         if kinds:
             assert any("panel = " + kinds[0] in cell.source for cell in written.cells)
 
 
 def test_the_command_says_which_notebook_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert recordings.main(["99_nothing"]) == 1
+    assert recorder.main(["99_nothing"]) == 1
     assert "no notebook '99_nothing'" in capsys.readouterr().err

@@ -1,0 +1,282 @@
+"""Three speeds of the course, and the recordings that the quickest of them shows.
+
+``SOCKETLAB_TIER`` is ``replay``, ``laptop`` (the default) or ``full``. At ``laptop`` a cell that trains takes
+a minute at most on two cores. At ``full`` a GPU is used where there is one. At ``replay`` nothing is trained:
+`replayed` and the panels show what the same code computed at ``laptop``. Recordings are files of
+``data/traces``, listed in the manifest; ``python -m tools.record`` makes them. Numbers and texts are stored
+as they are, networks in 16 bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from socketlab import files
+from socketlab.errors import LabError
+from socketlab.figures.map_quality import Stability
+from socketlab.measures.model_selection import Evidence
+from socketlab.method.adaptation import Epoch, State, Step
+from socketlab.networks.checkpoints import Source, load_source, read_tensors, save_source, write_tensors
+from socketlab.networks.networks import networks_of
+
+Result = TypeVar("Result")
+SETTING = "SOCKETLAB_TIER"
+RECORDING = "SOCKETLAB_RECORD"
+"""Set to 1 by ``python -m tools.record``: what `replayed` and `played` compute is stored."""
+TIERS = {
+    "replay": "nothing is trained; recorded runs are shown",
+    "laptop": "everything is computed; two cores are enough",
+    "full": "longer runs, larger batches, five seeds; on a GPU where there is one",
+}
+FOLDER = "traces"
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+RECORDS: dict[str, Any] = {"Stability": Stability, "Evidence": Evidence}
+"""The dataclasses that a recording may hold: a file names no code to run."""
+
+
+# ------------------------------------------------------------------------ tiers
+
+
+def tier() -> str:
+    """The current tier: "replay", "laptop" or "full"; `LabError` when the setting names another."""
+    chosen = os.environ.get(SETTING, "").strip().lower() or "laptop"
+    if chosen not in TIERS:
+        raise LabError(f"{SETTING}={chosen} is no tier: choose among {', '.join(TIERS)}.")
+    return chosen
+
+
+def use(name: str) -> str:
+    """Choose a tier for this process, as in the first cell of a notebook; return what it means."""
+    before = os.environ.get(SETTING)
+    os.environ[SETTING] = name
+    try:
+        return f"{tier()}: {TIERS[tier()]}"
+    except LabError:
+        os.environ.pop(SETTING) if before is None else os.environ.__setitem__(SETTING, before)
+        raise
+
+
+def recording() -> bool:
+    """True while results are to be stored."""
+    return os.environ.get(RECORDING) == "1" and tier() != "replay"
+
+
+def device() -> str:
+    """Where to compute: "cuda" at ``full`` where there is a GPU, else "cpu"."""
+    return "cuda" if tier() == "full" and torch.cuda.is_available() else "cpu"
+
+
+def seeds() -> tuple[int, ...]:
+    """Seeds of a repeated run: five at ``full``, else one."""
+    return (0, 1, 2, 3, 4) if tier() == "full" else (0,)
+
+
+def replayed(name: str, compute: Callable[[], Result]) -> Result:
+    """Result of ``compute``; at ``replay`` the recorded one.
+
+    Parameters
+    ----------
+    name : of the recording: small letters, digits and hyphens, beginning with the notebook's number.
+    compute : trains, and returns numbers, text, tensors, arrays, networks (`Source`), `RECORDS`, or lists,
+        tuples and dictionaries of them. Networks come back from a recording as they were in 16 bits.
+
+    Raises
+    ------
+    LabError : at ``replay``, when there is no such recording or it was altered; when recording, for a result
+        of another kind.
+    """
+    if tier() == "replay":
+        found: Result = read(name)
+        return found
+    result = compute()
+    if recording():
+        write(name, result)
+    return result
+
+
+# ------------------------------------------------------------------------ files
+
+
+def is_recorded(name: str) -> bool:
+    """Whether the manifest lists a recording of this name."""
+    return f"{FOLDER}/{name}.safetensors" in files.read_manifest(files.data_folder())
+
+
+def read(name: str) -> Any:
+    """A recorded result; `LabError` when there is none, its file was altered, or it is no recording."""
+    if not is_recorded(name):
+        raise LabError(
+            f"There is no recording {name!r}, and at the tier replay nothing is trained: "
+            "set SOCKETLAB_TIER=laptop, or record with `python -m tools.record`."
+        )
+    path = files.verified(f"{FOLDER}/{name}.safetensors")
+    tensors, header = read_tensors(path)
+    try:
+        return _unpacked(header["value"], tensors, name)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise LabError(f"{path} is not a recording of this kit: {type(error).__name__}, {error}.") from error
+
+
+def write(name: str, value: Any) -> None:
+    """Store a result: ``<name>.safetensors``, and one more file for every network in it."""
+    if not NAME.fullmatch(name):
+        raise LabError(f"{name!r} is no name for a recording: use small letters, digits and hyphens.")
+    folder = files.data_folder() / FOLDER
+    tensors: dict[str, Tensor] = {}
+    networks: list[Source] = []
+    tree = _packed(value, tensors, networks)
+    for old in folder.glob(f"{name}.*safetensors"):
+        old.unlink()
+    for number, network in enumerate(networks):
+        save_source(network, folder / f"{name}.{number}.safetensors", half=True)
+    write_tensors(folder / f"{name}.safetensors", tensors or {"none": torch.zeros(1)}, {"value": tree})
+
+
+def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> Any:
+    """The value as JSON; tensors and networks are appended to the lists and stand in it by number."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor | np.ndarray):
+        kind = "tensor" if isinstance(value, Tensor) else "array"
+        name = f"t{len(tensors)}"
+        tensors[name] = torch.as_tensor(value).detach().clone()
+        return {kind: name}
+    if isinstance(value, Source):
+        if not all(network.trunk.name for network in networks_of(value.network)):
+            raise LabError(
+                "A module of one's own cannot be recorded, for no file can build it again: "
+                "return its state_dict() and load that."
+            )
+        networks.append(value)
+        return {"network": len(networks) - 1}
+    if isinstance(value, tuple | list):
+        return {type(value).__name__: [_packed(one, tensors, networks) for one in value]}
+    if isinstance(value, dict):
+        return {"dict": [[_packed(x, tensors, networks) for x in pair] for pair in value.items()]}
+    for name, record in RECORDS.items():
+        if isinstance(value, record):
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return {"record": [name, _packed(fields, tensors, networks)]}
+    raise LabError(
+        f"A {type(value).__name__} cannot be recorded: return numbers, text, tensors, arrays, networks, "
+        f"{' or '.join(RECORDS)}, or lists, tuples and dictionaries of them."
+    )
+
+
+def _unpacked(tree: Any, tensors: Mapping[str, Tensor], name: str) -> Any:
+    """The value that `_packed` made JSON of."""
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, content),) = tree.items()
+    match kind:
+        case "tensor":
+            return tensors[content]
+        case "array":
+            return tensors[content].numpy()
+        case "record":
+            kind, fields = content
+            if not isinstance(kind, str) or kind not in RECORDS:
+                raise LabError(f"A recording may not hold a {kind!r}: only {', '.join(RECORDS)}.")
+            return RECORDS[kind](**_unpacked(fields, tensors, name))
+        case "network":
+            return load_source(files.verified(f"{FOLDER}/{name}.{int(content)}.safetensors"))
+        case "dict":
+            return {_unpacked(k, tensors, name): _unpacked(v, tensors, name) for k, v in content}
+        case "list" | "tuple":
+            found = [_unpacked(one, tensors, name) for one in content]
+            return tuple(found) if kind == "tuple" else found
+        case _:
+            raise ValueError(f"unknown entry {kind!r}")
+
+
+# ------------------------------------------------------------------------ runs of a panel
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a panel measured after an epoch.
+
+    Parameters
+    ----------
+    epoch, epochs : as of `adaptation.Epoch`.
+    seen : measured values: numbers, tensors, lists, dictionaries.
+    state : of the adaptation, live; None where the run is a recorded one.
+    """
+
+    epoch: int
+    epochs: int
+    seen: Any
+    state: State | None = None
+
+
+def run_name(choice: Any) -> str:
+    """Name of the recording of a panel's run: the same for the same settings, to six digits."""
+    text = json.dumps([type(choice).__qualname__, _rounded(dataclasses.asdict(choice))], sort_keys=True)
+    return f"panel-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _rounded(values: Any) -> Any:
+    """Numbers to six digits, in dictionaries and sequences too."""
+    if isinstance(values, dict):
+        return {name: _rounded(value) for name, value in values.items()}
+    if isinstance(values, tuple | list):
+        return [_rounded(value) for value in values]
+    return float(f"{values:.6g}") if isinstance(values, float) else values
+
+
+def played(
+    choice: Any, events: Callable[[], Iterator[Step | Epoch]], measure: Callable[[Epoch], Any]
+) -> Iterator[Step | Observation]:
+    """The steps of a panel's run, and an observation after each epoch; at ``replay`` the recorded ones.
+
+    Parameters
+    ----------
+    choice : the run's settings, a dataclass; its type and values name the recording.
+    events : begins the run; not called at ``replay``.
+    measure : observes an epoch; its values can be stored (see `replayed`).
+
+    Raises
+    ------
+    LabError : at ``replay``, when no run with these settings was recorded.
+    """
+    if tier() == "replay":
+        yield from _recorded(run_name(choice))
+        return
+    keep, rows = recording(), list[list[Any]]()
+    for event in events():
+        if isinstance(event, Step):
+            if keep:
+                rows.append(["step", event.epoch, event.step, event.steps, event.losses])
+            yield event
+        else:
+            seen = measure(event)
+            if keep:
+                rows.append(["look", event.epoch, event.epochs, seen])
+            yield Observation(event.epoch, event.epochs, seen, event.state)
+    if keep:
+        write(run_name(choice), rows)
+
+
+def _recorded(name: str) -> Iterator[Step | Observation]:
+    if not is_recorded(name):
+        raise LabError(
+            "At the tier replay nothing is trained, and no run with these settings was recorded: choose a "
+            "recorded one in the menu, or set SOCKETLAB_TIER=laptop and start the notebook again."
+        )
+    for kind, *row in read(name):
+        if kind == "look":
+            yield Observation(*row)
+        else:
+            epoch, step, steps, losses = row
+            yield Step(epoch, step, steps, {name: torch.tensor(value) for name, value in losses.items()})
