@@ -250,7 +250,7 @@ class Bench:
         with steps.autocast(recipe, self.device):
             terms = steps.target_terms(state.networks, weights, weights, seen, recipe, run)
             terms |= steps.pair_terms(state.networks, weights, self.pair_images(), self.wanted, recipe, run)
-        loss = steps.weighted_sum(terms, recipe)
+        loss = steps.total_loss(terms, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -114,7 +114,7 @@ def measured(source: Any, adapted: Any, unseen: Any, ours: Any, theirs: Any) -> 
     from socketlab.measures.distances import channel_gap
     from socketlab.measures.layer_features import norm_statistics
     from socketlab.measures.metrics import MEASURES
-    from socketlab.method.bnstats import norm_layers
+    from socketlab.networks.networks import norm_layers
 
     found = {name: float(one.fix(ours, theirs, True, 0)(ours, theirs)) for name, one in MEASURES.items()}
     seen = norm_statistics(adapted.network, unseen.only("depth"), adapted.normalisation, precision="float32")

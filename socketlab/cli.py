@@ -144,12 +144,12 @@ def adapt(
         )  # fmt: skip
         settings = run_folder.resolved(settings)
         distributed.join(settings.device)
-        folder = distributed.by_first(lambda: out or run_folder.default_folder(settings, name))
-        distributed.by_first(lambda: run_folder.check_free(folder))
+        folder = distributed.on_rank_zero(lambda: out or run_folder.default_folder(settings, name))
+        distributed.on_rank_zero(lambda: run_folder.check_free(folder))
         material = run_folder.gather(settings)
         if pack is not None and distributed.rank() == 0:
             typer.echo(material.headline, err=True)
-        run, state = distributed.by_first(lambda: run_folder.create(folder, settings, material)), None
+        run, state = distributed.on_rank_zero(lambda: run_folder.create(folder, settings, material)), None
     _adapt_and_report(run, material, state)
 
 
@@ -364,7 +364,7 @@ def train_source(
         )  # fmt: skip
         name = network_name(opened, modality, str(task.card["domain"]))
     out = out or Path(name)
-    distributed.by_first(lambda: _require_new(out))
+    distributed.on_rank_zero(lambda: _require_new(out))
     images, held_out = placed(on, task.images, task.held_out)
     events = source.train(images, task.recipe, seed=seed, normalisation=task.normalisation, device=on)
     for event in _shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):

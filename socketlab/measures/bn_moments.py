@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from socketlab.errors import LabError
 from socketlab.measures.forward import ForwardPass, Hook, Images, Transform
-from socketlab.method.bnstats import norm_layers
+from socketlab.networks.networks import norm_layers
 
 Statistics = tuple[Tensor, Tensor]
 """Mean and variance of each channel, (C,) float64."""

@@ -24,7 +24,7 @@ from socketlab.cache import ROOM, Cache, Entry, opened
 from socketlab.errors import LabError
 from socketlab.measures.forward import ForwardPass, Hook, Images, Progress, Transform
 from socketlab.measures.growing import GrowingArrays
-from socketlab.method.bnstats import norm_layers
+from socketlab.networks.networks import norm_layers
 
 Pattern = str | re.Pattern[str]
 POOLS = ("mean", "max", "flat", "spatial")

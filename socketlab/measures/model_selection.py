@@ -15,7 +15,13 @@ from torch.nn import functional as F
 
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import losses
-from socketlab.method.bnstats import Statistics, batch_statistics, statistics_of, untouched_statistics, watch
+from socketlab.method.bnstats import (
+    Statistics,
+    batch_statistics,
+    frozen_running_statistics,
+    statistics_of,
+    watch,
+)
 from socketlab.method.evaluate import encoded_batches, evaluating, predict
 from socketlab.method.steps import remembered_statistics
 from socketlab.networks.checkpoints import Source
@@ -107,7 +113,7 @@ def gather(
 def _seen_statistics(network: torch.nn.Module, adapted: Source, target: PairedImages) -> Statistics:
     """Mean and variance of every layer's input over the target: of all images, from those of batches."""
     sizes, means, squares = [], [], []
-    with evaluating(network), untouched_statistics(network):
+    with evaluating(network), frozen_running_statistics(network):
         network.train()
         for images in encoded_batches(target, adapted.normalisation, device=device_of(network)):
             with batch_statistics(network.trunk, late=True) as layers:  # type: ignore[arg-type]

@@ -25,13 +25,12 @@ from socketlab.images.paired_images import PairedImages, crop_side, cut_views, d
 from socketlab.method import losses, steps
 from socketlab.method.bnstats import (
     Statistics,
-    norm_layers,
     normalised_together,
     reestimate_statistics,
     watch,
 )
 from socketlab.method.evaluate import encoded_batches, predict
-from socketlab.method.pair_features import Cut, Said, Teacher, mix
+from socketlab.method.pair_features import Cut, Said, Teacher, derive_seed
 from socketlab.method.pseudolabels import mixed_shot_pseudo_labels, paper_pseudo_labels
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import Bank, TargetBatch, autocast
@@ -43,6 +42,7 @@ from socketlab.networks.networks import (
     mixing_from,
     mixing_weights,
     networks_of,
+    norm_layers,
     seed_dropout,
 )
 from socketlab.speed import distributed
@@ -99,7 +99,7 @@ class State:
     optimiser : with its momenta.
     recipe, seed : as the run began.
     epoch, step : finished epochs and steps.
-    settled : whether the statistics are those that the recipe tests with.
+    statistics_ready : whether the statistics are those that the recipe tests with.
     """
 
     adapted: Source
@@ -109,7 +109,7 @@ class State:
     seed: int
     epoch: int = 0
     step: int = 0
-    settled: bool = True
+    statistics_ready: bool = True
 
     @property
     def finished(self) -> bool:
@@ -250,7 +250,7 @@ def adapt(
     while not state.finished:
         yield from _epoch(teacher, target, remembered, state, current, graphs)
         state.epoch += 1
-        state.settled = False
+        state.statistics_ready = False
         if state.finished or state.epoch % every == 0:
             _settle_statistics(state, target)
             yield Epoch(state.epoch, plan.total_epochs, state)
@@ -286,13 +286,13 @@ def _epoch(
     plan, adapted = state.recipe, state.adapted
     aligning = state.epoch < plan.align_epochs
     asked = current().lambda_pl or plan.bn_mode == "running" or _shares_begin(state)
-    if not aligning and not state.settled and asked:
+    if not aligning and not state.statistics_ready and asked:
         _settle_statistics(state, target)
     if _shares_begin(state):
         _begin_shares(state, target)
     labels = None if aligning or current().lambda_pl == 0 else _pseudo_labels(state, target)
     bank = None if aligning or current().lambda_aad == 0 else _bank(state, target)
-    seed_dropout(adapted.network, mix(state.seed, state.epoch, 13))
+    seed_dropout(adapted.network, derive_seed(state.seed, state.epoch, 13))
     averages: list[Statistics] = []
     total = len(target) // _batch(target, plan) * plan.total_epochs
     device = device_of(adapted.network)
@@ -358,7 +358,7 @@ def _cut_images(
     """What each step of an epoch reads, cut and flipped; of several processes, the share of this one."""
     modality, first = target.modality, state.step
     device, batch = device_of(state.adapted.network), _batch(target, state.recipe)
-    generator = torch.Generator().manual_seed(mix(state.seed, state.epoch))
+    generator = torch.Generator().manual_seed(derive_seed(state.seed, state.epoch))
     order = torch.randperm(len(target), generator=generator)
     target_wanted = _target_wanted(state)
     own = distributed.share(batch)
@@ -419,7 +419,7 @@ def _update(state: State, terms: dict[str, Tensor], recipe: Recipe, total_steps:
     """One optimiser step, after a look at every term."""
     if not terms:
         return
-    loss = steps.weighted_sum(terms, recipe)
+    loss = steps.total_loss(terms, recipe)
     if loss.device.type == "cpu" or state.step % LOOKS_ON_A_GPU == 0 or state.step == total_steps:
         _look_at(loss, terms, state.step)
     state.optimiser.zero_grad(set_to_none=True)
@@ -459,12 +459,12 @@ def _settle_statistics(state: State, target: PairedImages) -> None:
     """Leave the network with the statistics that the recipe tests with."""
     if state.recipe.test_statistics == "reestimated":
         device, normalisation = device_of(state.adapted.network), state.adapted.normalisation
-        seed_dropout(state.adapted.network, mix(state.seed, state.epoch, 17))
+        seed_dropout(state.adapted.network, derive_seed(state.seed, state.epoch, 17))
         for network in state.networks:
             batches = encoded_batches(target, normalisation, REESTIMATION_BATCH, device, shared=True)
             with _training(state):
                 reestimate_statistics(network, batches)
-    state.settled = True
+    state.statistics_ready = True
 
 
 def _predictions(state: State, target: PairedImages) -> list[tuple[Tensor, Tensor]]:

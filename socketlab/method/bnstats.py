@@ -21,6 +21,7 @@ from torch.compiler import is_compiling
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from socketlab.errors import LabError
+from socketlab.networks.networks import norm_layers
 from socketlab.speed import distributed
 
 HALF = (torch.bfloat16, torch.float16)
@@ -546,13 +547,8 @@ def normalised_together(network: nn.Module) -> Iterator[None]:
             layer.together = False
 
 
-def norm_layers(network: nn.Module) -> list[_BatchNorm]:
-    """Every batch-norm layer, one- and two-dimensional."""
-    return [m for m in network.modules() if isinstance(m, _BatchNorm)]
-
-
 @contextmanager
-def untouched_statistics(network: nn.Module) -> Iterator[None]:
+def frozen_running_statistics(network: nn.Module) -> Iterator[None]:
     """Within the block forward passes leave all running statistics as they are (fault 9).
 
     A pass over task-irrelevant pairs normalises by its own batch, but the statistics that the network is

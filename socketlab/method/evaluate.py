@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, centre_view, on_device
-from socketlab.method.bnstats import norm_layers, untouched_statistics
+from socketlab.method.bnstats import frozen_running_statistics
 from socketlab.networks.checkpoints import Source, require_classes
-from socketlab.networks.networks import device_of
+from socketlab.networks.networks import device_of, norm_layers
 from socketlab.speed import distributed
 from socketlab.speed.prefetch import ahead
 
@@ -78,7 +78,7 @@ def _predict_by_batches(source: Source, images: PairedImages, batch: int = 64) -
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     parts, device = max(1, round(len(images) / batch)), device_of(source.network)
     found = []
-    with evaluating(source.network), untouched_statistics(source.network):
+    with evaluating(source.network), frozen_running_statistics(source.network):
         for layer in norm_layers(source.network):
             layer.train()
         for rows in order.tensor_split(parts):  # no rest of one image

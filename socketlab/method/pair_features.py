@@ -95,7 +95,7 @@ class Teacher:
     def _views_of(self, view: int) -> Views:
         """Crop and flip of every pair in one view."""
         if view not in self._views:
-            generator = torch.Generator().manual_seed(mix(self.seed, view, 11))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, view, 11))
             drawn = draw_views(self.pairs, len(self.pairs), generator)
             if not self.recipe.pair_views:
                 self._views.clear()  # it will not come back
@@ -155,10 +155,10 @@ def endless_rows(count: int, batch: int, draw: int, seed: int) -> Tensor:
 @functools.lru_cache(maxsize=4)  # every batch of a pass asks for the same
 def _shuffled(count: int, seed: int, number: int) -> Tensor:
     """The order of pass ``number``: (count,) int64."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, number, 7)))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, number, 7)))
 
 
-def mix(seed: int, *numbers: int) -> int:
+def derive_seed(seed: int, *numbers: int) -> int:
     """One generator seed from a run's seed and the place in the run."""
     for number in numbers:
         seed = (seed * 1_000_003 + number + 1) % 2**62

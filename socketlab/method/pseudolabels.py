@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from socketlab.networks.networks import mixed
+from socketlab.networks.networks import weighted_sum
 
 
 def unit_vectors(features: Tensor) -> Tensor:
@@ -69,10 +69,10 @@ def mixed_shot_pseudo_labels(
     vectors = [unit_vectors(f) for f in features]
     shares = [z.softmax(dim=1) for z in logits]
     classes = logits[0].shape[1]
-    alive = torch.bincount(mixed(logits, weights).argmax(dim=1), minlength=classes) > 0
+    alive = torch.bincount(weighted_sum(logits, weights).argmax(dim=1), minlength=classes) > 0
     for _ in range(rounds):
         votes = [u @ F.normalize(centroids(u, q), dim=1).T for u, q in zip(vectors, shares, strict=True)]
-        labels = mixed(votes, weights).masked_fill(~alive, -torch.inf).argmax(dim=1)
+        labels = weighted_sum(votes, weights).masked_fill(~alive, -torch.inf).argmax(dim=1)
         shares = [F.one_hot(labels, classes).to(votes[0].dtype)] * len(vectors)
     return labels
 
@@ -87,4 +87,4 @@ def paper_pseudo_labels(features: Sequence[Tensor], logits: Sequence[Tensor], we
     """
     vectors = [unit_vectors(f) for f in features]
     centres = [centroids(u, z.softmax(dim=1)) for u, z in zip(vectors, logits, strict=True)]
-    return torch.cdist(mixed(vectors, weights), mixed(centres, weights)).argmin(dim=1)
+    return torch.cdist(weighted_sum(vectors, weights), weighted_sum(centres, weights)).argmin(dim=1)

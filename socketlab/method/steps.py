@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from socketlab.method import losses
-from socketlab.method.bnstats import Statistics, untouched_statistics, watched_layers
+from socketlab.method.bnstats import Statistics, frozen_running_statistics, watched_layers
 from socketlab.method.recipe import Recipe
-from socketlab.networks.networks import Network, mixed
+from socketlab.networks.networks import Network, weighted_sum
 from socketlab.speed import distributed
 from socketlab.speed.cuda_graphs import Runner, trunk_pass
 
@@ -110,11 +110,11 @@ def target_terms(
             distances.append(_matching(seen.statistics, k, batch, recipe))
         logits.append(network.head(features[-1]).float())
     if distances:
-        found["BN"] = mixed(distances, bn_shares, whole)
+        found["BN"] = weighted_sum(distances, bn_shares, whole)
     count = len(batch.rows)
     if recipe.lambda_aad > 0:
         features = [distributed.gathered(of_source, count) for of_source in features]
-    together = distributed.gathered(mixed(logits, weights, whole), count)
+    together = distributed.gathered(weighted_sum(logits, weights, whole), count)
     return found | prediction_terms(together, features, batch, recipe)
 
 
@@ -198,7 +198,7 @@ def pair_terms(
     found = []
     for network, (wanted_map, wanted_features) in zip(networks, wanted, strict=True):
         seen = run(network, target_images, False, True)
-        with untouched_statistics(network.bottleneck):
+        with frozen_running_statistics(network.bottleneck):
             own_map, own_features = seen.map, network.bottleneck(seen.features)
         own_features = distributed.gathered(own_features.float(), count := len(wanted_features))
         loss = losses.paired_alignment(wanted_features.float(), own_features, recipe.ti_form)
@@ -206,10 +206,10 @@ def pair_terms(
             own_map = distributed.gathered(own_map.float(), count)
             loss = loss + recipe.ti_map * losses.map_alignment(wanted_map.float(), own_map)
         found.append(loss)
-    return {"TI": mixed(found, weights, recipe.source_gradient == "whole")}
+    return {"TI": weighted_sum(found, weights, recipe.source_gradient == "whole")}
 
 
-def weighted_sum(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
+def total_loss(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
     """L = λ_TI L_TI + λ_d L_BN + λ_PL L_PL + λ_IM L_IM + …, over the terms that are there."""
     weights = {
         "TI": recipe.lambda_ti,

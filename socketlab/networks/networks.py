@@ -8,6 +8,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, logsigmoid
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import weight_norm
 
 from socketlab.speed import distributed
@@ -188,7 +189,7 @@ class Mixture(nn.Module):
         """Mixed logits from features side by side: (B, n · D) → (B, K)."""
         parts = features.chunk(len(self.networks), dim=1)
         logits = [network.head(part) for network, part in zip(networks_of(self), parts, strict=True)]
-        return mixed(logits, mixing_weights(self.mixing))
+        return weighted_sum(logits, mixing_weights(self.mixing))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, K) logits."""
@@ -222,7 +223,7 @@ def mixing_from(information: Tensor, temperature: float = INFORMATION_TEMPERATUR
     return w.clamp_min(1e-6).logit()
 
 
-def mixed(parts: Sequence[Tensor], weights: Tensor, whole: bool = False) -> Tensor:
+def weighted_sum(parts: Sequence[Tensor], weights: Tensor, whole: bool = False) -> Tensor:
     """Σ_k a_k x_k over tensors of one shape; of one alone, a x.
 
     ``whole`` gives each of several x_k the gradient of the sum, as if it were alone: not its share a_k of it.
@@ -235,6 +236,11 @@ def mixed(parts: Sequence[Tensor], weights: Tensor, whole: bool = False) -> Tens
 def _gradient_over(x: Tensor, weight: Tensor) -> Tensor:
     """X as it is, but its gradient divided by a weight."""
     return x.detach() + (x - x.detach()) / weight
+
+
+def norm_layers(network: nn.Module) -> list[_BatchNorm]:
+    """Every batch-norm layer, subclasses too, in the order of the modules."""
+    return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
 
 
 def networks_of(network: nn.Module) -> list[Network]:

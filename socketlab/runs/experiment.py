@@ -340,23 +340,23 @@ def carry_out(
     if preset.oracle:
         targets = dict.fromkeys(job.target for job in todo)
         best = {d: _network_of(preset, pack, out, preset.target, d, device, say, shown) for d in targets}
-    done = distributed.by_first(
+    done = distributed.on_rank_zero(
         lambda: _finished(out)
     )  # all of it stays: other presets' runs, and other seeds'
     wanted = {_origin(preset, pack, job): job for job in todo}
     oracles: dict[str, dict[str, Any]] = {}
     for domain, path in best.items():
-        oracles |= distributed.by_first(partial(_oracle_line, preset, pack, domain, path, device))
+        oracles |= distributed.on_rank_zero(partial(_oracle_line, preset, pack, domain, path, device))
     done |= oracles
     for number, (origin, job) in enumerate(wanted.items(), 1):
         if origin in done:
             continue
         say(f"run {number} of {len(wanted)}: {job.words}")
         done[origin] = _carried_out(preset, pack, job, nets, out, origin, device, shown)
-        distributed.by_first(lambda: _write(out / "runs.csv", done.values(), FIELDS))
-    distributed.by_first(lambda: _write(out / "runs.csv", done.values(), FIELDS))
+        distributed.on_rank_zero(lambda: _write(out / "runs.csv", done.values(), FIELDS))
+    distributed.on_rank_zero(lambda: _write(out / "runs.csv", done.values(), FIELDS))
     lines = [done[origin] for origin in (*oracles, *wanted)]
-    return distributed.by_first(lambda: _write_tables(preset, lines, out))
+    return distributed.on_rank_zero(lambda: _write_tables(preset, lines, out))
 
 
 def _settings(
@@ -376,7 +376,7 @@ def _network_of(
     """The file of a network that was trained on one modality and domain; trained when it is not there."""
     path = out / "networks" / splits.network_name(pack, modality, domain)
     origin = _network_origin(preset, pack, modality, domain)
-    if distributed.by_first(lambda: path.is_file() and load_source(path).card.get("origin") == origin):
+    if distributed.on_rank_zero(lambda: path.is_file() and load_source(path).card.get("origin") == origin):
         return path
     say(f"training on {modality} of {domain}")
     encoding = preset.depth_encoding if modality == "depth" else "metric"
@@ -388,7 +388,9 @@ def _network_of(
         if isinstance(event, Trained):
             trained = event.source
     assert trained is not None
-    accuracy = distributed.by_first(lambda: _kept(trained, held_out, lesson.card | {"origin": origin}, path))
+    accuracy = distributed.on_rank_zero(
+        lambda: _kept(trained, held_out, lesson.card | {"origin": origin}, path)
+    )
     say(f"{100 * accuracy:.1f} % of {len(held_out)} held-out images right")
     return path
 
@@ -409,7 +411,7 @@ def _carried_out(
     settings = _settings(preset, pack, job, nets, device)
     material = run_folder.gather(settings)
     folder = out / "unfinished" / origin
-    run, goes_on = distributed.by_first(lambda: _begun(folder, settings, material))
+    run, goes_on = distributed.on_rank_zero(lambda: _begun(folder, settings, material))
     state = run_folder.resume(run, material) if goes_on else None
     how = "last epoch"
     try:
@@ -429,8 +431,8 @@ def _carried_out(
         line = _line(job.row.title, " + ".join(job.sources), job.target, job.seed, found, how)
         return {"origin": origin, **line, "seconds": f"{seconds:.1f}", "environment": _environment(device)}
 
-    line = distributed.by_first(measured)
-    distributed.by_first(lambda: shutil.rmtree(folder, ignore_errors=True))
+    line = distributed.on_rank_zero(measured)
+    distributed.on_rank_zero(lambda: shutil.rmtree(folder, ignore_errors=True))
     return line
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from socketlab.method.bnstats import Statistics, batch_statistics, statistics_of, untouched_statistics
+from socketlab.method.bnstats import Statistics, batch_statistics, frozen_running_statistics, statistics_of
 from socketlab.networks.networks import Network, Trunk, device_of
 from socketlab.speed import distributed
 
@@ -44,7 +44,7 @@ def trunk_pass(network: Network, images: Tensor, watched: bool = False, untouche
     untouched : whether running statistics stay as they are (fault 9).
     """
     trunk = network.trunk
-    with untouched_statistics(trunk) if untouched else nullcontext():
+    with frozen_running_statistics(trunk) if untouched else nullcontext():
         if not watched:
             return Pass(*trunk.with_map(images), None)
         with batch_statistics(trunk, late=True) as layers:

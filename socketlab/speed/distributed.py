@@ -119,7 +119,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         grad.copy_(mean.view(grad.shape))
 
 
-def by_first(work: Callable[[], Told]) -> Told:
+def on_rank_zero(work: Callable[[], Told]) -> Told:
     """What ``work`` gives on rank 0, on every rank; a `LabError` there is raised everywhere."""
     if world() == 1:
         return work()

@@ -167,7 +167,7 @@ def test_piles_that_exchange_their_names_cost_nothing(seed: int) -> None:
 def test_the_mixture_is_the_library_s(count: int) -> None:
     logits, g = drawn(count, count, 6, 3, scale=2), drawn(count + 10, count).requires_grad_()
     ours = mixtures.mixture(logits, g)
-    theirs = networks.mixed(list(logits), networks.mixing_weights(g)).softmax(dim=1)
+    theirs = networks.weighted_sum(list(logits), networks.mixing_weights(g)).softmax(dim=1)
     torch.testing.assert_close(ours, theirs)
 
 
@@ -185,7 +185,7 @@ def test_information_maximisation_can_raise_the_share_of_a_certain_network_that_
     hesitant, wrong = 1.0 * F.one_hot(right, 3), 8.0 * F.one_hot((right + 1) % 3, 3)
     g = torch.zeros(4, requires_grad=True)
     logits = [hesitant] * 3 + [wrong]
-    losses.information_maximisation(networks.mixed(logits, networks.mixing_weights(g))).backward()
+    losses.information_maximisation(networks.weighted_sum(logits, networks.mixing_weights(g))).backward()
     assert g.grad is not None and float(g.grad[3]) < 0 < float(g.grad[:3].min())
 
 

@@ -443,7 +443,7 @@ def test_layers_that_torch_does_not_watch_alike_take_the_plain_form():
     bnstats.watch(network)
     x = images(dtype=torch.float32)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with bnstats.untouched_statistics(network), bnstats.batch_statistics(network) as (layer,):
+    with bnstats.frozen_running_statistics(network), bnstats.batch_statistics(network) as (layer,):
         network(x)
         torch.testing.assert_close(layer.batch_mean, x.mean((0, 2, 3)))
         torch.testing.assert_close(layer.batch_var, x.var((0, 2, 3), correction=0))
@@ -487,7 +487,7 @@ def test_fault_9_pairs_leave_the_running_statistics_alone():
     """A pass over task-irrelevant pairs must not move what the network is tested with."""
     trunk = bnstats.watch(small_trunk()).train()
     before = {name: value.clone() for name, value in trunk.state_dict().items()}
-    with bnstats.untouched_statistics(trunk):
+    with bnstats.frozen_running_statistics(trunk):
         first = trunk(torch.randn(4, 3, 9, 9))
         with bnstats.batch_statistics(trunk):
             trunk(torch.randn(4, 3, 9, 9))

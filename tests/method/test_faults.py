@@ -142,7 +142,7 @@ def test_fault_12_a_step_copies_nothing_from_the_device_per_layer():
     weights = networks.mixing_weights(state.mixing)
     with Counting() as counting:
         terms = steps.target_terms(state.networks, weights, weights, batch, ALL_TERMS)
-        steps.weighted_sum(terms, ALL_TERMS).backward()
+        steps.total_loss(terms, ALL_TERMS).backward()
     assert not [name for name in counting.calls if "item" in name or "_local_scalar" in name]
 
 

@@ -17,7 +17,7 @@ from socketlab import adapt, features, losses
 from socketlab.images import encodings
 from socketlab.method import steps
 from socketlab.method.adaptation import Epoch, Step
-from socketlab.method.bnstats import Statistics, norm_layers, reestimate_statistics
+from socketlab.method.bnstats import Statistics, reestimate_statistics
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import Bank
 from socketlab.networks import networks
@@ -94,7 +94,7 @@ def test_unequal_shares_slow_no_network_down():
     seen = torch.randn(5, 3, generator=generator, dtype=torch.float64)
 
     def gradients(whole):
-        together = networks.mixed(parts, shares, whole)
+        together = networks.weighted_sum(parts, shares, whole)
         torch.testing.assert_close(together, sum(a * x for a, x in zip(shares, parts, strict=True)))
         return torch.autograd.grad((together * seen).sum(), [*parts, shares])
 
@@ -257,7 +257,7 @@ def test_tent_moves_scale_and_shift_of_batch_norm_alone_and_tests_by_the_batch(t
     source = trained_source()
     state = last(adapt(source, target, None, Recipe.tent().replace(epochs=1, batch_size=8)))
     before = source.network.state_dict()
-    names = {n for n, m in source.network.named_modules() if m in norm_layers(source.network)}
+    names = {n for n, m in source.network.named_modules() if m in networks.norm_layers(source.network)}
     for name, value in state.adapted.network.state_dict().items():
         layer, _, kind = name.rpartition(".")
         if kind in ("weight", "bias") and layer in names:

@@ -229,7 +229,7 @@ def test_a_checkpoint_for_other_classes(here):
 
 def test_a_loss_that_is_no_number(here, monkeypatch):
     monkeypatch.setattr(
-        "socketlab.method.steps.weighted_sum", lambda terms, recipe: sum(terms.values()) * float("nan")
+        "socketlab.method.steps.total_loss", lambda terms, recipe: sum(terms.values()) * float("nan")
     )
     result = call("adapt", *SHORT, "--out", "run")
     assert result.exit_code == 2

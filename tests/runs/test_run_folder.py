@@ -193,13 +193,13 @@ def test_a_loss_that_is_no_number_leaves_the_last_epoch(tmp_path, monkeypatch):
     settings = run_folder.Settings(recipe=TINY)
     material = run_folder.gather(settings)
     run = run_folder.create(tmp_path / "nan", settings, material)
-    weighted, calls = steps.weighted_sum, []
+    weighted, calls = steps.total_loss, []
 
     def spoiled(terms, recipe):
         calls.append(1)
         return weighted(terms, recipe) * (float("nan") if len(calls) == 5 else 1)
 
-    monkeypatch.setattr(steps, "weighted_sum", spoiled)
+    monkeypatch.setattr(steps, "total_loss", spoiled)
     with pytest.raises(LabError, match="number"):
         list(run_folder.record(run, material))
     assert run_folder.resume(run_folder.read(run.folder), material).epoch == 1

@@ -77,7 +77,7 @@ def test_alone_everything_is_handed_back():
     x, layer = torch.randn(3, 2), nn.BatchNorm1d(2)
     assert (ranks.world(), ranks.rank(), ranks.share(5)) == (1, 0, slice(0, 5))
     assert ranks.gathered(x, 3) is x
-    assert ranks.by_first(lambda: x) is x
+    assert ranks.on_rank_zero(lambda: x) is x
     ranks.join("cpu")
     assert ranks.world() == 1
     ranks.leave()
@@ -158,7 +158,7 @@ def one_process(rank: int, folder: str) -> None:
         carried_out(folder, "together")
         found |= {name: of_layers(training) for name, training in {"train": True, "eval": False}.items()}
         with pytest.raises(LabError, match="said by 0"):
-            ranks.by_first(lambda: refuse(rank))
+            ranks.on_rank_zero(lambda: refuse(rank))
         with pytest.raises(LabError, match="batch of 1 images is too small for 2"):
             _check_shares(patterned(1, 0), Recipe())
         for name in (*CASES, "taken over from one"):

@@ -46,13 +46,13 @@ def test_step_written_out_does_what_the_terms_say(speed):
     for group in bench.state.optimiser.param_groups:
         group["lr"] = 0.1
     found = []
-    original = speed.steps.weighted_sum
+    original = speed.steps.total_loss
 
     def weighted(terms, recipe):
         found.append(sorted(terms))
         return original(terms, recipe)
 
-    with speed.mock.patch.object(speed.steps, "weighted_sum", weighted):
+    with speed.mock.patch.object(speed.steps, "total_loss", weighted):
         bench.step(speed.ALL_TERMS)
         bench.step(speed.ALL_TERMS.replace(lambda_bn=0.0))
     assert found == [["BN", "IM", "PL", "TI"], ["IM", "PL", "TI"]]
@@ -65,7 +65,7 @@ def test_statistics_of_hooks_are_those_of_the_watched_layers(speed):
     network = speed.source_network("small", 8, 0, torch.device("cpu")).network.train()
     bnstats.watch(network.trunk)
     x = torch.randn(4, 3, 28, 28)
-    with bnstats.untouched_statistics(network), bnstats.batch_statistics(network.trunk) as layers:
+    with bnstats.frozen_running_statistics(network), bnstats.batch_statistics(network.trunk) as layers:
         network(x)
         means = [layer.batch_mean.detach() for layer in layers]
     with speed.hooked_statistics(network.trunk, late=True) as recomputed:
