@@ -148,9 +148,7 @@ class PairsPanel(Panel):
                 pairs = given.unlabelled()
                 return adapt(material.source, material.target, pairs, choice.recipe, seed=choice.seed)
 
-            return replay.played(
-                choice, begin, lambda event: self.world.judge(event.state.adapted, given)
-            )
+            return replay.played(choice, begin, lambda event: self.world.judge(event.state.adapted, given))
 
         self.session.start(
             events, lambda e: self._see(run, e), lambda: self._draw(run), lambda state: self._end(run, state)
