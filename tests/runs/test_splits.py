@@ -25,7 +25,7 @@ from socketlab.images.pack_writer import write_pack
 from socketlab.images.packs import open_pack
 from socketlab.images.paired_images import crop_side
 from socketlab.method.recipe import Recipe
-from socketlab.networks.backbones import ResNetTrunk, torchvision_network
+from socketlab.networks.backbones import ResNetTrunk, backbone_network
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import networks_of, small_network
 from socketlab.networks.shot_files import FILES, IMAGENET
@@ -408,5 +408,5 @@ def test_a_class_that_one_modality_lacks_is_named(here):
 def test_a_network_by_its_name_alone_may_be_a_resnet():
     assert SourceRecipe.pretrained("resnet50").as_dict()["weights"] == "DEFAULT"
     recipe = SourceRecipe(backbone="resnet18")
-    ours, theirs = recipe.network(4, 1).state_dict(), torchvision_network("resnet18", 4, seed=1).state_dict()
+    ours, theirs = recipe.network(4, 1).state_dict(), backbone_network("resnet18", 4, seed=1).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
