@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from socketlab.errors import LabError
-from socketlab.networks.networks import Network, Trunk, pooled
+from socketlab.networks.networks import Network, Trunk, norm_layers, pooled
 
 Shapes = dict[str, tuple[int, ...]]
 """Name of a layer → shape of its output; () where that is no tensor."""
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class AdaptedTrunk(Trunk):
@@ -272,15 +271,16 @@ def _leave_out_unreached(module: nn.Module, shapes: Shapes) -> None:
 
     A layer within one that was run may be used without being called, and stays; but not batch norm.
     """
+    norms = norm_layers(module)
     for name, layer in list(module.named_modules()):
         alone = name != "" and name not in shapes and not list(layer.children())
-        if alone and (isinstance(layer, BATCH_NORMS) or name.rpartition(".")[0] not in shapes):
+        if alone and (layer in norms or name.rpartition(".")[0] not in shapes):
             module.set_submodule(name, nn.Identity())
 
 
 def _require_norms(trunk: nn.Module, kind: str, wanted: bool) -> None:
     """Batch norm with running statistics is what most terms work on."""
-    norms = [layer for layer in trunk.modules() if isinstance(layer, BATCH_NORMS)]
+    norms = norm_layers(trunk)
     if any(layer.running_mean is None for layer in norms):
         raise LabError(
             f"a batch norm of {kind} keeps no running statistics, the memory of the source's images: make it "
