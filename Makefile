@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := python3.13 python3.12 python3.11 python3
 LAB_FLAGS :=
-PYTEST_FLAGS := -n auto --maxprocesses 4 --dist loadfile
+PYTEST_FLAGS := -n auto --maxprocesses 4 --dist loadgroup
 START := notebooks/00_start_here.ipynb
 
 py := $(VENV)/bin/python
@@ -11,11 +11,12 @@ py := $(VENV)/bin/python
 moved := $(shell [ "`cat $(VENV)/.folder 2>/dev/null`" = "`pwd -P`" ] || echo moved)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test results trust bench distances notebooks site traces lint venv clean moved
+.PHONY: help lab test test-all results trust bench distances notebooks traces classroom site lint venv clean moved
 
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
-	@echo "make test       install the test tools too and run all tests"
+	@echo "make test       install the test tools too and run the tests, some minutes"
+	@echo "make test-all   run the slow tests too: training, kills, every notebook, every panel in a browser"
 	@echo "make results    measure again the tables in data/results that the prose quotes"
 	@echo "make trust      measure again which measures of the gap go with accuracy"
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
@@ -23,13 +24,14 @@ help:
 	@echo "make distances  measure what the distances cost: docs/distances.md, five minutes"
 	@echo "make notebooks  execute the notebooks and store them with their pictures"
 	@echo "make traces     record what the notebooks train, for the tier replay, and measure its seconds"
+	@echo "make classroom  check that everything for a lesson works on this computer without a network"
 	@echo "make site       write the course as pages to be read without a kernel: build/site"
 	@echo "make lint       ruff and mypy"
 	@echo "make venv       only make $(VENV), for example to put a CPU-only PyTorch into it first"
 	@echo "make clean      delete $(VENV) and the tools' caches"
 
 # The server listens on this machine only and asks for its token; it fetches no news and looks for no updates.
-# JupyterLab refuses to run as root, the usual user of a container, unless told otherwise.
+# JupyterLab runs as root, the usual user of a container, only with --allow-root.
 lab: $(VENV)/.lab
 	@set --; \
 	[ "`id -u`" != 0 ] || set -- "$$@" --allow-root; \
@@ -41,6 +43,9 @@ lab: $(VENV)/.lab
 
 # One thread for each of the workers that share the tests.
 test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(py) -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+test-all: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(py) -m pytest $(PYTEST_FLAGS)
 
 results: $(VENV)/.lab
@@ -56,15 +61,16 @@ distances: $(VENV)/.lab
 	$(py) benchmarks/distances.py
 
 notebooks: $(VENV)/.lab
-	$(py) -m socketlab.course.course --exercises
+	$(py) -m tools.build_notebooks --exercises
 	$(py) -m tools.run_notebooks
-	$(py) -m socketlab.course.course
-	$(py) -m tools.lessons
+	$(py) -m tools.build_notebooks
 
 traces: $(VENV)/.lab
 	$(py) -m tools.record
 	$(py) -m tools.run_notebooks --tier replay
-	$(py) -m tools.lessons
+
+classroom: $(VENV)/.lab
+	@$(py) -m tools.prepare_classroom
 
 site: $(VENV)/.test
 	$(py) -m tools.website

@@ -1,12 +1,11 @@
 """A classroom without a network: is everything on this computer, and how to carry it to another one.
 
-``socketlab prepare-room`` says one line per requirement: those of the doctor, then what a lesson does, tried
-once. Trying also compiles UMAP, so that no class waits for it. With ``--zip`` it writes the kit into one file
-for a memory stick.
+``python -m tools.prepare_classroom`` (or ``make classroom``) prints one line per requirement: those of the
+doctor, then what a lesson does, tried once. Trying also compiles UMAP, so that no class waits for it. With
+``--zip`` it writes the kit into one file for a memory stick.
 """
 
-from __future__ import annotations
-
+import argparse
 import contextlib
 import importlib.metadata
 import os
@@ -20,7 +19,7 @@ import urllib.error
 import urllib.request
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from socketlab.errors import LabError
@@ -44,12 +43,12 @@ README = """socketlab, for a room without a network.
 Copy the folder `socketlab` from this archive to the computer. On Linux and macOS, in that folder:
 
     {settings}make lab
-    .venv/bin/socketlab prepare-room
+    make classroom
 
 On Windows:
 
     py -m venv .venv && .venv\\Scripts\\python -m pip install {options}-e ".[lab]"
-    .venv\\Scripts\\socketlab prepare-room
+    .venv\\Scripts\\python -m tools.prepare_classroom
 
 The first installs the kit (and, with make, opens it); the second checks the room. {about}
 """
@@ -297,3 +296,37 @@ def size_in_words(path: Path) -> str:
     return (
         words if size <= FAT32_MOST else f"{words}; more than a stick in the format FAT32 can hold: use exFAT"
     )
+
+
+# ------------------------------------------------------------------------ the command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check this computer; write the zip where that is asked for and all is in place."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.prepare_classroom", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--zip", type=Path, metavar="FILE", help="also write the kit into this file")
+    parser.add_argument("--wheels", action="store_true", help="with the packages, which are downloaded now")
+    chosen = parser.parse_args(arguments)
+    if chosen.wheels and chosen.zip is None:
+        parser.error("--wheels goes with --zip: name the archive.")
+    ready = True
+    for check in examine():
+        print(check, flush=True)
+        ready &= check.ok
+    if not ready:
+        end = "; no zip was written." if chosen.zip else "."
+        print(f"Put right the lines with [--] first{end}", file=sys.stderr)
+        return 1
+    try:
+        if chosen.zip is not None:
+            print(size_in_words(write_zip(chosen.zip, chosen.wheels)))
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

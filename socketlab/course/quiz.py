@@ -101,9 +101,14 @@ def questions() -> dict[str, Question]:
     return found
 
 
-def ask(question_id: str) -> Quiz:
-    """The question of this id, to be shown as the last line of a cell; `LabError` lists the known ones."""
+def find(question_id: str) -> Question:
+    """The question of this id; `LabError` lists the known ones."""
     if question_id not in questions():
         known = ", ".join(questions())
         raise LabError(f"There is no question {question_id!r}: choose among {known}.")
-    return Quiz(questions()[question_id])
+    return questions()[question_id]
+
+
+def ask(question_id: str) -> Quiz:
+    """The question of this id as a widget, to be shown as the last line of a cell."""
+    return Quiz(find(question_id))

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import socketlab
+from socketlab.runs import doctor
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -78,20 +79,18 @@ def providers():
     return packages_distributions()
 
 
-MODULES_OF_EXTRAS = {
-    "course.py": "lab",
-    "doctor.py": "lab",
-    "notebooks.py": "lab",
-    "website.py": "site",
-    "app.py": "app",
-    "room.py": "lab",
-}
+MODULES_OF_EXTRAS = {"sections.py": "lab", "doctor.py": "lab", "app.py": "app"}
 """Modules that need what only an extra brings."""
 
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("socketlab", ()), ("tests", ("lab", "site", "app", "test")), ("benchmarks", ("lab", "test"))],
+    [
+        ("socketlab", ()),
+        ("tools", ("lab", "site")),
+        ("tests", ("lab", "site", "app", "test")),
+        ("benchmarks", ("lab", "test")),
+    ],
 )
 def test_every_import_is_declared(folder, extras, providers):
     declared = names(PROJECT["dependencies"] + [line for extra in extras for line in EXTRAS[extra]])
@@ -118,10 +117,10 @@ def imported(path: Path) -> set[str]:
 def own_modules(path: Path) -> set[str]:
     """What belongs to the repository: its folders, the scripts of the data, and files side by side."""
     folders = [path.parent, ROOT / "data" / "pocketrooms"]
-    if path.parent.name == "tests":  # some run the scripts of benchmarks/
-        folders.append(ROOT / "benchmarks")
+    if (ROOT / "tests") in path.parents:  # some run the scripts of benchmarks/
+        folders += [ROOT / "tests", ROOT / "benchmarks"]
     beside = {other.stem for folder in folders for other in folder.glob("*.py")}
-    return {"socketlab", "tests", "benchmarks", "data"} | beside
+    return {"socketlab", "tools", "tests", "benchmarks", "data"} | beside
 
 
 def test_python_range_is_the_same_everywhere():
@@ -135,7 +134,7 @@ def test_python_range_is_the_same_everywhere():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "|".join(versions) + ")" in makefile
     assert "PYTHON := " + " ".join(f"python{version}" for version in reversed(versions)) in makefile
-    assert socketlab.doctor.PYTHONS == ((3, int(first)), (3, int(last)))  # noqa: SIM300
+    assert doctor.PYTHONS == ((3, int(first)), (3, int(last)))  # noqa: SIM300
 
 
 def test_environment_yml_installs_what_make_lab_does():

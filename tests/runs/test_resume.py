@@ -19,8 +19,7 @@ from socketlab.method.recipe import Recipe
 from socketlab.networks.backbones import VGGTrunk
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Network
-from socketlab.runs import folder as run_folder
-from socketlab.runs.settings import Settings, gather
+from socketlab.runs import run_folder
 
 EVERYTHING = Recipe(
     batch_size=12, align_epochs=1, epochs=2, lambda_bn=0.5, lambda_aad=0.5, lambda_entropy=0.5,
@@ -82,11 +81,10 @@ def test_killed_at_any_step(name, tmp_path):
 RECORD = """
 import sys, torch
 from pathlib import Path
-from socketlab.runs import folder as runs
-from socketlab.runs.settings import gather
+from socketlab.runs import run_folder as runs
 torch.set_num_threads(1)
 run = runs.read(Path(sys.argv[1]))
-material = gather(run.settings)
+material = runs.gather(run.settings)
 for event in runs.record(run, material, runs.resume(run, material)): pass
 """
 
@@ -97,8 +95,8 @@ for event in runs.record(run, material, runs.resume(run, material)): pass
 def test_a_killed_process_leaves_a_run_that_ends_as_another(tiny_data, tmp_path, monkeypatch):
     """Killed for good while it trains; gone on with in this process."""
     monkeypatch.setenv("SOCKETLAB_DATA", str(tiny_data))
-    settings = Settings(recipe=TINY.replace(epochs=5))
-    material = gather(settings)
+    settings = run_folder.Settings(recipe=TINY.replace(epochs=5))
+    material = run_folder.gather(settings)
     alone, killed = (run_folder.create(tmp_path / name, settings, material) for name in ("alone", "killed"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the other process: another number may change the last bit

@@ -7,10 +7,9 @@ import pytest
 from browsing import SECOND, assert_answers, look_at, part
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
-from socketlab.course import course
 from tools import run_notebooks
 
-PATHS = course.learners()
+PATHS = run_notebooks.find(())
 # name of a notebook -> a slider of its panel, the picture that it moves, and keys to be pressed in turn
 ANSWERS = {
     "01_modality_gap": ("layer", "The gap in numbers", ["ArrowLeft", "ArrowRight"]),

@@ -8,10 +8,8 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from typer.testing import CliRunner
 
 from socketlab import files
-from socketlab.cli import app
 from socketlab.errors import LabError
 from socketlab.figures import maps
 from socketlab.runs import doctor
@@ -143,7 +141,7 @@ def test_what_goes_into_the_zip(kit: Path, tmp_path: Path) -> None:
         ]
         assert archive.read("socketlab/data/a.png") == b"data/a.png"
         words = archive.read("README.txt").decode()
-    assert "\n    make lab\n    .venv/bin/socketlab prepare-room\n" in words
+    assert "\n    make lab\n    make classroom\n" in words
     assert "fetches them from the network" in words
     assert [p.name for p in path.parent.iterdir()] == ["kit.zip"]
 
@@ -255,31 +253,34 @@ def test_a_zip_too_large_for_many_sticks_is_said(tmp_path: Path, monkeypatch: py
 # the command
 
 
-def test_the_command_prints_a_line_for_each_check(quick: None) -> None:
-    done = CliRunner().invoke(app, ["prepare-room"])
-    assert done.exit_code == 0
-    assert done.output.splitlines()[0] == "[ok] Python: 3.12.1"
-    assert len(done.output.splitlines()) == 6
+def test_the_command_prints_a_line_for_each_check(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare_classroom.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[ok] Python: 3.12.1"
+    assert len(lines) == 6
 
 
 def test_a_room_that_is_not_ready_gets_no_zip(
-    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(prepare_classroom, "check_umap", lambda: Check("UMAP", False, "did not work"))
-    done = CliRunner().invoke(app, ["prepare-room", "--zip", str(tmp_path / "kit.zip")])
-    assert done.exit_code == 1
-    assert "[--] UMAP: did not work" in done.output
-    assert "no zip was written" in done.output
+    assert prepare_classroom.main(["--zip", str(tmp_path / "kit.zip")]) == 1
+    printed = capsys.readouterr()
+    assert "[--] UMAP: did not work" in printed.out
+    assert "no zip was written" in printed.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wheels_go_with_a_zip_only(quick: None) -> None:
-    done = CliRunner().invoke(app, ["prepare-room", "--wheels"])
-    assert done.exit_code == 2
-    assert "--wheels goes with --zip" in done.output
+def test_wheels_go_with_a_zip_only(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        prepare_classroom.main(["--wheels"])
+    assert stopped.value.code == 2
+    assert "--wheels goes with --zip" in capsys.readouterr().err
 
 
-def test_the_command_writes_the_zip(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_the_zip(
+    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = []
 
     def write_zip(path: Path, wheels: bool) -> Path:
@@ -288,7 +289,6 @@ def test_the_command_writes_the_zip(quick: None, tmp_path: Path, monkeypatch: py
         return path
 
     monkeypatch.setattr(prepare_classroom, "write_zip", write_zip)
-    done = CliRunner().invoke(app, ["prepare-room", "--zip", str(tmp_path / "kit.zip")])
-    assert done.exit_code == 0
-    assert "kit.zip: 2 MB" in done.output.replace("\n", "")
+    assert prepare_classroom.main(["--zip", str(tmp_path / "kit.zip")]) == 0
+    assert "kit.zip: 2 MB" in capsys.readouterr().out
     assert asked == [False]

@@ -7,13 +7,12 @@ import pytest
 from typer.main import get_command
 
 from socketlab.cli import app
-from socketlab.course import course
 from socketlab.errors import LabError
-from tools import lessons, run_notebooks
+from tools import run_notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = lessons.PAGE.read_text(encoding="utf-8")
-COURSE = lessons.COURSE.findall(TEXT)
+TEXT = run_notebooks.PAGE.read_text(encoding="utf-8")
+COURSE = run_notebooks.COURSE.findall(TEXT)
 
 
 def schedules() -> dict[str, list[tuple[int, int, str]]]:
@@ -49,8 +48,8 @@ def test_every_notebook_that_there_is_has_its_line() -> None:
 
 
 def test_the_measured_table_is_that_of_the_file() -> None:
-    """Run ``python -m tools.lessons`` after ``make notebooks``."""
-    assert lessons.filled(TEXT, run_notebooks.timings()) == TEXT
+    """``make notebooks`` fills it."""
+    assert run_notebooks.with_table(TEXT, run_notebooks.timings()) == TEXT
 
 
 def test_computing_fits_into_the_minutes() -> None:
@@ -73,7 +72,7 @@ COMPUTING = {
 }
 
 
-@pytest.mark.parametrize("path", course.learners(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", run_notebooks.find(()), ids=lambda path: path.stem)
 def test_how_long_a_notebook_computes_is_as_it_says(path: Path) -> None:
     said = re.search(r"Computing takes ([a-z ]+) on two cores", run_notebooks.read(path).cells[0].source)
     assert said
@@ -84,6 +83,8 @@ def test_how_long_a_notebook_computes_is_as_it_says(path: Path) -> None:
 def test_commands_and_targets_that_are_named_exist() -> None:
     commands = set(get_command(app).commands)
     assert set(re.findall(r"`socketlab ([\w-]+)", TEXT)) <= commands
+    for name in set(re.findall(r"-m tools\.(\w+)", TEXT)):
+        assert (ROOT / "tools" / f"{name}.py").is_file(), name
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"`make ([\w-]+)`", TEXT)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
@@ -91,15 +92,17 @@ def test_commands_and_targets_that_are_named_exist() -> None:
 
 def test_a_table_of_what_was_and_was_not_measured() -> None:
     measured = {
-        ("00_a", "laptop"): run_notebooks.Timing("00_a", "laptop", 61.2, 3, 17.8, 2),
-        ("00_a", "replay"): run_notebooks.Timing("00_a", "replay", 9.4, 3, 5.0, 2),
+        ("00_a", "laptop"): run_notebooks.Timing("00_a", "laptop", 61.2, 3, 17.8, 2, "an Abacus"),
+        ("00_a", "replay"): run_notebooks.Timing("00_a", "replay", 9.4, 3, 5.0, 2, "an Abacus"),
     }
-    table = lessons.computing_table(measured, ["00_a", "01_b"])
+    page = "| `00_a` | Why? |\n| `01_b` | How? |\n<!-- computing -->\nold\n<!-- /computing -->\n"
+    table = run_notebooks.with_table(page, measured)
     assert "| `00_a` | 61 | 18 | 9 |" in table
-    assert "| `01_b` | not measured |  | not measured |" in table
-    assert "On 2 processor cores" in table
+    assert "| `01_b` |  |  |  |" in table
+    assert "On 2 cores of an Abacus" in table
+    assert "old" not in table
 
 
 def test_a_page_without_a_place_is_refused() -> None:
     with pytest.raises(LabError, match="no place for the table"):
-        lessons.filled("# Teaching\n", {})
+        run_notebooks.with_table("# Teaching\n", {})

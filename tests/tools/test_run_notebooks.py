@@ -10,10 +10,11 @@ import nbformat
 import pytest
 from kernels import NO_NETWORK, begin_every_kernel_with, code
 
+from socketlab.course import sections
 from socketlab.errors import LabError
 from tools import run_notebooks
 
-PATHS = sorted(run_notebooks.FOLDER.glob("*.ipynb"))
+PATHS = run_notebooks.find(())
 LAPTOP_SECONDS, CELL_SECONDS, REPLAY_SECONDS = 300, 60, 60
 
 
@@ -177,13 +178,13 @@ def test_at_replay_times_are_stored_and_pictures_stay(
 
 def test_timings_of_other_tiers_and_notebooks_stay(tmp_path: Path) -> None:
     old = [
-        run_notebooks.Timing("00", "laptop", 9.0, 1, 2.0, 2),
-        run_notebooks.Timing("01", "laptop", 8.0, 1, 2.0, 2),
+        run_notebooks.Timing("00", "laptop", 9.0, 1, 2.0, 2, "old"),
+        run_notebooks.Timing("01", "laptop", 8.0, 1, 2.0, 2, "old"),
     ]
     run_notebooks.store_timings(old, tmp_path)
     new = [
-        run_notebooks.Timing("00", "laptop", 7.5, 3, 1.5, 4),
-        run_notebooks.Timing("00", "replay", 1.0, 1, 1.0, 4),
+        run_notebooks.Timing("00", "laptop", 7.5, 3, 1.5, 4, "new"),
+        run_notebooks.Timing("00", "replay", 1.0, 1, 1.0, 4, "new"),
     ]
     run_notebooks.store_timings(new, tmp_path)
     assert set(run_notebooks.timings(tmp_path).values()) == {*new, old[1]}
@@ -219,7 +220,7 @@ def test_a_kernel_that_dies_before_it_answers_is_started_again(
                 raise RuntimeError("Kernel died before replying to kernel_info")
             return super().execute(**more)
 
-    monkeypatch.setattr(nbclient, "NotebookClient", Client)
+    monkeypatch.setattr(run_notebooks, "NotebookClient", Client)
     if deaths == 3:
         with pytest.raises(RuntimeError, match="before replying"):
             run_notebooks.execute(code("1 + 1"))
@@ -229,12 +230,36 @@ def test_a_kernel_that_dies_before_it_answers_is_started_again(
 
 
 def test_a_question_is_stored_as_it_can_be_read() -> None:
-    from socketlab.course import course, quiz
+    from socketlab.course import quiz
+    from tools import build_notebooks
 
-    asked = nbformat.v4.new_notebook(cells=course.question_cells("03-broken"))
+    asked = nbformat.v4.new_notebook(cells=build_notebooks.question_cells("03-broken"))
     stored = run_notebooks.without_widgets(run_notebooks.execute(asked))
     (output,) = stored.cells[1].outputs
     asked_again = quiz.ask("03-broken")
     assert output.data["text/plain"] == repr(asked_again)
     assert asked_again.question.options[-1].text in output.data["text/plain"]
     assert run_notebooks.WIDGET_VIEW not in output.data
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_each_section_of_a_notebook_runs_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At replay; ``python -m tools.run_notebooks --sections`` runs them at any tier."""
+    monkeypatch.setenv("SOCKETLAB_TIER", "replay")
+    run_notebooks.run_sections([path])
+    ran = re.findall(r"section-(\d+): \d+ s", capsys.readouterr().out)
+    assert ran == [str(section.number) for section in sections.sections(run_notebooks.read(path))]
+
+
+def test_a_section_that_leans_on_another_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a cell changes without naming it cannot be seen before it runs."""
+    make, words = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    first, second = make("import json\nkept = json"), make("globals()['k' + 'ept'].dumps(1)")
+    notebook = nbformat.v4.new_notebook(cells=[words("## 1. One"), first, words("## 2. Two"), second])
+    nbformat.write(notebook, tmp_path / "00_small.ipynb")
+    with pytest.raises(LabError, match=r"00_small, run alone: section-2: A cell failed:(.|\n)*KeyError"):
+        run_notebooks.run_sections([tmp_path / "00_small.ipynb"])

@@ -1,0 +1,146 @@
+"""Sections of a notebook, and how to enter at one: ``from socketlab.course import begin; begin("01", 4)``.
+
+A section needs the earlier cells that define its names, and what those need in turn. The names are read off
+the cells' bytecode, so nothing is run to find them.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from socketlab.errors import LabError
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+MARK = "socketlab"
+"""Key in a cell's metadata; its value names an exercise, a question, or a section's minutes in class."""
+HEADING = re.compile(r"^## (\d+)\. (.+)$", re.MULTILINE)
+Notebook = Any
+
+
+@dataclass(frozen=True)
+class Section:
+    """A numbered part of a notebook.
+
+    Parameters
+    ----------
+    number, title : of its heading, "## 3. Cut both halves alike".
+    first, last : its cells are ``notebook.cells[first:last]``.
+    minutes : in class, from the heading's metadata; 0 if missing.
+    pause : whether a break fits after it.
+    """
+
+    number: int
+    title: str
+    first: int
+    last: int
+    minutes: int = 0
+    pause: bool = False
+
+
+def sections(notebook: Notebook) -> list[Section]:
+    """The numbered sections, each from the cell with its heading up to the next one."""
+    found = []
+    for place, cell in enumerate(notebook.cells):
+        heading = HEADING.search(cell.source) if cell.cell_type == "markdown" else None
+        if heading:
+            about = cell.metadata.get(MARK, {})
+            found.append((int(heading[1]), heading[2], place, about))
+    ends = [place for *_, place, _ in found[1:]] + [len(notebook.cells)]
+    return [
+        Section(number, title, place, end, about.get("minutes", 0), about.get("break", False))
+        for (number, title, place, about), end in zip(found, ends, strict=True)
+    ]
+
+
+def needed(notebook: Notebook, section: Section) -> list[int]:
+    """Indices of the earlier code cells that a section needs, in order.
+
+    From the section backwards, a cell is needed if it defines a name that is used later and not defined in
+    between. What a cell changes without naming it is not seen; a test runs every section alone.
+    """
+    wanted: set[str] = set()
+    chosen = []
+    for place in reversed(range(section.last)):
+        cell = notebook.cells[place]
+        if cell.cell_type == "code":
+            defined, used = names(compile(cell.source, "cell", "exec"))
+            if place >= section.first or defined & wanted:
+                wanted = (wanted - defined) | used
+                if place < section.first:
+                    chosen.append(place)
+    return chosen[::-1]
+
+
+def names(code: CodeType) -> tuple[set[str], set[str]]:
+    """(names that a cell defines, names that it uses and has not defined before)."""
+    defined: set[str] = set()
+    used: set[str] = set()
+    for step in dis.get_instructions(code):
+        if step.opname == "STORE_NAME":
+            defined.add(step.argval)
+        elif step.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+            used |= {step.argval} - defined
+        elif inspect.iscode(step.argval):
+            used |= names(step.argval)[1] - defined
+    return defined, used
+
+
+def begin(name: str, section: int) -> None:
+    """Run what a section needs, so that a notebook can be entered at any of its sections.
+
+    Parameters
+    ----------
+    name : notebook, or how its name begins: "03".
+    section : number of the section that comes next.
+
+    Raises
+    ------
+    LabError : no such notebook or section, or called outside Jupyter; a cell that fails is named.
+    """
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        raise LabError("begin() runs cells of a notebook: call it in Jupyter.")
+    notebook = _read(name)
+    chosen = _numbered(sections(notebook), section, name)
+    places = needed(notebook, chosen)
+    for count, place in enumerate(places, start=1):
+        print(f"cell {count} of {len(places)}", end="\r", flush=True)
+        ran = shell.run_cell(_silent(notebook.cells[place].source), store_history=False, silent=True)
+        if ran.error_in_exec or ran.error_before_exec:
+            raise LabError(f"A cell that section {section} needs failed: {ran.error_in_exec}.")
+    print(f"Ready for section {section}, {chosen.title}: {len(places)} earlier cells were run.")
+
+
+def _silent(source: str) -> str:
+    """The source without its last expression's value: pictures of earlier cells are not shown again."""
+    tree = ast.parse(source)
+    if tree.body and isinstance(tree.body[-1], ast.Expr):
+        return source.rstrip().rstrip(";") + ";"
+    return source
+
+
+def _numbered(found: Sequence[Section], number: int, name: str) -> Section:
+    for section in found:
+        if section.number == number:
+            return section
+    raise LabError(f"Notebook {name} has sections 1 to {len(found)}, no {number}.")
+
+
+def _read(name: str) -> Notebook:
+    import nbformat
+
+    found = sorted(FOLDER.glob(f"{Path(name).stem}*.ipynb"))
+    if len(found) != 1:
+        known = ", ".join(path.stem for path in sorted(FOLDER.glob("*.ipynb")))
+        raise LabError(f"{name!r} names {len(found)} notebooks: choose one of {known}.")
+    return nbformat.read(found[0], as_version=4)
