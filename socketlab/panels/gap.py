@@ -298,7 +298,7 @@ class GapPanel(Panel):
             f"{SENSORS[choice.sensor].title}, {title}, errors × {choice.strength:g}: the source network "
             f"names <b>{100 * numbers['accuracy']:.0f}&nbsp;%</b> of the rooms right, in colour "
             f"{100 * colour:.0f}&nbsp;%; at <code>{self.world.layer(choice)}</code> "
-            f"<b>{100 * numbers['mixing']:.0f}&nbsp;%</b> of the neighbours are of the same modality."
+            f"<b>{100 * numbers['neighbour_purity']:.0f}&nbsp;%</b> of the neighbours are of one modality."
         )
 
     def _show_examples(self) -> None:
