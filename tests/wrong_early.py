@@ -29,6 +29,13 @@ def without_itself(a: Tensor, b: Tensor, k: int) -> list[float]:
     return shares_row_by_row(a, b, k + 1, first=1)
 
 
+def itself_and_the_farthest(a: Tensor, b: Tensor, k: int) -> Tensor:
+    x = torch.cat([a, b])
+    own = torch.cat([torch.zeros(len(a)), torch.ones(len(b))])
+    near = (torch.cdist(x, x) + torch.diag(torch.full((len(x),), torch.inf))).topk(k)
+    return (own[near.indices] == own.unsqueeze(1)).double().mean()
+
+
 def shares_by_cosine(a: Tensor, b: Tensor, k: int) -> Tensor:
     x = F.normalize(torch.cat([a, b]), dim=1)
     likeness = x @ x.T - 3 * torch.eye(len(x))
@@ -254,6 +261,7 @@ EARLY: dict[str, dict[str, Callable[..., Any]]] = {
         "asks depth only": lambda a, b, k: sum(without_itself(a, b, k)[len(a) :]) / len(b),
         "a count, no share": lambda a, b, k: torch.tensor(without_itself(a, b, k)).mean() * k,
         "the farthest": lambda a, b, k: np.mean(shares_row_by_row(a, b, k, most=True)),
+        "itself and the farthest": itself_and_the_farthest,
         "by angle": shares_by_cosine,
         "shape": lambda a, b, k: torch.tensor(without_itself(a, b, k)),
         "kind": lambda a, b, k: {"share": np.mean(without_itself(a, b, k))},

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from socketlab.course import checks, quiz
-from socketlab.course.sections import MARK, Notebook, Section, sections
+from socketlab.course.sections import MARK, Notebook, Section, sections_of
 from socketlab.errors import LabError
 from tools import run_notebooks
 
@@ -156,7 +156,7 @@ def timetable(notebook: Notebook, seconds: float | None = None) -> str:
     """Markdown: the sections with their minutes in class, breaks and exercises."""
     lines = ["**Timetable.**", "", "| section | minutes | from the start | exercises |", "|---|---|---|---|"]
     passed = 0
-    for section in sections(notebook):
+    for section in sections_of(notebook):
         ids = ", ".join(exercises_in(notebook.cells[section.first : section.last]))
         pause = " · **break**" if section.pause else ""
         whole = _minutes(notebook, section)
@@ -168,7 +168,7 @@ def timetable(notebook: Notebook, seconds: float | None = None) -> str:
 
 def minutes(notebook: Notebook) -> int:
     """Minutes in class: those of the sections and of the exercises."""
-    return sum(_minutes(notebook, section) for section in sections(notebook))
+    return sum(_minutes(notebook, section) for section in sections_of(notebook))
 
 
 def _minutes(notebook: Notebook, section: Section) -> int:

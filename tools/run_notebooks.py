@@ -26,7 +26,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from socketlab.course.sections import FOLDER, needed, sections
+from socketlab.course.sections import FOLDER, needed, sections_of
 from socketlab.errors import LabError
 from socketlab.files import write_whole
 from socketlab.runs import replay
@@ -207,7 +207,7 @@ def run_sections(paths: Iterable[Path]) -> None:
     for path in paths:
         notebook = read(path)
         small = {}
-        for section in sections(notebook):
+        for section in sections_of(notebook):
             kept = [*needed(notebook, section), *range(section.first, section.last)]
             small[f"section-{section.number}"] = alone = copy.copy(notebook)
             alone.cells = [notebook.cells[place] for place in kept]

@@ -9,6 +9,8 @@ case. The exercises themselves are in `socketlab.course.exercises`, a module for
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import copy
 import html
 import inspect
@@ -16,6 +18,7 @@ import math
 import numbers
 import re
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +32,8 @@ from socketlab.errors import LabError
 
 TOLERANCE = 1e-4
 """Largest difference that counts as equal, as a share of the largest number of the right answer."""
+SECONDS = 20.0
+"""The longest that an answer may compute: a loop without an end gets a sentence too."""
 BEGIN, END = "# begin", "# end"
 """Lines of a reference between which the learner's part stands."""
 Answer = Callable[..., Any]
@@ -135,20 +140,54 @@ def check(exercise_id: str, answer: Answer) -> Answer:
     return answer if verdict.right else exercise.answer
 
 
-def judge(exercise: Exercise, answer: Any) -> Verdict:
-    """Compare an answer with the reference on all cases; see the module's words for what is said."""
+def judge(exercise: Exercise, answer: Any, seconds: float = SECONDS) -> Verdict:
+    """Compare an answer with the reference on all cases.
+
+    Parameters
+    ----------
+    answer : the learner's function, or whatever stands in its place.
+    seconds : the longest that all cases together may take.
+    """
     if not callable(answer):
         return Verdict(False, f"{exercise.name} should be a function, and is {_kind(answer)}.", "no function")
+    try:
+        with _limited(seconds):
+            return _judged(exercise, answer)
+    except KeyboardInterrupt:
+        words = (
+            f"Stopped: your function did not come to an end within {seconds:g} seconds, or was interrupted."
+        )
+        return Verdict(False, f"{words} Does a loop go on for ever?", "does not end")
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise KeyboardInterrupt in the main thread if the block takes longer, and again until it ends."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            _thread.interrupt_main()
+
+    if threading.current_thread() is threading.main_thread():
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _judged(exercise: Exercise, answer: Answer) -> Verdict:
     trials = []
     for case in exercise.cases():
         given, wanted = copy.deepcopy(case.arguments), exercise.answer(*copy.deepcopy(case.arguments))
         try:
             result = answer(*given)
         except Exception as error:  # whatever a learner's function may do, a sentence comes of it
-            if type(error) is NotImplementedError and not error.args:  # a stub's; torch's own says what
+            if type(error) is NotImplementedError and not error.args:  # a stub's; torch's own has a message
                 return Verdict(False, "Not solved yet.", "not solved")
-            said = f"{type(error).__name__}: {error}"
-            return Verdict(False, f"For {case.name} your function stops with {said}", "stops")
+            why = f"{type(error).__name__}: {error}"
+            return Verdict(False, f"For {case.name} your function stops with {why}", "stops")
         if result is None or result is Ellipsis:
             return Verdict(False, "Not solved yet: your function returns nothing.", "not solved")
         if not _equal(given, case.arguments):

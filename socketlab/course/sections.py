@@ -45,7 +45,7 @@ class Section:
     pause: bool = False
 
 
-def sections(notebook: Notebook) -> list[Section]:
+def sections_of(notebook: Notebook) -> list[Section]:
     """The numbered sections, each from the cell with its heading up to the next one."""
     found = []
     for place, cell in enumerate(notebook.cells):
@@ -111,7 +111,7 @@ def begin(name: str, section: int) -> None:
     if shell is None:
         raise LabError("begin() runs cells of a notebook: call it in Jupyter.")
     notebook = _read(name)
-    chosen = _numbered(sections(notebook), section, name)
+    chosen = _numbered(sections_of(notebook), section, name)
     places = needed(notebook, chosen)
     for count, place in enumerate(places, start=1):
         print(f"cell {count} of {len(places)}", end="\r", flush=True)

@@ -33,7 +33,7 @@ def missing(notebook: nbformat.NotebookNode, section: sections.Section) -> set[s
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_every_section_finds_what_it_stands_on(path: Path) -> None:
     notebook = run_notebooks.read(path)
-    found = sections.sections(notebook)
+    found = sections.sections_of(notebook)
     assert [section.number for section in found] == list(range(1, len(found) + 1))
     for section in found:
         assert missing(notebook, section) == set(), section.title
@@ -46,32 +46,32 @@ def test_a_section_needs_what_it_names_and_what_that_needs() -> None:
         "# Title", "import math\na = 1", "b = a + 1", "c = 5", "d = 7",
         "## 2. Next", "def f(x):\n    return x + b", "f(c)",
     )  # fmt: skip
-    (section,) = sections.sections(notebook)
+    (section,) = sections.sections_of(notebook)
     assert sections.needed(notebook, section) == [1, 2, 3]
     assert missing(notebook, section) == set()
 
 
 def test_a_name_that_a_section_gives_itself_is_not_needed() -> None:
     notebook = book("# T", "a = 1", "b = 2", "## 1. S", "a = 3\nfor i in range(a):\n    print(i)", "b += a")
-    (section,) = sections.sections(notebook)
+    (section,) = sections.sections_of(notebook)
     assert sections.needed(notebook, section) == [2]
 
 
 def test_a_value_made_from_its_old_self_is_needed() -> None:
     notebook = book("# T", "x = 1", "## 1. S", "x = x + 1")
-    assert sections.needed(notebook, sections.sections(notebook)[0]) == [1]
+    assert sections.needed(notebook, sections.sections_of(notebook)[0]) == [1]
 
 
 def test_names_that_nobody_gives_are_found() -> None:
     notebook = book("# T", "## 1. S", "print(nowhere, [k for k in (1, 2)])")
-    assert missing(notebook, sections.sections(notebook)[0]) == {"nowhere"}
+    assert missing(notebook, sections.sections_of(notebook)[0]) == {"nowhere"}
 
 
 def test_begin_wants_jupyter_and_a_section_that_is_there() -> None:
     with pytest.raises(LabError, match="in Jupyter"):
         begin("03", 2)
     with pytest.raises(LabError, match="no 99"):
-        sections._numbered(sections.sections(run_notebooks.read(PATHS[0])), 99, "00")
+        sections._numbered(sections.sections_of(run_notebooks.read(PATHS[0])), 99, "00")
     with pytest.raises(LabError, match="names 0 notebooks"):
         sections._read("99")
 

@@ -252,7 +252,7 @@ def test_each_section_of_a_notebook_runs_alone(
     monkeypatch.setenv("SOCKETLAB_TIER", "replay")
     run_notebooks.run_sections([path])
     ran = re.findall(r"section-(\d+): \d+ s", capsys.readouterr().out)
-    assert ran == [str(section.number) for section in sections.sections(run_notebooks.read(path))]
+    assert ran == [str(section.number) for section in sections.sections_of(run_notebooks.read(path))]
 
 
 def test_a_section_that_leans_on_another_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,10 +134,11 @@ def _shares(a: Tensor, b: Tensor, k: int, itself: bool = False, angle: bool = Fa
     return (own[near] == own[:, None]).float().mean(dim=1)
 
 
-def _farthest(a: Tensor, b: Tensor, k: int) -> Tensor:
+def _farthest(a: Tensor, b: Tensor, k: int, diagonal: float = 0) -> Tensor:
     x = torch.cat([a, b])
     own = torch.arange(len(x)) < len(a)
-    return (own[torch.cdist(x, x).topk(k).indices] == own[:, None]).float().mean()
+    far = torch.cdist(x, x).fill_diagonal_(diagonal).topk(k).indices
+    return (own[far] == own[:, None]).float().mean()
 
 
 def _parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -244,8 +245,14 @@ EXERCISES = (
             Mistake(
                 "the farthest",
                 _farthest,
-                "You took the k images that lie farthest away: `topk` takes the largest unless told "
-                "`largest=False`.",
+                "You took the k images that lie farthest away: `topk` takes the largest distances. "
+                "The nearest need `largest=False`.",
+            ),
+            Mistake(
+                "itself and the farthest",
+                lambda a, b, k: _farthest(a, b, k, diagonal=torch.inf),
+                "The infinity on the diagonal is right, but `topk` takes the largest distances: the image "
+                "itself and the k − 1 farthest. The nearest need `largest=False`.",
             ),
             Mistake(
                 "by angle",
