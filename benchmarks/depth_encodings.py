@@ -119,13 +119,12 @@ def carried_out(
 
     from socketlab import LabError
     from socketlab.method.adaptation import Epoch, adapt
-    from socketlab.runs import run_folder as runs
+    from socketlab.runs.results import score
+    from socketlab.runs.settings import Settings, gather
 
     torch.set_num_threads(1)
-    settings = runs.Settings(
-        SENSOR, method, PAIRS, seed=seed, device=device, recipe=recipe, depth_encoding=name
-    )
-    material = runs.gather(settings)
+    settings = Settings(SENSOR, method, PAIRS, seed=seed, device=device, recipe=recipe, depth_encoding=name)
+    material = gather(settings)
     assert material.normalisation is not None
     state, how = None, "last epoch"
     events = adapt(
@@ -141,7 +140,7 @@ def carried_out(
             raise
         how = "diverged"
     assert state is not None
-    found = runs.score(name, state.adapted, material, adapts=True)
+    found = score(name, state.adapted, material, adapts=True)
     seconds = encoding_seconds(material.normalisation, material.target.images["depth"][:32])
     shares = dict(zip(MEASURED, (found.held_out, found.adapted_to, found.class_mean), strict=True))
     return {

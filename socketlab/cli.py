@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from socketlab.method.adaptation import Epoch, State
     from socketlab.method.recipe import Recipe
     from socketlab.networks.checkpoints import Source
-    from socketlab.runs.run_folder import Material, Run
+    from socketlab.runs.folder import Run
+    from socketlab.runs.settings import Material
     from socketlab.runs.splits import Lesson
     from socketlab.runs.train_source import SourceRecipe
 
@@ -124,39 +125,44 @@ def adapt(
 
     Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab adapt ...
     """
-    from socketlab.runs import run_folder
+    from socketlab.runs import folder as run_folder
+    from socketlab.runs.settings import Settings, gather, resolved
     from socketlab.speed import distributed
 
     if pack is not None:
         _refuse_rooms_options(ctx, ("sensor", "pairs", "strength"))
-
     if resume is not None:
         run = run_folder.read(resume)
         _refuse_contradictions(ctx, run)
         distributed.join(run.settings.device)
-        material = run_folder.gather(run.settings)
-        state = run_folder.resume(run, material)
-    else:
-        recipe = _recipe(method, overrides or [])
-        settings = run_folder.Settings(
-            sensor, method, pairs, pair_count, strength, source, seed, _device(device), recipe,
-            pack, domain, target, depth_encoding, field_of_view, size, oracle,
-        )  # fmt: skip
-        settings = run_folder.resolved(settings)
-        distributed.join(settings.device)
-        folder = distributed.on_rank_zero(lambda: out or run_folder.default_folder(settings, name))
-        distributed.on_rank_zero(lambda: run_folder.check_free(folder))
-        material = run_folder.gather(settings)
-        if pack is not None and distributed.rank() == 0:
-            typer.echo(material.headline, err=True)
-        run, state = distributed.on_rank_zero(lambda: run_folder.create(folder, settings, material)), None
-    _adapt_and_report(run, material, state)
+        with run_folder.locked(resume):
+            run = run_folder.read(resume)
+            material = gather(run.settings)
+            _adapt_and_report(run, material, run_folder.resume(run, material))
+        return
+    settings = resolved(
+        Settings(
+            sensor, method, pairs, pair_count, strength, source, seed, _device(device),
+            _recipe(method, overrides or []), pack, domain, target, depth_encoding, field_of_view, size,
+            oracle,
+        )
+    )  # fmt: skip
+    distributed.join(settings.device)
+    folder = distributed.on_rank_zero(lambda: out or run_folder.default_folder(settings, name))
+    distributed.on_rank_zero(lambda: run_folder.check_free(folder))
+    material = gather(settings)
+    if pack is not None and distributed.rank() == 0:
+        typer.echo(material.headline, err=True)
+    with run_folder.locked(folder):
+        run = distributed.on_rank_zero(lambda: run_folder.create(folder, settings, material))
+        _adapt_and_report(run, material, None)
 
 
 def _adapt_and_report(run: Run, material: Material, state: State | None) -> None:
-    """Run to the end and say what came out; on Ctrl-C, say how to go on."""
+    """Adapt to the end, print the scores, then draw; on Ctrl-C, print how to continue."""
     from socketlab.method.adaptation import Epoch
-    from socketlab.runs import run_folder
+    from socketlab.runs import folder as run_folder
+    from socketlab.runs import results
     from socketlab.speed import distributed
 
     if distributed.rank() > 0:
@@ -165,25 +171,23 @@ def _adapt_and_report(run: Run, material: Material, state: State | None) -> None
         distributed.leave()
         return
     try:
-        with run_folder.MapMaker() as make_map:
-            for event in _shown(
-                run_folder.record(run, material, state), lambda event: _epoch_line(event, run)
-            ):
-                if isinstance(event, Epoch):
-                    state = event.state
-            distributed.leave()
-            assert state is not None
-            typer.echo("drawing the pictures and writing the report …", err=True)
-            results = run_folder.finish(run, material, state, make_map)
+        for event in _shown(run_folder.record(run, material, state), lambda event: _epoch_line(event, run)):
+            if isinstance(event, Epoch):
+                state = event.state
+        distributed.leave()
+        assert state is not None
+        found = results.measure(run, material, state)
+        _print_scores(found.scores, found.has_oracle, found.held_out_images)
+        typer.echo("drawing the pictures and writing the report …", err=True)
+        found = results.illustrate(run, material, state.adapted, found)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; go on with: socketlab adapt --resume {run.folder}", err=True)
+        typer.echo(f"stopped; continue with: socketlab adapt --resume {run.folder}", err=True)
         raise typer.Exit(130) from None
-    _print_scores(results.scores, results.has_oracle, results.held_out_images)
     typer.echo(f"report: {run.folder / run_folder.REPORT}")
 
 
 def _epoch_line(event: Epoch, run: Run) -> str:
-    from socketlab.runs.run_folder import HELD_OUT
+    from socketlab.runs.folder import HELD_OUT
 
     accuracy = 100 * float(run.rows[event.epoch][HELD_OUT])
     return (
@@ -414,7 +418,7 @@ def _source_recipe(backbone: str, weights: str | None, changes: dict[str, Any]) 
 def _rooms_lesson(ctx: typer.Context, sensor: str, modality: str, recipe: SourceRecipe) -> Lesson:
     """The shipped rooms as one sensor sees them: other scenes for a source network than for the oracle."""
     from socketlab.images import pocketrooms
-    from socketlab.runs.run_folder import rooms_digest
+    from socketlab.runs.settings import rooms_digest
     from socketlab.runs.splits import Lesson
 
     for name in ("domain", "size", "depth_encoding", "field_of_view"):
@@ -540,7 +544,7 @@ def _typed(ctx: typer.Context) -> str:
 def _network(name: str, device: str) -> Source:
     """A network by name or path; of a run folder, the adapted one."""
     from socketlab.networks.checkpoints import load_source
-    from socketlab.runs.run_folder import CHECKPOINT
+    from socketlab.runs.folder import CHECKPOINT
 
     path = Path(name)
     return load_source(path / CHECKPOINT if path.is_dir() else name, device)
@@ -621,9 +625,10 @@ def app_(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
     """Write the report of a finished run again."""
-    from socketlab.runs import run_folder
+    from socketlab.runs import folder as run_folder
+    from socketlab.runs.results import write_report
 
-    typer.echo(f"report: {run_folder.write_report(run_folder.read(folder))}")
+    typer.echo(f"report: {write_report(run_folder.read(folder))}")
 
 
 @app.command()

@@ -1,19 +1,40 @@
-"""Files of the lab: where the data lie, whether they are unchanged, and writing whole or not at all.
+"""Files of the lab: where the data are, whether they are unchanged, and writing whole or not at all.
 
 ``python -m socketlab.files`` rewrites ``data/manifest.json``, the list of SHA-256 digests of all data files.
 """
 
 import contextlib
+import csv
+import dataclasses
 import errno
 import hashlib
+import io
 import json
 import os
+import re
+import types
+import typing
 import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import filelock
 
 from socketlab.errors import LabError
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.unfinished")
+
+
+def chosen_folder(variable: str) -> Path | None:
+    """Return the folder that an environment variable names, ``~`` expanded; None where it is not set."""
+    chosen = os.environ.get(variable)
+    try:
+        return Path(chosen).expanduser() if chosen else None
+    except RuntimeError:
+        raise LabError(f"{variable}={chosen} names a home folder that does not exist: correct it.") from None
 
 
 def data_folder() -> Path:
@@ -23,14 +44,24 @@ def data_folder() -> Path:
     ------
     LabError : there is no such folder.
     """
-    chosen = os.environ.get("SOCKETLAB_DATA")
-    folder = Path(chosen).expanduser() if chosen else Path(__file__).resolve().parent.parent / "data"
-    if not folder.is_dir():
+    folder = chosen_folder("SOCKETLAB_DATA") or Path(__file__).resolve().parent.parent / "data"
+    if not is_folder(folder):
         raise LabError(
             f"The data folder {folder} does not exist: work in a clone of the repository (`make lab`), "
             "or set SOCKETLAB_DATA to the clone's data folder."
         )
     return folder
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False also for a name that is too long or cannot be looked up."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+# ------------------------------------------------------------------------ writing
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
@@ -57,17 +88,194 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LabError(
                 f"The disk is full: {path} ({len(data):,} bytes) was not written; free space, then retry."
             ) from error
         raise LabError(
-            f"{path} cannot be written ({error.strerror or error}): choose a folder that you may write to."
+            f"{path} cannot be written ({reason(error)}): choose a folder that you may write to."
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # a folder that cannot be reached holds nothing of ours
+        with contextlib.suppress(OSError, ValueError):  # out of reach, so nothing is there
             unfinished.unlink(missing_ok=True)
+
+
+def reason(error: BaseException) -> str:
+    """Return an exception's cause in a few words: the system's, or the first line of its text."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[0]
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what `write_whole` left when it was killed: of one file name, or of all."""
+    for path in list(folder.iterdir()) if is_folder(folder) else []:
+        if (found := _UNFINISHED.fullmatch(path.name)) and name in (None, found["name"]):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a folder is absent or empty but for the lock and the leftovers of a kill."""
+    if is_folder(folder):
+        return all(path.name == LOCK or _UNFINISHED.fullmatch(path.name) for path in folder.iterdir())
+    return not os.path.lexists(folder)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock (``.lock``, made with the folder) within the block; sweep the folder first.
+
+    The lock ends with the process, however that ends. Where the file system has no locks, none is held.
+
+    Raises
+    ------
+    LabError : another process holds the lock, or the folder cannot be made.
+    """
+    lock = filelock.FileLock(folder / LOCK)
+    fresh = not is_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(NotImplementedError):
+            lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise LabError(f"Another process is working in {folder}: wait until it ends.") from None
+    except (OSError, ValueError) as error:
+        raise LabError(
+            f"{folder} cannot be written ({reason(error)}): choose a folder that you may write to."
+        ) from error
+    try:
+        sweep(folder)
+        yield
+    finally:
+        if fresh and is_free(folder):  # nothing came of it
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink(missing_ok=True)
+                folder.rmdir()
+        lock.release()
+
+
+# ------------------------------------------------------------------------ JSON and CSV
+
+
+def read_json(path: Path, way_out: str) -> Any:
+    """Return the content of a JSON file; a `LabError` that ends in ``way_out`` when it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LabError(f"{path} is missing: {way_out}.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise LabError(f"{path} cannot be read ({reason(error)}): {way_out}.") from error
+
+
+def from_json(kind: Any, value: Any, where: str = "it") -> Any:
+    """Return parsed JSON (or TOML) as a value of a type, after checking that it is one.
+
+    Parameters
+    ----------
+    kind : a dataclass, a list, tuple, Sequence, dict or Mapping of types, ``X | None``, or a plain type.
+    value : what a parser returned.
+    where : what is checked, for the error.
+
+    Raises
+    ------
+    ValueError : a value of another type, an unknown or a missing field; it names the field.
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in inner:
+            return None
+        return from_json(next(one for one in inner if one is not type(None)), value, where)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_from_json(kind, value, where)
+    if origin in (dict, Mapping):
+        _require(dict, value, where)
+        return {name: from_json(inner[1], one, f"{where}.{name}") for name, one in value.items()}
+    if origin in (list, tuple, Sequence):
+        _require(list, value, where)
+        return (tuple if origin is tuple else list)(from_json(inner[0], one, where) for one in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    _require(kind, value, where)
+    return value
+
+
+_NAMES = {
+    str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table",
+    list: "a list",
+}  # fmt: skip
+
+
+def _require(kind: type, value: Any, where: str) -> None:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where} must be {_NAMES.get(kind, kind.__name__)}, not {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+def _dataclass_from_json(kind: Any, value: Any, where: str) -> Any:
+    _require(dict, value, where)
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if unknown := [name for name in value if name not in fields]:
+        raise ValueError(f"{where} has no {', '.join(unknown)}: choose among {', '.join(fields)}")
+    required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+    if missing := sorted(required - value.keys()):
+        raise ValueError(f"{where} lacks {', '.join(missing)}")
+    return kind(**{name: from_json(hints[name], one, name) for name, one in value.items()})
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str] | None = None) -> str:
+    """Return rows as CSV; a missing value is an empty cell.
+
+    A text that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-`` or ``@`` and is no
+    number) gets an apostrophe in front; `read_csv` removes it.
+
+    Parameters
+    ----------
+    rows : column → value.
+    fields : the columns; by default those of the rows, in the order in which they first come.
+    """
+    rows = list(rows)
+    names = fields or list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_inert, names))
+    writer.writerows([_inert(row.get(name, "")) for name in names] for row in rows)
+    return text.getvalue()
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows that `csv_text` wrote, as text; a `LabError` for a file that is no such table."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            names, *rows = csv.reader(file)
+        plain = [[_FORMULA.sub(r"\1", cell) for cell in row] for row in rows]
+        return [dict(zip(names, row, strict=True)) for row in plain]
+    except (OSError, ValueError, csv.Error) as error:
+        raise LabError(f"{path} cannot be read ({reason(error)}): restore or delete it.") from error
+
+
+_FORMULA = re.compile(r"^'([=+\-@\t\r])")
+
+
+def _inert(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    with contextlib.suppress(ValueError):
+        float(value)
+        return value
+    return f"'{value}"
+
+
+# ------------------------------------------------------------------------ the manifest
 
 
 def digest(path: str | os.PathLike[str]) -> str:
@@ -77,7 +285,7 @@ def digest(path: str | os.PathLike[str]) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise LabError(
-            f"{path} cannot be read ({error.strerror or error}): check the name and its permissions."
+            f"{path} cannot be read ({reason(error)}): check the name and its permissions."
         ) from error
 
 
@@ -111,12 +319,7 @@ def verified(relative_name: str) -> Path:
 
 def read_manifest(folder: Path) -> dict[str, str]:
     """Return the manifest of a data folder, relative name → SHA-256; ``LabError`` when there is none."""
-    try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LabError(f"{folder / MANIFEST} is missing: {_remedy(MANIFEST)}.") from None
-    except (OSError, ValueError) as error:
-        raise LabError(f"{folder / MANIFEST} cannot be read ({error}): {_remedy(MANIFEST)}.") from error
+    listed = read_json(folder / MANIFEST, _remedy(MANIFEST))
     if not isinstance(listed, dict):
         raise LabError(f"{folder / MANIFEST} is not a list of digests: {_remedy(MANIFEST)}.")
     return listed
@@ -142,7 +345,7 @@ def write_manifest(folder: str | os.PathLike[str]) -> Path:
 
 
 def _belongs(name: Path) -> bool:
-    """Say whether a file, named from the data folder, is listed in the manifest."""
+    """Whether a file, named from the data folder, is listed in the manifest."""
     unlisted = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
     return not unlisted and name != Path(MANIFEST)
 

@@ -1,6 +1,5 @@
 """Fixtures for tests in a real browser: JupyterLab on loopback, and the distribution's own Chromium."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -186,11 +185,9 @@ def quick(tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _hurry(tiny_data: Path, patch: pytest.MonkeyPatch) -> None:
     from socketlab.figures import maps
-    from socketlab.runs import run_folder
 
     patch.setenv("SOCKETLAB_DATA", str(tiny_data))
     patch.setattr(maps, "joint_map", lambda sets, seed=0: maps.pca_map(sets))
-    patch.setattr(run_folder, "MapMaker", contextlib.nullcontext)
 
 
 @pytest.fixture(scope="session")
@@ -198,8 +195,8 @@ def finished(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A finished run that tests read but do not change."""
     from tiny_runs import TINY, full_run
 
-    from socketlab.runs import run_folder
+    from socketlab.runs.settings import Settings
 
     with pytest.MonkeyPatch.context() as patch:
         _hurry(tiny_data, patch)
-        return full_run(tmp_path_factory.mktemp("runs") / "first", run_folder.Settings(recipe=TINY))
+        return full_run(tmp_path_factory.mktemp("runs") / "first", Settings(recipe=TINY))

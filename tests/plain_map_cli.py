@@ -4,13 +4,11 @@ At its end it says which threads of the group of processes are left (on Linux, w
 """
 
 import atexit
-import contextlib
 import sys
 from pathlib import Path
 
 from socketlab import cli
 from socketlab.figures import maps
-from socketlab.runs import run_folder
 
 
 def say_what_is_left() -> None:
@@ -23,5 +21,4 @@ def say_what_is_left() -> None:
 if __name__ == "__main__":
     atexit.register(say_what_is_left)
     maps.joint_map = lambda sets, seed=0: maps.pca_map(sets)
-    run_folder.MapMaker = contextlib.nullcontext
     cli.main()

@@ -12,7 +12,9 @@ from socketlab.images import encodings
 from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks.checkpoints import Source, save_source
 from socketlab.networks.networks import small_network
-from socketlab.runs import run_folder
+from socketlab.runs import folder as run_folder
+from socketlab.runs.results import Results, finish
+from socketlab.runs.settings import MIXES, Settings, gather
 
 TINY = Recipe(align_epochs=1, epochs=2, batch_size=8, trunk_lr=0.001, bottleneck_lr=0.001)
 """Slow enough for networks that were never trained: their statistics are far from those of any image."""
@@ -47,14 +49,14 @@ def make_tiny_data(folder: Path) -> Path:
     return folder
 
 
-def full_run(folder: Path, settings: run_folder.Settings) -> tuple[run_folder.Run, run_folder.Results]:
+def full_run(folder: Path, settings: Settings) -> tuple[run_folder.Run, Results]:
     """Make a run from beginning to end."""
-    material = run_folder.gather(settings)
+    material = gather(settings)
     run = run_folder.create(folder, settings, material)
     state = None
     for event in run_folder.record(run, material):
         state = getattr(event, "state", state)
-    return run, run_folder.finish(run, material, state)
+    return run, finish(run, material, state)
 
 
 def epochs_without_seconds(folder: Path) -> bytes:
@@ -79,10 +81,10 @@ def settings_of_any_kind(draw):
             value = st.floats(about.low, about.high)
         if draw(st.booleans()):
             changes[name] = draw(value)
-    return run_folder.Settings(
+    return Settings(
         sensor=draw(st.sampled_from(("kinect_v1", "kinect_v2", "realsense", "xtion"))),
         method=method,
-        pairs=draw(st.sampled_from(run_folder.MIXES)),
+        pairs=draw(st.sampled_from(MIXES)),
         pair_count=draw(st.none() | st.integers(2, 999)),
         strength=draw(st.floats(0, 3)),
         source=draw(st.none() | st.sampled_from(("rgb_xtion", "my networks/one.safetensors"))),

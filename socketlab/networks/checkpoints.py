@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from socketlab.errors import LabError
-from socketlab.files import verified, write_whole
-from socketlab.images.encodings import Normalisation
-from socketlab.networks.backbones import torchvision_network
+from socketlab.files import data_folder, read_manifest, verified, write_whole
+from socketlab.images.encodings import MODALITIES, Normalisation
+from socketlab.networks.backbones import backbone_network
 from socketlab.networks.networks import Mixture, Network, SmallResNet, networks_of, small_network
+from socketlab.networks.weights import require_finite, require_same
 
 HEADER = "socketlab"
 
@@ -43,7 +45,7 @@ class Source:
 
     @property
     def modality(self) -> str:
-        """What the network reads: "rgb", "nir", "swir" or "depth"."""
+        """What the network reads: one of ``encodings.MODALITIES``."""
         return self.normalisation.modality
 
     @property
@@ -75,7 +77,7 @@ def save_source(source: Source, path: Path | str, half: bool = False) -> None:
 
 
 def bottleneck_width(source: Source) -> int | None:
-    """D, where there is a bottleneck: a module of one's own may do without."""
+    """D, where there is a bottleneck: a custom module may do without."""
     layers = networks_of(source.network)[0].bottleneck
     return next((layer.out_features for layer in layers if isinstance(layer, nn.Linear)), None)
 
@@ -87,44 +89,86 @@ def load_source(
 
     Parameters
     ----------
-    network : takes the weights, and is returned in the source; needed for a module of one's own alone
-        (`backbones.adapted`), which no file can build again.
+    network : takes the weights, and is returned in the source; needed for a custom module alone
+        (`custom_networks.adapted`), which no file can build again.
 
     Raises
     ------
     LabError
-        When there is no such file, it was altered, is not one of ours, or does not fit its own header.
+        When there is no such file, it was altered, is not a socketlab checkpoint, its header does not match
+        its weights, or they are not finite.
     """
     path = _find(name)
     tensors, header = read_tensors(path)
-    try:
-        classes = tuple(header["classes"])
-        normalisation = Normalisation.from_dict(header["normalisation"])
-        network = _built(header, len(classes), path) if network is None else network
-        network.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+    if network is None and "" in _backbones(header):
         raise LabError(
-            f"{path.name} is no socketlab network, or its header lies about it: {error}"
-        ) from error
-    network = network.to(device).eval()
-    return Source(
-        network, classes, normalisation, header.get("card", {}), header.get("test_statistics", "running")
-    )
-
-
-def _built(header: dict[str, Any], classes: int, path: Path) -> Network | Mixture:
-    """The network, or mixture, that a header describes; its numbers do not matter yet."""
-    backbones = header.get("backbones", [SmallResNet.name] * header.get("networks", 1))
-    if "" in backbones:
-        raise LabError(
-            f"{path.name} holds the weights of a module of your own: make that network again with "
-            "backbones.adapted, and give it as network"
+            f"{path.name} holds the weights of a custom module: make that network again with "
+            "custom_networks.adapted, and give it as network"
         )
+    try:
+        about = _checked(header, tensors)
+        if network is None:
+            with torch.device("meta"):  # shapes alone: a header can ask for networks of any size
+                plan = _built(header, len(about.classes))
+            require_same(plan.state_dict(), tensors, "its weights")
+            network = _built(header, len(about.classes))
+        network.load_state_dict(tensors)
+    except (LabError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise LabError(
+            f"{path.name} is not a socketlab checkpoint, or its header does not match its weights: {reason}"
+        ) from error
+    require_finite(tensors, path.name)
+    about.network = network.to(device).eval()
+    return about
+
+
+def _checked(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Source:
+    """The source that a header describes, still without a network; a LabError where it makes no sense."""
+    classes, count = header["classes"], header.get("networks", 1)
+    normalisation = Normalisation.from_dict(header["normalisation"])
+    source = Source(
+        None,  # type: ignore[arg-type]
+        tuple(classes), normalisation, header.get("card", {}), header.get("test_statistics", "running"),
+    )  # fmt: skip
+    right = {
+        "classes": isinstance(classes, list)
+        and all(isinstance(one, str) for one in classes)
+        and 0 < len(classes) == len(set(classes)),
+        "normalisation": normalisation.modality in MODALITIES
+        and all(len(x) == 3 and all(map(math.isfinite, x)) for x in (normalisation.mean, normalisation.std))
+        and min(normalisation.std) > 0,
+        "card": isinstance(source.card, dict),
+        "test_statistics": source.test_statistics in ("running", "batch"),
+        "networks": count == len(_numbered(tensors)),
+        "backbones": len(_backbones(header)) == count,
+    }
+    wrong = [name for name, holds in right.items() if not holds]
+    if wrong:
+        value = header.get(wrong[0])
+        raise LabError(f"{wrong[0]} cannot be {json.dumps(value)[:100]}")
+    return source
+
+
+def _numbered(tensors: Mapping[str, Tensor]) -> set[str]:
+    """The numbers of a mixture's networks; one for a network alone."""
+    return {name.split(".")[1] for name in tensors if name.startswith("networks.")} or {"0"}
+
+
+def _backbones(header: Mapping[str, Any]) -> list[str]:
+    """The names of the trunks; "" for a custom module."""
+    count = header.get("networks", 1)
+    named = header.get("backbones", [SmallResNet.name] * min(count, 1000) if isinstance(count, int) else [])
+    return named if isinstance(named, list) else []
+
+
+def _built(header: Mapping[str, Any], classes: int) -> Network | Mixture:
+    """The network, or mixture, that a header describes; its numbers do not matter yet."""
     networks = [
         small_network(classes, header["width"])
         if name == SmallResNet.name
-        else torchvision_network(name, classes, width=header["bottleneck"])
-        for name in backbones
+        else backbone_network(name, classes, width=header["bottleneck"])
+        for name in _backbones(header)
     ]
     return Mixture(networks) if len(networks) > 1 else networks[0]
 
@@ -146,20 +190,35 @@ def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], header: dict[
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `write_tensors` wrote; a LabError for any other file."""
+    if not path.is_file():
+        raise LabError(f"there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise LabError(f"there is no file {path}") from error
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise LabError(f"{path.name} cannot be read as a socketlab network: {error}") from error
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LabError(f"{path.name} cannot be read as a socketlab network: {reason}") from error
+    if not isinstance(header, dict):
+        raise LabError(f"{path.name} cannot be read as a socketlab network: its header is no table of names")
+    return tensors, header
 
 
 def _find(name: str | Path) -> Path:
+    """The path of a network by name or by path."""
     path = Path(name)
-    if path.suffix == ".safetensors" or path.exists():
-        return path
+    try:
+        if path.suffix == ".safetensors" or path.exists():
+            return path
+    except (OSError, ValueError) as error:
+        raise LabError(
+            f"{str(name)[:100]!r} is no name of a network, and no path of a file: {error}"
+        ) from error
     if path.name != str(name):
         raise LabError(f"there is no file {path}")
+    shipped = sorted(Path(one).stem for one in read_manifest(data_folder()) if one.startswith("models/"))
+    if str(name) not in shipped:
+        raise LabError(
+            f"there is no network {str(name)!r}: choose {', '.join(shipped)}, or give the path of a file"
+        )
     return verified(f"models/{name}.safetensors")

@@ -14,16 +14,9 @@ from torch import Tensor
 
 from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
-from socketlab.networks.backbones import (
-    BACKBONES,
-    Weights,
-    fill,
-    read_weights,
-    torchvision_network,
-    torchvision_trunk,
-    without_classifier,
-)
+from socketlab.networks.backbones import BACKBONES, backbone_network, backbone_trunk
 from socketlab.networks.checkpoints import Source
+from socketlab.networks.weights import Weights, fill, read_weights, without_classifier
 
 FILES = ("source_F.pt", "source_B.pt", "source_C.pt")
 IMAGENET = Normalisation("rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -42,14 +35,15 @@ def read_triple(
     """A source network from three state_dicts: trunk, bottleneck (with batch norm) and classifier.
 
     Only tensors are read; code in a file is never run. The classifier may be weight-normalised, by torch's
-    old names (``fc.weight_g``, ``fc.weight_v``) or its new ones, or plain: g is then the length of each row.
+    older names (``fc.weight_g``, ``fc.weight_v``) or its new ones, or plain: g is then the
+    length of each row.
 
     Parameters
     ----------
     folder : with the three files.
     classes : names of the K outputs, in the order of the labels that the network was trained with.
     backbone : one of ``backbones.BACKBONES``; None finds it by the shapes of the trunk's weights.
-    normalisation : of the images that the network was trained on; the files do not tell.
+    normalisation : of the images that the network was trained on, which the files do not hold.
     files : names of trunk, bottleneck and classifier; those of adapted networks differ.
 
     Raises
@@ -67,7 +61,7 @@ def read_triple(
     backbone = backbone or recognised(trunk, trunk_file)
     linear = bottleneck.get("0.weight")
     width = 256 if linear is None or linear.ndim != 2 else len(linear)
-    network = torchvision_network(backbone, len(classes), width=width)
+    network = backbone_network(backbone, len(classes), width=width)
     fill(network.trunk, trunk, f"the weights in {trunk_file} for {backbone}")
     fill(network.bottleneck, bottleneck, f"the weights in {bottleneck_file} (0. linear layer, 1. batch norm)")
     fill(network.head, head, f"the weights in {head_file}")
@@ -80,12 +74,12 @@ def recognised(trunk: Weights, file: str = "the trunk") -> str:
     shapes = _shapes(trunk)
     for name in BACKBONES:
         with torch.device("meta"):  # shapes alone, no numbers
-            own = torchvision_trunk(name).state_dict()
+            own = backbone_trunk(name).state_dict()
         if _shapes(own) == shapes:
             return name
     raise LabError(
         f"{file} is of no known backbone (it begins with {', '.join(list(trunk)[:3])}): known are "
-        f"{', '.join(BACKBONES)}; give one of them as backbone to be told what does not fit"
+        f"{', '.join(BACKBONES)}; give one of them as backbone, and the message lists what does not fit"
     )
 
 
@@ -94,7 +88,7 @@ def _shapes(weights: Weights) -> dict[str, torch.Size]:
 
 
 def _bottleneck_weights(found: Weights, file: str) -> Weights:
-    """By our names: 0 is the linear layer, 1 the batch norm after it."""
+    """With this kit's names: 0 is the linear layer, 1 the batch norm after it."""
     ours = {"bottleneck": "0", "bn": "1"}
     named = {re.sub(r"^(bottleneck|bn)\b", lambda part: ours[part[0]], name): x for name, x in found.items()}
     count = named.get("1.num_batches_tracked")
@@ -107,7 +101,7 @@ def _bottleneck_weights(found: Weights, file: str) -> Weights:
 
 
 def _head_weights(found: Weights, classes: int, file: str) -> Weights:
-    """By the names of torch's parametrization: row k of the weight is g_k v_k / |v_k|."""
+    """With the names of torch's parametrization: row k of the weight is g_k v_k / |v_k|."""
     named = {name.removeprefix("fc."): x for name, x in found.items()}
     bias = named.get("bias")
     if bias is not None and bias.shape != (classes,):

@@ -42,7 +42,7 @@ from socketlab.panels.base import (
 )
 from socketlab.panels.exports import Table
 from socketlab.runs import replay
-from socketlab.runs.run_folder import Material
+from socketlab.runs.settings import Material
 
 TARGET = "depth"
 WEIGHTS = tuple(name for name in knobs() if name.startswith("lambda_"))

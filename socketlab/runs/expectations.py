@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from socketlab.errors import LabError
 from socketlab.method.recipe import Recipe
-from socketlab.networks.backbones import torchvision_trunk
+from socketlab.networks.backbones import backbone_trunk
 from socketlab.networks.networks import SmallResNet
 from socketlab.runs.train_source import SourceRecipe
 
@@ -46,7 +46,7 @@ def trunk_cost(name: str, width: int, side: int) -> Trunk:
     LabError : the views are too small for it.
     """
     with torch.device("meta"):
-        trunk = SmallResNet(width) if name == SmallResNet.name else torchvision_trunk(name)
+        trunk = SmallResNet(width) if name == SmallResNet.name else backbone_trunk(name)
     views = torch.empty(2, 3, side, side, device="meta")
     held: dict[int, Tensor] = {}
 

@@ -43,14 +43,18 @@ from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch
 from socketlab.method.recipe import METHODS, Recipe
 from socketlab.networks.checkpoints import Source, load_source, save_source
-from socketlab.runs import expectations, run_folder, splits
+from socketlab.runs import expectations, splits
+from socketlab.runs import folder as run_folder
+from socketlab.runs.results import TITLES as METHOD_TITLES
+from socketlab.runs.results import score
+from socketlab.runs.settings import Material, Settings, gather
 from socketlab.runs.train_source import SourceRecipe, Trained, train
 from socketlab.speed import distributed
 
 FOLDER = Path(__file__).parent / "experiments"
 STILL = ("source-only", "batch", "adabn")
 """Methods without any chance in them: one run says all."""
-TITLES = run_folder.TITLES | {"source-only": "source only"}
+TITLES = METHOD_TITLES | {"source-only": "source only"}
 ORACLE = "oracle (trained with target labels)"
 FIELDS = [
     "origin", "method", "source", "target", "seed", "held_out", "transductive", "class_mean", "chosen_by",
@@ -359,10 +363,8 @@ def carry_out(
     return distributed.on_rank_zero(lambda: _write_tables(preset, lines, out))
 
 
-def _settings(
-    preset: Preset, pack: packs.Pack, job: Job, nets: dict[str, Path], device: str
-) -> run_folder.Settings:
-    return run_folder.Settings(
+def _settings(preset: Preset, pack: packs.Pack, job: Job, nets: dict[str, Path], device: str) -> Settings:
+    return Settings(
         method=job.row.method, source=",".join(str(nets[domain]) for domain in job.sources), seed=job.seed,
         device=device, recipe=job.row.recipe, pack=str(pack.folder), domain=job.target, target=preset.target,
         depth_encoding=preset.depth_encoding, size=preset.size,
@@ -409,7 +411,7 @@ def _carried_out(
 ) -> dict[str, Any]:  # fmt: skip
     """A line of ``runs.csv``; the run folder goes when it is finished."""
     settings = _settings(preset, pack, job, nets, device)
-    material = run_folder.gather(settings)
+    material = gather(settings)
     folder = out / "unfinished" / origin
     run, goes_on = distributed.on_rank_zero(lambda: _begun(folder, settings, material))
     state = run_folder.resume(run, material) if goes_on else None
@@ -426,7 +428,7 @@ def _carried_out(
     def measured() -> dict[str, Any]:
         end = run_folder.resume(run, material) if how == "diverged" else state
         assert end is not None
-        found = run_folder.score(job.row.title, end.adapted, material, adapts=True)
+        found = score(job.row.title, end.adapted, material, adapts=True)
         seconds = sum(float(row["seconds"]) for row in run.rows)
         line = _line(job.row.title, " + ".join(job.sources), job.target, job.seed, found, how)
         return {"origin": origin, **line, "seconds": f"{seconds:.1f}", "environment": _environment(device)}
@@ -436,9 +438,7 @@ def _carried_out(
     return line
 
 
-def _begun(
-    folder: Path, settings: run_folder.Settings, material: run_folder.Material
-) -> tuple[run_folder.Run, bool]:
+def _begun(folder: Path, settings: Settings, material: Material) -> tuple[run_folder.Run, bool]:
     """A run that was begun before with the same settings, and can be gone on with; else a new one."""
     if (folder / run_folder.CONFIG).is_file():
         try:
@@ -458,8 +458,8 @@ def _oracle_line(
     """What the network that was trained with the target's labels makes of its held-out scenes."""
     oracle = load_source(path, device)
     learn, held_out = splits.placed(device, *splits.scenes(pack, preset.target, domain, preset.size))
-    material = run_folder.Material(oracle, learn, held_out, None, None)
-    found = run_folder.score(ORACLE, oracle, material, adapts=True)
+    material = Material(oracle, learn, held_out, None, None)
+    found = score(ORACLE, oracle, material, adapts=True)
     origin = str(oracle.card["origin"])
     line = _line(ORACLE, "", domain, 0, found, "last epoch, target labels")
     return {origin: {"origin": origin, **line, "seconds": "", "environment": _environment(device)}}

@@ -18,7 +18,7 @@ from socketlab.method.adaptation import Step, rate_factor
 from socketlab.method.bnstats import normalised_together, watch
 from socketlab.method.evaluate import evaluating
 from socketlab.method.recipe import Recipe
-from socketlab.networks.backbones import BACKBONES, torchvision_network, weights_normalisation
+from socketlab.networks.backbones import BACKBONES, backbone_network, weights_normalisation
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Network, SmallResNet, seed_dropout, small_network
 from socketlab.speed import distributed
@@ -39,7 +39,7 @@ class SourceRecipe:
     schedule : "one-cycle", or "paper", which falls from the first step.
     recolour : whether pictures other than depth are shown in other colours too.
     backbone : "small", or one of ``backbones.BACKBONES``.
-    weights : of a backbone's trunk, as `backbones.torchvision_network` takes them; None for random ones.
+    weights : of a backbone's trunk, as `backbones.backbone_network` takes them; None for random ones.
     precision : as in `Recipe`.
 
     Raises
@@ -86,7 +86,7 @@ class SourceRecipe:
         """The network at the start of the training."""
         if self.backbone == SmallResNet.name:
             return small_network(classes, self.width, seed)
-        return torchvision_network(self.backbone, classes, self.weights, seed=seed)
+        return backbone_network(self.backbone, classes, self.weights, seed=seed)
 
     def normalisation(self, images: PairedImages) -> Normalisation:
         """Of colour pictures for pretrained weights, that of ImageNet; else measured on the images."""

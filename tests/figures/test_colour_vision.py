@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgb
 
 from socketlab.figures import figures, gap_figures
 from socketlab.figures.figures import MODALITIES, Style
-from socketlab.panels import adaptation, live_pictures, session, statistics_bench
+from socketlab.panels import adaptation, live_pictures, session, statistics
 from socketlab.panels.adaptation import Run
 from tests.figures import test_figures as test_plots
 from tests.figures import test_gap_figures as test_gap_plots
@@ -124,11 +124,11 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "layers": lambda: gap_figures.layer_profile("abcd", {name: RNG.uniform(size=4) for name in CLASSES}),
     "layers of a bench": lambda: gap_figures.layer_profile(
         "abcd",
-        {name: RNG.uniform(size=4) for name in statistics_bench.PROFILE},
-        styles=statistics_bench.PROFILE,
+        {name: RNG.uniform(size=4) for name in statistics.PROFILE},
+        styles=statistics.PROFILE,
     ),
     "running statistics": lambda: figures.curves(
-        lines_of(statistics_bench.RUNNING, MANY), styles=statistics_bench.RUNNING
+        lines_of(statistics.RUNNING, MANY), styles=statistics.RUNNING
     ),
     "map by class": lambda: figures.feature_map(clouds(False), CLASSES),
     "map by class, all labelled": lambda: figures.feature_map(clouds(True), CLASSES),
@@ -141,7 +141,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "live runs": lambda: live_lines(run_styles(), MANY),
     "live methods": lambda: live_lines(figures.METHODS, FEW),
     "live modalities": lambda: live_lines(MODALITIES, MANY),
-    "live running statistics": lambda: live_lines(statistics_bench.RUNNING, MANY),
+    "live running statistics": lambda: live_lines(statistics.RUNNING, MANY),
     "live map by class": lambda: live_map("class"),
     "live map by modality": lambda: live_map("modality"),
     "sheet of runs": sheet_of_runs,

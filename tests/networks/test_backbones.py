@@ -24,15 +24,16 @@ from socketlab.method.steps import remembered_statistics
 from socketlab.networks.backbones import (
     BACKBONES,
     VGGTrunk,
-    adapted,
-    read_weights,
-    torchvision_network,
-    torchvision_trunk,
+    backbone_network,
+    backbone_trunk,
     weights_normalisation,
 )
 from socketlab.networks.checkpoints import Source, load_source, save_source
+from socketlab.networks.custom_networks import adapted
 from socketlab.networks.networks import Mixture, Network
+from socketlab.networks.weights import read_weights
 
+TORCHVISION = BACKBONES[:-1]
 GREY = Normalisation("rgb", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 EVERYTHING = Recipe(
     lambda_bn=0.5, lambda_ti=1.0, ti_map=1.0, align_epochs=0, epochs=1, batch_size=4, pair_views=1
@@ -52,7 +53,7 @@ def resnet():
 
 @pytest.fixture(scope="module")
 def resnet_source():
-    return Source(torchvision_network("resnet18", 3, width=16).eval(), CLASSES, GREY)
+    return Source(backbone_network("resnet18", 3, width=16).eval(), CLASSES, GREY)
 
 
 # ------------------------------------------------------------------------ torchvision
@@ -62,13 +63,13 @@ def test_every_network_of_these_families_with_batch_norm_is_known():
     families = ("resnet", "resnext", "wide_resnet")
     listed = torchvision.models.list_models(module=torchvision.models)
     known = {n for n in listed if n.startswith(families) or (n.startswith("vgg") and n.endswith("_bn"))}
-    assert known == set(BACKBONES)
+    assert known == set(TORCHVISION)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", TORCHVISION)
 def test_trunks_have_torchvisions_names_and_shapes(name):
     with torch.device("meta"):  # shapes alone
-        trunk, model = torchvision_trunk(name).eval(), torchvision.models.get_model(name)
+        trunk, model = backbone_trunk(name).eval(), torchvision.models.get_model(name)
         wanted = {n: x.shape for n, x in model.state_dict().items()}
         wanted = {n: shape for n, shape in wanted.items() if not n.startswith(("fc.", "classifier.6."))}
         wanted = {n.replace("features.", "layers."): shape for n, shape in wanted.items()}
@@ -85,7 +86,7 @@ def test_a_resnet_with_weights_from_a_file(resnet, tmp_path, suffix):
     file = tmp_path / f"weights{suffix}"
     write = save_file if suffix == ".safetensors" else torch.save
     write(resnet.state_dict(), file)
-    network = torchvision_network("resnet18", 5, file, width=24).double().eval()
+    network = backbone_network("resnet18", 5, file, width=24).double().eval()
     model = copy.deepcopy(resnet).double()
     model.fc = nn.Identity()
     x = noise().double()
@@ -111,7 +112,7 @@ def test_a_vgg_keeps_all_but_its_last_layer():
 
 def test_same_seed_same_weights_and_the_global_state_is_left_alone():
     before = torch.get_rng_state()
-    first, again, other = (torchvision_network("resnet18", 3, seed=seed).state_dict() for seed in (1, 1, 2))
+    first, again, other = (backbone_network("resnet18", 3, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["trunk.conv1.weight"], other["trunk.conv1.weight"])
     assert torch.equal(before, torch.get_rng_state())
@@ -133,7 +134,7 @@ def test_named_weights_are_asked_of_torchvision_safely(resnet, monkeypatch):
         return resnet.state_dict()
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", answer)
-    network = torchvision_network("resnet18", 3, "DEFAULT")
+    network = backbone_network("resnet18", 3, "DEFAULT")
     assert torch.equal(network.trunk.conv1.weight, resnet.conv1.weight)
     assert asked["url"] == torchvision.models.ResNet18_Weights.DEFAULT.url
     assert asked["weights_only"] is True and asked["check_hash"] is True
@@ -147,31 +148,31 @@ def test_without_a_connection(tmp_path, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     monkeypatch.setattr("torch.hub.urlopen", refuse)
     with pytest.raises(LabError, match=r"resnet18\S+ cannot be fetched \(Temporary .*give its path"):
-        torchvision_network("resnet18", 3, "IMAGENET1K_V1")
-    torchvision_network("resnet18", 3)  # asks nobody
+        backbone_network("resnet18", 3, "IMAGENET1K_V1")
+    backbone_network("resnet18", 3)  # asks nobody
     assert weights_normalisation("resnet18").modality == "rgb"
 
 
 def test_unknown_names_are_told():
     with pytest.raises(LabError, match=r"no backbone 'resnet51': choose .*resnet50"):
-        torchvision_network("resnet51", 3)
+        backbone_network("resnet51", 3)
     with pytest.raises(LabError, match="no backbone 'vgg16': choose vgg16_bn"):
         weights_normalisation("vgg16")
     with pytest.raises(LabError, match="no weights 'IMAGENET1K_V9' of resnet18: choose IMAGENET1K_V1"):
-        torchvision_network("resnet18", 3, "IMAGENET1K_V9")
+        backbone_network("resnet18", 3, "IMAGENET1K_V9")
     with pytest.raises(LabError, match=r"there is no file here\.pth"):
-        torchvision_network("resnet18", 3, "here.pth")
+        backbone_network("resnet18", 3, "here.pth")
 
 
 def test_weights_of_another_network(resnet, tmp_path):
     weights = resnet.state_dict()
     torch.save(weights | {"conv1.weight": torch.zeros(64, 4, 7, 7)}, tmp_path / "four.pth")
     with pytest.raises(LabError, match=r"conv1\.weight is \(64, 4, 7, 7\), not \(64, 3, 7, 7\)"):
-        torchvision_network("resnet18", 3, tmp_path / "four.pth")
+        backbone_network("resnet18", 3, tmp_path / "four.pth")
     weights.pop("layer4.1.bn2.bias")
     torch.save(weights, tmp_path / "less.pth")
     with pytest.raises(LabError, match=r"do not fit: layer4\.1\.bn2\.bias is missing"):
-        torchvision_network("resnet18", 3, tmp_path / "less.pth")
+        backbone_network("resnet18", 3, tmp_path / "less.pth")
 
 
 def _written(kind):
@@ -199,11 +200,11 @@ def test_a_file_cut_anywhere_is_refused_in_a_sentence(kind, place):
         assert sorted(read_weights(file)) == ["bias", "weight"]
 
 
-# ------------------------------------------------------------------------ modules of one's own
+# ------------------------------------------------------------------------ custom modules
 
 
 @torch.no_grad()
-def test_a_module_with_its_own_head_says_what_it_said():
+def test_a_module_with_its_own_head_keeps_its_logits():
     module = seeded(Own)
     before = copy.deepcopy(module.state_dict())
     network = adapted(module, 3, head="fc")
@@ -247,7 +248,7 @@ def test_a_new_bottleneck_and_head_after_a_layer():
 
 
 @torch.no_grad()
-def test_a_torchvision_network_as_ones_own(resnet):
+def test_a_torchvision_network_as_a_custom_one(resnet):
     network = adapted(resnet, 1000, head="fc")
     x = noise()
     torch.testing.assert_close(network(x), resnet(x))
@@ -329,6 +330,33 @@ REFUSED = {
     "map too late": (Own, {"features": "stem", "last_map": "body"}, "layer 'body' of Own gives no map"),
     "other images": (Grey, {"head": "fc"}, r"Grey does not run on images \(2, 3, 64, 64\)"),
     "no batch norm": (Plain, {"head": "fc"}, r"Plain has no batch norm: .*\(λ_d\), AdaBN, .* TENT"),
+    "half precision": (
+        lambda: Own().bfloat16(),
+        {"head": "fc"},
+        r"Own has bfloat16 weights: give it in float32, as module.float\(\)",
+    ),
+    "lazy": (
+        lambda: Own(norm=lambda channels: nn.LazyBatchNorm2d()),
+        {"head": "fc"},
+        r"Own has no weights yet \(a LazyBatchNorm2d\): run it once on a batch",
+    ),
+    "frozen": (
+        lambda: Own(norm=torchvision.ops.FrozenBatchNorm2d),
+        {"head": "fc"},
+        r"Own has only frozen batch norm \(FrozenBatchNorm2d\): batch-norm matching",
+    ),
+    "frozen beside others": (
+        lambda: nn.Sequential(
+            Own(norm=torchvision.ops.FrozenBatchNorm2d), nn.BatchNorm1d(3), nn.Linear(3, 3)
+        ),
+        {"head": "2"},
+        "frozen batch norm .* beside others, and matching would leave it out",
+    ),
+    "a transformer's side": (
+        lambda: torchvision.models.VisionTransformer(56, 8, 2, 2, 16, 32, num_classes=3),
+        {"head": "heads"},
+        r"Wrong image height! Expected 56 but got 64!\): .* is given as side, here 64",
+    ),
     "no memory": (Forgetful, {"head": "fc"}, "a batch norm of Forgetful keeps no running statistics"),
 }
 
@@ -378,7 +406,7 @@ def test_a_resnet_takes_one_step_with_every_term(resnet_source, tmp_path):
 
 
 @pytest.mark.parametrize("how", [{"head": "fc"}, {"features": "relu", "width": 16}])
-def test_a_module_of_ones_own_takes_one_step_with_every_term(how):
+def test_a_custom_module_takes_one_step_with_every_term(how):
     source = Source(adapted(seeded(Own), 3, **how), CLASSES, GREY)
     losses, state = one_step(source)
     assert set(losses) == {"TI", "BN", "IM", "PL"}
@@ -402,23 +430,23 @@ def test_written_and_read_again_by_name(resnet_source, tmp_path):
     x = noise()
     assert torch.equal(again.network(x), resnet_source.network(x))
     assert again.network.trunk.name == "resnet18"
-    mixture = Mixture([resnet_source.network, torchvision_network("resnet18", 3, width=16, seed=1)]).eval()
+    mixture = Mixture([resnet_source.network, backbone_network("resnet18", 3, width=16, seed=1)]).eval()
     save_source(Source(mixture, CLASSES, GREY), tmp_path / "two.safetensors")
     assert torch.equal(load_source(tmp_path / "two.safetensors").network(x), mixture(x))
 
 
 @torch.no_grad()
-def test_a_module_of_ones_own_is_read_into_its_like(tmp_path):
+def test_a_custom_module_is_read_into_its_like(tmp_path):
     source = Source(adapted(seeded(Own), 3, head="fc"), CLASSES, GREY)
     save_source(source, tmp_path / "own.safetensors")
-    with pytest.raises(LabError, match=r"own\.safetensors holds the weights of a module of your own"):
+    with pytest.raises(LabError, match=r"own\.safetensors holds the weights of a custom module"):
         load_source(tmp_path / "own.safetensors")
     like = adapted(seeded(Own, seed=9), 3, head="fc")
     x = noise()
     assert not torch.equal(like(x), source.network(x))
     again = load_source(tmp_path / "own.safetensors", network=like)
     assert torch.equal(again.network(x), source.network(x))
-    with pytest.raises(LabError, match="its header lies about it"):
+    with pytest.raises(LabError, match="its header does not match its weights"):
         load_source(tmp_path / "own.safetensors", network=adapted(seeded(lambda: Own(2)), 2, head="fc"))
 
 

@@ -11,7 +11,7 @@ from foreign import ShotBottleneck, ShotHead, ShotTrunk, ShotVGG, narrow_vgg, se
 from torch import nn
 
 from socketlab.errors import LabError
-from socketlab.networks.backbones import torchvision_trunk
+from socketlab.networks.backbones import backbone_trunk
 from socketlab.networks.checkpoints import load_source, save_source
 from socketlab.networks.shot_files import FILES, IMAGENET, read_triple, recognised
 
@@ -208,5 +208,5 @@ def test_the_wrong_backbone_is_told_what_does_not_fit(triple):
 
 def test_backbones_are_told_apart_by_their_shapes():
     with torch.device("meta"):
-        weights = torchvision_trunk("resnext50_32x4d").state_dict()
+        weights = backbone_trunk("resnext50_32x4d").state_dict()
     assert recognised(weights) == "resnext50_32x4d"

@@ -11,21 +11,21 @@ from playwright.sync_api import Page, expect
 # Few images and no compiler in the background: what happens in the browser is the same.
 GAP = (
     "import time\nfrom socketlab.figures import maps as embed\nfrom socketlab.panels.gap import GapPanel\n"
-    "from socketlab.panels.gap_world import GapWorld, shipped_images",
+    "from socketlab.panels.gap import GapWorld, shipped_images",
     "embed.warm_up, embed.is_warm = lambda: None, lambda: True\nembed.joint_map = embed.pca_map\n"
     "def few(*view):\n    time.sleep(0.5)  # long enough to press Stop\n"
     "    return shipped_images(*view).take(range(64))",
     "panel = GapPanel(world=GapWorld(few))\npanel",
 )
 STATISTICS = (
-    "from socketlab.panels.statistics_bench import StatisticsChoice, StatisticsMaterial, shipped\n"
+    "from socketlab.panels.statistics import StatisticsChoice, StatisticsMaterial, shipped\n"
     "from socketlab.panels.statistics import StatisticsPanel",
     "def few():\n    all = shipped()\n"
     "    return StatisticsMaterial(all.source, all.target.take(range(64)), all.held_out.take(range(64)))",
     "panel = StatisticsPanel(StatisticsChoice(epochs=20), few)\npanel",
 )
 PAIRS = (
-    "from socketlab.panels.pairs_bench import PairsChoice, PairsMaterial, PairsWorld, shipped_material\n"
+    "from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsWorld, shipped_material\n"
     "from socketlab.panels.pairs import PairsPanel\nfrom socketlab.panels.predict import Prediction",
     "def few():\n    all = shipped_material()\n"
     "    return PairsMaterial(all.source, all.target.take(range(64)), all.held_out.take(range(48)))",

@@ -19,9 +19,8 @@ from socketlab.figures import maps
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS
 from socketlab.measures import distances, similarity
-from socketlab.panels import gap, gap_world
-from socketlab.panels.gap import GapPanel
-from socketlab.panels.gap_world import NUMBERS, GapChoice, GapWorld
+from socketlab.panels import gap
+from socketlab.panels.gap import NUMBERS, GapChoice, GapPanel, GapWorld
 
 SLOW = threading.Event()
 
@@ -95,10 +94,10 @@ def test_a_setting_is_what_the_network_says_of_its_images() -> None:
 
 def test_no_gap_between_a_set_and_itself() -> None:
     x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
-    found = gap_world.gap_numbers(x, x)
+    found = gap.gap_numbers(x, x)
     assert found["cka"] == pytest.approx(1)
     assert found["rank"] == 0
-    constant = gap_world.gap_numbers(x, np.zeros_like(x))
+    constant = gap.gap_numbers(x, np.zeros_like(x))
     assert np.isnan(constant["cka"])
 
 

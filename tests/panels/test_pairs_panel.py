@@ -19,9 +19,8 @@ from socketlab import features, losses
 from socketlab.errors import LabError
 from socketlab.measures import similarity
 from socketlab.method.adaptation import Epoch, adapt
-from socketlab.panels import pairs_bench
-from socketlab.panels.pairs import PairsPanel, extremes_of
-from socketlab.panels.pairs_bench import PairsChoice, PairsMaterial, PairsStock, PairsWorld
+from socketlab.panels import pairs as panel_of_pairs
+from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsStock, PairsWorld, extremes_of
 from socketlab.panels.predict import Prediction
 
 QUICK = PairsChoice(pairs=24, epochs=1)
@@ -58,7 +57,7 @@ def make() -> Iterator[Callable[..., PairsPanel]]:
 
 @given(st.integers(2, 64), st.floats(0, 1))
 def test_wrong_partners_are_as_many_as_asked_for(count: int, share: float) -> None:
-    rows = pairs_bench.wrong_rows(count, share)
+    rows = panel_of_pairs.wrong_rows(count, share)
     assert sorted(rows.tolist()) == list(range(count))  # every half is used once
     wrong = int((rows != torch.arange(count)).sum())
     broken = round(share * count)
@@ -68,31 +67,31 @@ def test_wrong_partners_are_as_many_as_asked_for(count: int, share: float) -> No
 @given(st.integers(2, 32), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
 def test_pairs_are_mixed_as_asked_for(count: int, near: float) -> None:
     there = stock()
-    found = pairs_bench.mixed_pairs(there, count, near)
+    found = panel_of_pairs.mixed_pairs(there, count, near)
     assert len(found) == count == len(set(found.names))
     assert sum(name in there.near.names for name in found.names) == round(near * count)
 
 
 def test_fewer_pairs_are_among_the_more() -> None:
-    few, many = (pairs_bench.mixed_pairs(stock(), n, 1.0).names for n in (8, 20))
+    few, many = (panel_of_pairs.mixed_pairs(stock(), n, 1.0).names for n in (8, 20))
     assert few == many[:8]
 
 
 def test_spoilt_pairs_keep_their_source_halves() -> None:
     pairs = patterned(10, 5)
-    found = pairs_bench.spoilt(pairs, "depth", broken=0.5, shift=3)
+    found = panel_of_pairs.spoilt(pairs, "depth", broken=0.5, shift=3)
     assert torch.equal(found.images["rgb"], pairs.images["rgb"])
     before, after = (x.images["depth"].to(torch.int32) for x in (pairs, found))
     assert torch.equal(after[7], before[7].roll(3, dims=2))  # to the right, round the edge
     assert torch.equal(after[0], before[4].roll(3, dims=2))
     assert found.images["depth"].dtype is torch.uint16
-    same = pairs_bench.spoilt(pairs, "depth", 0.0, 0)
+    same = panel_of_pairs.spoilt(pairs, "depth", 0.0, 0)
     assert torch.equal(same.images["depth"].to(torch.int32), before)
 
 
 def test_more_pairs_than_there_are() -> None:
     with pytest.raises(LabError, match="there are 32"):
-        pairs_bench.mixed_pairs(stock(), 33, 1.0)
+        panel_of_pairs.mixed_pairs(stock(), 33, 1.0)
 
 
 def test_the_judge_measures_what_it_says() -> None:
@@ -171,7 +170,7 @@ def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., PairsPane
     asked = Prediction("Does it help?", ("yes", "no"), lambda: "yes" if panel.runs else None, panel)
     asked.picker.value = "no"
     panel.run(wait=True, timeout=120)
-    pairs = pairs_bench.given_pairs(stock(), QUICK)
+    pairs = panel_of_pairs.given_pairs(stock(), QUICK)
     events = adapt(trained_source(), material().target, pairs, QUICK.recipe, seed=0)
     plain = [features.accuracy(e.state.adapted, material().held_out) for e in events if isinstance(e, Epoch)]
     assert panel.runs[0].accuracies == pytest.approx(plain)

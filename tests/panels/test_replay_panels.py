@@ -1,6 +1,6 @@
 """The panels at the tier replay: what was recorded is shown, nothing is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,10 @@ from worlds import patterned, trained_source
 
 from socketlab import files
 from socketlab.errors import LabError
+from socketlab.method.adaptation import adapt
 from socketlab.panels import pairs, statistics
-from socketlab.panels.pairs import PairsPanel
-from socketlab.panels.pairs_bench import PairsChoice, PairsMaterial, PairsStock, PairsWorld
-from socketlab.panels.statistics import StatisticsPanel
-from socketlab.panels.statistics_bench import StatisticsChoice, StatisticsMaterial
+from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsStock, PairsWorld
+from socketlab.panels.statistics import StatisticsChoice, StatisticsMaterial, StatisticsPanel
 
 DEPTH, HELD_OUT = patterned(64, 1).only("depth"), patterned(15, 3)
 
@@ -38,6 +37,12 @@ def statistics_of(seed: int) -> StatisticsPanel:
     return panel
 
 
+def begun_only(*arguments: Any, **named: Any) -> Iterator[Any]:
+    """What stands before the first step, and no step."""
+    yield next(iter(adapt(*arguments, **named)))
+    pytest.fail("it was trained")
+
+
 @pytest.mark.parametrize(
     ("make", "module", "fields"),
     [
@@ -57,7 +62,7 @@ def test_a_recorded_run_is_shown_and_nothing_is_trained(
     assert first.run(wait=True) == "finished"
     files.write_manifest(tmp_path)
     monkeypatch.setenv("SOCKETLAB_TIER", "replay")
-    monkeypatch.setattr(module, "adapt", lambda *a, **k: pytest.fail("it was trained"))
+    monkeypatch.setattr(module, "adapt", begun_only)
     second = make(0)
     assert second.run(wait=True) == "finished"
     for name in fields:

@@ -16,9 +16,8 @@ from worlds import patterned, trained_source
 from socketlab.errors import LabError
 from socketlab.measures import bn_moments, layer_features
 from socketlab.method.adaptation import Epoch, adapt
-from socketlab.panels import statistics_bench
-from socketlab.panels.statistics import StatisticsPanel
-from socketlab.panels.statistics_bench import StatisticsBench, StatisticsChoice, StatisticsMaterial
+from socketlab.panels import statistics
+from socketlab.panels.statistics import StatisticsBench, StatisticsChoice, StatisticsMaterial, StatisticsPanel
 
 QUICK = StatisticsChoice(batch_size=8, epochs=1)
 
@@ -29,7 +28,7 @@ def tiny() -> StatisticsMaterial:
 
 @pytest.fixture(scope="module")
 def bench() -> StatisticsBench:
-    return statistics_bench.prepare(tiny())
+    return statistics.prepare(tiny())
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def make() -> Iterator[Callable[..., StatisticsPanel]]:
 
 def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> None:
     choice = replace(QUICK, modality="rgb", batch_size=24)
-    found = statistics_bench.answer(bench, choice)
+    found = statistics.answer(bench, choice)
     source, images = trained_source(), patterned(24, 3).only("rgb")
     seen = layer_features.norm_statistics(source.network, images, source.normalisation, precision="float32")
     torch.testing.assert_close(found.batch[1], seen[0].var, rtol=1e-5, atol=1e-7)
@@ -67,7 +66,7 @@ def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> 
 
 def test_running_averages_begin_at_the_memory_and_end_at_the_data(bench: StatisticsBench) -> None:
     last = replace(QUICK, layer=bench.layers[-1], batch_size=24, momentum=1.0)
-    found = statistics_bench.answer(bench, last)
+    found = statistics.answer(bench, last)
     assert found.values == 24  # no places after the average: images alone
     assert found.running["biased"][-1] == pytest.approx(1)
     assert found.running["torch"][-1] == pytest.approx(24 / 23)
@@ -78,14 +77,14 @@ def test_running_averages_begin_at_the_memory_and_end_at_the_data(bench: Statist
 
 def test_of_a_batch_of_two_the_biased_variance_is_half(bench: StatisticsBench) -> None:
     choice = replace(QUICK, layer=bench.layers[-1], batch_size=2, momentum=1.0)
-    found = statistics_bench.answer(bench, choice)
+    found = statistics.answer(bench, choice)
     np.testing.assert_allclose(np.array(found.running["torch"][1:]) / found.running["biased"][1:], 2)
-    assert "N / (N − 1) = <b>2</b>" in statistics_bench.in_numbers(choice, found)
+    assert "N / (N − 1) = <b>2</b>" in statistics.in_numbers(choice, found)
 
 
 def test_shift_and_scale_reach_the_chosen_layer_alone(bench: StatisticsBench) -> None:
-    plain = statistics_bench.answer(bench, QUICK)
-    moved = statistics_bench.answer(bench, replace(QUICK, scale=2.0, shift=1.0))
+    plain = statistics.answer(bench, QUICK)
+    moved = statistics.answer(bench, replace(QUICK, scale=2.0, shift=1.0))
     assert moved.profile[0] != pytest.approx(plain.profile[0])
     assert moved.profile[1:] == pytest.approx(plain.profile[1:])
     torch.testing.assert_close(moved.batch[1], 4 * plain.batch[1])
@@ -217,7 +216,7 @@ def test_export_and_stills(make: Callable[..., StatisticsPanel], tmp_path: Path)
     folder = panel.export()
     names = {path.name for path in folder.iterdir()}
     assert {"channels.png", "layers.svg", "channels.csv", "batches.csv", "steps.csv", "epochs.csv"} <= names
-    assert len((folder / "batches.csv").read_text().splitlines()) == 2 + statistics_bench.BATCHES
+    assert len((folder / "batches.csv").read_text().splitlines()) == 2 + statistics.BATCHES
     assert "remembered_mean" in (folder / "channels.csv").read_text()
     plain, extremes = panel.still(), panel.still(extremes=True)
     assert Image.open(io.BytesIO(plain.data)).size == (1180, 660)

@@ -21,7 +21,11 @@ from socketlab.images.sensors import SENSORS
 from socketlab.method.recipe import METHODS
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import networks_of, small_network
-from socketlab.runs import doctor, run_folder
+from socketlab.runs import doctor
+from socketlab.runs import folder as run_folder
+from socketlab.runs import results as outcome
+from socketlab.runs import settings as run_settings
+from socketlab.runs.settings import Settings, gather, rooms_digest
 
 pytestmark = pytest.mark.usefixtures("quick")
 CHANGES = {"align_epochs": 1, "epochs": 2, "batch_size": 8, "trunk_lr": 0.001, "bottleneck_lr": 0.001}
@@ -57,12 +61,12 @@ def test_several_sources_adapt_together_and_can_be_loaded(here, tiny_data):
     assert adapted.card["adapted_from"] == "rgb_kinect_v1, rgb_kinect_v1"
     page = (folder / run_folder.REPORT).read_text()
     assert "rgb_kinect_v1, rgb_kinect_v1" in page and two in page
-    assert run_folder.Settings(source="all").source_names == tuple(f"rgb_{sensor}" for sensor in SENSORS)
+    assert Settings(source="all").source_names == tuple(f"rgb_{sensor}" for sensor in SENSORS)
     refused(call("adapt", "--source", "rgb_kinect_v1,oracle_depth_kinect_v1"), "reads depth already")
 
 
 def test_the_folder_is_named_after_the_time(here):
-    folder = run_folder.default_folder(run_folder.Settings(sensor="xtion", method="shot", seed=7))
+    folder = run_folder.default_folder(Settings(sensor="xtion", method="shot", seed=7))
     assert re.fullmatch(r"runs/\d{8}-\d{6}-xtion-shot-s7", folder.as_posix())
 
 
@@ -77,7 +81,7 @@ def test_the_command_of_a_run_makes_the_same_run(quick, settings):
         raise LabError("enough")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "gather", note)
+        patch.setattr(run_settings, "gather", note)
         result = call(*shlex.split(settings.command())[1:])
     assert found, result.output
     if not settings.uses_pairs:
@@ -116,7 +120,7 @@ def test_ctrl_c_while_drawing_loses_no_epoch(here, finished, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "_draw", interrupted)
+        patch.setattr(outcome, "illustrate", interrupted)
         assert call("adapt", *SHORT, "--out", "cut").exit_code == 130
     result = call("adapt", "--resume", "cut")
     assert result.exit_code == 0, result.output
@@ -139,12 +143,8 @@ def test_a_real_signal_leaves_a_run_that_can_be_resumed(here, sent, code):
         "--set",
         "epochs=90",
     ]
-    without_umap = (
-        "import contextlib as c; from socketlab import cli; from socketlab.runs import run_folder as runs; "
-        "runs.MapMaker = c.nullcontext; cli.main()"
-    )
     process = subprocess.Popen(
-        [sys.executable, "-c", without_umap, *words],
+        [sys.executable, "-m", "socketlab", *words],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have it ignored
     )  # fmt: skip
@@ -157,7 +157,7 @@ def test_a_real_signal_leaves_a_run_that_can_be_resumed(here, sent, code):
     assert "Traceback" not in rest
     assert ("--resume cut" in rest) == (code == 130)
     run = run_folder.read(Path("cut"))
-    state = run_folder.resume(run, run_folder.gather(run.settings))
+    state = run_folder.resume(run, gather(run.settings))
     assert state.epoch >= 2 and run.last_epoch == state.epoch
 
 
@@ -317,7 +317,7 @@ def test_train_source_is_reproducible(here, monkeypatch, modality, name):
     assert features.accuracy(stored, held_out) == pytest.approx(card["held_out_accuracy"], abs=1e-4)
     assert card["tested_on"] == ("target_test" if modality == "depth" else "source_test")
     assert f"{100 * card['held_out_accuracy']:.1f} %" in first.stdout
-    assert card["data_digest"] == run_folder.rooms_digest()
+    assert card["data_digest"] == rooms_digest()
     call(*words, "--out", "other.safetensors", "--seed", "1")
     assert (here / "other.safetensors").read_bytes() != (here / "again.safetensors").read_bytes()
 

@@ -20,8 +20,10 @@ from socketlab.images.importers import survey
 from socketlab.images.pack_writer import write_pack
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import load_source
-from socketlab.runs import expectations, experiment, run_folder
+from socketlab.runs import expectations, experiment
+from socketlab.runs import folder as run_folder
 from socketlab.runs.experiment import ORACLE, jobs, load, shortened
+from socketlab.runs.results import TITLES
 from socketlab.runs.train_source import SourceRecipe
 
 
@@ -54,7 +56,7 @@ def test_every_preset_begins_as_published(name):
     assert (network.backbone, network.weights, network.epochs) == ("resnet50", "DEFAULT", 20)
     assert (network.rate, network.trunk_rate, network.schedule) == (1e-2, 1e-3, "paper")
     rows = {row.title: row for row in preset.rows}
-    assert rows[run_folder.TITLES["paper"]].recipe == Recipe.paper()
+    assert rows[TITLES["paper"]].recipe == Recipe.paper()
     assert {row.method for row in preset.rows} >= {"source-only", "adabn", "shot", "socket", "paper"}
     for row in preset.rows:
         assert (row.recipe.trunk_lr, row.recipe.bottleneck_lr) == (1e-3, 1e-2)
@@ -79,7 +81,7 @@ def test_single_is_four_by_four_and_multi_is_one_by_four(packs):
 
 def test_a_dry_run_says_what_would_be_done_and_opens_no_image(packs, here, monkeypatch):
     monkeypatch.setattr(experiment.packs.Pack, "_array", None)
-    monkeypatch.setattr(experiment.protocol, "domains_with", lambda pack, modality: list(pack.domains))
+    monkeypatch.setattr(experiment.splits, "domains_with", lambda pack, modality: list(pack.domains))
     result = call("experiment", "sunrgbd-multi", "--data", packs, "--dry-run")
     assert result.exit_code == 0, result.output
     assert "4 × resnet50, weights DEFAULT, 20 epochs" in result.stdout

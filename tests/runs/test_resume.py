@@ -19,7 +19,8 @@ from socketlab.method.recipe import Recipe
 from socketlab.networks.backbones import VGGTrunk
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Network
-from socketlab.runs import run_folder
+from socketlab.runs import folder as run_folder
+from socketlab.runs.settings import Settings, gather
 
 EVERYTHING = Recipe(
     batch_size=12, align_epochs=1, epochs=2, lambda_bn=0.5, lambda_aad=0.5, lambda_entropy=0.5,
@@ -81,10 +82,11 @@ def test_killed_at_any_step(name, tmp_path):
 RECORD = """
 import sys, torch
 from pathlib import Path
-from socketlab.runs import run_folder as runs
+from socketlab.runs import folder as runs
+from socketlab.runs.settings import gather
 torch.set_num_threads(1)
 run = runs.read(Path(sys.argv[1]))
-material = runs.gather(run.settings)
+material = gather(run.settings)
 for event in runs.record(run, material, runs.resume(run, material)): pass
 """
 
@@ -95,8 +97,8 @@ for event in runs.record(run, material, runs.resume(run, material)): pass
 def test_a_killed_process_leaves_a_run_that_ends_as_another(tiny_data, tmp_path, monkeypatch):
     """Killed for good while it trains; gone on with in this process."""
     monkeypatch.setenv("SOCKETLAB_DATA", str(tiny_data))
-    settings = run_folder.Settings(recipe=TINY.replace(epochs=5))
-    material = run_folder.gather(settings)
+    settings = Settings(recipe=TINY.replace(epochs=5))
+    material = gather(settings)
     alone, killed = (run_folder.create(tmp_path / name, settings, material) for name in ("alone", "killed"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the other process: another number may change the last bit

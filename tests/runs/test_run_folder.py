@@ -4,7 +4,7 @@ import csv
 import errno
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,16 +15,18 @@ from tiny_runs import TINY, epochs_without_seconds, full_run, settings_of_any_ki
 
 from socketlab import files, rooms
 from socketlab.errors import LabError
-from socketlab.figures import maps, report
+from socketlab.figures import report
 from socketlab.figures.report import Figure, Report, Score, gap_closed, interval, page
 from socketlab.method import steps
 from socketlab.method.recipe import METHODS, Recipe
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import small_network
-from socketlab.runs import run_folder
+from socketlab.runs import folder as run_folder
+from socketlab.runs import settings as run_settings
+from socketlab.runs.results import TITLES, finish, score, write_report
+from socketlab.runs.settings import Settings, gather
 
 pytestmark = pytest.mark.usefixtures("quick")
-MapMaker = run_folder.MapMaker
 
 
 def test_a_finished_run_holds_all_its_files(finished):
@@ -51,7 +53,7 @@ def test_a_row_per_epoch_with_marked_accuracies(finished):
 def test_the_checkpoint_is_the_network_of_the_last_epoch(finished):
     run, results = finished
     adapted = load_source(run.folder / run_folder.CHECKPOINT)
-    measured = run_folder.score("again", adapted, run_folder.gather(run.settings), adapts=True)
+    measured = score("again", adapted, gather(run.settings), adapts=True)
     assert measured.held_out == results.scores[1].held_out
     assert adapted.modality == "depth"
     assert adapted.card["selection"] == "last"
@@ -61,7 +63,7 @@ def test_no_colour_picture_of_the_task_is_opened(monkeypatch):
     opened = []
     verified = files.verified
     monkeypatch.setattr(rooms, "verified", lambda name: opened.append(name) or verified(name))
-    run_folder.gather(run_folder.Settings(recipe=TINY))
+    gather(Settings(recipe=TINY))
     colour = [name for name in opened if ".rgb." in name]
     assert colour == ["pocketrooms/ti_near.rgb.jpg"]
 
@@ -84,16 +86,16 @@ def test_labels_change_no_weight(finished, tmp_path, monkeypatch):
 @pytest.mark.parametrize("stop_at", [1, 4, 8])
 def test_resuming_ends_with_the_same_numbers(finished, tmp_path, stop_at):
     run, _ = finished
-    material = run_folder.gather(run.settings)
+    material = gather(run.settings)
     cut = run_folder.create(tmp_path / "cut", run.settings, material)
     for event in run_folder.record(cut, material):
         if getattr(event, "step", 0) == stop_at:
             break
-    again, material = run_folder.read(cut.folder), run_folder.gather(run.settings)
+    again, material = run_folder.read(cut.folder), gather(run.settings)
     state = run_folder.resume(again, material)
     for event in run_folder.record(again, material, state):
         state = getattr(event, "state", state)
-    run_folder.finish(again, material, state)
+    finish(again, material, state)
     assert epochs_without_seconds(again.folder) == epochs_without_seconds(run.folder)
     assert (again.folder / run_folder.CHECKPOINT).read_bytes() == (
         run.folder / run_folder.CHECKPOINT
@@ -104,7 +106,7 @@ def test_resuming_ends_with_the_same_numbers(finished, tmp_path, stop_at):
 def test_a_row_without_its_state_is_written_again(finished, tmp_path):
     """Killed after ``epochs.csv`` and before the state: the epoch is repeated, not doubled."""
     run, _ = finished
-    material = run_folder.gather(run.settings)
+    material = gather(run.settings)
     cut = run_folder.create(tmp_path / "cut", run.settings, material)
     for event in run_folder.record(cut, material):
         if getattr(event, "step", 0) == 4:
@@ -119,8 +121,8 @@ def test_a_row_without_its_state_is_written_again(finished, tmp_path):
 
 
 def test_a_run_without_an_epoch_starts_over(tmp_path):
-    settings = run_folder.Settings(recipe=TINY)
-    material = run_folder.gather(settings)
+    settings = Settings(recipe=TINY)
+    material = gather(settings)
     run = run_folder.create(tmp_path / "new", settings, material)
     assert run_folder.resume(run_folder.read(run.folder), material) is None
 
@@ -135,10 +137,10 @@ def test_every_method_ends_with_a_report(method, tmp_path):
         trunk_lr=TINY.trunk_lr,
         bottleneck_lr=TINY.bottleneck_lr,
     )
-    run, results = full_run(tmp_path / method, run_folder.Settings(method=method, recipe=short))
+    run, results = full_run(tmp_path / method, Settings(method=method, recipe=short))
     text = (run.folder / run_folder.REPORT).read_text()
     assert report.percent(results.scores[1].held_out) in text
-    assert results.scores[1].name == run_folder.TITLES[method]
+    assert results.scores[1].name == TITLES[method]
     assert len(run.rows) == short.total_epochs + 1
     if method == "source-only":
         assert (
@@ -148,12 +150,9 @@ def test_every_method_ends_with_a_report(method, tmp_path):
         )
 
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
-
-
 @given(settings_of_any_kind())
 def test_settings_survive_the_configuration_file(settings):
-    assert run_folder.Settings.from_dict(json.loads(json.dumps(run_folder.asdict(settings)))) == settings
+    assert Settings.from_dict(json.loads(json.dumps(asdict(settings)))) == settings
 
 
 @pytest.mark.parametrize(
@@ -173,7 +172,7 @@ def test_settings_survive_the_configuration_file(settings):
 )
 def test_settings_out_of_range_are_named(wrong, named):
     with pytest.raises(LabError, match=named):
-        run_folder.Settings(**wrong)
+        Settings(**wrong)
 
 
 def test_a_network_for_other_classes_is_refused(tmp_path):
@@ -181,17 +180,17 @@ def test_a_network_for_other_classes_is_refused(tmp_path):
     other = Source(small_network(2, 8), ("cat", "dog"), ours.normalisation, {})
     save_source(other, tmp_path / "pets.safetensors")
     with pytest.raises(LabError, match="cat, dog"):
-        run_folder.gather(run_folder.Settings(source=str(tmp_path / "pets.safetensors"), recipe=TINY))
+        gather(Settings(source=str(tmp_path / "pets.safetensors"), recipe=TINY))
 
 
 def test_a_network_that_reads_depth_already_is_refused():
     with pytest.raises(LabError, match="reads depth already"):
-        run_folder.gather(run_folder.Settings(source="oracle_depth_kinect_v1", recipe=TINY))
+        gather(Settings(source="oracle_depth_kinect_v1", recipe=TINY))
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_epoch(tmp_path, monkeypatch):
-    settings = run_folder.Settings(recipe=TINY)
-    material = run_folder.gather(settings)
+    settings = Settings(recipe=TINY)
+    material = gather(settings)
     run = run_folder.create(tmp_path / "nan", settings, material)
     weighted, calls = steps.total_loss, []
 
@@ -218,8 +217,8 @@ def fill_the_disk(monkeypatch, when):
 
 
 def test_a_full_disk_at_the_start_leaves_no_folder(tmp_path, monkeypatch):
-    settings = run_folder.Settings(recipe=TINY)
-    material = run_folder.gather(settings)
+    settings = Settings(recipe=TINY)
+    material = gather(settings)
     fill_the_disk(monkeypatch, run_folder.CONFIG)
     with pytest.raises(LabError, match="disk is full"):
         run_folder.create(tmp_path / "full", settings, material)
@@ -229,7 +228,7 @@ def test_a_full_disk_at_the_start_leaves_no_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", [run_folder.EPOCHS, run_folder.STATE])
 def test_a_full_disk_later_leaves_a_run_that_goes_on(finished, tmp_path, monkeypatch, file):
     run, _ = finished
-    material = run_folder.gather(run.settings)
+    material = gather(run.settings)
     cut = run_folder.create(tmp_path / "full", run.settings, material)
     events = run_folder.record(cut, material)
     while getattr(next(events), "step", 0) < 5:
@@ -247,7 +246,7 @@ def test_a_full_disk_later_leaves_a_run_that_goes_on(finished, tmp_path, monkeyp
 
 def test_changed_images_or_networks_stop_a_resume(finished, tmp_path):
     run, _ = finished
-    material = run_folder.gather(run.settings)
+    material = gather(run.settings)
     changed = run_folder.read(run.folder)
     changed.config["data_digest"] = "0" * 64
     with pytest.raises(LabError, match="the images changed"):
@@ -263,35 +262,33 @@ def test_a_changed_configuration_stops_a_resume(finished):
     changed = run_folder.read(run.folder)
     changed.config = {**run.config, "settings": {**run.config["settings"], "seed": 1}}
     with pytest.raises(LabError, match=r"config\.json was changed"):
-        run_folder.resume(changed, run_folder.gather(run.settings))
+        run_folder.resume(changed, gather(run.settings))
 
 
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(LabError, match="not a run folder"):
         run_folder.read(tmp_path)
     (tmp_path / run_folder.CONFIG).write_text("[1, 2")
-    with pytest.raises(LabError, match="cannot be read as a run"):
+    with pytest.raises(LabError, match="start a new run"):
         run_folder.read(tmp_path)
 
 
 @pytest.mark.parametrize("how", [{"target": "nir"}, {"depth_encoding": "hha"}, {"depth_encoding": "colours"}])
 def test_the_rooms_have_other_targets_and_readings(tmp_path, how):
-    run, results = full_run(tmp_path / "run", run_folder.Settings(recipe=TINY, **how))
+    run, results = full_run(tmp_path / "run", Settings(recipe=TINY, **how))
     adapted = load_source(run.folder / run_folder.CHECKPOINT)
     assert adapted.modality == how.get("target", "depth")
     assert adapted.normalisation.depth_encoding == how.get("depth_encoding", "metric")
     assert results.has_oracle == (adapted.modality == "depth")
     text = (run.folder / run_folder.REPORT).read_text()
     assert f"{adapted.modality} as the target modality" in text and how.get("depth_encoding", "") in text
-    state = run_folder.resume(run, run_folder.gather(run.settings))
+    state = run_folder.resume(run, gather(run.settings))
     assert state.adapted.normalisation == adapted.normalisation
 
 
 def test_a_missing_oracle_is_said(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder, "_oracle", lambda *about: None)
-    run, results = full_run(
-        tmp_path / "alone", run_folder.Settings(method="adabn", recipe=Recipe.for_method("adabn"))
-    )
+    monkeypatch.setattr(run_settings, "_oracle", lambda *about: None)
+    run, results = full_run(tmp_path / "alone", Settings(method="adabn", recipe=Recipe.for_method("adabn")))
     text = (run.folder / run_folder.REPORT).read_text()
     assert not results.has_oracle
     assert "oracle_depth_kinect_v1.safetensors" in text
@@ -301,14 +298,14 @@ def test_a_missing_oracle_is_said(tiny_data, tmp_path, monkeypatch):
 def test_the_report_can_be_built_again(finished):
     run, _ = finished
     before = (run.folder / run_folder.REPORT).read_bytes()
-    assert run_folder.write_report(run_folder.read(run.folder)).read_bytes() == before
+    assert write_report(run_folder.read(run.folder)).read_bytes() == before
 
 
 def test_the_report_of_an_unfinished_run_says_how_to_go_on(tmp_path):
-    settings = run_folder.Settings(recipe=TINY)
-    run = run_folder.create(tmp_path / "new", settings, run_folder.gather(settings))
+    settings = Settings(recipe=TINY)
+    run = run_folder.create(tmp_path / "new", settings, gather(settings))
     with pytest.raises(LabError, match="--resume"):
-        run_folder.write_report(run)
+        write_report(run)
 
 
 def test_the_report_stands_alone(finished):
@@ -318,8 +315,8 @@ def test_the_report_stands_alone(finished):
         assert link not in text
     assert text.count('src="data:image/png;base64,') == text.count("<img") == 3
     assert text.count('alt=""') == 0
-    for score in results.scores:
-        assert report.percent(score.held_out) in text
+    for one in results.scores:
+        assert report.percent(one.held_out) in text
     for words in ("transductive", "last epoch", "used to measure", run.config["rerun"], "λ_TI"):
         assert words in text
 
@@ -362,24 +359,3 @@ def test_the_interval_holds_the_share(count, data):
     low, high = interval(right / count, count)
     assert 0 <= low <= right / count + 1e-12 and right / count - 1e-12 <= high <= 1
     assert high - low < 1.96 / np.sqrt(count) + 0.05
-
-
-def test_the_map_is_made_in_another_process():
-    features = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
-    with MapMaker() as make_map:
-        points = make_map({"a": features[:25], "b": features[25:]}, 0)
-        process = make_map._process
-        assert process.poll() is None
-    assert process.poll() is not None
-    assert {name: values.shape for name, values in points.items()} == {"a": (25, 2), "b": (15, 2)}
-    assert np.isfinite(points["a"]).all()
-    assert not np.allclose(points["a"], maps.pca_map({"a": features[:25], "b": features[25:]})["a"])
-
-
-def test_a_map_is_made_even_when_the_other_process_died():
-    features = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
-    with MapMaker() as make_map:
-        make_map._process.kill()
-        make_map._process.wait()
-        points = make_map({"a": features}, 0)  # by the joint_map of this process, which is pca_map here
-    assert np.array_equal(points["a"], maps.pca_map({"a": features})["a"])

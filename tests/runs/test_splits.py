@@ -1,9 +1,11 @@
 """Imported sets from the first command to the report: what is source, target, held out and pairs."""
 
-import contextlib
 import json
+import shlex
 import shutil
+from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 
 import foreign
 import formats
@@ -23,12 +25,15 @@ from socketlab.images.pack_writer import write_pack
 from socketlab.images.packs import open_pack
 from socketlab.images.paired_images import crop_side
 from socketlab.method.recipe import Recipe
-from socketlab.networks.backbones import ResNetTrunk, torchvision_network
+from socketlab.networks.backbones import ResNetTrunk, backbone_network
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import networks_of, small_network
 from socketlab.networks.shot_files import FILES, IMAGENET
-from socketlab.runs import run_folder, splits
+from socketlab.runs import folder as run_folder
+from socketlab.runs import settings as run_settings
+from socketlab.runs import splits
 from socketlab.runs import train_source as source
+from socketlab.runs.settings import Settings, gather, resolved
 from socketlab.runs.train_source import SourceRecipe, Trained
 
 CHANGES = ("align_epochs=1", "epochs=1", "batch_size=8", "trunk_lr=0.001", "bottleneck_lr=0.001")
@@ -61,7 +66,6 @@ def here(tmp_path, monkeypatch):
     """A folder of its own, and a map by PCA: UMAP compiles for many seconds and has tests of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(maps, "joint_map", lambda sets, seed=0: maps.pca_map(sets))
-    monkeypatch.setattr(run_folder, "MapMaker", contextlib.nullcontext)
     return tmp_path
 
 
@@ -78,7 +82,7 @@ def network(pack, modality="rgb", classes=None, seed=0):
 def adapted(pack, *words):
     result = call("adapt", "--pack", pack.folder, *SHORT, "--out", "run", "--device", "cpu", *words)
     assert result.exit_code == 0, result.output
-    return run_folder.read(run_folder.Path("run"))
+    return run_folder.read(Path("run"))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_two_commands_lead_from_an_imported_set_to_a_report(imported, here, monk
     assert (card["set"], card["domain"], card["modality"]) == (kind, domain, "rgb")
     run = adapted(pack, "--target", target)
     found = load_source("run/adapted.safetensors")
-    material = run_folder.gather(run.settings)
+    material = gather(run.settings)
     assert f": {len(material.target)} images to adapt to, {len(material.held_out)} held" in material.headline
     assert found.modality == target and found.classes == pack.classes
     assert found.card["adapted_from"] == file
@@ -115,9 +119,9 @@ def test_the_published_protocol_is_that_of_the_tensors(imported):
     """Source: one sensor's colours; target: another's depth; pairs: all sensors; no scene twice."""
     pack = imported("sunrgbd")
     file = network(pack)
-    settings = run_folder.resolved(run_folder.Settings(pack=str(pack.folder), source=file))
+    settings = resolved(Settings(pack=str(pack.folder), source=file))
     assert (settings.domain, settings.target, settings.place) == ("kinect_v2", "depth", "sunrgbd-kinect_v2")
-    material = run_folder.gather(settings)
+    material = gather(settings)
     learn, _ = splits.scenes(pack, "rgb", "kinect_v1")
     assert torch.equal(learn.images["rgb"], pack.load("train", "kinect_v1", ("rgb",)).images["rgb"])
     assert torch.equal(
@@ -130,9 +134,7 @@ def test_the_published_protocol_is_that_of_the_tensors(imported):
     assert not set(material.pairs.kinds) & set(pack.classes)
     sets = [set(part.names) for part in (learn, material.target, material.held_out, material.pairs)]
     assert sum(map(len, sets)) == len(set.union(*sets))
-    same = run_folder.gather(
-        run_folder.Settings(pack=str(pack.folder), source=file, domain="kinect_v1", pair_count=5)
-    )
+    same = gather(Settings(pack=str(pack.folder), source=file, domain="kinect_v1", pair_count=5))
     assert same.target.names == learn.names and len(same.pairs) == 5
 
 
@@ -146,9 +148,7 @@ def test_without_pairs_no_colour_image_is_read(imported, monkeypatch):
 
     monkeypatch.setattr(type(pack), "load", noted)
     recipe = Recipe.for_method("shot")
-    run_folder.gather(
-        run_folder.Settings(pack=str(pack.folder), source=file, domain="xtion", method="shot", recipe=recipe)
-    )
+    gather(Settings(pack=str(pack.folder), source=file, domain="xtion", method="shot", recipe=recipe))
     assert {modalities for _, modalities in read} == {("depth",)}
 
 
@@ -175,17 +175,17 @@ def test_a_run_on_a_pack_is_resumed_and_a_changed_pack_is_noticed(imported, here
         run.folder / run_folder.CHECKPOINT
     ).read_bytes()
     copied = shutil.copytree(pack.folder, here / "mine")
-    settings = run_folder.Settings(pack=str(copied), source=file, recipe=run.settings.recipe)
-    begun = run_folder.create(here / "begun", settings, run_folder.gather(settings))
+    settings = Settings(pack=str(copied), source=file, recipe=run.settings.recipe)
+    begun = run_folder.create(here / "begun", settings, gather(settings))
     manifest = json.loads((copied / "manifest.json").read_text())
     (copied / "manifest.json").write_text(json.dumps(manifest | {"notes": ["imported again"]}))
     with pytest.raises(LabError, match="the images changed"):
-        run_folder.resume(begun, run_folder.gather(settings))
+        run_folder.resume(begun, gather(settings))
 
 
 def test_the_command_of_a_run_on_a_pack_makes_the_same_run(imported):
     pack = imported("sunrgbd")
-    settings = run_folder.Settings(
+    settings = Settings(
         method="shot", source="a.safetensors", pack=str(pack.folder), domain="xtion", target="depth",
         depth_encoding="hha", field_of_view=60.5, size=24, oracle="o.safetensors", seed=3,
         recipe=Recipe.for_method("shot"),
@@ -197,10 +197,10 @@ def test_the_command_of_a_run_on_a_pack_makes_the_same_run(imported):
         raise LabError("enough")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "gather", note)
-        result = call(*run_folder.shlex.split(settings.command())[1:])
+        patch.setattr(run_settings, "gather", note)
+        result = call(*shlex.split(settings.command())[1:])
     assert found == [settings], result.output
-    assert run_folder.Settings.from_dict(json.loads(json.dumps(run_folder.asdict(settings)))) == settings
+    assert Settings.from_dict(json.loads(json.dumps(asdict(settings)))) == settings
 
 
 # networks
@@ -279,7 +279,7 @@ def test_the_encoding_goes_from_the_command_into_the_network(imported):
     assert found.depth_encoding == "normals" and found.focal[0] == pytest.approx(across, rel=1e-3)
     assert "the set&#x27;s intrinsics" in (run.folder / run_folder.REPORT).read_text()
     assert "normals" in call("info", "run/adapted.safetensors").stdout
-    state = run_folder.resume(run, run_folder.gather(run.settings))
+    state = run_folder.resume(run, gather(run.settings))
     assert state.adapted.normalisation == found
 
 
@@ -304,7 +304,7 @@ def test_the_oracle_of_a_pack_reads_as_the_target_does(imported, here):
 def test_a_smaller_size_is_that_of_the_images(imported):
     pack = imported("folders")
     file = network(pack)
-    material = run_folder.gather(run_folder.Settings(pack=str(pack.folder), source=file, size=24))
+    material = gather(Settings(pack=str(pack.folder), source=file, size=24))
     assert material.target.images["depth"].shape[-2:] == material.pairs.images["rgb"].shape[-2:] == (24, 24)
     full = pack.load("train", None, ("depth",)).images["depth"].view(torch.int16)
     small = material.target.images["depth"].view(torch.int16)
@@ -315,7 +315,7 @@ def test_a_smaller_size_is_that_of_the_images(imported):
     brought = material.pairs.images["rgb"].float()
     assert (brought.mean((2, 3)) - colours.mean((2, 3))).abs().max() < 1.5
     with pytest.raises(LabError, match="stores 32 pixels"):
-        run_folder.gather(run_folder.Settings(pack=str(pack.folder), source=file, size=64))
+        gather(Settings(pack=str(pack.folder), source=file, size=64))
 
 
 # labels that are missing, and what cannot be done
@@ -340,13 +340,13 @@ def test_images_without_a_label_are_adapted_to_and_not_measured(here):
     found = survey("folders", root, task=formats.TASK, processes=1, unpaired=True)
     pack = write_pack(found, here / "pack", size=32, processes=1)
     run = adapted(pack, "--source", network(pack))
-    material = run_folder.gather(run.settings)
+    material = gather(run.settings)
     assert list(material.target.kinds).count("unknown") == 3
-    assert len(material.told) == len(material.target) - 3
+    assert len(material.labelled_target) == len(material.target) - 3
     assert "3 of the images adapted to have no label" in (run.folder / run_folder.REPORT).read_text()
     found = load_source("run/adapted.safetensors")
     measured = json.loads((here / "run" / run_folder.RESULTS).read_text())["scores"][1]
-    assert measured["adapted_to"] == pytest.approx(features.accuracy(found, material.told))
+    assert measured["adapted_to"] == pytest.approx(features.accuracy(found, material.labelled_target))
 
 
 def test_errors_are_one_sentence_and_say_what_to_do(imported, raw, here):
@@ -408,5 +408,5 @@ def test_a_class_that_one_modality_lacks_is_named(here):
 def test_a_network_by_its_name_alone_may_be_a_resnet():
     assert SourceRecipe.pretrained("resnet50").as_dict()["weights"] == "DEFAULT"
     recipe = SourceRecipe(backbone="resnet18")
-    ours, theirs = recipe.network(4, 1).state_dict(), torchvision_network("resnet18", 4, seed=1).state_dict()
+    ours, theirs = recipe.network(4, 1).state_dict(), backbone_network("resnet18", 4, seed=1).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -29,7 +29,9 @@ from socketlab.method.adaptation import Epoch, State, Step, _check_shares, _pseu
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.networks.networks import seed_dropout
-from socketlab.runs import experiment, run_folder, splits
+from socketlab.runs import experiment, splits
+from socketlab.runs import folder as run_folder
+from socketlab.runs.settings import Settings, gather
 from socketlab.runs.train_source import SourceRecipe, train
 from socketlab.speed import distributed as ranks
 
@@ -381,8 +383,8 @@ def test_torchrun_writes_the_run_of_one_process(tiny_data, tmp_path, monkeypatch
     """
     monkeypatch.setenv("SOCKETLAB_DATA", str(tiny_data))
     recipe = TINY.replace(epochs=1, batch_size=24)
-    settings = run_folder.Settings(recipe=recipe)
-    material = run_folder.gather(settings)
+    settings = Settings(recipe=recipe)
+    material = gather(settings)
     alone = run_folder.create(tmp_path / "alone", settings, material)
     *_, last = run_folder.record(alone, material)
     plain = asdict(Recipe())

@@ -1,0 +1,238 @@
+"""Run folders: an adaptation on the disk, so that it can be read, resumed and repeated.
+
+========================  ==================================================================================
+``config.json``           all that is needed to repeat the run: settings, recipe, versions, digests
+``epochs.csv``            a row per epoch: mean losses, target accuracies (unseen by the method), seconds
+``state.safetensors``     the state of the training, for ``--resume``; replaced whole after every epoch
+``adapted.safetensors``   the network of the last epoch, a checkpoint like any other
+``results.json``          accuracies, recalls and the confusion matrix of the last epoch
+``*.png``                 confusion matrix, feature map, curves
+``report.html``           one page with all of it
+========================  ==================================================================================
+
+A command that writes into the folder holds its lock (``.lock``); `results` writes the last four.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from socketlab.errors import LabError
+from socketlab.files import csv_text, exclusive, is_free, read_csv, read_json, reason, write_whole
+from socketlab.method import evaluate
+from socketlab.method.adaptation import Epoch, State, Step, adapt
+from socketlab.runs.settings import Material, Settings, fingerprints
+from socketlab.speed import distributed
+
+CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
+CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
+TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
+HELD_OUT = "unseen_by_method_accuracy_held_out"
+_LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")
+
+
+@dataclass
+class Run:
+    """A run folder: its configuration, and the epochs written so far, as the text of their cells."""
+
+    folder: Path
+    config: dict[str, Any]
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        """What the run was asked to do."""
+        return Settings.from_dict(self.config["settings"])
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that was written; -1 for none."""
+        return int(self.rows[-1]["epoch"]) if self.rows else -1
+
+    @property
+    def losses(self) -> list[str]:
+        """Names of the losses in the rows."""
+        return list(dict.fromkeys(name for row in self.rows for name in row if name not in ("epoch", *_LAST)))
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """The epochs that have a value of this name, and their values."""
+        seen = [(int(row["epoch"]), float(row[name])) for row in self.rows if row.get(name)]
+        return [epoch for epoch, _ in seen], [value for _, value in seen]
+
+    def add(self, row: dict[str, str]) -> None:
+        """Add an epoch and write ``epochs.csv``; a loss that an epoch did not have is left blank."""
+        self.rows.append(row)
+        columns = ["epoch", *self.losses, *(name for name in _LAST if any(name in one for one in self.rows))]
+        write_whole(self.folder / EPOCHS, csv_text(self.rows, columns).encode())
+
+    def write_config(self) -> None:
+        """Write ``config.json``."""
+        write_whole(self.folder / CONFIG, to_json(self.config))
+
+
+def default_folder(settings: Settings, name: str | None = None) -> Path:
+    """Return ``runs/<name, or the time>-<place>-<method>-s<seed>`` below the present folder."""
+    if name is not None and (not name.strip(". ") or {"/", "\\", "\0"} & set(name)):
+        raise LabError(f"--name {name} is not part of a file name: leave out / and \\, or choose --out.")
+    label = name or datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{label}-{settings.place}-{settings.method}-s{settings.seed}"
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds something already."""
+    if not is_free(folder):
+        raise LabError(
+            f"{folder} exists already: choose another folder with --out, or continue with --resume {folder}."
+        )
+
+
+def create(folder: Path, settings: Settings, material: Material) -> Run:
+    """Make a run folder and write its configuration; nothing is left behind when that fails."""
+    check_free(folder)
+    config = {
+        "made": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "settings": asdict(settings),
+        "rerun": settings.command(),
+        "selection": "last",
+        "target": material.modality,
+        "sources": list(settings.source_names),
+        "about": material.about,
+        **fingerprints(material),
+        "environment": environment(),
+    }
+    fresh = not folder.exists()
+    run = Run(folder, config)
+    try:
+        run.write_config()
+    except LabError:
+        if fresh:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    return run
+
+
+def read(folder: Path) -> Run:
+    """Read a run folder; ``LabError`` when it is none."""
+    if not (folder / CONFIG).is_file():
+        raise LabError(
+            f"{folder} is not a run folder, it has no {CONFIG}: check the name, or begin a run with --out."
+        )
+    config = read_json(folder / CONFIG, "start a new run instead")
+    try:
+        Settings.from_dict(config["settings"])
+        datetime.fromisoformat(config["made"])
+        for name in ("rerun", "selection", "data_digest", "source_digest"):
+            if not isinstance(config[name], str):
+                raise ValueError(f"{name} is not a text")
+        for name in ("environment", "about"):
+            dict(config.get(name, {}))
+        list(config.get("sources", []))
+        run = Run(folder, config)
+        if (folder / EPOCHS).is_file():
+            run.rows = [{k: v for k, v in row.items() if v} for row in read_csv(folder / EPOCHS)]
+            for name in (*run.losses, *_LAST):
+                run.curve(name)
+    except (ValueError, KeyError, TypeError, LabError) as error:
+        raise LabError(
+            f"{folder} cannot be read as a run ({reason(error)}): start a new run instead."
+        ) from error
+    return run
+
+
+def resume(run: Run, material: Material) -> State | None:
+    """Load the state of a run and drop what was written after it; None before its first epoch.
+
+    Raises
+    ------
+    LabError : data, source network or configuration have changed since, or files of the run are missing.
+    """
+    for name, now in fingerprints(material).items():
+        if run.config.get(name) != now:
+            raise LabError(
+                f"{run.folder} cannot be resumed, because {_CHANGED[name]} changed since it began: "
+                "restore the files, or start a new run."
+            )
+    if not (run.folder / STATE).is_file():
+        run.rows = []
+        return None
+    state = State.load(run.folder / STATE, material.sources)
+    if (state.recipe, state.seed) != (run.settings.recipe, run.settings.seed):
+        raise LabError(
+            f"{run.folder / CONFIG} was changed since the run began: undo that, or start a new run."
+        )
+    if [row["epoch"] for row in run.rows[: state.epoch + 1]] != [str(n) for n in range(state.epoch + 1)]:
+        raise LabError(f"{run.folder / EPOCHS} lacks epochs before {state.epoch}: start a new run instead.")
+    run.rows = run.rows[: state.epoch + 1]
+    return state
+
+
+_CHANGED = {"data_digest": "the images", "source_digest": "the source network"}
+
+
+def record(run: Run, material: Material, state: State | None = None) -> Iterator[Step | Epoch]:
+    """Adapt, and yield every event after it has been written; of several processes the first writes.
+
+    After an epoch, ``epochs.csv`` and the state are on the disk. The accuracies are measured with target
+    labels, which the method never sees, and nothing is chosen by them.
+
+    Raises
+    ------
+    LabError : a loss is not a number, or the disk is full; the folder then holds the last whole epoch.
+    """
+    settings = run.settings
+    losses: dict[str, list[float]] = {}
+    begun = time.perf_counter()
+    for event in adapt(
+        material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state,
+        normalisation=material.normalisation,
+    ):  # fmt: skip
+        if distributed.rank() > 0:
+            pass
+        elif isinstance(event, Step):
+            for name, value in event.losses.items():
+                losses.setdefault(name, []).append(value)
+        elif event.epoch > run.last_epoch:
+            row = {"epoch": str(event.epoch)}
+            row |= {name: f"{math.fsum(values) / len(values):.6g}" for name, values in losses.items()}
+            if material.labelled_target is not None:
+                row[TRANSDUCTIVE] = f"{evaluate.accuracy(event.state.adapted, material.labelled_target):.6f}"
+            row[HELD_OUT] = f"{evaluate.accuracy(event.state.adapted, material.held_out):.6f}"
+            row["seconds"] = f"{time.perf_counter() - begun:.3f}"
+            run.add(row)
+            event.state.save(run.folder / STATE)
+            losses, begun = {}, time.perf_counter()
+        yield event
+
+
+def locked(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the folder's lock within the block, in the first process; leftovers of a kill are removed."""
+    return exclusive(folder) if distributed.rank() == 0 else contextlib.nullcontext()
+
+
+def environment() -> dict[str, str]:
+    """Return what the last digits of the numbers may depend on: versions, platform, threads."""
+    found = {"python": platform.python_version()}
+    for name in ("socketlab", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a folder, not installed
+            found[name] = "not installed"
+    return found | {"platform": platform.platform(), "threads": str(torch.get_num_threads())}
+
+
+def to_json(values: object) -> bytes:
+    """A JSON file's bytes, indented."""
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,375 @@
+"""What came out of a run: scores first, then pictures, each of which may fail by itself, then the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+
+from socketlab.errors import LabError
+from socketlab.figures import figures as plots
+from socketlab.figures import maps
+from socketlab.figures.report import Figure, Report, Score, page
+from socketlab.files import from_json, read_json, reason, write_whole
+from socketlab.images.sensors import sensor_named
+from socketlab.measures.distances import neighbour_purity
+from socketlab.method import evaluate
+from socketlab.method.adaptation import Epoch, State, adapt
+from socketlab.method.recipe import Recipe, knobs
+from socketlab.networks.checkpoints import Source, save_source
+from socketlab.networks.networks import networks_of
+from socketlab.runs.folder import (
+    CHECKPOINT,
+    HELD_OUT,
+    REPORT,
+    RESULTS,
+    TRANSDUCTIVE,
+    Run,
+    environment,
+    to_json,
+)
+from socketlab.runs.settings import Material, Settings
+
+TITLES = {
+    "source-only": "no adaptation",
+    "batch": "batch statistics",
+    "adabn": "AdaBN",
+    "tent": "TENT",
+    "shot-im": "SHOT-IM",
+    "shot": "SHOT",
+    "aad": "AaD",
+    "socket": "SOCKET",
+    "paper": "SOCKET as published",
+}
+PNG = b"\x89PNG\r\n\x1a\n"
+MOST_PAIRS_ON_MAP = 300
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the run folder, and the texts that go with it in the report."""
+
+    file: str
+    title: str
+    alt: str
+    caption: str
+    wide: bool
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came out of a finished run.
+
+    Parameters
+    ----------
+    scores : of the source network, the method, and the oracle when there is one.
+    confusion : (K, K) counts on the held-out images, row = true class.
+    figures : the pictures in the folder.
+    """
+
+    scores: list[Score]
+    has_oracle: bool
+    classes: list[str]
+    confusion: list[list[int]]
+    held_out_images: int
+    adapted_images: int
+    notes: list[str]
+    figures: list[Picture] = field(default_factory=list)
+
+
+# ------------------------------------------------------------------------ scores
+
+
+def finish(run: Run, material: Material, state: State) -> Results:
+    """Write results, checkpoint, pictures and report of a run whose epochs are done."""
+    return illustrate(run, material, state.adapted, measure(run, material, state))
+
+
+def measure(run: Run, material: Material, state: State) -> Results:
+    """Measure the network of the last epoch; write ``results.json``, then the checkpoint."""
+    if not state.finished:
+        raise LabError(f"{run.folder} is at epoch {state.epoch}: finish it with --resume {run.folder}.")
+    settings, adapted = run.settings, state.adapted
+    networks = {"source only": source_only(material, settings), TITLES[settings.method]: adapted}
+    scores = [score(name, network, material, adapts=True) for name, network in networks.items()]
+    if material.oracle is not None:
+        scores.append(score("oracle", material.oracle, material, adapts=False))
+    counts = evaluate.confusion(adapted, material.held_out)
+    results = Results(
+        scores, material.oracle is not None, list(adapted.classes), counts.tolist(), len(material.held_out),
+        len(material.target), notes(run, material),
+    )  # fmt: skip
+    write_whole(run.folder / RESULTS, to_json(asdict(results)))
+    adapted.card = adapted_card(run, material, scores[1])
+    save_source(adapted, run.folder / CHECKPOINT)
+    return results
+
+
+def source_only(material: Material, settings: Settings) -> Source:
+    """Return the source network as it meets the target before any adaptation."""
+    events = adapt(
+        material.sources, material.target, None, Recipe.for_method("source-only"), seed=settings.seed,
+        normalisation=material.normalisation,
+    )  # fmt: skip
+    first = next(iter(events))
+    assert isinstance(first, Epoch)
+    return first.state.adapted
+
+
+def score(name: str, network: Source, material: Material, *, adapts: bool) -> Score:
+    """Measure a network on the held-out images and, when it ``adapts``, on those adapted to."""
+    counts = evaluate.confusion(network, material.held_out)
+    recalls = [int(row[i]) / int(row.sum()) if row.sum() else None for i, row in enumerate(counts)]
+    learnt = material.labelled_target if adapts else None
+    transductive = None if learnt is None else evaluate.accuracy(network, learnt)
+    return Score(name, float(counts.trace() / counts.sum()), transductive, recalls)
+
+
+def adapted_card(run: Run, material: Material, measured: Score) -> dict[str, Any]:
+    """Return the card of the adapted network's checkpoint."""
+    settings = run.settings
+    return {
+        "modality": material.modality,
+        "sensor" if settings.pack is None else "set": settings.place,
+        "made_by": run.config["rerun"],
+        "adapted_from": ", ".join(run.config.get("sources") or settings.source_names),
+        "held_out_accuracy": round(measured.held_out, 4),
+        "selection": run.config["selection"],
+        "recipe": asdict(settings.recipe),
+        "seed": settings.seed,
+        "data_digest": run.config["data_digest"],
+    }
+
+
+def notes(run: Run, material: Material) -> list[str]:
+    """Return what a reader of the numbers should know besides."""
+    settings, found = run.settings, []
+    if material.oracle is None:
+        file = f" (data/models/oracle_{material.modality}_{settings.sensor}.safetensors)"
+        where = "" if settings.pack else file
+        found.append(
+            f"The oracle, a network trained with target labels, is missing{where}, so the share of the gap "
+            f"that was closed cannot be given; `socketlab report {run.folder} --oracle FILE` adds one."
+        )
+    elif settings.pack is None and settings.strength != 1:
+        found.append(
+            f"The oracle was trained on images of strength 1, but these have strength {settings.strength:g}: "
+            "it may fall short of what labels could give here."
+        )
+    unseen = set(material.held_out.classes) - set(material.held_out.kinds)
+    if unseen:
+        found.append(
+            f"No held-out image shows {', '.join(sorted(unseen))}: nothing is known of these classes."
+        )
+    unknown = len(material.target) - len(material.labelled_target or ())
+    if unknown:
+        found.append(
+            f"{unknown} of the images adapted to have no label: accuracies on these images leave them out."
+        )
+    if run.config["environment"] != environment():
+        found.append(
+            "This run was resumed under other versions, or with another number of threads, than it began "
+            "with: its last digits may differ from those of an uninterrupted run."
+        )
+    return found
+
+
+# ------------------------------------------------------------------------ pictures
+
+
+def illustrate(run: Run, material: Material, adapted: Source, results: Results) -> Results:
+    """Draw the pictures and write the report; a picture that fails is left out, with its reason."""
+    figures, failed = [], []
+    drawings: dict[str, tuple[str, Callable[[], tuple[Axes | Drawing, str]], bool]] = {
+        "confusion.png": ("What is taken for what", lambda: _confusion(results), False),
+        "map.png": ("Map of the features", lambda: _map(run.settings, material, adapted), True),
+        "losses.png": ("Epoch by epoch", lambda: _curves(run, results.scores), True),
+    }
+    for file, (title, draw, wide) in drawings.items():
+        try:
+            drawing, caption = draw()
+            write_whole(run.folder / file, plots.png(drawing, dpi=130))
+            figures.append(Picture(file, title, plots.alt_text(drawing), caption, wide))
+        except Exception as error:  # whatever it is, the scores stand
+            failed.append(f"“{title}” could not be drawn: {reason(error)}.")
+    results = dataclasses.replace(results, notes=[*results.notes, *failed], figures=figures)
+    write_whole(run.folder / RESULTS, to_json(asdict(results)))
+    write_report(run)
+    return results
+
+
+def _confusion(results: Results) -> tuple[Axes, str]:
+    caption = f"Held-out target images, {results.scores[1].name}; each row sums to 100 %."
+    return plots.confusion_matrix(torch.tensor(results.confusion), tuple(results.classes)), caption
+
+
+def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes, str]:
+    """One map of held-out target features and, when there are pairs, of both of their halves.
+
+    Of several sources, the features of the first and of the target network that began from it.
+    """
+    adapted = dataclasses.replace(adapted, network=networks_of(adapted.network)[0])
+    found = {"target": evaluate.predict(adapted, material.held_out)[1]}
+    caption = "features of held-out target images, coloured by their true class. "
+    if material.pairs is not None:
+        some = material.pairs.take(range(min(MOST_PAIRS_ON_MAP, len(material.pairs))))
+        found["pairs, source"] = evaluate.predict(material.source, some.only(material.source.modality))[1]
+        found["pairs, target"] = evaluate.predict(adapted, some.only(material.modality))[1]
+        purity = neighbour_purity(found["pairs, source"].cpu(), found["pairs, target"].cpu())
+        caption += (
+            f"Pale: both halves of {len(some)} pairs; in feature space {100 * purity:.0f} % of a half's 15 "
+            "nearest neighbours are of its own modality (50 % = fully mixed, 100 % = two islands). "
+        )
+    positions, kind = _positions({n: values.cpu().numpy() for n, values in found.items()}, settings.seed)
+    modality, source = material.modality, material.source.modality
+    of = {
+        "target": (modality, f"{modality}, held out", material.held_out.labels.cpu().numpy()),
+        "pairs, target": (modality, f"{modality} of pairs", None),
+        "pairs, source": (source, f"{source.replace('rgb', 'RGB')} of pairs", None),
+    }
+    clouds = {name: plots.Cloud(points, *of[name]) for name, points in reversed(positions.items())}
+    return plots.feature_map(
+        clouds, adapted.classes
+    ), f"{kind} {caption}Distances between clusters mean little."
+
+
+def _positions(sets: dict[str, np.ndarray], seed: int) -> tuple[dict[str, np.ndarray], str]:
+    """Positions on the map and how its caption begins: UMAP, else principal components with the reason."""
+    try:
+        return maps.joint_map(sets, seed), "UMAP of the"
+    except Exception as error:
+        return maps.pca_map(sets), f"Principal components (UMAP failed: {reason(error)}) of the"
+
+
+def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:
+    """Losses and accuracies over the epochs, side by side."""
+    figure = plots.new_figure(1180, 380)
+    left, right = (figure.add_axes((x, 0.17, 0.3, 0.7)) for x in (0.075, 0.575))
+    losses = {}
+    for name in run.losses:
+        epochs, values = run.curve(name)
+        largest = max(map(abs, values)) or 1.0
+        losses[name] = (epochs, [value / largest for value in values])
+    plots.curves(losses, left, title="losses", ylabel="share of the largest", ylim=None)
+    measured = {"held out": run.curve(HELD_OUT), "adapted to": run.curve(TRANSDUCTIVE)}
+    accuracies = {title: curve for title, curve in measured.items() if curve[0]}
+    levels = {other.name: other.held_out for other in (scores[0], *scores[2:])}
+    plots.curves(accuracies, right, title="target accuracy", ylabel="share right", levels=levels)
+    for ax in (left, right):
+        ax.locator_params(axis="x", integer=True)  # there is no half epoch
+    return figure, (
+        "Left: mean of each loss over an epoch, unweighted, divided by its largest value so that all fit. "
+        "Right: target accuracy after each epoch (0: before any training, with the statistics that the "
+        "recipe tests with); the method does not see it, and no epoch is chosen by it."
+    )
+
+
+# ------------------------------------------------------------------------ report
+
+
+def read_results(run: Run) -> Results:
+    """Read ``results.json`` of a finished run."""
+    way_out = f"continue with `socketlab adapt --resume {run.folder}`"
+    if not (run.folder / RESULTS).exists():
+        raise LabError(f"{run.folder} is not finished, {RESULTS} is missing: {way_out}.")
+    found = read_json(run.folder / RESULTS, way_out)
+    try:
+        results: Results = from_json(Results, found, "it")
+        size = len(results.classes)
+        if len(results.scores) != 2 + results.has_oracle or not all(
+            len(row) == size for row in (results.confusion, *(score.recalls for score in results.scores))
+        ):
+            raise ValueError("its tables do not fit each other")
+    except ValueError as error:
+        raise LabError(f"{run.folder / RESULTS} cannot be read ({error}): {way_out}.") from error
+    return results
+
+
+def write_report(run: Run) -> Path:
+    """Build ``report.html`` from the files of a finished run; return its path."""
+    results = read_results(run)
+    figures, left_out = [], []
+    for picture in results.figures:
+        try:
+            png = _png(run.folder, picture.file)
+            figures.append(Figure(picture.title, png, picture.alt, picture.caption, picture.wide))
+        except (OSError, ValueError) as error:
+            left_out.append(f"{picture.file} was left out: {reason(error)}.")
+    results = dataclasses.replace(results, notes=[*results.notes, *left_out])
+    write_whole(run.folder / REPORT, page(_report(run, results, figures)).encode())
+    return run.folder / REPORT
+
+
+def _png(folder: Path, name: str) -> bytes:
+    """The bytes of a picture that lies in the folder itself; ValueError for anything else."""
+    if Path(name).name != name or not name.endswith(".png") or (folder / name).is_symlink():
+        raise ValueError("it is not a picture in the run's folder")
+    data = (folder / name).read_bytes()
+    if not data.startswith(PNG):
+        raise ValueError("it is not a PNG")
+    return data
+
+
+def _report(run: Run, results: Results, figures: list[Figure]) -> Report:
+    """The run in the fields of the page."""
+    settings = run.settings
+    kind = f"{settings.pairs} pairs" if settings.pack is None else "task-irrelevant pairs"
+    pairs = kind if settings.uses_pairs else "no pairs"
+    modality = settings.target or run.config.get("target", "depth")
+    place = sensor_named(settings.sensor).title if settings.pack is None else settings.place
+    made = datetime.fromisoformat(run.config["made"])
+    method = results.scores[1].name
+    return Report(
+        title=f"{method[:1].upper()}{method[1:]} on {place}",
+        subtitle=(
+            f"{modality} as the target modality · {pairs} · seed {settings.seed} · {made:%d %B %Y, %H:%M}"
+        ),
+        scores=results.scores,
+        has_oracle=results.has_oracle,
+        classes=[name.replace("_", " ") for name in results.classes],
+        things="rooms" if settings.pack is None else "images",
+        held_out_images=results.held_out_images,
+        adapted_images=results.adapted_images,
+        settings=_settings_table(run),
+        rerun=run.config["rerun"],
+        wall_seconds=sum(run.curve("seconds")[1]),
+        selection="that of the last epoch; no accuracy takes part in the choice.",
+        labels=(
+            "those of target images were used to measure the accuracies on this page and to colour the map, "
+            "and for nothing else; the method never sees them."
+            + (" The oracle was trained with those of the images adapted to." if results.has_oracle else "")
+        ),
+        notes=results.notes,
+        figures=figures,
+    )
+
+
+def _settings_table(run: Run) -> dict[str, object]:
+    """Everything that the run depends on, with the labels of the sliders."""
+    settings, config = run.settings, run.config
+    table: dict[str, object] = {}
+    names = config.get("sources") or settings.source_names
+    if settings.pack is None:
+        table["sensor"] = f"{settings.sensor}, strength {settings.strength:g}"
+    table["source network"] = f"{', '.join(names)} (sha256 {config['source_digest'][:12]}…)"
+    images = "PocketRooms" if settings.pack is None else settings.place
+    table["rooms" if settings.pack is None else "set"] = f"{images} (sha256 {config['data_digest'][:12]}…)"
+    table |= config.get("about", {})
+    if settings.depth_encoding != "metric":
+        table["depth encoding"] = settings.depth_encoding
+    if settings.uses_pairs:
+        kind = settings.pairs if settings.pack is None else "task-irrelevant"
+        table["pairs"] = f"{kind}, {settings.pair_count or 'all'}"
+    table |= {"seed": settings.seed, "device": settings.device}
+    for name, about in knobs().items():
+        value = getattr(settings.recipe, name)
+        table[f"{about.label} ({name})"] = f"{value:g}" if isinstance(value, float) else value
+    return table | config["environment"]
