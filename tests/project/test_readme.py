@@ -149,14 +149,22 @@ def test_files_that_are_linked_are_there():
     for name in (
         "README.md",
         "data/pocketrooms/README.md",
-        "docs/results.md",
-        "docs/speed.md",
-        "docs/speed_gpu.md",
         "CONTRIBUTING.md",
+        "socketlab/README.md",
+        *(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md")),
     ):
         page = REPOSITORY / name
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_each_fault_of_the_published_code_is_held_by_a_test_that_exists():
+    page = (REPOSITORY / "docs" / "published_code.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\d+) \|", page, re.MULTILINE) == [str(number) for number in range(1, 14)]
+    named = re.findall(r"\[(test_fault_(\d+)_\w+)\]\(\.\./(tests/[^)]+)\)", page)
+    assert [number for _, number, _ in named] == [str(number) for number in range(1, 14)]
+    for name, _, file in named:
+        assert f"def {name}(" in (REPOSITORY / file).read_text(encoding="utf-8"), name
 
 
 def test_the_first_ten_lines_say_what_for_whom_and_how():
