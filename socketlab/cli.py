@@ -6,18 +6,29 @@ loaded by the command that needs them, so that ``socketlab --help`` answers at o
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from socketlab.errors import LabError
+from socketlab.terminal import (
+    OneSentence,
+    assignments,
+    device_named,
+    given,
+    names_in,
+    progress,
+    refuse_options,
+    require_new,
+    typed,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from socketlab.figures.report import Score
@@ -26,27 +37,10 @@ if TYPE_CHECKING:
     from socketlab.networks.checkpoints import Source
     from socketlab.runs.folder import Run
     from socketlab.runs.settings import Material
-    from socketlab.runs.splits import Lesson
-    from socketlab.runs.train_source import SourceRecipe
-
-
-class _Plain(TyperGroup):
-    """Commands whose errors are sentences, and which stop when asked to."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except LabError as error:
-            if os.environ.get("RANK", "0") == "0":  # processes that torchrun started side by side say it once
-                typer.echo(f"socketlab: {error}", err=True)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            typer.echo("socketlab: stopped.", err=True)
-            raise typer.Exit(130) from None
 
 
 app = typer.Typer(
-    cls=_Plain,
+    cls=OneSentence,
     help="Teach a network that knows colour pictures to read depth, without its old data.",
     no_args_is_help=True,
     add_completion=False,
@@ -56,6 +50,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the command ``socketlab``."""
+    for stream in (sys.stdout, sys.stderr):  # a file or a pipe on Windows may lack letters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app(prog_name="socketlab")
 
 
@@ -71,16 +68,20 @@ def doctor() -> None:
 
 
 SensorOption = Annotated[str, typer.Option(help="kinect_v1, kinect_v2, realsense or xtion")]
-SeedOption = Annotated[int, typer.Option(help="of everything that is drawn")]
+SeedOption = Annotated[int, typer.Option(help="random seed", min=0, max=2**31 - 1)]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 PackOption = Annotated[str | None, typer.Option(help="folder of an imported set, in place of the rooms")]
 DomainOption = Annotated[str | None, typer.Option(help="of the pack: which of its sensors")]
-SizeOption = Annotated[int | None, typer.Option(help="side of the pack's images; as stored unless told")]
+SizeOption = Annotated[int | None, typer.Option(help="side of the pack's images; default: as stored")]
+StrengthOption = Annotated[
+    float, typer.Option(help="of the sensor's errors: 0 ideal, 1 as published", min=0, max=3)
+]
 EncodingOption = Annotated[
     str, typer.Option(help="of depth: metric, inverse, relative, normals, colours or hha")
 ]
 ViewOption = Annotated[
-    float | None, typer.Option(help="degrees that a stored picture is wide; the camera's own unless told")
+    float | None,
+    typer.Option(help="degrees that a stored picture is wide; default: the camera's", min=1, max=179),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -96,13 +97,13 @@ def adapt(
         str, typer.Option(help="socket, paper, shot, shot-im, aad, tent, adabn, batch or source-only")
     ] = "socket",
     pairs: Annotated[str, typer.Option(help="rooms that the pairs show: near, far or both")] = "near",
-    pair_count: Annotated[int | None, typer.Option(help="how many pairs; all unless told")] = None,
-    strength: Annotated[float, typer.Option(help="of the sensor's errors: 0 ideal, 1 as published")] = 1.0,
+    pair_count: Annotated[int | None, typer.Option(help="number of pairs; default: all")] = None,
+    strength: StrengthOption = 1.0,
     source: Annotated[
         str | None,
         typer.Option(
             help="source network, several with commas, or all; a folder with source_F.pt, _B and _C; "
-            "the sensor's own unless told"
+            "default: the sensor's own"
         ),
     ] = None,
     pack: PackOption = None,
@@ -119,18 +120,18 @@ def adapt(
     out: Annotated[Path | None, typer.Option(help="folder to write to")] = None,
     name: Annotated[str | None, typer.Option(help="begins the name in runs/, instead of the time")] = None,
     device: DeviceOption = "auto",
-    resume: Annotated[Path | None, typer.Option(help="run folder to go on with")] = None,
+    resume: Annotated[Path | None, typer.Option(help="run folder to continue")] = None,
 ) -> None:
     """Adapt a source network to another modality, and write a run folder with a report.
 
-    Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab adapt ...
+    Several processes can share the work: torchrun --nproc-per-node 2 -m socketlab adapt ...
     """
     from socketlab.runs import folder as run_folder
     from socketlab.runs.settings import Settings, gather, resolved
     from socketlab.speed import distributed
 
     if pack is not None:
-        _refuse_rooms_options(ctx, ("sensor", "pairs", "strength"))
+        refuse_options(ctx, ("sensor", "pairs", "strength"), "the shipped rooms", "leave it out with --pack")
     if resume is not None:
         run = run_folder.read(resume)
         _refuse_contradictions(ctx, run)
@@ -142,7 +143,7 @@ def adapt(
         return
     settings = resolved(
         Settings(
-            sensor, method, pairs, pair_count, strength, source, seed, _device(device),
+            sensor, method, pairs, pair_count, strength, source, seed, device_named(device),
             _recipe(method, overrides or []), pack, domain, target, depth_encoding, field_of_view, size,
             oracle,
         )
@@ -171,7 +172,7 @@ def _adapt_and_report(run: Run, material: Material, state: State | None) -> None
         distributed.leave()
         return
     try:
-        for event in _shown(run_folder.record(run, material, state), lambda event: _epoch_line(event, run)):
+        for event in progress(run_folder.record(run, material, state), lambda event: _epoch_line(event, run)):
             if isinstance(event, Epoch):
                 state = event.state
         distributed.leave()
@@ -183,6 +184,9 @@ def _adapt_and_report(run: Run, material: Material, state: State | None) -> None
     except KeyboardInterrupt:
         typer.echo(f"stopped; continue with: socketlab adapt --resume {run.folder}", err=True)
         raise typer.Exit(130) from None
+    for note in found.notes:
+        if "could not be drawn" in note:
+            typer.echo(note, err=True)
     typer.echo(f"report: {run.folder / run_folder.REPORT}")
 
 
@@ -194,32 +198,6 @@ def _epoch_line(event: Epoch, run: Run) -> str:
         f"epoch {event.epoch} of {event.epochs}: {accuracy:.1f} % held-out target accuracy "
         "(unseen by the method)"
     )
-
-
-def _shown(events: Iterable[Any], say: Callable[[Any], str]) -> Iterator[Any]:
-    """Pass events on: steps move a bar with the time left; what is said of an epoch is printed above it."""
-    from tqdm import tqdm
-
-    from socketlab.method.adaptation import Step
-    from socketlab.speed import distributed
-
-    if distributed.rank() > 0:  # one of several processes speaks for all
-        yield from events
-        return
-    bar: tqdm[Any] | None = None
-    try:
-        for event in events:
-            if isinstance(event, Step):
-                if bar is None:
-                    hidden = not sys.stderr.isatty()
-                    bar = tqdm(total=event.steps, initial=event.step - 1, unit="step", disable=hidden)
-                bar.update(1)
-            else:
-                tqdm.write(say(event), file=sys.stderr)
-            yield event
-    finally:
-        if bar is not None:
-            bar.close()
 
 
 def _print_scores(scores: Iterable[Score], has_oracle: bool, images: int) -> None:
@@ -235,81 +213,33 @@ def _print_scores(scores: Iterable[Score], has_oracle: bool, images: int) -> Non
             typer.echo(f"  {100 * closed:.0f} % of the way from source to oracle")
 
 
-def _device(name: str) -> str:
-    """Return the device to use, ``auto`` being CUDA where it works; a `LabError` when it is not there."""
-    import torch
-
-    works = torch.cuda.is_available()
-    if name not in ("auto", "cpu", "cuda"):
-        raise LabError(f"There is no device {name!r}: choose auto, cpu or cuda.")
-    if name == "cuda" and not works:
-        raise LabError("There is no CUDA device here: leave --device out, or say --device cpu.")
-    return name if name != "auto" else "cuda" if works else "cpu"
-
-
 def _recipe(method: str, overrides: Iterable[str]) -> Recipe:
     """Return the method's recipe with the overrides of ``--set``."""
     from socketlab.method.recipe import Recipe
 
-    return Recipe.for_method(method).replace(**dict(_assignments(overrides)))
-
-
-def _assignments(
-    overrides: Iterable[str], flag: str = "--set", example: str = "lambda_ti=1"
-) -> Iterator[tuple[str, Any]]:
-    """Split ``name=value``; the value is a number or true/false where it reads as one, text otherwise."""
-    for override in overrides:
-        name, equals, text = override.partition("=")
-        if not (name and equals and text):
-            raise LabError(f"{flag} {override} is not of the form name=value, as in {flag} {example}.")
-        try:
-            value = json.loads(text.lower())
-        except ValueError:
-            value = text
-        yield name.strip(), value
+    return Recipe.for_method(method).replace(**dict(assignments(overrides)))
 
 
 def _refuse_contradictions(ctx: typer.Context, run: Run) -> None:
-    """Raise when an option given beside ``--resume`` says otherwise than the run's own configuration."""
+    """Raise when an option given beside ``--resume`` differs from the run's own configuration."""
+    from socketlab.runs.settings import Settings
+
     settings = run.settings
     for option in ("out", "name"):
-        if _given(ctx, option):
+        if given(ctx, option):
             raise LabError(f"--{option} cannot go with --resume: the run stays in its folder {run.folder}.")
-    asked = {n: ctx.params[n] for n in _SETTINGS if _given(ctx, n)}
-    if asked.get("device") == "auto":
-        del asked["device"]
-    for option, value in asked.items():
-        began = getattr(settings, option)
-        if value != began:
-            flag = f"--{option.replace('_', '-')}"
-            raise LabError(
-                f"{run.folder} began with {flag} {began}, not {value}: leave {flag} out, or start a new run."
-            )
-    for option, value in _assignments(ctx.params["overrides"] or []):
+    began = {name: getattr(settings, name) for name in Settings.__dataclass_fields__ if given(ctx, name)}
+    if ctx.params["device"] == "auto":
+        began.pop("device", None)
+    pairs = [(f"--{n.replace('_', '-')}", old, ctx.params[n]) for n, old in began.items()]
+    for option, value in assignments(ctx.params["overrides"] or []):
         if settings.recipe.replace(**{option: value}) != settings.recipe:
-            began = getattr(settings.recipe, option)
+            pairs.append((f"{option} =", getattr(settings.recipe, option), value))
+    for flag, old, new in pairs:
+        if old != new:
             raise LabError(
-                f"{run.folder} began with {option} = {began}, not {value}: leave it out, or start a new run."
+                f"{run.folder} began with {flag} {old}, not {new}: leave it out, or start a new run."
             )
-
-
-_SETTINGS = (
-    "sensor", "method", "pairs", "pair_count", "strength", "source", "seed", "device", "pack", "domain",
-    "target", "depth_encoding", "field_of_view", "size", "oracle",
-)  # fmt: skip
-
-
-def _refuse_rooms_options(ctx: typer.Context, names: Iterable[str]) -> None:
-    """Raise when an option of the shipped rooms is given beside ``--pack``."""
-    for name in names:
-        if _given(ctx, name):
-            raise LabError(f"--{name} is about the shipped rooms: leave it out with --pack.")
-
-
-def _given(ctx: typer.Context, option: str) -> bool:
-    """Say whether an option was typed, rather than left at its default."""
-    origin = ctx.get_parameter_source(option)
-    return origin is not None and origin.name == "COMMANDLINE"
 
 
 @app.command("train-source")
@@ -320,7 +250,7 @@ def train_source(
         str, typer.Option(help="rgb, nir, swir or depth; of the target it is the oracle")
     ] = "rgb",
     out: Annotated[Path | None, typer.Option(help="checkpoint to write")] = None,
-    epochs: Annotated[int | None, typer.Option(help="passes over the images, unless the recipe's")] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the images; default: the recipe's")] = None,
     pack: PackOption = None,
     domain: DomainOption = None,
     backbone: Annotated[
@@ -328,7 +258,7 @@ def train_source(
     ] = "small",
     weights: Annotated[
         str | None,
-        typer.Option(help="of a backbone: imagenet, none, or the path of a file; imagenet unless told"),
+        typer.Option(help="of a backbone: imagenet, none, or the path of a file; default: imagenet"),
     ] = None,
     rate: Annotated[float | None, typer.Option(help="learning rate of bottleneck and head")] = None,
     trunk_rate: Annotated[float | None, typer.Option(help="learning rate of the trunk")] = None,
@@ -341,134 +271,86 @@ def train_source(
 ) -> None:
     """Train a network with labels: a source network or, in the target's modality, the oracle.
 
-    Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab train-source ...
+    Several processes can share the work: torchrun --nproc-per-node 2 -m socketlab train-source ...
     """
     from socketlab.images.packs import open_pack
     from socketlab.method import evaluate
     from socketlab.networks.checkpoints import save_source
-    from socketlab.runs import train_source as source
-    from socketlab.runs.splits import lesson, network_name, placed
+    from socketlab.runs import splits
+    from socketlab.runs.train_source import Trained, source_recipe, train
     from socketlab.speed import distributed
 
-    if epochs is not None and epochs < 1:
-        raise LabError(f"--epochs {epochs} trains nothing: choose 1 or more.")
     changes = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "batch_size": batch_size}
-    recipe = _source_recipe(backbone, weights, changes)
-    on = _device(device)
+    recipe = source_recipe(backbone, weights, changes)
+    on = device_named(device)
     distributed.join(on)
     if pack is None:
-        task = _rooms_lesson(ctx, sensor, modality, recipe)
-        name = f"{_SHIPPED_NAMES.get(modality, modality)}_{sensor}.safetensors"
+        names = ("domain", "size", "depth_encoding", "field_of_view")
+        refuse_options(ctx, names, "an imported set", "name its folder with --pack")
+        lesson = splits.rooms_lesson(sensor, modality, recipe)
+        name = f"{'oracle_depth' if modality == 'depth' else modality}_{sensor}.safetensors"
     else:
-        _refuse_rooms_options(ctx, ("sensor",))
+        refuse_options(ctx, ("sensor",), "the shipped rooms", "leave it out with --pack")
         opened = open_pack(pack)
-        task = lesson(
+        lesson = splits.lesson(
             opened, recipe, modality, domain, size=size, depth_encoding=depth_encoding,
             field_of_view=field_of_view,
         )  # fmt: skip
-        name = network_name(opened, modality, str(task.card["domain"]))
+        name = splits.network_name(opened, modality, str(lesson.card["domain"]))
     out = out or Path(name)
-    distributed.on_rank_zero(lambda: _require_new(out))
-    images, held_out = placed(on, task.images, task.held_out)
-    events = source.train(images, task.recipe, seed=seed, normalisation=task.normalisation, device=on)
-    for event in _shown(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
+    distributed.on_rank_zero(lambda: require_new(out))
+    images, held_out = splits.placed(on, lesson.images, lesson.held_out)
+    events = train(images, lesson.recipe, seed=seed, normalisation=lesson.normalisation, device=on)
+    last = None
+    for event in progress(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
         last = event
     first = distributed.rank() == 0
     distributed.leave()
     if not first:
         return
+    assert isinstance(last, Trained)
     half = pack is None and backbone == "small"
     if half:
         last.source.network.half().float()  # what is stored in 16 bits is what is measured
     accuracy = evaluate.accuracy(last.source, held_out)
-    last.source.card |= task.card
+    last.source.card |= lesson.card
     last.source.card |= {"held_out_accuracy": round(accuracy, 4), "held_out_images": len(held_out)}
     save_source(last.source, out, half=half)
     typer.echo(f"{100 * accuracy:.1f} % of {len(held_out)} held-out images right: {out}")
-
-
-def _require_new(file: Path) -> None:
-    """Raise when a file that hours of work are to end in is there, or cannot be written."""
-    if file.exists():
-        raise LabError(f"{file} exists already: choose another file with --out.")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LabError(f"{file.parent} cannot be made ({error.strerror}): choose another --out.") from None
-    if not os.access(file.parent, os.W_OK):
-        raise LabError(f"{file.parent} cannot be written to: choose another file with --out.")
-
-
-_SHIPPED_NAMES = {"depth": "oracle_depth"}
-
-
-def _source_recipe(backbone: str, weights: str | None, changes: dict[str, Any]) -> SourceRecipe:
-    """How a network is trained: as published from ImageNet's weights, more quickly from random ones."""
-    from dataclasses import replace
-
-    from socketlab.runs.train_source import SourceRecipe
-
-    word = weights or ("none" if backbone == "small" else "imagenet")
-    found = {"imagenet": "DEFAULT", "none": None}.get(word.lower(), word)
-    recipe = SourceRecipe() if found is None else SourceRecipe.pretrained(backbone, found)
-    given = {name: value for name, value in changes.items() if value is not None}
-    return replace(recipe, backbone=backbone, weights=found, **given)
-
-
-def _rooms_lesson(ctx: typer.Context, sensor: str, modality: str, recipe: SourceRecipe) -> Lesson:
-    """The shipped rooms as one sensor sees them: other scenes for a source network than for the oracle."""
-    from socketlab.images import pocketrooms
-    from socketlab.runs.settings import rooms_digest
-    from socketlab.runs.splits import Lesson
-
-    for name in ("domain", "size", "depth_encoding", "field_of_view"):
-        if _given(ctx, name):
-            raise LabError(
-                f"--{name.replace('_', '-')} is about an imported set: name its folder with --pack."
-            )
-    splits = ("target_adapt", "target_test") if modality == "depth" else ("source_train", "source_test")
-    images, held_out = (pocketrooms.load(split, sensor, (modality,)) for split in splits)
-    card: dict[str, object] = {"modality": modality, "sensor": sensor}
-    card |= {"trained_on": splits[0], "tested_on": splits[1]}
-    return Lesson(images, held_out, recipe, None, card | {"data_digest": rooms_digest()})
 
 
 @app.command()
 def experiment(
     name: Annotated[str, typer.Argument(help="sunrgbd-single, sunrgbd-multi, diml, rgbnir, or a TOML file")],
     data: Annotated[Path, typer.Option(help="folder of the packs, or the pack itself")] = Path("packs"),
-    out: Annotated[Path | None, typer.Option(help="folder of the results; runs/NAME unless told")] = None,
-    seeds: Annotated[int, typer.Option(help="runs of whatever has chance in it", min=1)] = 3,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder of the results; default: runs/NAME")] = None,
+    seeds: Annotated[int, typer.Option(help="number of seeds for stochastic methods", min=1)] = 3,
+    workers: Annotated[
+        int | None, typer.Option(help="processes; default: one for each GPU, or for each two cores", min=1)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be done")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="an epoch of everything, with a narrow network")
     ] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Repeat an experiment of the paper on an imported set; what is finished is kept.
+    """Repeat an experiment of the paper on an imported set; what is finished is kept."""
+    from socketlab.runs import presets
+    from socketlab.runs.experiment import carry_out, plan
 
-    Several processes work at it together: torchrun --nproc-per-node 2 -m socketlab experiment ...
-    """
-    from socketlab.runs import experiment as presets
-    from socketlab.speed import distributed
-
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise LabError("experiment starts its own processes: call it without torchrun.")
     preset = presets.load(name)
     out = out or Path("runs") / (Path(name).stem + ("-quick" if quick else ""))
     if quick:
         preset = presets.shortened(preset)
     if dry_run:
-        typer.echo(presets.plan(preset, data, out, seeds))
+        typer.echo(plan(preset, data, out, seeds))
         return
-    on = _device(device)
-    distributed.join(on)
-    first = distributed.rank() == 0
-    table = presets.carry_out(
-        preset, data, out, seeds=seeds, device=on, shown=_shown,
-        say=lambda text: typer.echo(text, err=True) if first else None,
+    table = carry_out(
+        preset, data, out, seeds=seeds, device=device_named(device), workers=workers, progress=progress,
+        log=lambda text: typer.echo(text, err=True),
     )  # fmt: skip
-    distributed.leave()
-    if not first:
-        return
     typer.echo(table.read_text(encoding="utf-8"))
     typer.echo(f"table: {table}")
 
@@ -478,20 +360,20 @@ def compare(
     ctx: typer.Context,
     model_a: Annotated[
         str | None,
-        typer.Argument(help="shipped network, checkpoint, or run folder; the sensor's RGB network"),
+        typer.Argument(help="shipped network, checkpoint, or run folder; default: the RGB network"),
     ] = None,
-    model_b: Annotated[str | None, typer.Argument(help="the other one; the same again unless told")] = None,
+    model_b: Annotated[str | None, typer.Argument(help="the other one; default: the same again")] = None,
     sensor: SensorOption = "kinect_v1",
     split: Annotated[
-        str | None, typer.Option(help="the images that both read; target_test, of a pack test")
+        str | None, typer.Option(help="the images that both read; default: held-out images of the target")
     ] = None,
-    modality_a: Annotated[str | None, typer.Option(help="that A reads; its own unless told")] = None,
+    modality_a: Annotated[str | None, typer.Option(help="that A reads; default: its own")] = None,
     modality_b: Annotated[
-        str | None, typer.Option(help="that B reads; depth if B is A, else its own")
+        str | None, typer.Option(help="that B reads; default: the target's if B is A, else its own")
     ] = None,
-    strength: Annotated[float, typer.Option(help="of the sensor's errors: 0 ideal, 1 as published")] = 1.0,
-    pack: Annotated[Path | None, typer.Option(help="an imported set, in place of the shipped rooms")] = None,
-    domain: Annotated[str | None, typer.Option(help="of the pack")] = None,
+    strength: StrengthOption = 1.0,
+    pack: PackOption = None,
+    domain: DomainOption = None,
     layers: Annotated[str | None, typer.Option(help="names with * and ?, several with commas")] = None,
     rounds: Annotated[int, typer.Option(help="random halves behind each interval", min=2)] = 100,
     seed: SeedOption = 0,
@@ -504,50 +386,41 @@ def compare(
     from socketlab.images import pocketrooms
     from socketlab.images.packs import open_pack
     from socketlab.measures.comparison import compare as compared
+    from socketlab.runs import splits
 
-    on = _device(device)
-    a = _network(model_a or f"rgb_{sensor}", on)
+    on, opened = device_named(device), None if pack is None else open_pack(pack)
+    named = names_in(layers, "--layers")
+    model_a = model_a or (f"rgb_{sensor}" if opened is None else splits.default_network(opened))
+    a = _network(model_a, on)
     b = a if model_b is None else _network(model_b, on)
-    ways = modality_a or a.modality, modality_b or ("depth" if b is a else b.modality)
-    read = tuple(dict.fromkeys(ways))
-    if pack is not None:
-        images = open_pack(pack).load(split or "test", domain, read).to(on)
-    else:
+    target = "depth" if opened is None else splits.target_modality(opened, modality_b)
+    ways = modality_a or a.modality, modality_b or (target if b is a else b.modality)
+    if opened is None:
+        read = tuple(dict.fromkeys(ways))
         images = pocketrooms.load(split or "target_test", sensor, read, strength, device=on)
-    titles = [
-        f"{modality} by {name}" for modality, name in zip(ways, (model_a, model_b or model_a), strict=True)
-    ]
-    titles = [title.removesuffix(" by None") for title in titles]
+    else:
+        refuse_options(ctx, ("sensor", "strength"), "the shipped rooms", "leave it out with --pack")
+        images = splits.compared_scenes(opened, ways, split, domain).to(on)
+    titles = [f"{way} by {name}" for way, name in zip(ways, (model_a, model_b or model_a), strict=True)]
     if titles[0] == titles[1]:
         titles = [f"{titles[0]}, A", f"{titles[1]}, B"]
     found = compared(
-        a, b, images.only(ways[0]), images.only(ways[1]), layers=layers.split(",") if layers else None,
-        titles=(titles[0], titles[1]), rounds=rounds, seed=seed,
+        a, b, images.only(ways[0]), images.only(ways[1]), layers=named, titles=(titles[0], titles[1]),
+        rounds=rounds, seed=seed,
     )  # fmt: skip
-    report = write(found, out, rerun=_typed(ctx), umap=umap)
+    report = write(found, out, rerun=typed(ctx), umap=umap)
     typer.echo(headline(found))
     typer.echo(f"report: {report}")
 
 
-def _typed(ctx: typer.Context) -> str:
-    """The command as it was typed, seed and all."""
-    words = ["socketlab", str(ctx.info_name)]
-    for parameter in ctx.command.params:
-        name = str(parameter.name)
-        if name == "seed" or _given(ctx, name):
-            flags = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
-            value = ctx.params[name]
-            words += [parameter.secondary_opts[0]] if value is False else [*flags, str(value)]
-    return shlex.join(word for word in words if word != "True")
-
-
 def _network(name: str, device: str) -> Source:
     """A network by name or path; of a run folder, the adapted one."""
+    from socketlab.files import is_folder
     from socketlab.networks.checkpoints import load_source
     from socketlab.runs.folder import CHECKPOINT
 
     path = Path(name)
-    return load_source(path / CHECKPOINT if path.is_dir() else name, device)
+    return load_source(path / CHECKPOINT if is_folder(path) else name, device)
 
 
 @app.command("import")
@@ -574,7 +447,7 @@ def import_(
     """Check a real data set, pair it by name, and write it as a compact pack."""
     from socketlab.images.importers import import_folder, require_options
 
-    more = dict(_assignments(options or [], "--option", "unpaired=true"))
+    more = dict(assignments(options or [], "--option", "unpaired=true"))
     require_options(kind, more)
     if path is None and not download:
         raise LabError("Say where the set lies, or --download to fetch it.")
@@ -613,7 +486,7 @@ def _downloaded(kind: str) -> Path:
 @app.command("app")
 def app_(
     name: Annotated[str, typer.Argument(help="adaptation, gap, statistics or pairs")] = "adaptation",
-    port: Annotated[int, typer.Option(help="of this computer")] = 8866,
+    port: Annotated[int, typer.Option(help="of this computer", min=1, max=65535)] = 8866,
     browser: Annotated[bool, typer.Option(help="open the page at once")] = True,
 ) -> None:
     """Show one panel on a page of its own, for a lecture; Ctrl-C ends it."""
@@ -623,12 +496,21 @@ def app_(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="a run folder")],
+    oracle: Annotated[
+        str | None, typer.Option(help="network trained with the target's labels, to compare with")
+    ] = None,
+) -> None:
     """Write the report of a finished run again."""
     from socketlab.runs import folder as run_folder
-    from socketlab.runs.results import write_report
+    from socketlab.runs import results
 
-    typer.echo(f"report: {write_report(run_folder.read(folder))}")
+    with run_folder.locked(folder) if oracle else contextlib.nullcontext():
+        run = run_folder.read(folder)
+        if oracle:
+            results.add_oracle(run, oracle)
+        typer.echo(f"report: {results.write_report(run)}")
 
 
 @app.command()

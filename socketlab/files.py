@@ -126,7 +126,7 @@ def is_free(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock (``.lock``, made with the folder) within the block; sweep the folder first.
+    """Hold a folder's lock (``.lock``, there as long as it is held) within the block; sweep the folder first.
 
     The lock ends with the process, however that ends. Where the file system has no locks, none is held.
 
@@ -150,9 +150,9 @@ def exclusive(folder: Path) -> Iterator[None]:
         sweep(folder)
         yield
     finally:
-        if fresh and is_free(folder):  # nothing came of it
-            with contextlib.suppress(OSError):
-                (folder / LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink(missing_ok=True)
+            if fresh and is_free(folder):  # nothing came of it
                 folder.rmdir()
         lock.release()
 

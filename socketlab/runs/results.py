@@ -34,9 +34,10 @@ from socketlab.runs.folder import (
     TRANSDUCTIVE,
     Run,
     environment,
+    resume,
     to_json,
 )
-from socketlab.runs.settings import Material, Settings
+from socketlab.runs.settings import Material, Settings, gather
 
 TITLES = {
     "source-only": "no adaptation",
@@ -180,6 +181,18 @@ def notes(run: Run, material: Material) -> list[str]:
             "with: its last digits may differ from those of an uninterrupted run."
         )
     return found
+
+
+def add_oracle(run: Run, oracle: str) -> Results:
+    """Finish a run again with a network that was trained with the target's labels, to compare with."""
+    settings = dataclasses.replace(run.settings, oracle=oracle)
+    material = gather(settings)
+    state = resume(run, material)
+    if state is None:
+        raise LabError(f"{run.folder} has no epoch yet: continue with --resume {run.folder}.")
+    run.config |= {"settings": asdict(settings), "rerun": settings.command()}
+    run.write_config()
+    return finish(run, material, state)
 
 
 # ------------------------------------------------------------------------ pictures

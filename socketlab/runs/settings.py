@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from socketlab.errors import LabError
-from socketlab.files import data_folder, from_json, read_manifest
+from socketlab.files import data_folder, from_json
 from socketlab.images import encodings, packs, pocketrooms
 from socketlab.images.encodings import DEPTH_ENCODINGS, Normalisation
 from socketlab.images.paired_images import PairedImages
@@ -325,14 +325,7 @@ def fingerprints(material: Material) -> dict[str, str]:
         weights.update(json.dumps(source.normalisation.as_dict()).encode())
         for name, tensor in source.network.state_dict().items():
             weights.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return {"data_digest": material.data_digest or rooms_digest(), "source_digest": weights.hexdigest()}
-
-
-def rooms_digest() -> str:
-    """Return one SHA-256 digest for all images of PocketRooms, taken from their manifest."""
-    listed = sorted(read_manifest(data_folder()).items())
-    suffixes = (".jpg", ".png", ".csv")
-    read = [
-        [name, sha] for name, sha in listed if name.startswith("pocketrooms/") and name.endswith(suffixes)
-    ]
-    return hashlib.sha256(json.dumps(read).encode()).hexdigest()
+    return {
+        "data_digest": material.data_digest or splits.rooms_digest(),
+        "source_digest": weights.hexdigest(),
+    }

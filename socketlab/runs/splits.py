@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
+from socketlab.files import data_folder, read_manifest
+from socketlab.images import pocketrooms
 from socketlab.images.encodings import FOCAL, MODALITIES, Normalisation, focal_of, measure
 from socketlab.images.packs import MANIFEST, Pack
 from socketlab.images.paired_images import CROP, PairedImages
@@ -99,10 +102,7 @@ def scenes(
     ------
     LabError : a class has no image to learn from, nothing can be held out, or ``size`` is too large.
     """
-    learn = pack.load("train", domain, (modality,))
-    held_out = _test_scenes(pack, modality, domain)
-    if held_out is None:
-        learn, held_out = _divided(learn)
+    learn, held_out = _learnt_and_held_out(pack, (modality,), domain)
     _require_classes_seen(pack, learn, modality, domain)
     held_out = labelled(held_out)
     if not len(held_out):
@@ -112,12 +112,15 @@ def scenes(
     return resized(learn, size), resized(held_out, size)
 
 
-def _test_scenes(pack: Pack, modality: str, domain: str) -> PairedImages | None:
-    split = pack.manifest["splits"].get("test")
-    if split is None or domain not in split["domains"] or modality not in split["arrays"]:
-        return None
-    found = pack.load("test", domain, (modality,))
-    return found if len(found) else None
+def _learnt_and_held_out(
+    pack: Pack, modalities: tuple[str, ...], domain: str
+) -> tuple[PairedImages, PairedImages]:
+    """Training and test scenes; of a set without test scenes, the training scenes divided."""
+    learn, split = pack.load("train", domain, modalities), pack.manifest["splits"].get("test")
+    if split is None or domain not in split["domains"] or not set(modalities) <= set(split["arrays"]):
+        return _divided(learn)
+    held_out = pack.load("test", domain, modalities)
+    return (learn, held_out) if len(held_out) else _divided(learn)
 
 
 def _divided(images: PairedImages) -> tuple[PairedImages, PairedImages]:
@@ -335,6 +338,48 @@ def lesson(
     card: dict[str, object] = {"modality": modality, "set": pack.folder.resolve().name, "domain": domain}
     card |= {"size": min(learn.images[modality].shape[-2:]), "data_digest": digest(pack)}
     return Lesson(learn, held_out, recipe, normalisation, card)
+
+
+def rooms_lesson(sensor: str, modality: str, recipe: SourceRecipe) -> Lesson:
+    """The shipped rooms as one sensor records them: other scenes for a source network than for the oracle."""
+    names = ("target_adapt", "target_test") if modality == "depth" else ("source_train", "source_test")
+    images, held_out = (pocketrooms.load(name, sensor, (modality,)) for name in names)
+    card: dict[str, object] = {"modality": modality, "sensor": sensor, "trained_on": names[0]}
+    card |= {"tested_on": names[1], "data_digest": rooms_digest()}
+    return Lesson(images, held_out, recipe, None, card)
+
+
+def rooms_digest() -> str:
+    """Return one SHA-256 digest for all images of PocketRooms, taken from their manifest."""
+    listed = sorted(read_manifest(data_folder()).items())
+    read = [[name, sha] for name, sha in listed if name.startswith("pocketrooms/") and name.endswith(_READ)]
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()
+
+
+_READ = (".jpg", ".png", ".csv")
+
+
+def compared_scenes(
+    pack: Pack, modalities: Sequence[str], split: str | None = None, domain: str | None = None
+) -> PairedImages:
+    """Scenes in several modalities, to compare networks on: by default those that `adapt` holds out.
+
+    Without labelled scenes of the task, the pairs; without these, the training scenes.
+
+    Raises
+    ------
+    LabError : the pack has no such split, domain or modality.
+    """
+    read = tuple(dict.fromkeys(modalities))
+    if split is not None:
+        return pack.load(split, domain, read)
+    if "train" in pack.splits:
+        domain = target_domain(pack, read[-1], domain)
+        learn, held_out = _learnt_and_held_out(pack, read, domain)
+        held_out = labelled(held_out)
+        if len(held_out) or "pairs" not in pack.splits:
+            return held_out if len(held_out) else learn
+    return pack.load("pairs" if "pairs" in pack.splits else pack.splits[0], domain, read)
 
 
 def placed(device: torch.device | str, *sets: PairedImages) -> list[PairedImages]:

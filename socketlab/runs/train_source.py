@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,9 +61,13 @@ class SourceRecipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "rate", "trunk_rate"):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("width", 1)):
+            if getattr(self, name) < least:
+                value = f"{name.replace('_', ' ')} {getattr(self, name)}"
+                raise LabError(f"{value} is out of range: choose {least} or more")
+        for name in ("rate", "trunk_rate"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose more than 0")
         if self.schedule not in SCHEDULES:
             raise LabError(f"schedule {self.schedule!r} is unknown: choose {' or '.join(SCHEDULES)}")
@@ -100,6 +106,20 @@ class SourceRecipe:
         first = ("epochs", "batch_size", "rate", "width")
         about = dataclasses.asdict(self)
         return {name: about[name] for name in about if name in first or about[name] != plain[name]}
+
+
+def source_recipe(backbone: str, weights: str | None, changes: Mapping[str, Any]) -> SourceRecipe:
+    """As published from ImageNet's weights, quicker from random ones; with the changes that are not None.
+
+    Parameters
+    ----------
+    weights : "imagenet", "none", or the path of a file; default: ImageNet's, for the small network none.
+    """
+    word = weights or ("none" if backbone == SmallResNet.name else "imagenet")
+    found = {"imagenet": "DEFAULT", "none": None}.get(word.lower(), word)
+    recipe = SourceRecipe() if found is None else SourceRecipe.pretrained(backbone, found)
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(recipe, backbone=backbone, weights=found, **given)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from socketlab.runs import doctor
 from socketlab.runs import folder as run_folder
 from socketlab.runs import results as outcome
 from socketlab.runs import settings as run_settings
-from socketlab.runs.settings import Settings, gather, rooms_digest
+from socketlab.runs.settings import Settings, gather
+from socketlab.runs.splits import rooms_digest
 
 pytestmark = pytest.mark.usefixtures("quick")
 CHANGES = {"align_epochs": 1, "epochs": 2, "batch_size": 8, "trunk_lr": 0.001, "bottleneck_lr": 0.001}

@@ -9,22 +9,25 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import formats
+import joblib
 import pytest
+import torch
 import typer
 from command_line import call, refused
 
 from socketlab import cli
 from socketlab.errors import LabError
+from socketlab.files import exclusive
 from socketlab.images.encodings import DEPTH_ENCODINGS
 from socketlab.images.importers import survey
 from socketlab.images.pack_writer import write_pack
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import load_source
-from socketlab.runs import expectations, experiment
+from socketlab.runs import experiment, presets
 from socketlab.runs import folder as run_folder
-from socketlab.runs.experiment import ORACLE, jobs, load, shortened
+from socketlab.runs.experiment import ORACLE, jobs
+from socketlab.runs.presets import load, shortened
 from socketlab.runs.results import TITLES
-from socketlab.runs.train_source import SourceRecipe
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def lines(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", experiment.names())
+@pytest.mark.parametrize("name", presets.names())
 def test_every_preset_begins_as_published(name):
     """ImageNet's ResNet-50, the published rates in every row, the published recipe, and the controls."""
     preset = load(name)
@@ -61,7 +64,7 @@ def test_every_preset_begins_as_published(name):
     for row in preset.rows:
         assert (row.recipe.trunk_lr, row.recipe.bottleneck_lr) == (1e-3, 1e-2)
     assert rows["SOCKET with BN"].recipe == rows["SOCKET"].recipe.replace(lambda_bn=0.1)
-    assert set(experiment.names()) == {"sunrgbd-single", "sunrgbd-multi", "diml", "rgbnir"}
+    assert set(presets.names()) == {"sunrgbd-single", "sunrgbd-multi", "diml", "rgbnir"}
 
 
 def test_single_is_four_by_four_and_multi_is_one_by_four(packs):
@@ -75,7 +78,7 @@ def test_single_is_four_by_four_and_multi_is_one_by_four(packs):
     assert sum(job.row.method == "adabn" for job in single) == 16  # nothing in it is drawn
     assert {job.sources for job in multi} == {pack.domains}
     assert {job.target for job in multi} == set(pack.domains)
-    own = dataclasses.replace(load("sunrgbd-single"), same_domain=True)
+    own = dataclasses.replace(load("sunrgbd-single"), sources="own")
     assert {(job.sources, job.target) for job in jobs(own, pack, 1)} == {((d,), d) for d in pack.domains}
 
 
@@ -88,46 +91,24 @@ def test_a_dry_run_says_what_would_be_done_and_opens_no_image(packs, here, monke
     assert "12 runs SOCKET as published: 15 epochs" in result.stdout
     assert "0 of 56 runs are done" in result.stdout
     assert not list(here.iterdir())
-    stored = sum(file.stat().st_size for file in (packs / "sunrgbd").glob("*.npy"))
-    assert f"images    {stored / 1e9:.2g} GB in the pack, 24 pixels wide" in result.stdout
-    assert "PFLOP" in result.stdout and "GB of a GPU at least" in result.stdout
-    assert result.stdout.count("counted, not measured") == 2
-
-
-def test_what_an_experiment_costs_is_counted():
-    """ResNet-50's 8.2 GFLOP and 23.5 million weights; passes of recipes that were written down by hand."""
-    trunk = expectations.trunk_cost("resnet50", 32, 224)
-    assert trunk.operations == pytest.approx(8.2e9, rel=0.01) and trunk.weights == 23_508_032
-    socket, shot = Recipe.socket(), Recipe.for_method("shot")
-    assert (socket.align_epochs, socket.epochs, socket.test_statistics) == (10, 5, "reestimated")
-    assert expectations.passes(socket) == (10 * 4 + 5 * 7, 16 * 2)
-    assert expectations.passes(shot, 3) == (3 * 3 * shot.epochs, 3 * 2 * (shot.epochs + 1))
-    assert expectations.passes(Recipe.for_method("source-only")) == (0, 2)
-    learning, looking = expectations.passes(socket)
-    whole = expectations.of_run(socket, trunk, 1000, 100)
-    assert whole == pytest.approx(trunk.operations * (1000 * (learning + looking) + 16 * 100))
-    recipe = SourceRecipe(epochs=20)
-    assert expectations.of_network(recipe, trunk, 10, 5) == trunk.operations * (3 * 20 * 10 + 5)
-
-
-def test_least_memory_is_what_a_backward_pass_keeps():
-    """By hand, for a convolution, a batch norm and a ReLU: their inputs and what they keep of the batch."""
-    trunk = expectations.Trunk(1.0, 1000.0, 10)
-    both = Recipe.socket().replace(batch_size=4)
-    assert expectations.least_memory([both], trunk, 2, 7) == 2 * (16 * 10 + 2 * 1000 * 8) + 7
-    assert expectations.least_memory([Recipe.for_method("adabn")], trunk, 1) == 160
-    with pytest.raises(LabError, match="Views of 21 pixels are too small for vgg16_bn"):
-        expectations.trunk_cost("vgg16_bn", 32, 21)
-    small = expectations.trunk_cost("small", 8, 32)
-    stem = 8 * 16 * 16  # the stem's output, which batch norm and the next layers keep
-    assert stem < small.kept < 40 * stem
-    words = [expectations.duration(s) for s in (0.2, 40, 100, 7200, 72000)]
-    assert words == ["1 s", "40 s", "1.7 minutes", "2.0 hours", "20 hours"]
+    assert "24 pixels wide" in result.stdout
 
 
 def test_an_experiment_from_end_to_end_is_resumed_and_says_what_it_measured(packs, here, monkeypatch):
     """Stopped within a run, gone on with, called once more: the tables are those of an uninterrupted call."""
-    words = ("experiment", "rgbnir", "--data", packs, "--quick", "--seeds", "2", "--device", "cpu")
+    words = (
+        "experiment",
+        "rgbnir",
+        "--data",
+        packs,
+        "--quick",
+        "--seeds",
+        "2",
+        "--device",
+        "cpu",
+        "--workers",
+        "1",
+    )
     whole = call(*words, "--out", "whole")
     assert whole.exit_code == 0, whole.output
     adapt, steps = run_folder.adapt, []
@@ -145,15 +126,15 @@ def test_an_experiment_from_end_to_end_is_resumed_and_says_what_it_measured(pack
     first = lines(here / "cut" / "runs.csv")
     assert 0 < len(first) < 11 and list((here / "cut" / "unfinished").iterdir())
     told = call(*words, "--out", "cut", "--dry-run").stdout
-    assert re.search(r"\d of 10 runs are done in cut; the longest took \d+ s: .* for the others", told), told
+    assert re.search(r"\d of 10 runs are done in cut\n  the longest took \d+ s: .* the others", told), told
     again = call(*words, "--out", "cut")
-    assert again.exit_code == 0 and "training on" not in again.stderr
+    assert again.exit_code == 0 and "network for" not in again.stderr
     for name in ("table.csv", "table.md"):
         assert (here / "cut" / name).read_bytes() == (here / "whole" / name).read_bytes()
     assert not list((here / "cut" / "unfinished").iterdir())
     told = call(*words, "--out", "cut", "--dry-run").stdout
     assert "10 of 10 runs are done" in told and "the longest took" not in told
-    monkeypatch.setattr(experiment, "_carried_out", None)  # nothing is left to be done
+    monkeypatch.setattr(experiment._Work, "measure", None)  # nothing is left to be done
     assert call(*words, "--out", "cut").exit_code == 0
     found = lines(here / "whole" / "runs.csv")
     table = {line["method"]: line for line in lines(here / "whole" / "table.csv") if line["target"] == "all"}
@@ -171,16 +152,47 @@ def test_an_experiment_from_end_to_end_is_resumed_and_says_what_it_measured(pack
     assert names == ["nir_rgbnir.safetensors", "rgb_rgbnir.safetensors"]
 
 
+@pytest.mark.slow
+def test_two_processes_side_by_side_write_the_same_tables(packs, here):
+    """One thread in each, as in the one that works alone: the numbers are equal to the bit."""
+    preset = shortened(load("rgbnir"))
+    preset = dataclasses.replace(preset, rows=preset.rows[1:4])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = experiment.carry_out(preset, packs, here / "alone", seeds=2, workers=1, log=lambda text: None)
+    finally:
+        torch.set_num_threads(threads)
+    workers, said = max(2, joblib.cpu_count()), []
+    together = experiment.carry_out(preset, packs, here / "two", seeds=2, workers=workers, log=said.append)
+    assert alone.read_text() == together.read_text()
+    found = [
+        sorted(
+            (line["origin"], line["held_out"], line["class_mean"]) for line in lines(here / out / "runs.csv")
+        )
+        for out in ("alone", "two")
+    ]
+    assert found[0] == found[1]
+    assert sum("run " in text for text in said) == 5
+    assert not list((here / "two" / "unfinished").iterdir())
+
+
+def test_an_experiment_is_carried_out_once_at_a_time(packs, here):
+    with exclusive(here / "out"):
+        words = ("experiment", "rgbnir", "--data", packs, "--quick", "--out", "out")
+        refused(call(*words), "Another process is working in out")
+
+
 def test_what_has_changed_is_measured_again(packs, here):
     preset = shortened(load("rgbnir"))
     preset = dataclasses.replace(preset, rows=preset.rows[:3], oracle=False)
     said = []
-    experiment.carry_out(preset, packs, here / "out", seeds=1, say=said.append)
+    experiment.carry_out(preset, packs, here / "out", seeds=1, log=said.append)
     before = {line["method"]: line["origin"] for line in lines(here / "out" / "runs.csv")}
     row = dataclasses.replace(preset.rows[2], recipe=preset.rows[2].recipe.replace(lambda_im=0.5))
     changed = dataclasses.replace(preset, rows=(*preset.rows[:2], row))
     said.clear()
-    experiment.carry_out(changed, packs, here / "out", seeds=1, say=said.append)
+    experiment.carry_out(changed, packs, here / "out", seeds=1, log=said.append)
     after = {line["method"]: line["origin"] for line in lines(here / "out" / "runs.csv")}
     assert len(said) == 1 and "SHOT" in said[0]
     assert before["SHOT"] in (here / "out" / "runs.csv").read_text()  # measured, so kept; not in the table
@@ -190,9 +202,9 @@ def test_what_has_changed_is_measured_again(packs, here):
     network = dataclasses.replace(preset.network, rate=0.01)
     said.clear()
     experiment.carry_out(
-        dataclasses.replace(changed, network=network), packs, here / "out", seeds=1, say=said.append
+        dataclasses.replace(changed, network=network), packs, here / "out", seeds=1, log=said.append
     )
-    assert sum("training on" in line for line in said) == 1 and sum("run " in line for line in said) == 3
+    assert sum("network for" in line for line in said) == 1 and sum("run " in line for line in said) == 3
     card = load_source(here / "out" / "networks" / "rgb_rgbnir.safetensors").card
     assert card["recipe"]["rate"] == 0.01
 
@@ -200,7 +212,7 @@ def test_what_has_changed_is_measured_again(packs, here):
 def test_several_sources_adapt_as_one(packs, here):
     preset = shortened(load("sunrgbd-multi"))
     preset = dataclasses.replace(preset, rows=(preset.rows[0], preset.rows[-1]), oracle=False)
-    table = experiment.carry_out(preset, packs, here / "out", seeds=1, say=lambda text: None)
+    table = experiment.carry_out(preset, packs, here / "out", seeds=1, log=lambda text: None)
     found = lines(here / "out" / "runs.csv")
     assert len(found) == 8 and len({line["target"] for line in found}) == 4
     assert {line["source"] for line in found} == {"kinect_v1 + kinect_v2 + realsense + xtion"}
@@ -219,7 +231,7 @@ def test_a_diverged_run_is_told(packs, here, monkeypatch):
                 raise LabError("the loss stopped being a number at step 1 (TI = nan): lower the rates")
 
     monkeypatch.setattr(run_folder, "adapt", diverging)
-    table = experiment.carry_out(preset, packs, here / "out", seeds=2, say=lambda text: None)
+    table = experiment.carry_out(preset, packs, here / "out", seeds=2, log=lambda text: None)
     assert lines(here / "out" / "runs.csv")[0]["chosen_by"] == "diverged"
     assert "2 diverged" in table.read_text()
 
@@ -227,7 +239,7 @@ def test_a_diverged_run_is_told(packs, here, monkeypatch):
 def test_presets_that_cannot_be_are_refused_in_a_sentence(packs, here):
     refused(call("experiment", "sunrgbd"), "choose diml, rgbnir, sunrgbd-multi, sunrgbd-single")
     refused(call("experiment", "diml", "--data", packs), "socketlab import diml PATH --out")
-    text = (experiment.FOLDER / "rgbnir.toml").read_text(encoding="utf-8")
+    text = (presets.FOLDER / "rgbnir.toml").read_text(encoding="utf-8")
     wrong = {
         "not TOML": text + "[[row",
         "lacks title": text.replace("title =", "# title =", 1),
@@ -236,10 +248,12 @@ def test_presets_that_cannot_be_are_refused_in_a_sentence(packs, here):
         "a recipe has no lambda_x": text.replace("lambda_bn", "lambda_x"),
         "no backbone 'resnet19'": text.replace("resnet50", "resnet19"),
         "sources 'some' is unknown": text.replace('sources = "own"', 'sources = "some"'),
-        "a value that cannot be": text.replace("epochs = 20", 'epochs = "many"'),
-        "size = 'large' cannot be: it must be a whole number": 'size = "large"\n' + text,
-        "oracle = 'no' cannot be: it must be true or false": text.replace("oracle = true", 'oracle = "no"'),
-        "pack = 3 cannot be: it must be a text": text.replace('pack = "rgbnir"', "pack = 3"),
+        "epochs must be a whole number, not 'many'": text.replace("epochs = 20", 'epochs = "many"'),
+        "size must be a whole number, not 'large'": 'size = "large"\n' + text,
+        "oracle must be true or false, not 'no'": text.replace("oracle = true", 'oracle = "no"'),
+        "pack must be a text, not 3": text.replace('pack = "rgbnir"', "pack = 3"),
+        "row must be a list": text[: text.index("[[row]]")].replace("title", "row = 3\ntitle", 1),
+        "nested too deeply": f"title = {'[' * 10_000}",
         "there is no row": "row = []\n" + text[: text.index("[[row]]")],
     }
     for said, content in wrong.items():
@@ -248,7 +262,7 @@ def test_presets_that_cannot_be_are_refused_in_a_sentence(packs, here):
     (here / "other").mkdir()
     (here / "other" / "runs.csv").write_text("a,b\n1,2\n")
     words = ("--data", packs, "--out", here / "other", "--dry-run")
-    refused(call("experiment", "rgbnir", *words), "holds other things than runs of an experiment")
+    refused(call("experiment", "rgbnir", *words), "is no table of an experiment's runs")
     (here / "mine.toml").write_text(text.replace('target = "nir"', 'target = "depth"'), encoding="utf-8")
     refused(call("experiment", "mine.toml", "--data", packs), "no depth images in train, only rgb, nir")
 

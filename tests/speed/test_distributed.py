@@ -1,8 +1,6 @@
 """Two processes with the batch of one: shares, gathered rows, and whole adaptations to the last digits."""
 
 import copy
-import csv
-import dataclasses
 import os
 import subprocess
 import sys
@@ -29,8 +27,8 @@ from socketlab.method.adaptation import Epoch, State, Step, _check_shares, _pseu
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.networks.networks import seed_dropout
-from socketlab.runs import experiment, splits
 from socketlab.runs import folder as run_folder
+from socketlab.runs import splits
 from socketlab.runs.settings import Settings, gather
 from socketlab.runs.train_source import SourceRecipe, train
 from socketlab.speed import distributed as ranks
@@ -155,9 +153,6 @@ def one_process(rank: int, folder: str) -> None:
             half.save(f"{folder}/of-two.safetensors")
         found["buffers"] = reestimated()
         found |= {name: taught(recipe) for name, recipe in LESSONS.items()}
-        with pytest.raises(LabError, match="batch of 1 images is too small for 2"):
-            next(train(patterned(4, 0).only("rgb"), SourceRecipe(batch_size=1)))
-        carried_out(folder, "together")
         found |= {name: of_layers(training) for name, training in {"train": True, "eval": False}.items()}
         with pytest.raises(LabError, match="said by 0"):
             ranks.on_rank_zero(lambda: refuse(rank))
@@ -180,17 +175,6 @@ def taught(recipe: SourceRecipe) -> dict[str, object]:
             gradients.append([p.grad.clone() for p in network.parameters()])
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     return {"losses": losses, "gradients": gradients, "weights": weights}
-
-
-def carried_out(folder: str | Path, name: str) -> Path:
-    """A preset's table, of two methods and an oracle, on the pack that lies in the folder."""
-    preset = experiment.shortened(experiment.load("rgbnir"))
-    rows = [row for row in preset.rows if row.method in ("adabn", "socket")]
-    preset = dataclasses.replace(preset, rows=tuple(rows[:2]))
-    said = []
-    table = experiment.carry_out(preset, Path(folder) / "pack", Path(folder) / name, seeds=1, say=said.append)
-    assert sum("training on" in text for text in said) == 2
-    return table
 
 
 def refuse(rank: int) -> None:
@@ -279,29 +263,6 @@ def test_two_processes_train_a_source_network_as_one(both, in_double, name):
 
 
 @pytest.mark.timeout(300)
-def test_two_processes_carry_an_experiment_out_as_one(both, in_double):
-    """Networks, accuracies and tables; nothing half-written stays."""
-    folder = both[1]
-    table = carried_out(folder, "alone")
-    together = folder / "together"
-    for name in ("table.md", "table.csv"):
-        assert (together / name).read_bytes() == table.with_name(name).read_bytes()
-    assert measured(together) == measured(folder / "alone") and len(measured(together)) == 3
-    for file in (folder / "alone" / "networks").iterdir():
-        weights, expected = (
-            load_source(path).network.state_dict() for path in (together / "networks" / file.name, file)
-        )
-        alike(weights, expected)
-    assert not list((together / "unfinished").iterdir())
-
-
-def measured(folder: Path) -> list[dict[str, str]]:
-    """The lines of an experiment's runs, but for the time that they took."""
-    with open(folder / "runs.csv", newline="", encoding="utf-8") as file:
-        return [line | {"seconds": ""} for line in csv.DictReader(file)]
-
-
-@pytest.mark.timeout(300)
 def test_a_run_goes_on_with_another_number_of_processes(both, in_double):
     expected = adapted(ALL_TERMS, 2)["weights"]
     for found in both[0]:
@@ -348,8 +309,8 @@ def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_torchrun_trains_a_source_network_and_carries_an_experiment_out(both, tmp_path, monkeypatch):
-    """As typed: one file, one table, every sentence once, and a refusal once."""
+def test_torchrun_trains_a_source_network(both, tmp_path, monkeypatch):
+    """As typed: one file, every sentence once, and a refusal once; an experiment has processes of its own."""
     monkeypatch.chdir(tmp_path)
     pack = str(both[1] / "pack")
     words = ("train-source", "--pack", pack, "--epochs", "1", "--batch-size", "7", "--device", "cpu")
@@ -366,12 +327,8 @@ def test_torchrun_trains_a_source_network_and_carries_an_experiment_out(both, tm
     torch.testing.assert_close(weights["trunk.0.weight"], expected["trunk.0.weight"], rtol=0.05, atol=0.01)
     again = torchrun(*words)
     assert again.returncode != 0 and again.stderr.count("exists already") == 1
-    words = ("experiment", "rgbnir", "--data", pack, "--quick", "--seeds", "1", "--device", "cpu")
-    done = torchrun(*words, "--out", "experiment")
-    assert done.returncode == 0, done.stderr
-    assert "left at the end" not in done.stderr
-    assert done.stdout.count("table: ") == 1 and done.stderr.count("training on rgb") == 1
-    assert (tmp_path / "experiment" / "table.md").read_text() in done.stdout
+    done = torchrun("experiment", "rgbnir", "--data", pack, "--quick", "--device", "cpu")
+    assert done.returncode != 0 and done.stderr.count("starts its own processes") == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,122 @@
+"""Experiments as files of settings: TOML, one of those in ``experiments`` beside this file or your own."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from socketlab.errors import LabError
+from socketlab.files import from_json, reason
+from socketlab.images.encodings import DEPTH_ENCODINGS
+from socketlab.method.recipe import METHODS, Recipe
+from socketlab.runs import results
+from socketlab.runs.train_source import SourceRecipe
+
+FOLDER = Path(__file__).parent / "experiments"
+TITLES = results.TITLES | {"source-only": "source only"}
+_CHOICES = {"sources": ("each", "all", "own"), "depth_encoding": DEPTH_ENCODINGS}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: its title, the method, and its whole recipe."""
+
+    title: str
+    method: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All that decides an experiment but the images.
+
+    Parameters
+    ----------
+    pack : name of the pack's folder.
+    source, target : modalities.
+    sources : "each" source network by itself to every domain, "all" together, or "own": to its own domain.
+    network : how source networks, and oracles, are trained.
+    oracle : whether networks are trained with target labels, to compare with.
+    depth_encoding, size : as in `Settings`.
+    rows : of the table; in the file ``[[row]]``, whose recipes start from that of the method.
+    """
+
+    title: str
+    pack: str
+    source: str
+    target: str
+    sources: str
+    network: SourceRecipe
+    oracle: bool = True
+    depth_encoding: str = "metric"
+    size: int | None = None
+    rows: tuple[Row, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise LabError(f"{name} {getattr(self, name)!r} is unknown: choose one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class _RowKeys:
+    method: str
+    title: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+def names() -> list[str]:
+    """The presets that come with the library."""
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def load(name: str | Path) -> Preset:
+    """A preset by name, or from the TOML file at a path.
+
+    Raises
+    ------
+    LabError : no such preset; a key that is unknown, missing or of an impossible value.
+    """
+    path = Path(name) if str(name).endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise LabError(f"There is no experiment {str(name)!r}: choose {', '.join(names())}, or a TOML file.")
+    try:
+        return _preset(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LabError(f"{path.name} is not TOML: {error}.") from error
+    except (OSError, ValueError, RecursionError, LabError) as error:
+        raise LabError(f"{path.name} is no experiment: {reason(error).rstrip('.')}.") from error
+
+
+def _preset(about: dict[str, Any]) -> Preset:
+    common = from_json(dict[str, Any], about.pop("recipe", {}), "recipe")
+    rows: list[_RowKeys] = from_json(list[_RowKeys], about.pop("row", []), "row")
+    if not rows:
+        raise LabError("there is no row: give one at least, [[row]] with a method")
+    network = about.get("network")
+    if isinstance(network, dict) and network.get("weights") in ("imagenet", "none"):
+        network["weights"] = "DEFAULT" if network["weights"] == "imagenet" else None
+    preset: Preset = from_json(Preset, about, "the experiment")
+    return dataclasses.replace(preset, rows=tuple(_row(one, common) for one in rows))
+
+
+def _row(keys: _RowKeys, common: dict[str, Any]) -> Row:
+    if keys.method not in METHODS:
+        raise LabError(f"method {keys.method!r} is unknown: choose one of {', '.join(METHODS)}")
+    recipe = Recipe.for_method(keys.method).replace(**{**common, **keys.recipe})
+    return Row(keys.title or TITLES[keys.method], keys.method, recipe)
+
+
+def shortened(preset: Preset) -> Preset:
+    """The same with a narrow network and an epoch of everything: for tests, and to see that all is there."""
+    rows = []
+    for row in preset.rows:
+        recipe = row.recipe.replace(batch_size=8, trunk_lr=1e-3, bottleneck_lr=1e-3)
+        if recipe.total_epochs:
+            recipe = recipe.replace(align_epochs=min(1, recipe.align_epochs), epochs=1)
+        rows.append(dataclasses.replace(row, recipe=recipe))
+    network = SourceRecipe(epochs=1, batch_size=8, width=8)
+    return dataclasses.replace(preset, network=network, rows=tuple(rows))

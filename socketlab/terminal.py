@@ -1,0 +1,135 @@
+"""What the commands share: errors as sentences, progress, and the reading of options."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from socketlab.errors import LabError
+
+
+class OneSentence(TyperGroup):
+    """Commands whose errors are sentences, and which stop when interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; its error is one sentence and exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except (LabError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, the first
+                typer.echo(f"socketlab: {_sentence(error)}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("socketlab: stopped.", err=True)
+            raise typer.Exit(130) from None
+
+
+def _sentence(error: LabError | OSError) -> str:
+    if isinstance(error, LabError):
+        return str(error)
+    return f"{error.filename or 'A file'}: {error.strerror or error}: check the name and its permissions."
+
+
+def progress(events: Iterable[Any], describe: Callable[[Any], str]) -> Iterator[Any]:
+    """Yield events: steps move a bar with the time left; an epoch's description is printed above it."""
+    from tqdm import tqdm
+
+    from socketlab.method.adaptation import Step
+    from socketlab.speed import distributed
+
+    if distributed.rank() > 0:  # the first of several processes prints for all
+        yield from events
+        return
+    with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
+        for event in events:
+            if isinstance(event, Step):
+                bar.total = event.steps
+                bar.update(event.step - bar.n)
+            else:
+                tqdm.write(describe(event), file=sys.stderr)
+            yield event
+
+
+def device_named(name: str) -> str:
+    """Return the device to use, ``auto`` being CUDA where it works; a `LabError` when it is not there."""
+    import torch
+
+    works = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda"):
+        raise LabError(f"There is no device {name!r}: choose auto, cpu or cuda.")
+    if name == "cuda" and not works:
+        raise LabError("There is no CUDA device here: leave --device out, or use --device cpu.")
+    return name if name != "auto" else "cuda" if works else "cpu"
+
+
+def assignments(
+    overrides: Iterable[str], flag: str = "--set", example: str = "lambda_ti=1"
+) -> Iterator[tuple[str, Any]]:
+    """Split ``name=value``; the value is a number or true/false where it reads as one, text otherwise."""
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not (name and equals and text):
+            raise LabError(f"{flag} {override} is not of the form name=value, as in {flag} {example}.")
+        try:
+            value = json.loads(text.lower())
+        except (ValueError, RecursionError):
+            value = text
+        yield name.strip(), value
+
+
+def refuse_options(ctx: typer.Context, names: Iterable[str], about: str, way_out: str) -> None:
+    """Raise when one of these options is given where it means nothing."""
+    for name in names:
+        if given(ctx, name):
+            raise LabError(f"--{name.replace('_', '-')} is about {about}: {way_out}.")
+
+
+def given(ctx: typer.Context, option: str) -> bool:
+    """Whether an option was typed, rather than left at its default."""
+    origin = ctx.get_parameter_source(option)
+    return origin is not None and origin.name == "COMMANDLINE"
+
+
+def names_in(text: str | None, flag: str) -> list[str] | None:
+    """The names in a list with commas; None where the option is left out."""
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not names:
+        raise LabError(f"{flag} {text!r} holds no name: give one, or several with commas.")
+    return names or None
+
+
+def typed(ctx: typer.Context) -> str:
+    """The command as it was typed, with its seed."""
+    words = ["socketlab", str(ctx.info_name)]
+    for parameter in ctx.command.params:
+        name = str(parameter.name)
+        if name == "seed" or given(ctx, name):
+            flags = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
+            value = ctx.params[name]
+            words += [parameter.secondary_opts[0]] if value is False else [*flags, str(value)]
+    return shlex.join(word for word in words if word != "True")
+
+
+def require_new(file: Path) -> None:
+    """Raise when a file that hours of work are to end in exists, or cannot be written."""
+    from socketlab.files import sweep
+
+    if os.path.lexists(file):
+        raise LabError(f"{file} exists already: choose another file with --out.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"{file.parent} cannot be made ({error.strerror}): choose another --out.") from None
+    if len(file.name.encode()) > 200 or not os.access(file.parent, os.W_OK):
+        raise LabError(f"{file} cannot be written: choose another file with --out.")
+    sweep(file.parent, file.name)
