@@ -28,12 +28,14 @@ from torch import Tensor
 from socketlab.files import write_whole
 from socketlab.measures import distances
 from socketlab.measures.distances import (
+    block_estimate,
     coral,
     energy,
     frechet,
+    median_distance,
     mmd,
-    mmd_blocks,
     neighbour_purity,
+    rbf,
     sliced_wasserstein,
 )
 from socketlab.measures.similarity import linear_cka, pair_alignment
@@ -70,7 +72,7 @@ MEASURED: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "Fréchet distance": frechet,
     "sliced Wasserstein": lambda a, b: sliced_wasserstein(a, b, DIRECTIONS),
     "CORAL": coral,
-    "MMD² by blocks": mmd_blocks,
+    "MMD² by blocks": lambda a, b: block_estimate(a, b, rbf(median_distance(a, b))),
     "MMD², exact": mmd,
     "energy distance, exact": energy,
     "neighbour purity": neighbour_purity,

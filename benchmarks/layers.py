@@ -1,7 +1,7 @@
 """What reading the features of many images takes in memory: ``python benchmarks/layers.py``, a minute.
 
-A hundred thousand small images through a layer of 2,048 features, 819 MB of them: first without a cache
-(over the budget, so in a temporary file), then into a cache, then out of it. Each in a process of its own;
+A hundred thousand small images through a layer of 2,048 features, 819 MB of them: into memory, into a cache,
+then out of it. Each in a process of its own;
 ``grown`` is the most memory that the process held, beyond what it held before its first image. ``--images``
 makes it small.
 """
@@ -69,7 +69,7 @@ def main() -> None:
         print(json.dumps(measure(asked.images, asked.child or None)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for case, child in (("temporary file", ""), ("into the cache", folder), ("from the cache", folder)):
+        for case, child in (("in memory", ""), ("into the cache", folder), ("from the cache", folder)):
             command = [sys.executable, str(Path(__file__)), "--images", str(asked.images), "--child", child]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             row = json.loads(done.stdout)

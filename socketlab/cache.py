@@ -1,9 +1,9 @@
 """Results kept on disk by what they were made from: features of layers, maps.
 
 An entry is a folder named by a digest of all that its arrays depend on (`fingerprint`): whatever changes
-there asks for another entry, so nothing can be out of date. Entries are written whole or not at all, checked
-each time they are read, made again when they are damaged, and the one unused for longest goes first when the
-room is used up. The folder may be deleted at any time.
+there leads to another entry, so nothing can be out of date. Entries are written whole or not at all, and made
+again when they cannot be read; the one unused for longest goes first when the room is used up. The folder
+may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -17,60 +17,66 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import CodeType, FunctionType, MethodType
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from socketlab.errors import LabError
-from socketlab.files import digest
 
 LIMIT = 10 * 2**30
-"""Bytes that a cache may take, unless told: 10 GB."""
+"""Bytes that a cache may take by default: 10 GB."""
 ROOM = 2**29
-"""Bytes of arrays that are held in memory, unless told: 512 MB. Larger ones stay in their files."""
+"""Bytes of arrays that are held in memory by default: 512 MB. Larger ones stay in their files."""
 A_DAY = 24 * 3600
-FULL = (errno.ENOSPC, errno.EDQUOT)
+NAMES = "names.json"
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def cache_folder() -> Path:
     """Where results are kept: ``$SOCKETLAB_CACHE``, else ``socketlab`` in the user's folder for caches."""
-    chosen = os.environ.get("SOCKETLAB_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
     from platformdirs import user_cache_path
 
-    return user_cache_path("socketlab", appauthor=False)
+    chosen = os.environ.get("SOCKETLAB_CACHE")
+    try:
+        return Path(chosen).expanduser() if chosen else user_cache_path("socketlab", appauthor=False)
+    except RuntimeError as error:  # ~nobody
+        raise LabError(f"SOCKETLAB_CACHE={chosen} is no folder ({error}): set it to another.") from error
 
 
 class Entry:
-    """An entry that is being written: give each array a file by its name."""
+    """An entry that is being written: a .npy file for each array, and a list of their names."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files: dict[str, Path] = {}
-
-    def file(self, name: str) -> Path:
-        """Where to write the .npy file of this array; names may hold what file names may not."""
-        return self.files.setdefault(name, self.folder / f"{len(self.files)}.npy")
+        self.files: dict[str, BinaryIO] = {}
 
     def save(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Write arrays that are in memory."""
+        """Write whole arrays."""
         for name, array in arrays.items():
-            np.save(self.file(name), array, allow_pickle=False)
+            self.append(name, array, array.shape)
 
-    def seal(self) -> None:
-        """List the files with their digests: an entry without this list does not count."""
-        listed = [
-            {"name": name, "file": path.name, "bytes": path.stat().st_size, "sha256": digest(path)}
-            for name, path in self.files.items()
-        ]
-        (self.folder / "about.json").write_text(json.dumps(listed, indent=1), encoding="utf-8")
+    def append(self, name: str, rows: NDArray[Any], shape: tuple[int, ...]) -> None:
+        """Write the next rows of an array that has this shape in the end."""
+        if rows.dtype.hasobject:
+            raise ValueError("an array of objects would need pickle")
+        if name not in self.files:
+            path = self.folder / f"{len(self.files)}.npy"  # names may hold what file names may not
+            self.files[name] = open(path, "xb")  # noqa: SIM115 (closed by `close`)
+            about = {"descr": rows.dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(self.files[name], about)
+        self.files[name].write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+
+    def close(self) -> None:
+        """Close the files, and list the names last: an entry without this list does not count."""
+        for file in self.files.values():
+            file.close()
+        (self.folder / NAMES).write_text(json.dumps(list(self.files)), encoding="utf-8")
 
 
 class Cache:
@@ -78,7 +84,7 @@ class Cache:
 
     Parameters
     ----------
-    folder : made when missing; `cache_folder` unless told. Other files in it are left alone.
+    folder : made when missing; default: `cache_folder`. Other files in it are left alone.
     limit : bytes that all entries may take together. The newest stays, however large it is.
     """
 
@@ -87,17 +93,13 @@ class Cache:
         self.limit = limit
 
     def get(self, key: str, make: Callable[[Entry], None], room: int = ROOM) -> dict[str, NDArray[Any]]:
-        """The arrays of an entry; made, kept and read back when it is missing or damaged.
+        """The arrays of an entry, name → array in the order written; made when it is missing or damaged.
 
         Parameters
         ----------
         key : from `fingerprint`.
         make : writes the arrays into the entry; whatever it raises leaves nothing behind.
         room : bytes that may be in memory; more is mapped from the files, read-only.
-
-        Returns
-        -------
-        name → array, in the order written.
 
         Raises
         ------
@@ -113,50 +115,41 @@ class Cache:
         return found
 
     def load(self, key: str, room: int = ROOM) -> dict[str, NDArray[Any]] | None:
-        """The arrays of an entry, or None; an entry that differs from what was written is removed."""
+        """The arrays of an entry, or None; an entry that cannot be read is removed."""
         folder = self.folder / key
         try:
-            listed = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-            mode = "r" if sum(one["bytes"] for one in listed) > room else None
-            if any(digest(folder / one["file"]) != one["sha256"] for one in listed):
-                raise ValueError("a file has changed")
-            arrays = {
-                one["name"]: np.load(folder / one["file"], mmap_mode=mode, allow_pickle=False)  # type: ignore
-                for one in listed
-            }
-            os.utime(folder / "about.json")
-        except (OSError, LabError, ValueError, KeyError, TypeError, AttributeError):
+            names = json.loads((folder / NAMES).read_text(encoding="utf-8"))
+            files = {str(name): folder / f"{i}.npy" for i, name in enumerate(names)}
+            mapped = "r" if sum(path.stat().st_size for path in files.values()) > room else None
+            arrays = {name: np.load(path, mmap_mode=mapped) for name, path in files.items()}  # type: ignore
+            os.utime(folder / NAMES)
+        except (OSError, ValueError, TypeError, RecursionError):
+            arrays = {}
+        if not arrays:
             _remove(folder)
-            return None
-        return arrays
+        return arrays or None
 
     def _write(self, key: str, make: Callable[[Entry], None]) -> None:
-        unfinished = self.folder / f".{key}.{uuid.uuid4().hex}.unfinished"
+        entry = Entry(self.folder / f".{key}.{uuid.uuid4().hex}.unfinished")
         try:
-            with self._writable():
-                unfinished.mkdir(parents=True)
-            entry = Entry(unfinished)
-            try:
-                make(entry)
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise  # the maker's own: an image that is not there
-                raise self._refusal(error) from error
-            with self._writable():
-                entry.seal()
-                _publish(unfinished, self.folder / key)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
+            entry.folder.mkdir(parents=True)
         except OSError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error.strerror) from error
+        try:
+            make(entry)
+            entry.close()
+            if not (self.folder / key).is_dir():  # another process may have been first with the same one
+                os.rename(entry.folder, self.folder / key)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise  # the maker's own: an image that is not there
+            raise self._refusal("the disk is full") from error
+        finally:
+            for file in entry.files.values():
+                file.close()
+            shutil.rmtree(entry.folder, ignore_errors=True)
 
-    def _refusal(self, error: OSError) -> LabError:
-        reason = "the disk is full" if error.errno in FULL else error.strerror or error
+    def _refusal(self, reason: str | None) -> LabError:
         return LabError(
             f"The cache {self.folder} cannot be written ({reason}): free space, set SOCKETLAB_CACHE to "
             "another folder, or do without a cache."
@@ -167,17 +160,16 @@ class Cache:
         entries = []
         for folder in self.folder.iterdir():
             with contextlib.suppress(OSError):  # another process may be trimming too
-                if _KEY.fullmatch(folder.name) and folder.name != newest:
-                    used = (folder / "about.json").stat().st_mtime_ns
-                    entries.append((used, _size(folder), folder))
+                if _KEY.fullmatch(folder.name):
+                    used = folder.name == newest, (folder / NAMES).stat().st_mtime_ns
+                    entries.append((used, sum(path.stat().st_size for path in folder.iterdir()), folder))
                 elif folder.name.endswith(".unfinished") and folder.stat().st_mtime < time.time() - A_DAY:
                     shutil.rmtree(folder, ignore_errors=True)
-        taken = _size(self.folder / newest) + sum(size for _, size, _ in entries)
-        for _, size, folder in sorted(entries):
-            if taken <= self.limit:
-                break
-            _remove(folder)
-            taken -= size
+        taken = sum(size for _, size, _ in entries)
+        for _, size, folder in sorted(entries)[:-1]:
+            if taken > self.limit:
+                _remove(folder)
+                taken -= size
 
 
 def opened(cache: Cache | str | os.PathLike[str] | None) -> Cache | None:
@@ -185,10 +177,23 @@ def opened(cache: Cache | str | os.PathLike[str] | None) -> Cache | None:
     return cache if cache is None or isinstance(cache, Cache) else Cache(cache)
 
 
-def fingerprint(*parts: Any) -> str:
-    """SHA-256 over the content of tensors, arrays, numbers, texts, None, and lists, tuples and dicts of them.
+def _remove(folder: Path) -> None:
+    """Take an entry away in one step, so that no process reads half of it; one in use (on Windows) stays."""
+    doomed = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
+    with contextlib.suppress(OSError):
+        os.rename(folder, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
-    Type, shape and order count; where a tensor lies and how it is laid out in memory do not.
+
+# ------------------------------------------------------------------------ fingerprints
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 over the content of tensors, arrays, networks, numbers, texts, and lists and dicts of them.
+
+    Type, shape and order count; where a tensor lies and how it is laid out in memory do not. Of a network:
+    weights and buffers, structure, plain attributes, and the code of classes outside torch; not functions
+    that a forward pass calls beside its own methods, and not hooks.
     """
     state = hashlib.sha256()
     for part in parts:
@@ -211,6 +216,8 @@ def _feed(state: Any, part: Any) -> None:
         kind = f"{type(part).__module__.split('.')[0]} {part.dtype} {tuple(part.shape)}"
         state.update(f"<{kind}>".encode())
         feed_bytes(state, part)
+    elif isinstance(part, nn.Module):
+        _feed(state, ["network", *_network_parts(part)])
     elif isinstance(part, dict):
         state.update(b"<dict>")
         _feed(state, list(part.items()))
@@ -225,24 +232,28 @@ def _feed(state: Any, part: Any) -> None:
         raise TypeError(f"no fingerprint of a {type(part).__name__}")
 
 
-def _publish(unfinished: Path, folder: Path) -> None:
-    """Give a finished entry its name in one step; another process may have been first with the same one."""
-    try:
-        os.rename(unfinished, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
+def _network_parts(network: nn.Module) -> list[Any]:
+    """Type, structure, tensors, plain attributes and code."""
+    plain: dict[str, Any] = {}
+    code: dict[str, Any] = {}
+    for name, module in network.named_modules():
+        kept = {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
+        plain[name] = [[k, v] for k, v in kept.items() if isinstance(v, bool | int | float | str)]
+        methods = {k: v for k, v in kept.items() if isinstance(v, FunctionType | MethodType)}
+        for kind in type(module).__mro__:
+            if not kind.__module__.startswith("torch.") and kind is not object:
+                methods |= {f"{kind.__qualname__}.{k}": v for k, v in vars(kind).items()}
+        code |= {k: _code(v.__code__) for k, v in methods.items() if hasattr(v, "__code__")}
+    tensors: dict[str, Tensor] = {**dict(network.named_parameters(remove_duplicate=False))}
+    tensors |= dict(network.named_buffers(remove_duplicate=False))
+    return [type(network).__qualname__, repr(network), tensors, plain, code]
 
 
-def _remove(folder: Path) -> None:
-    """Take an entry away in one step, so that nobody reads half of it; one in use (on Windows) stays."""
-    doomed = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
-    with contextlib.suppress(OSError):
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _size(folder: Path) -> int:
-    with contextlib.suppress(OSError):
-        return sum(path.stat().st_size for path in folder.iterdir())
-    return 0
+def _code(code: CodeType) -> list[Any]:
+    """What a function does, without where it is written."""
+    constants = [
+        _code(one) if isinstance(one, CodeType)
+        else repr(sorted(map(repr, one)) if isinstance(one, frozenset) else one)
+        for one in code.co_consts
+    ]  # fmt: skip
+    return [code.co_code, list(code.co_names), constants]

@@ -1,24 +1,183 @@
-"""What batch-norm layers would measure on any batch: kept per image, so that no batch has to be computed.
+"""Statistics at the input of every batch-norm layer: of all images at once, and of every image alone.
 
-Mean and variance of a batch follow from those of its images, to rounding; so do shift and scale of a layer's
-input, and running averages. A slider over the batch size needs one pass over the images and no more.
+`norm_statistics` merges batches as they pass. `image_moments` keeps mean and variance of each image, from
+which those of *any* batch follow; so do shift and scale of a layer's input, and running averages: a slider
+over the batch size needs one pass over the images and no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from socketlab.cache import Cache, Entry, opened
 from socketlab.errors import LabError
-from socketlab.measures.forward import ForwardPass, Hook, Images, Transform
+from socketlab.measures.layer_features import ForwardPass, Hook, Images, Progress, Transform
+from socketlab.method.losses import gaussian_divergence
 from socketlab.networks.networks import norm_layers
 
 Statistics = tuple[Tensor, Tensor]
 """Mean and variance of each channel, (C,) float64."""
+
+
+def _norm_names(network: nn.Module) -> list[str]:
+    """Names of the batch-norm layers with running statistics, or a LabError."""
+    layers = norm_layers(network)
+    wanted = {id(layer) for layer in layers if layer.running_mean is not None}
+    names = [name for name, layer in network.named_modules() if id(layer) in wanted]
+    if not names:
+        few = "only without running statistics" if layers else "none"
+        raise LabError(
+            f"{type(network).__name__} has no batch-norm statistics to compare (batch-norm layers: {few}): "
+            "compare its features instead, with extract_features and a distance such as MMD, CKA or Fréchet."
+        )
+    return names
+
+
+def _memory(layer: nn.Module) -> Statistics:
+    """Running mean and variance of a layer: float64, on the CPU."""
+    return layer.running_mean.detach().cpu().double(), layer.running_var.detach().cpu().double()  # type: ignore
+
+
+def _pass(run: ForwardPass, names: Sequence[str], add: Callable[[str, Tensor], object]) -> None:
+    """Call ``add(name, input)`` for every batch that reaches one of the layers."""
+
+    def watcher(name: str) -> Hook:
+        def pre_hook(module: nn.Module, inputs: Any) -> None:
+            add(name, inputs[0].detach())
+
+        return pre_hook
+
+    def hooks(network: nn.Module) -> list[tuple[nn.Module, Hook]]:
+        return [(network.get_submodule(name), watcher(name)) for name in names]
+
+    run.run(hooks, after=lambda: None, before=True)
+
+
+# ------------------------------------------------------------------------ all images at once
+
+
+@dataclass(frozen=True)
+class NormStatistics:
+    """Running statistics of one batch-norm layer beside those of its input: float64 tensors (C,) on the CPU.
+
+    Parameters
+    ----------
+    name : of the module.
+    running_mean, running_var : of training; torch averages the *unbiased* variance of batches.
+    mean, var : of the layer's input over all images and places; biased, as batch norm normalises.
+    count : values per channel behind them: images × places.
+    eps : what the layer adds to a variance.
+    """
+
+    name: str
+    running_mean: Tensor
+    running_var: Tensor
+    mean: Tensor
+    var: Tensor
+    count: int
+    eps: float
+
+
+def norm_statistics(
+    network: nn.Module,
+    images: Images,
+    transform: Transform = None,
+    *,
+    batch: int = 256,
+    device: torch.device | str | None = None,
+    precision: str = "auto",
+    cache: Cache | str | None = None,
+    progress: Progress | None = None,
+) -> list[NormStatistics]:
+    r"""Mean and variance of these images at the input of every batch-norm layer, beside its running ones.
+
+    The network runs in eval mode: each layer sees the images as the layers before it, normalising by *their*
+    running statistics, pass them on. Batches A and B are merged in float64, with M the sum of squared
+    deviations and δ the difference of the means:
+
+    .. math:: M = M_A + M_B + \delta^2 \frac{n_A n_B}{n_A + n_B}
+
+    so that the result is that of all images at once.
+
+    Parameters
+    ----------
+    network, images, transform, batch, device, precision, cache, progress : as for
+        `layer_features.extract_features`.
+
+    Returns
+    -------
+    One record per layer that was reached, in the order of the modules.
+
+    Raises
+    ------
+    LabError : the network has no batch norm with running statistics, or none was reached.
+
+    Source: Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample variances,
+    1979, eq. 2.1.
+    """
+    names = _norm_names(network)
+    run = ForwardPass(network, images, transform, batch, device, precision, progress)
+    store = opened(cache)
+    if store is None:
+        seen = _merged(run, names)
+    else:
+
+        def make(entry: Entry) -> None:
+            entry.save(_merged(run, names))
+
+        seen = store.get(run.fingerprint("norm statistics"), make)
+    records = []
+    for name, rows in seen.items():
+        layer: Any = network.get_submodule(name)
+        count, mean, var = torch.tensor(np.asarray(rows))
+        records.append(NormStatistics(name, *_memory(layer), mean, var, int(count[0]), layer.eps))
+    return records
+
+
+@dataclass
+class _Moments:
+    """Count, mean and sum of squared deviations per channel of all values so far, float64."""
+
+    count: int = 0
+    mean: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    squares: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+
+    def add(self, x: Tensor, values: int = 2**22) -> None:
+        """Take in (B, C, ...) values, a slice of images at a time: float64 needs twice their room."""
+        for part in x.split(max(1, values * len(x) // max(1, x.numel()))):
+            part = (part.cpu() if part.is_mps else part).double()  # Apple's GPUs have no float64
+            var, mean = torch.var_mean(part, dim=[0, *range(2, part.ndim)], correction=0)
+            n, apart = part.numel() // part.shape[1], mean.cpu() - self.mean
+            total = self.count + n
+            self.mean = self.mean + apart * (n / total)
+            self.squares = self.squares + var.cpu() * n + apart.square() * (self.count * n / total)
+            self.count = total
+
+
+def _merged(run: ForwardPass, names: list[str]) -> dict[str, NDArray[Any]]:
+    """Name → count, mean and biased variance of the layer's input, (3, C)."""
+    moments = {name: _Moments() for name in names}
+    _pass(run, names, lambda name, x: moments[name].add(x))
+    reached = {name: one for name, one in moments.items() if one.count}
+    if not reached:
+        raise LabError(
+            f"No batch-norm layer of {type(run.network).__name__} was called in its forward pass: are they "
+            "folded into other layers, or called by their forward()?"
+        )
+    return {
+        name: torch.stack([torch.full_like(m.mean, m.count), m.mean, m.squares / m.count]).numpy()
+        for name, m in reached.items()
+    }
+
+
+# ------------------------------------------------------------------------ every image alone
 
 
 @dataclass(frozen=True)
@@ -54,7 +213,7 @@ class ImageMoments:
         return mean.mean(dim=0), var.mean(dim=0) + mean.var(dim=0, correction=0)
 
     def changed(self, scale: float = 1.0, shift: float = 0.0) -> ImageMoments:
-        """The same images with an input of scale · x + shift · σ, with σ the remembered deviation."""
+        """The same images with an input of scale · x + shift · σ, with σ the running deviation."""
         moved = scale * self.mean + shift * self.remembered[1].sqrt()
         return replace(self, mean=moved, var=scale**2 * self.var)
 
@@ -68,46 +227,30 @@ def image_moments(network: nn.Module, images: Images, transform: Transform = Non
 
     Parameters
     ----------
-    network, images, transform : as for `layers.norm_statistics`.
+    network, images, transform : as for `norm_statistics`.
 
     Returns
     -------
-    Name -> moments, in the order of the modules.
+    Name → moments, in the order of the modules.
 
     Raises
     ------
     LabError : the network has no batch norm with running statistics.
     """
-    wanted = {id(layer) for layer in norm_layers(network) if layer.running_mean is not None}
-    names = [name for name, layer in network.named_modules() if id(layer) in wanted]
-    if not names:
-        raise LabError(f"{type(network).__name__} has no batch-norm layer with running statistics.")
+    names = _norm_names(network)
     found: dict[str, list[tuple[Tensor, Tensor, int]]] = {name: [] for name in names}
 
-    def watcher(name: str) -> Hook:
-        def keep(module: nn.Module, inputs: Any) -> None:
-            x = (
-                inputs[0].detach().double().flatten(2)
-                if inputs[0].ndim > 2
-                else inputs[0].double()[..., None]
-            )
-            found[name].append((x.mean(dim=2), x.var(dim=2, correction=0), x.shape[2]))
+    def add(name: str, x: Tensor) -> None:
+        places = x.double().reshape(*x.shape[:2], -1)
+        found[name].append((places.mean(dim=2), places.var(dim=2, correction=0), places.shape[2]))
 
-        return keep
-
-    run = ForwardPass(network, images, transform, precision="float32")
-    run.run(
-        lambda there: [(there.get_submodule(name), watcher(name)) for name in names],
-        after=lambda: None,
-        before=True,
-    )
-    return {name: _joined(network.get_submodule(name), parts) for name, parts in found.items() if parts}
-
-
-def _joined(layer: Any, parts: Sequence[tuple[Tensor, Tensor, int]]) -> ImageMoments:
-    remembered = layer.running_mean.detach().double().clone(), layer.running_var.detach().double().clone()
-    mean, var = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-    return ImageMoments(mean, var, parts[0][2], remembered)
+    _pass(ForwardPass(network, images, transform, precision="float32"), names, add)
+    moments = {}
+    for name, parts in found.items():
+        if parts:
+            mean, var = (torch.cat([part[i] for part in parts]) for i in (0, 1))  # type: ignore[misc]
+            moments[name] = ImageMoments(mean, var, parts[0][2], _memory(network.get_submodule(name)))
+    return moments
 
 
 def draws(count: int, batch_size: int, batches: int, seed: int = 0) -> list[Tensor]:
@@ -119,7 +262,7 @@ def draws(count: int, batch_size: int, batches: int, seed: int = 0) -> list[Tens
 
 
 def running(values: Sequence[Tensor], momentum: float, start: Tensor) -> Tensor:
-    r"""The running average after each batch, as torch moves it.
+    r"""The running average after each batch, as torch moves it: (T + 1, C), the start first.
 
     .. math:: r_t = (1 - \text{momentum}) \, r_{t-1} + \text{momentum} \cdot x_t
 
@@ -128,10 +271,6 @@ def running(values: Sequence[Tensor], momentum: float, start: Tensor) -> Tensor:
     values : T tensors (C,), of one batch each.
     momentum : how far the average moves toward each batch, in [0, 1].
     start : (C,) the average before the first batch.
-
-    Returns
-    -------
-    (T + 1, C), the start first.
     """
     found = [start]
     for value in values:
@@ -139,17 +278,6 @@ def running(values: Sequence[Tensor], momentum: float, start: Tensor) -> Tensor:
     return torch.stack(found)
 
 
-def divergence(seen: Statistics, remembered: Statistics, floor: float = 1e-5) -> Tensor:
-    r"""How far each channel is from what the layer remembers: the divergence of two Gaussians, nats.
-
-    .. math:: \tfrac12 \left( \tfrac{v}{r} + \tfrac{(\mu - m)^2}{r} - 1 - \log \tfrac{v}{r} \right)
-
-    Its mean over channels and layers is `losses.statistics_distance`.
-
-    Returns
-    -------
-    (C,), at least 0.
-    """
-    (mean, var), (m, r) = seen, remembered
-    ratio = (var + floor) / (r + floor)
-    return 0.5 * (ratio + (mean - m).square() / (r + floor) - 1 - ratio.log())
+def divergence(seen: Statistics, remembered: Statistics) -> Tensor:
+    """`losses.gaussian_divergence` per channel, (C,); its mean over channels and layers is L_BN."""
+    return gaussian_divergence(*seen, *remembered)

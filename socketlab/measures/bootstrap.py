@@ -17,7 +17,14 @@ from torch import Tensor
 
 from socketlab.errors import LabError
 from socketlab.measures.distances import EXACT, Kernel, energy, median_distance, minus_distance, mmd, rbf
-from socketlab.measures.feature_sets import Features, checked, mean_row, plainly, precision, squared_distances
+from socketlab.measures.feature_sets import (
+    Features,
+    checked,
+    mean_row,
+    no_grad_no_autocast,
+    precision,
+    squared_distances,
+)
 
 Distance = Callable[[Tensor, Tensor], float]
 Null = Literal["pooled", "swapped", "shuffled"]
@@ -64,7 +71,7 @@ def bootstrap_interval(
         q = \text{quantiles of } \sqrt{\tfrac{h}{1 - h}}\, (\theta_r - \bar\theta)
 
     Each round takes a share h of the rows of either set, without replacement: one half, or what ``most`` rows
-    are. About their mean, halves deviate as the whole sample does from its expectation.
+    are. About their mean, halves deviate as the centred sample does from its expectation.
 
     The plain bootstrap draws rows more than once. A row and its copy have distance 0 and are each other's
     nearest neighbour, so that MMD², neighbour purity and all that is made of pairs of rows comes out too
@@ -144,7 +151,7 @@ def _name(measure: Distance) -> str:
 # ------------------------------------------------------------------------ permutation
 
 
-@plainly
+@no_grad_no_autocast
 def permutation_test(
     measure: Distance, a: Features, b: Features, rounds: int = 199, seed: int = 0, *, null: Null = "pooled"
 ) -> float:

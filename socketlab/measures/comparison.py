@@ -1,13 +1,12 @@
 """Two networks, two layers' worth of features, or one network on two kinds of images: how far apart they are.
 
-`compare` reads both sides once, measures every layer with an interval, and asks the batch-norm layers what
-they remember; `figures.comparison_report.write` makes the report.
+`compare` reads both sides once, measures every layer with an interval, and compares the statistics at the
+batch-norm layers with their running ones; `figures.comparison_report.write` makes the report.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,27 +16,25 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.parametrizations import _WeightNorm
-from torch.nn.utils.parametrize import ParametrizationList
 
 from socketlab.cache import Cache
 from socketlab.errors import LabError
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages
+from socketlab.measures.bn_moments import NormStatistics, norm_statistics
 from socketlab.measures.bootstrap import Measured
 from socketlab.measures.distances import channel_gap
-from socketlab.measures.forward import Images, Progress, Transform
 from socketlab.measures.layer_features import (
-    NormStatistics,
+    Images,
     Pattern,
+    Progress,
+    Transform,
     extract_features,
     layer_names,
-    norm_statistics,
 )
-from socketlab.measures.metrics import MEASURES, measure_all
+from socketlab.measures.metrics import MEASURES, measure_all, possible_measures
 from socketlab.networks.checkpoints import Source
-from socketlab.networks.networks import Mixture
+from socketlab.networks.networks import Mixture, norm_layers
 
 PROFILE = ("neighbour_purity", "mmd", "linear_cka_debiased")
 """Measured at every layer; all measures are taken at one of them."""
@@ -50,13 +47,14 @@ class Side:
 
     Parameters
     ----------
-    title : what tables and pictures call it.
+    title : its name in tables and pictures.
     modality : decides its marker and colour; any word.
     network : read, never changed.
     images, transform : as `extract_features` takes them.
     labels : (n,) int64, or None.
     names : of the scenes, or None; equal names on both sides make pairs.
     classes : names of the network's outputs, where they are known.
+    card : of the `Source`: where the network comes from.
     """
 
     title: str
@@ -67,17 +65,18 @@ class Side:
     labels: NDArray[np.int64] | None = None
     names: tuple[str, ...] | None = None
     classes: tuple[str, ...] = ()
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class NormGaps:
-    """How far what the batch-norm layers see is from what they remember: symmetric KL per channel, nats.
+    """Inputs of the batch-norm layers against their running statistics: symmetric KL per channel, nats.
 
     Parameters
     ----------
     layers : L names.
     a, b : (L,) means over the channels.
-    worst : the layer where b is furthest; with its records of a and b.
+    worst : records of a and b at the layer where b is furthest.
     """
 
     layers: tuple[str, ...]
@@ -119,7 +118,7 @@ class Comparison:
     seconds: float = 0.0
 
     def found(self, name: str, layer: str | None = None) -> Measured | None:
-        """One measure at one layer (``at`` unless told); None where it was not taken."""
+        """One measure at one layer (default: ``at``); None where it was not taken."""
         return next((one for one in self.measures[layer or self.at] if one.name == name), None)
 
     def numbers(self) -> list[dict[str, Any]]:
@@ -133,7 +132,7 @@ class Comparison:
                     | {"value": one.value, "low": one.low, "high": one.high, "p": one.p, "how": one.how}
                 )
         if self.norms is not None:
-            how = "symmetric KL of what the layer sees and what it remembers, mean over channels"
+            how = "symmetric KL of the layer's input and its running statistics, mean over channels"
             for side, values in (("a", self.norms.a), ("b", self.norms.b)):
                 for layer, value in zip(self.norms.layers, values.tolist(), strict=True):
                     lines.append(
@@ -181,63 +180,48 @@ def compare(
     ----------
     model_a : a network; of a `Source`, the classes and the normalisation are known.
     model_b : another, or the same again, or layers of ``model_a``, which then reads both data.
-    data_a, data_b : `PairedImages` of one modality, tensors (N, C, H, W), or batches that can be read again.
-    layers, layers_b : names or patterns for `layer_names`; as many of b as of a, in their order. Unless told,
+    data_a, data_b : `PairedImages` of one modality, tensors (N, C, H, W), lists of images, or batches that
+        can be read again.
+    layers, layers_b : names or patterns for `layer_names`; as many of b as of a, in their order. Default:
         `main_layers`, and the same names in b.
-    transform_a, transform_b : from stored images to what a network reads. A `Source` brings its own; images
-        of a modality that it does not read are normalised by their own mean and deviation, as `adapt` does.
+    transform_a, transform_b : from stored images to the network's input. A `Source` brings its own; images of
+        a modality that it does not read are normalised by their own mean and deviation, as `adapt` does.
     labels_a, labels_b : (n,) classes; those of `PairedImages` are found. For the reader alone.
     titles : names of the sides.
-    paired : whether row i of both is one scene; unless told, equal names of scenes say so. The numbers that
-        `PairedImages.unlabelled` puts in place of names say nothing.
-    rounds : random halves behind each interval.
+    paired : whether row i of both is one scene; default: whether the scenes have equal names. The numbers
+        that `PairedImages.unlabelled` puts in place of names do not count.
+    rounds : random halves behind each interval, 2 or more.
     precision : of the networks' arithmetic, as in `extract_features`.
     cache : keeps features by content.
-    progress : told how many images are done.
+    progress : called with the number of images done.
 
     Raises
     ------
     LabError : no such layers, unequal numbers of them, images that cannot be read, pairs of unequal number.
     """
     begun = time.perf_counter()
-    if isinstance(model_b, str | re.Pattern) or not isinstance(model_b, Source | nn.Module):
+    if rounds < 2:
+        raise LabError(f"rounds is {rounds}; an interval needs at least 2, better 100.")
+    if not isinstance(model_b, Source | nn.Module):
         layers, model_b = model_b, model_a
     a = side(model_a, data_a, transform_a, labels_a, titles[0] or "A")
     b = side(model_b, data_b, transform_b, labels_b, titles[1] or "B")
     together = _paired(a, b) if paired is None else paired
     matched = _matched(a.network, b.network, layers, layers_b)
     reading: dict[str, Any] = {"precision": precision, "cache": cache, "progress": progress}
-    of_a, out_a = _read(a, list(matched), reading)
-    of_b, out_b = _read(b, list(matched.values()), reading)
+    (of_a, out_a), (of_b, out_b) = _read(a, list(matched), reading), _read(b, list(matched.values()), reading)
     matched = {la: lb for la, lb in matched.items() if la in of_a and lb in of_b}
     at = list(matched)[-1]
-    known: dict[str, Any] = {"labels_a": a.labels, "labels_b": b.labels} if _same_classes(a, b) else {}
-    measured = {}
-    for la, lb in matched.items():
-        if la == at:
-            measured[la] = measure_all(
-                of_a[la], of_b[lb], paired=together, rounds=rounds, seed=seed, **known
-            )  # fmt: skip
-        else:
-            names = [n for n in PROFILE if _possible(n, of_a[la], of_b[lb], together)]
-            measured[la] = measure_all(
-                of_a[la], of_b[lb], paired=together, rounds=min(rounds, 50), seed=seed, names=names
-            )
-    norms, notes = _norm_gaps(a, b, reading)
-    for model, about in ((model_a, a), (model_b, b)):
-        if isinstance(model, Source) and model.test_statistics == "batch":
-            notes.append(f"{about.title} is tested by each batch's statistics; here its running ones count.")
-        if isinstance(about.network, Mixture) and layers is None:
-            notes.append(
-                f"{about.title} is a mixture; its first network is compared. Name layers for others."
-            )
-    if not together:
-        notes.append("The images are no pairs: CKA and the retrieval of partners are left out.")
+    features = {la: (of_a[la], of_b[lb]) for la, lb in matched.items()}
+    labels = (a.labels, b.labels) if _same_classes(a, b) else (None, None)
+    measured = _measured(features, at, together, labels, rounds, seed)
+    norms, missing = _norm_gaps(a, b, reading)
+    notes = [*missing, *_notes([(a.title, model_a), (b.title, model_b)], layers is None, together)]
     settings = {"layers": matched, "at": at, "paired": together, "rounds": rounds, "seed": seed,
                 "precision": precision}  # fmt: skip
     return Comparison(
-        a, b, together, matched, at, (of_a[at], of_b[matched[at]]), (out_a, out_b), measured, norms,
-        tuple(notes), settings, time.perf_counter() - begun,
+        a, b, together, matched, at, features[at], (out_a, out_b), measured, norms, tuple(notes), settings,
+        time.perf_counter() - begun,
     )  # fmt: skip
 
 
@@ -248,21 +232,67 @@ def side(
     labels: ArrayLike | Tensor | None = None,
     title: str = "",
 ) -> Side:
-    """All that is known of one side: a `Source` brings classes and normalisation, `PairedImages` labels."""
-    network, classes = (model.network, model.classes) if isinstance(model, Source) else (model, ())
+    """One side: a `Source` brings classes and normalisation, `PairedImages` labels and names."""
+    if not isinstance(model, Source | nn.Module):
+        raise LabError(f"A network is a Source or a torch module, not {model!r}: see load_source.")
+    known = model if isinstance(model, Source) else None
     names, modality = None, title or "images"
     if isinstance(data, PairedImages):
         names, modality = data.names, data.modality
         if labels is None and data.classes and set(data.kinds) <= set(data.classes):
             labels = data.labels.cpu()
-        if transform is None and isinstance(model, Source):
-            fits = model.modality == modality
-            transform = model.normalisation if fits else encodings.measure(data.images[modality], modality)
-    known = None if labels is None else np.asarray(labels, np.int64)
-    count = len(data) if isinstance(data, Tensor | PairedImages) else None
-    if known is not None and count is not None and known.shape != (count,):
-        raise LabError(f"{title}: {count} images need as many labels, not {known.shape}.")
-    return Side(title or modality, modality, network, data, transform, known, names, tuple(classes))
+        if transform is None and known is not None:
+            fits = known.modality == modality
+            transform = known.normalisation if fits else encodings.measure(data.images[modality], modality)
+    count = len(data) if isinstance(data, Tensor | np.ndarray | PairedImages) else None
+    return Side(
+        title or modality, modality, model.network if isinstance(model, Source) else model, data, transform,
+        None if labels is None else _checked_labels(labels, count, title), names,
+        tuple(known.classes) if known else (), known.card if known else {},
+    )  # fmt: skip
+
+
+def _checked_labels(labels: ArrayLike | Tensor, count: int | None, title: str) -> NDArray[np.int64]:
+    found = np.asarray(labels)
+    if found.dtype.kind not in "iu" or found.ndim != 1 or (found < 0).any():
+        raise LabError(f"{title}: labels are whole numbers from 0, one for each image.")
+    if count is not None and len(found) != count:
+        raise LabError(f"{title}: {count} images need as many labels, not {found.shape}.")
+    return found.astype(np.int64)
+
+
+def _measured(
+    features: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+    at: str,
+    paired: bool,
+    labels: tuple[Any, Any],
+    rounds: int,
+    seed: int,
+) -> dict[str, list[Measured]]:
+    """All measures at one layer, and those of `PROFILE` at the others."""
+    found = {}
+    for layer, (x, y) in features.items():
+        if layer == at:
+            found[layer] = measure_all(
+                x, y, paired=paired, labels_a=labels[0], labels_b=labels[1], rounds=rounds, seed=seed
+            )
+        else:
+            names = [name for name in PROFILE if name in possible_measures(x, y, paired)]
+            found[layer] = measure_all(x, y, paired=paired, rounds=min(rounds, 50), seed=seed, names=names)
+    return found
+
+
+def _notes(models: Sequence[tuple[str, Source | nn.Module]], default_layers: bool, paired: bool) -> list[str]:
+    notes = []
+    for title, model in models:
+        if isinstance(model, Source) and model.test_statistics == "batch":
+            notes.append(f"{title} is tested by each batch's statistics; here its running ones count.")
+        network = model.network if isinstance(model, Source) else model
+        if isinstance(network, Mixture) and default_layers:
+            notes.append(f"{title} is a mixture; its first network is compared. Name layers for others.")
+    if not paired:
+        notes.append("The images are no pairs: CKA and the retrieval of partners are left out.")
+    return notes
 
 
 def main_layers(network: nn.Module, most: int = MOST_LAYERS) -> list[str]:
@@ -278,23 +308,28 @@ def main_layers(network: nn.Module, most: int = MOST_LAYERS) -> list[str]:
         if opened == names:
             break
         names = _weighty(network, opened)
-    if len(names) > 1 and isinstance(list(network.get_submodule(names[-1]).modules())[-1], _HEADS):
+    if len(names) > 1 and _is_head(network.get_submodule(names[-1])):
         names = names[:-1]
     if len(names) > most:
         names = [names[i] for i in np.linspace(0, len(names) - 1, most).round().astype(int)]
     return names
 
 
-_HEADS = (nn.Linear, ParametrizationList, _WeightNorm)
+def _is_head(part: nn.Module) -> bool:
+    """Whether a part ends in a linear layer, weight-normalised or not."""
+    layers = [m for name, m in part.named_modules() if "parametrizations" not in name.split(".")]
+    return isinstance(layers[-1], nn.Linear)
 
 
 def _weighty(network: nn.Module, names: Sequence[str]) -> list[str]:
     """The parts with weights, normalisation alone left out."""
-    parts = {name: network.get_submodule(name) for name in names}
-    norms = _BatchNorm | nn.LayerNorm | nn.GroupNorm
-    return [
-        n for n, part in parts.items() if any(True for _ in part.parameters()) and not isinstance(part, norms)
-    ]
+    norms = norm_layers(network)
+
+    def counts(part: nn.Module) -> bool:
+        alone = part in norms or isinstance(part, nn.LayerNorm | nn.GroupNorm)
+        return not alone and any(True for _ in part.parameters())
+
+    return [name for name in names if counts(network.get_submodule(name))]
 
 
 def _opened(network: nn.Module, name: str, among: Sequence[str]) -> list[str]:
@@ -338,9 +373,7 @@ def _read(
     """Features at the layers, and the network's output where that is a row of numbers per image."""
     try:
         found = extract_features(side.network, side.images, [*layers, ""], side.transform, **reading)
-    except (
-        LabError
-    ):  # a detector, say, returns no row per image; any other cause is told by the second reading
+    except LabError:  # a detector, say, returns no row per image; the second reading has any other cause
         found = extract_features(side.network, side.images, layers, side.transform, **reading)
     output = found.pop("", None)
     count = len(next(iter(found.values())))
@@ -358,13 +391,8 @@ def _same_classes(a: Side, b: Side) -> bool:
     return a.labels is not None and b.labels is not None and a.classes == b.classes
 
 
-def _possible(name: str, a: NDArray[Any], b: NDArray[Any], paired: bool) -> bool:
-    measure = MEASURES[name]
-    return (paired or not measure.pairs) and (a.shape[1] == b.shape[1] or not measure.one_space)
-
-
 def _norm_gaps(a: Side, b: Side, reading: Mapping[str, Any]) -> tuple[NormGaps | None, list[str]]:
-    """What the batch-norm layers of each network see, against what they remember."""
+    """Statistics at the batch-norm layers against their running ones, or why there are none."""
     try:
         seen_a = {one.name: one for one in norm_statistics(a.network, a.images, a.transform, **reading)}
         seen_b = {one.name: one for one in norm_statistics(b.network, b.images, b.transform, **reading)}
@@ -373,7 +401,8 @@ def _norm_gaps(a: Side, b: Side, reading: Mapping[str, Any]) -> tuple[NormGaps |
     names = tuple(name for name in seen_a if name in seen_b)
     if not names:
         return None, [
-            "The two networks have no batch-norm layers of the same name: their memories are not compared."
+            "The two networks have no batch-norm layers of the same name: their running statistics are not "
+            "compared."
         ]
     of_a, of_b = (np.array([_from_memory(seen[name]) for name in names]) for seen in (seen_a, seen_b))
     worst = names[int(of_b.argmax())]

@@ -1,15 +1,14 @@
 r"""How far apart two sets of features lie.
 
-Every measure takes (n, D) and (m, D) features, arrays or tensors of any real type, and gives a float. It is
-computed where they lie, without gradient and whatever autocast is on; for the precision see
-`socketlab.measures.feature_sets`.
+Every measure takes (n, D) and (m, D) features, arrays or tensors of any real type, and returns a float. It is
+computed where they lie, without gradient and outside autocast; for the precision see `feature_sets`.
 
-All raise a LabError where `checked` does: no (n, D) shape, NaN or infinity, fewer than 2 rows, two widths,
-and unequal counts where row i of both must be one scene. What else one of them raises is said there.
+All raise a LabError where `feature_sets.checked` does: no (n, D) shape, NaN or infinity, fewer than 2 rows,
+two widths, and unequal counts where row i of both must be one scene.
 
-What needs pairs of scenes, CKA and retrieval, is in `socketlab.measures.similarity`; intervals, permutation
-tests and a loop over all measures in `socketlab.measures.metrics`. "Bias" below is that of the estimate from
-n and m rows; an interval does not take it away.
+What needs pairs of scenes, CKA and retrieval, is in `similarity`; intervals and permutation tests are in
+`bootstrap`, a loop over all measures in `metrics`. "Bias" below is that of the estimate from n and m rows; an
+interval does not take it away.
 """
 
 from __future__ import annotations
@@ -31,12 +30,13 @@ from socketlab.measures.feature_sets import (
     centred_rows,
     checked,
     covariance,
+    less_mean,
     mean_row,
-    plainly,
+    no_grad_no_autocast,
     precision,
     squared_distances,
-    whole,
 )
+from socketlab.method.losses import gaussian_divergence
 
 EXACT = 5000
 """Up to so many rows a set, a mean over all pairs of rows is taken in full; above, over random blocks."""
@@ -44,7 +44,7 @@ BLOCK = 1000
 """Rows a set in such a block."""
 
 Kernel = Callable[[Tensor], Tensor]
-"""Squared distances → likeness, element by element; the larger, the more alike."""
+"""Squared distances → similarity, element by element."""
 
 
 # ------------------------------------------------------------------------ kernels: MMD and energy
@@ -70,7 +70,7 @@ def minus_distance(squared: Tensor) -> Tensor:
     return -squared.sqrt()
 
 
-@plainly
+@no_grad_no_autocast
 def median_distance(a: Features, b: Features, most: int = 1000) -> float:
     """The median heuristic: median distance between the rows of both sets together, in feature units.
 
@@ -95,7 +95,7 @@ def median_distance(a: Features, b: Features, most: int = 1000) -> float:
     return float(np.median(squared.sqrt().cpu())) if len(squared) else 1.0
 
 
-@plainly
+@no_grad_no_autocast
 def mmd(
     a: Features,
     b: Features,
@@ -106,18 +106,18 @@ def mmd(
     unbiased: bool = True,
     seed: int = 0,
 ) -> float:
-    r"""Maximum mean discrepancy, squared: how unlike, by a kernel, the sets are against themselves.
+    r"""Maximum mean discrepancy, squared: how unlike the sets are by a kernel, against each within itself.
 
     .. math::
         MMD^2 = \tfrac{1}{n(n-1)} \sum_{i \ne j} k(a_i, a_j) + \tfrac{1}{m(m-1)} \sum_{i \ne j} k(b_i, b_j)
         - \tfrac{2}{nm} \sum_{i,j} k(a_i, b_j)
 
     with the kernel `rbf`. In about [0, 2]; without bias, so that equal distributions give values around 0 of
-    either sign. O((n + m)² D) up to `EXACT` rows a set, above by `mmd_blocks`.
+    either sign. O((n + m)² D) up to `EXACT` rows a set, above by `block_estimate`.
 
     Parameters
     ----------
-    bandwidth : s; None takes `median_distance`.
+    bandwidth : s; default: `median_distance`.
     scales : multiples of s whose kernels are averaged.
     paired : rows i are one scene; k(a_i, b_i), not independent, is left out of the last mean.
     unbiased : False keeps the k(a_i, a_i) and divides by n² and m²: ≥ 0, biased upward by O(1/n + 1/m).
@@ -126,36 +126,11 @@ def mmd(
     Source: Gretton et al., JMLR 2012, eq. 3 (and 2); several kernels: Li et al., ICML 2015.
     """
     a, b = checked(a, b, paired=paired)
-    kernel = rbf(median_distance(a, b) if bandwidth is None else bandwidth, scales)
-    if max(len(a), len(b)) > EXACT:
-        return _by_blocks(a, b, kernel, paired, unbiased, seed)[0]
-    return _discrepancy(a, b, kernel, paired, unbiased)
+    return _estimate(a, b, rbf(median_distance(a, b) if bandwidth is None else bandwidth, scales),
+                     paired, unbiased, seed)  # fmt: skip
 
 
-@plainly
-def mmd_blocks(
-    a: Features,
-    b: Features,
-    bandwidth: float | None = None,
-    scales: tuple[float, ...] = (1.0,),
-    *,
-    paired: bool = False,
-    seed: int = 0,
-) -> tuple[float, float]:
-    r"""MMD² of many rows from random blocks, and its standard error.
-
-    Both sets are cut at random into S blocks of at most `BLOCK` rows; the estimate is the mean of their
-    unbiased MMD², and unbiased too; the error is the blocks' deviation by √S (NaN for one block).
-    O((n + m) `BLOCK` D).
-
-    Source: Zaremba, Gretton, Blaschko, NeurIPS 2013 (B-test), eq. 5.
-    """
-    a, b = checked(a, b, paired=paired)
-    kernel = rbf(median_distance(a, b) if bandwidth is None else bandwidth, scales)
-    return _by_blocks(a, b, kernel, paired, True, seed)
-
-
-@plainly
+@no_grad_no_autocast
 def energy(a: Features, b: Features, *, paired: bool = False, unbiased: bool = True, seed: int = 0) -> float:
     r"""Energy distance, :math:`2 E\|a - b\| - E\|a - a'\| - E\|b - b'\|`, in feature units.
 
@@ -165,55 +140,27 @@ def energy(a: Features, b: Features, *, paired: bool = False, unbiased: bool = T
 
     Source: Székely and Rizzo, J. Statistical Planning and Inference 2013; Sejdinovic et al., 2013.
     """
-    a, b = checked(a, b, paired=paired)
-    if max(len(a), len(b)) > EXACT:
-        return _by_blocks(a, b, minus_distance, paired, unbiased, seed)[0]
-    return _discrepancy(a, b, minus_distance, paired, unbiased)
+    return _estimate(*checked(a, b, paired=paired), minus_distance, paired, unbiased, seed)
 
 
-@plainly
-def energy_blocks(a: Features, b: Features, *, paired: bool = False, seed: int = 0) -> tuple[float, float]:
-    """Energy distance of many rows from random blocks, and its standard error: as `mmd_blocks`."""
-    a, b = checked(a, b, paired=paired)
-    return _by_blocks(a, b, minus_distance, paired, True, seed)
-
-
-def _discrepancy(a: Tensor, b: Tensor, kernel: Kernel, paired: bool, unbiased: bool) -> float:
-    dtype, centre = precision(a, b), mean_row(a, b)
-    x, y = (whole(z, centre, dtype) for z in (a, b))
-    return (
-        _mean_within(x, kernel, unbiased)
-        + _mean_within(y, kernel, unbiased)
-        - 2 * _mean_across(x, y, kernel, leave_partners=paired and unbiased)
-    )
-
-
-def _mean_within(x: Tensor, kernel: Kernel, unbiased: bool, rows: int = 1024) -> float:
-    """Mean of k over pairs of rows; of its two equal halves only one is computed."""
-    total, n = 0.0, len(x)
-    for i in range(0, n, rows):
-        likeness = kernel(squared_distances(x[i : i + rows], x[i:]))
-        square, rest = likeness[:, :rows], likeness[:, rows:]
-        twice = square.sum(dim=1).double() - square.diagonal() + 2 * rest.sum(dim=1).double()
-        total += float(twice.sum())
-    if unbiased:
-        return total / (n * (n - 1))
-    return (total + n * float(kernel(x.new_zeros(1)))) / n**2
-
-
-def _mean_across(x: Tensor, y: Tensor, kernel: Kernel, leave_partners: bool, rows: int = 1024) -> float:
-    total, n, m = 0.0, len(x), len(y)
-    for i in range(0, n, rows):
-        likeness = kernel(squared_distances(x[i : i + rows], y))
-        total += float(likeness.sum(dim=1).double().sum())
-        if leave_partners:
-            total -= float(likeness[:, i:].diagonal().double().sum())
-    return total / (n * (m - leave_partners))
-
-
-def _by_blocks(
-    a: Tensor, b: Tensor, kernel: Kernel, paired: bool, unbiased: bool, seed: int
+@no_grad_no_autocast
+def block_estimate(
+    a: Features,
+    b: Features,
+    kernel: Kernel,
+    *,
+    paired: bool = False,
+    unbiased: bool = True,
+    seed: int = 0,
 ) -> tuple[float, float]:
+    r"""MMD² of many rows by any kernel from random blocks, and its standard error.
+
+    Both sets are cut at random into S blocks of at most `BLOCK` rows; the estimate is the mean of their MMD²;
+    the error is the blocks' deviation by √S (NaN for one block). O((n + m) `BLOCK` D).
+
+    Source: Zaremba, Gretton, Blaschko, NeurIPS 2013 (B-test), eq. 5.
+    """
+    a, b = checked(a, b, paired=paired)
     generator = torch.Generator().manual_seed(seed)
     n, m = len(a), len(b)
     count = max(1, min(math.ceil(max(n, m) / BLOCK), min(n, m) // 2))
@@ -225,10 +172,49 @@ def _by_blocks(
     return float(np.mean(found)), error
 
 
+def _estimate(a: Tensor, b: Tensor, kernel: Kernel, paired: bool, unbiased: bool, seed: int) -> float:
+    if max(len(a), len(b)) > EXACT:
+        return block_estimate(a, b, kernel, paired=paired, unbiased=unbiased, seed=seed)[0]
+    return _discrepancy(a, b, kernel, paired, unbiased)
+
+
+def _discrepancy(a: Tensor, b: Tensor, kernel: Kernel, paired: bool, unbiased: bool) -> float:
+    dtype, centre = precision(a, b), mean_row(a, b)
+    x, y = (less_mean(z, centre, dtype) for z in (a, b))
+    return (
+        _mean_within(x, kernel, unbiased)
+        + _mean_within(y, kernel, unbiased)
+        - 2 * _mean_across(x, y, kernel, leave_partners=paired and unbiased)
+    )
+
+
+def _mean_within(x: Tensor, kernel: Kernel, unbiased: bool, rows: int = 1024) -> float:
+    """Mean of k over pairs of rows; of its two equal halves only one is computed."""
+    total, n = 0.0, len(x)
+    for i in range(0, n, rows):
+        similarity = kernel(squared_distances(x[i : i + rows], x[i:]))
+        square, rest = similarity[:, :rows], similarity[:, rows:]
+        twice = square.sum(dim=1).double() - square.diagonal() + 2 * rest.sum(dim=1).double()
+        total += float(twice.sum())
+    if unbiased:
+        return total / (n * (n - 1))
+    return (total + n * float(kernel(x.new_zeros(1)))) / n**2
+
+
+def _mean_across(x: Tensor, y: Tensor, kernel: Kernel, leave_partners: bool, rows: int = 1024) -> float:
+    total, n, m = 0.0, len(x), len(y)
+    for i in range(0, n, rows):
+        similarity = kernel(squared_distances(x[i : i + rows], y))
+        total += float(similarity.sum(dim=1).double().sum())
+        if leave_partners:
+            total -= float(similarity[:, i:].diagonal().double().sum())
+    return total / (n * (m - leave_partners))
+
+
 # ------------------------------------------------------------------------ Gaussians and slices
 
 
-@plainly
+@no_grad_no_autocast
 def frechet(a: Features, b: Features, diagonal: bool = False) -> float:
     r"""Fréchet distance of the Gaussians with the sets' means and covariances, squared.
 
@@ -263,7 +249,7 @@ def frechet(a: Features, b: Features, diagonal: bool = False) -> float:
 def _factor(x: Tensor) -> Tensor:
     """F with Fᵀ F the covariance, (at most D, D) float64."""
     if len(x) <= x.shape[1]:
-        return whole(x, mean_row(x), torch.float64) / math.sqrt(len(x) - 1)
+        return less_mean(x, mean_row(x), torch.float64) / math.sqrt(len(x) - 1)
     spread = covariance(x)
     lower, failed = torch.linalg.cholesky_ex(spread)
     if not failed:
@@ -273,7 +259,7 @@ def _factor(x: Tensor) -> Tensor:
     return (vectors[:, kept] * values[kept].sqrt()).T
 
 
-@plainly
+@no_grad_no_autocast
 def coral(a: Features, b: Features) -> float:
     r"""How unlike the covariances are: :math:`\| S_a - S_b \|_F^2 / (4 D^2)`.
 
@@ -286,7 +272,7 @@ def coral(a: Features, b: Features) -> float:
     return float((covariance(a) - covariance(b)).square().sum()) / (4 * a.shape[1] ** 2)
 
 
-@plainly
+@no_grad_no_autocast
 def sliced_wasserstein(a: Features, b: Features, directions: int = 256, seed: int = 0) -> float:
     r"""Sliced Wasserstein distance, squared: the mean of W₂² over directions θ of the unit sphere.
 
@@ -357,7 +343,7 @@ class ChannelGap:
     symmetric_kl: Tensor
 
 
-@plainly
+@no_grad_no_autocast
 def channel_gap(
     mean: Features,
     variance: Features,
@@ -369,15 +355,13 @@ def channel_gap(
 
     .. math::
         \frac{\mu - m}{\sqrt r}, \qquad \log \frac v r, \qquad
-        \tfrac12 \left( \frac v r + \frac r v - 2 \right)
-        + \tfrac12 (\mu - m)^2 \left( \frac 1 v + \frac 1 r \right)
+        KL(N(\mu, v) \,\|\, N(m, r)) + KL(N(m, r) \,\|\, N(\mu, v))
 
-    The last is the sum of both KL divergences; the logarithms cancel. ``floor`` is added to both variances,
-    as the layer's own eps: a channel that died has variance 0. Closed form, O(C).
+    ``floor`` is added to both variances, as the layer's own eps: a channel that died has variance 0. O(C).
 
     Parameters
     ----------
-    mean, variance, source_mean, source_variance : (C,) each, for example what a layer saw on depth and its
+    mean, variance, source_mean, source_variance : (C,) each, for example of a layer's input on depth, and its
         ``running_mean`` and ``running_var``.
 
     Raises
@@ -387,21 +371,18 @@ def channel_gap(
     Source: Jeffreys, Proc. Royal Society A 1946; as a measure between modalities, this kit.
     """
     parts = (mean, variance, source_mean, source_variance)
-    mu, v, m, r = (torch.as_tensor(np.asarray(x) if not isinstance(x, Tensor) else x).cpu() for x in parts)
+    mu, v, m, r = (torch.as_tensor(x).detach().cpu().double() for x in parts)
     if len({x.shape for x in (mu, v, m, r)}) > 1:
         shapes = ", ".join(str(tuple(x.shape)) for x in (mu, v, m, r))
         raise LabError(f"Means and variances have shapes {shapes}; they need one number per channel each.")
-    mu, v, m, r = (x.detach().double() for x in (mu, v, m, r))
     if not all(bool(x.isfinite().all()) for x in (mu, v, m, r)) or bool((v < 0).any() or (r < 0).any()):
         raise LabError("Means and variances must be finite, and no variance below 0.")
-    v, r, difference = v + floor, r + floor, mu - m
-    spread = (v / r + r / v - 2) / 2
-    return ChannelGap(
-        difference / r.sqrt(), (v / r).log(), spread + difference.square() * (1 / v + 1 / r) / 2
-    )
+    there, back = gaussian_divergence(mu, v, m, r, floor), gaussian_divergence(m, r, mu, v, floor)
+    v, r = v + floor, r + floor
+    return ChannelGap((mu - m) / r.sqrt(), (v / r).log(), there + back)
 
 
-@plainly
+@no_grad_no_autocast
 def moments(x: Features) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each feature, (D,) float64 each, as a batch-norm layer takes them."""
     x, _ = checked(x, x, least=1)
@@ -422,13 +403,13 @@ def channel_divergence(a: Features, b: Features) -> float:
 # ------------------------------------------------------------------------ neighbours and classifiers
 
 
-@plainly
+@no_grad_no_autocast
 def neighbour_purity(a: Features, b: Features, k: int = 15) -> float:
     """How separate two sets lie: the share of a row's k nearest neighbours that come from its own set.
 
     In [0, 1], each set counting the same: 1 = two islands, about 0.5 = fully mixed when n = m (a little less,
-    as a row is not its own neighbour; (n - 1) / (n + m - 1) for one set). Euclidean, in feature space, not on
-    a map. Fewer than k others: all of them. O((n + m)² D).
+    as a row is not its own neighbour; (n - 1) / (n + m - 1) for one set). Euclidean. Fewer than k others: all
+    of them. O((n + m)² D).
 
     Source: the k-nearest-neighbour test of Schilling, J. American Statistical Association 1986.
     """
@@ -454,8 +435,8 @@ def proxy_a_distance(
 ) -> float:
     r"""Proxy A-distance, :math:`2 (1 - 2 \varepsilon)`: how well a linear classifier tells the sets apart.
 
-    ε is the held-out error, the mean of both sets' own, of `domain_mistakes`. 2 = told apart without fail,
-    0 = by chance, where the estimate is around 0 of either sign; in [-2, 2]. Biased downward: a classifier
+    ε is the held-out error, the mean of both sets' own, of `domain_mistakes`. 2 = always told apart, 0 = by
+    chance, where the estimate is around 0 of either sign; in [-2, 2]. Biased downward: a classifier
     that has seen more rows errs less. Cost: ``folds`` logistic regressions.
 
     Source: Ben-David et al., Machine Learning 2010; its proxy: Glorot, Bordes, Bengio, ICML 2011.
@@ -470,8 +451,8 @@ def domain_mistakes(
     """Which rows of either set a cross-validated logistic regression takes for the other's; (n,), (m,) bool.
 
     Features are standardised on the training folds; both sets weigh the same, and each fold holds its share
-    of both. ``paired`` keeps partners in one fold: split, the one learnt would have the other taken for its
-    own set, and the error of two equal sets would come out above chance.
+    of both. ``paired`` keeps partners in one fold: in two, the one that was learnt from would have the other
+    taken for its own set, and the error of two equal sets would come out above chance.
 
     Raises
     ------
@@ -530,14 +511,14 @@ def class_gap(
 
     .. math:: \frac{\tfrac1K \sum_c d(a_c, b_c)}{\tfrac{2}{K(K-1)} \sum_{c < c'} d(a_c, a_{c'})}
 
-    Two sets that hold the classes in other shares are apart without any gap between modalities; this is not
-    misled by it. For the reader: it needs labels of both sets. Range and bias are those of d; K² / 2 times
-    its cost on the rows of a class.
+    Two sets with other shares of the classes are apart without any gap between modalities; this is not misled
+    by it. For the reader: it needs labels of both sets. Range and bias are those of d; K² / 2 times its cost
+    on the rows of a class.
 
     Parameters
     ----------
     labels_a, labels_b : (n,) and (m,) integers. Classes with fewer than 2 rows in a set are left out.
-    measure : d; None takes `mmd` with the bandwidth of all rows.
+    measure : d; default: `mmd` with the bandwidth of all rows.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Two sets of features, checked, and the sums over their rows that every measure is made of.
+"""Two sets of features, checked, and the sums over their rows from which every measure is computed.
 
 Features are (n, D), a row per image. Up to `MODERATE` numbers a set all is float64; above, matrix products
 are float32 and their sums float64, some thousand rows at a time, so that no second copy of the features is
@@ -21,7 +21,7 @@ from socketlab.errors import LabError
 MODERATE = 1 << 22
 """Up to so many numbers a set, everything is computed in float64."""
 ROWS = 2048
-"""Rows of the features that are turned to working precision at a time: 16 MB of 2,048 features."""
+"""Rows of the features that are converted to working precision at a time: 16 MB of 2,048 features."""
 
 Features = ArrayLike | Tensor
 P = ParamSpec("P")
@@ -76,8 +76,8 @@ def _features(values: Features, which: str) -> Tensor:
     return x
 
 
-def plainly(measure: Callable[P, R]) -> Callable[P, R]:
-    """Without gradient, and with autocast off, which would make the products half precision."""
+def no_grad_no_autocast(measure: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a measure: no gradient, and no autocast, which would make its products half precision."""
 
     @functools.wraps(measure)
     def plain(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -88,7 +88,7 @@ def plainly(measure: Callable[P, R]) -> Callable[P, R]:
 
 
 def precision(*sets: Tensor) -> torch.dtype:
-    """What the sets are computed in: float64 where all of them are, else float32."""
+    """Of the computation: float64 where all sets are, else float32."""
     return torch.float64 if all(x.dtype == torch.float64 for x in sets) else torch.float32
 
 
@@ -104,7 +104,7 @@ def centred_rows(x: Tensor, mean: Tensor, dtype: torch.dtype) -> Iterator[Tensor
         yield rows.to(dtype) - mean.to(dtype)
 
 
-def whole(x: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:
+def less_mean(x: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:
     """All rows less the mean: a copy."""
     return torch.cat(list(centred_rows(x, mean, dtype)))
 

@@ -1,7 +1,6 @@
 """All measures by name, and one loop over them.
 
-What each of them is, costs and gets wrong is said by its function in `socketlab.measures.distances` and
-`socketlab.measures.similarity`.
+Equation, range, bias and cost of each stand with its function in `distances` and `similarity`.
 """
 
 from __future__ import annotations
@@ -26,18 +25,20 @@ from socketlab.measures.bootstrap import (
 )
 from socketlab.measures.distances import (
     EXACT,
+    Kernel,
+    block_estimate,
     channel_divergence,
     class_gap,
     coral,
     domain_mistakes,
     energy,
-    energy_blocks,
     frechet,
     median_distance,
+    minus_distance,
     mmd,
-    mmd_blocks,
     neighbour_purity,
     proxy_a_distance,
+    rbf,
     sliced_wasserstein,
 )
 from socketlab.measures.feature_sets import Features, checked
@@ -51,18 +52,18 @@ Error = Callable[[Tensor, Tensor, bool, int], tuple[float, float] | None]
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure as the loop knows it.
+    """One entry of `MEASURES`.
 
     Parameters
     ----------
-    title : what to write beside the number.
+    title : its name in tables.
     fix : from both whole sets, whether they are pairs, and a seed: the function to evaluate on them and on
-        parts of them. A bandwidth is settled here, once.
+        parts of them, with one bandwidth for all.
     larger : what a larger value means.
     low, high : ends of its range.
     pairs : it needs pairs of scenes.
     one_space : it needs both sets to have the same features.
-    most : rows a set that it looks at, at most; more would cost their square.
+    most : rows a set that it takes at most; more would cost their square.
     error : value and standard error, where they are known without resampling, else None.
     tested : the loop adds the p of its permutation test.
     """
@@ -85,17 +86,19 @@ def _mmd(scales: tuple[float, ...]) -> Fix:
     )
 
 
-def _mmd_error(scales: tuple[float, ...]) -> Error:
+def _block_error(kernel: Callable[[Tensor, Tensor], Kernel]) -> Error:
+    """Of MMD² and energy where there are more than `EXACT` rows."""
+
     def error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float] | None:
         if max(len(a), len(b)) <= EXACT:
             return None
-        return mmd_blocks(a, b, scales=scales, paired=paired, seed=seed)
+        return block_estimate(a, b, kernel(a, b), paired=paired, seed=seed)
 
     return error
 
 
-def _energy_error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float] | None:
-    return energy_blocks(a, b, paired=paired, seed=seed) if max(len(a), len(b)) > EXACT else None
+def _rbf_error(scales: tuple[float, ...]) -> Error:
+    return _block_error(lambda a, b: rbf(median_distance(a, b), scales))
 
 
 def _proxy_error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float]:
@@ -117,15 +120,15 @@ def _fixed_kernel_cka(a: Tensor, b: Tensor, paired: bool, seed: int) -> Distance
 
 MEASURES: dict[str, Measure] = {
     "mmd": Measure(
-        "MMD²", _mmd((1.0,)), "further apart", -math.inf, 2.0, error=_mmd_error((1.0,)), tested=True
+        "MMD²", _mmd((1.0,)), "further apart", -math.inf, 2.0, error=_rbf_error((1.0,)), tested=True
     ),
     "mmd_scales": Measure(
         "MMD², five bandwidths", _mmd(SCALES), "further apart", -math.inf, 2.0,
-        error=_mmd_error(SCALES), tested=True,
+        error=_rbf_error(SCALES), tested=True,
     ),
     "energy": Measure(
         "energy distance", lambda a, b, paired, seed: functools.partial(energy, paired=paired, seed=seed),
-        "further apart", -math.inf, error=_energy_error, tested=True,
+        "further apart", -math.inf, error=_block_error(lambda a, b: minus_distance), tested=True,
     ),
     "frechet": Measure("Fréchet distance²", _plain(frechet), "further apart"),
     "sliced_wasserstein": Measure(
@@ -165,7 +168,17 @@ MEASURES: dict[str, Measure] = {
         "partners easier to find", 0.0, 1.0, pairs=True, most=EXACT,
     ),
 }  # fmt: skip
-"""Name → measure; `class_gap`, which needs labels, is the one that `measure_all` knows besides."""
+"""Name → measure; `measure_all` adds `class_gap`, which needs labels."""
+
+
+def possible_measures(a: Features, b: Features, paired: bool) -> list[str]:
+    """Names of the measures that two sets (n, D) and (m, E) allow."""
+    one_space = np.shape(a)[1] == np.shape(b)[1]
+    return [
+        name
+        for name, measure in MEASURES.items()
+        if (paired or not measure.pairs) and (one_space or not measure.one_space)
+    ]
 
 
 def measure_all(
@@ -184,27 +197,23 @@ def measure_all(
 
     Values are from all rows, or from as many as a measure's ``most``, drawn at random. Intervals come from
     `bootstrap_interval` with at most ``most`` rows a set in each round, which bounds the time; from the
-    standard error where a measure has one. MMD² and energy bring the p of `permutation_test`, from at most
-    2,000 rows a set.
-    A measure that cannot be had (constant features for CKA, say) is NaN, and ``how`` tells why.
+    standard error where a measure has one. MMD² and energy come with the p of `permutation_test`, from at
+    most 2,000 rows a set. A measure that is not defined here (CKA of constant features, say) is NaN, with the
+    reason in ``how``.
 
     Parameters
     ----------
     paired : row i of both is one scene; without it CKA and retrieval are left out.
     labels_a, labels_b : (n,) and (m,); with both there is also "class_gap", the ratio of `class_gap`.
-    names : of the measures wanted; None takes all that can be had.
+    names : of the measures wanted; default: all that these sets allow.
 
     Raises
     ------
-    LabError : as `checked`, an unknown name, or a measure asked for by name that needs pairs, labels or one
-        width that are not there.
+    LabError : as `checked`, an unknown name, or one of a measure that needs pairs, labels or one width that
+        are not there.
     """
     a, b = checked(a, b, paired=paired, same_width=False)
-    possible = [
-        name
-        for name, measure in MEASURES.items()
-        if (paired or not measure.pairs) and (a.shape[1] == b.shape[1] or not measure.one_space)
-    ]
+    possible = possible_measures(a, b, paired)
     if labels_a is not None and labels_b is not None and a.shape[1] == b.shape[1]:
         possible.append("class_gap")
     for name in names or ():

@@ -21,22 +21,22 @@ from socketlab.measures.feature_sets import (
     Features,
     centred_rows,
     checked,
+    less_mean,
     mean_row,
-    plainly,
+    no_grad_no_autocast,
     precision,
     product,
     squared_distances,
-    whole,
 )
 
 Gram = Callable[[Tensor, Tensor], Tensor]
-"""Some rows (r, D) and all rows (n, D) → their likeness (r, n)."""
+"""Some rows (r, D) and all rows (n, D) → their similarity (r, n)."""
 
 
 # ------------------------------------------------------------------------ centred kernel alignment
 
 
-@plainly
+@no_grad_no_autocast
 def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     r"""Linear CKA: how alike two sets of features place the same scenes, up to rotation and scale.
 
@@ -62,7 +62,7 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     a, b = _varying(*checked(a, b, paired=True, same_width=False, least=4 if debiased else 2))
     dtype = precision(a, b)
     if len(a) < max(a.shape[1], b.shape[1]):
-        x, y = (whole(z, mean_row(z), dtype) for z in (a, b))
+        x, y = (less_mean(z, mean_row(z), dtype) for z in (a, b))
         return _cka(_hsic_of_grams(x, y, _inner, _inner, debiased))
     inner = [product(x, y, dtype).square().sum() for x, y in ((a, b), (a, a), (b, b))]
     if not debiased:
@@ -76,7 +76,7 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     return _cka(torch.stack(terms))
 
 
-@plainly
+@no_grad_no_autocast
 def kernel_cka(
     a: Features,
     b: Features,
@@ -206,7 +206,7 @@ class PairAlignment:
         return self.true_cosine - self.random_cosine
 
 
-@plainly
+@no_grad_no_autocast
 def pair_alignment(
     a: Features, b: Features, *, centred: bool = True, ks: tuple[int, ...] = (1, 5, 10)
 ) -> PairAlignment:
@@ -228,7 +228,7 @@ def pair_alignment(
     a, b = checked(a, b, paired=True)
     dtype, n = precision(a, b), len(a)
     means = [mean_row(z) * centred for z in (a, b)]
-    x, y = (F.normalize(whole(z, mean, dtype), dim=1) for z, mean in zip((a, b), means, strict=True))
+    x, y = (F.normalize(less_mean(z, mean, dtype), dim=1) for z, mean in zip((a, b), means, strict=True))
     true = torch.cat([(p * q).sum(dim=1) for p, q in zip(x.split(ROWS), y.split(ROWS), strict=True)])
     everything = mean_row(x) * n @ (mean_row(y) * n)
     total = true.double().sum()

@@ -237,7 +237,7 @@ def distance_in_rows(
     widths : C_l of each layer.
     """
     share = _even_over_layers(widths, source_means.dtype, source_means.device)
-    return share @ _gaussian_divergence(means, variances, source_means, source_variances)
+    return share @ gaussian_divergence(means, variances, source_means, source_variances)
 
 
 @functools.lru_cache(maxsize=16)
@@ -248,11 +248,13 @@ def _even_over_layers(widths: tuple[int, ...], dtype: torch.dtype, device: torch
         return torch.cat(shares)
 
 
-def _gaussian_divergence(
-    mean: Tensor, variance: Tensor, source_mean: Tensor, source_variance: Tensor
+def gaussian_divergence(
+    mean: Tensor, variance: Tensor, source_mean: Tensor, source_variance: Tensor, floor: float = 1e-5
 ) -> Tensor:
-    """KL(N(mean, variance) ‖ N(source_mean, source_variance)) per channel, nats."""
-    floor = 1e-5  # as the layer's own eps: a channel that died has variance 0
+    """KL(N(mean, variance) ‖ N(source_mean, source_variance)) per channel, nats, ≥ 0.
+
+    ``floor`` is added to both variances, as the layer's own eps: a channel that died has variance 0.
+    """
     ratio = (variance + floor) / (source_variance + floor)
     shift = (mean - source_mean).square() / (source_variance + floor)
     return 0.5 * (ratio + shift - 1 - ratio.log())

@@ -17,8 +17,9 @@ import socketlab
 from socketlab import LabError, compare
 from socketlab.cli import app
 from socketlab.figures.comparison_report import NUMBERS, SETTINGS, headline, pictures, write
+from socketlab.measures.bn_moments import norm_statistics
 from socketlab.measures.comparison import main_layers
-from socketlab.measures.layer_features import extract_features, norm_statistics
+from socketlab.measures.layer_features import extract_features
 from socketlab.networks.networks import Mixture, small_network
 
 PAIRS = patterned(48, 5)
@@ -246,3 +247,39 @@ def test_the_command(tmp_path):
     wrong = CliRunner().invoke(app, ["compare", "--layers", "nothing"])
     assert wrong.exit_code == 2
     assert "no layer 'nothing'" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rounds": 0}, "rounds is 0; an interval needs at least 2"),
+        ({"rounds": -1}, "rounds is -1"),
+        ({"layers": 5}, "by its name or a pattern, not by 5"),
+        ({"model_a": "rgb_kinect_v1"}, "a Source or a torch module, not 'rgb_kinect_v1': see load_source"),
+        ({"model_b": 5}, "by its name or a pattern, not by 5"),
+        ({"data_a": noise(0)[:, :1]}, r"ResNet does not run on images \(40, 1, 32, 32\)"),
+        ({"data_a": noise(0).permute(0, 2, 3, 1)}, r"images.permute\(0, 3, 1, 2\)"),
+        ({"data_a": (noise(0) * 9).byte()}, "floats, not torch.uint8"),
+        ({"labels_a": [-7] * 40}, "labels are whole numbers from 0"),
+        ({"labels_a": [0.5] * 40}, "labels are whole numbers from 0"),
+        ({"labels_a": [0] * 7}, r"40 images need as many labels, not \(7,\)"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_a_sentence(change, words):
+    network = seeded(lambda: torchvision.models.resnet18(num_classes=4))
+    arguments = {"model_a": network, "model_b": "layer1", "data_a": noise(0), "data_b": noise(1), "rounds": 3}
+    if "layers" in change:
+        arguments["model_b"] = network
+    with pytest.raises(LabError, match=words):
+        compare(**arguments | change)
+
+
+def test_images_of_any_float_and_a_list_are_converted():
+    network = seeded(lambda: torchvision.models.resnet18(num_classes=4))
+    wanted = compare(network, "layer1", noise(0), noise(1), rounds=3).found("mmd").value
+    for convert in (torch.Tensor.double, lambda x: x.double().numpy(), list):
+        found = compare(network, "layer1", convert(noise(0)), convert(noise(1)), rounds=3)
+        assert found.found("mmd").value == wanted
+    half = compare(network, "layer1", noise(0).half(), noise(1).half(), rounds=3).found("mmd").value
+    assert half == pytest.approx(wanted, abs=0.01)
+    assert compare(network.bfloat16(), "layer1", noise(0), noise(1), rounds=3).found("mmd") is not None

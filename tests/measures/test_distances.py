@@ -107,10 +107,10 @@ def test_blocks_estimate_what_all_rows_say(monkeypatch):
     a, b = sets(3000, 2000, 4)
     exact = distances.mmd(a, b, 3.0)
     monkeypatch.setattr(distances, "BLOCK", 100)
-    value, error = distances.mmd_blocks(a, b, 3.0, seed=1)
+    value, error = distances.block_estimate(a, b, distances.rbf(3.0), seed=1)
     assert 0 < error < 0.1 * exact
     assert abs(value - exact) < 3 * error
-    energy, error = distances.energy_blocks(a, b, seed=1)
+    energy, error = distances.block_estimate(a, b, distances.minus_distance, seed=1)
     assert abs(energy - distances.energy(a, b)) < 3 * error
     monkeypatch.setattr(distances, "EXACT", 1000)
     assert distances.mmd(a, b, 3.0, seed=1) == value
@@ -120,20 +120,22 @@ def test_blocks_estimate_what_all_rows_say(monkeypatch):
 def test_standard_error_of_blocks_is_their_spread(monkeypatch):
     """Over many seeds and samples the estimate deviates as much as it says."""
     monkeypatch.setattr(distances, "BLOCK", 20)
-    found = [distances.mmd_blocks(*sets(400, 400, 2, seed=0), 2.0, seed=s) for s in range(3)]
+    found = [
+        distances.block_estimate(*sets(400, 400, 2, seed=0), distances.rbf(2.0), seed=s) for s in range(3)
+    ]
     assert len({value for value, _ in found}) == 3
     rng = np.random.default_rng(1)
     found = []
     for _ in range(60):
         a, b = rng.normal(size=(2, 400, 2)) + np.array([0, 0.7])[:, None, None]
-        found.append(distances.mmd_blocks(a, b, 2.0))
+        found.append(distances.block_estimate(a, b, distances.rbf(2.0)))
     values, errors = np.array(found).T
     assert np.mean(errors) == pytest.approx(values.std(), rel=0.35)
 
 
 def test_few_rows_against_many_have_no_standard_error():
     a, b = sets(3, 6000, 2)
-    value, error = distances.mmd_blocks(a, b, 2.0)
+    value, error = distances.block_estimate(a, b, distances.rbf(2.0))
     assert math.isfinite(value) and math.isnan(error)
     assert distances.mmd(a, b, 2.0) == value
 

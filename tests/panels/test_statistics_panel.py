@@ -14,7 +14,7 @@ from PIL import Image
 from worlds import patterned, trained_source
 
 from socketlab.errors import LabError
-from socketlab.measures import bn_moments, layer_features
+from socketlab.measures import bn_moments
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.panels import statistics
 from socketlab.panels.statistics import StatisticsBench, StatisticsChoice, StatisticsMaterial, StatisticsPanel
@@ -54,7 +54,7 @@ def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> 
     choice = replace(QUICK, modality="rgb", batch_size=24)
     found = statistics.answer(bench, choice)
     source, images = trained_source(), patterned(24, 3).only("rgb")
-    seen = layer_features.norm_statistics(source.network, images, source.normalisation, precision="float32")
+    seen = bn_moments.norm_statistics(source.network, images, source.normalisation, precision="float32")
     torch.testing.assert_close(found.batch[1], seen[0].var, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(found.everything[0], seen[0].mean, rtol=1e-5, atol=1e-6)
     gaps = [

@@ -47,22 +47,28 @@ def test_more_than_the_room_stays_in_its_file(tmp_path):
     np.testing.assert_array_equal(mapped, held)
 
 
-@pytest.mark.parametrize("damage", ["shorter", "one byte", "no list", "half a list", "file gone"])
+@pytest.mark.parametrize(
+    "damage", ["shorter", "no list", "half a list", "empty list", "a table", "nested", "file gone"]
+)
 def test_damaged_entry_is_made_again(tmp_path, damage):
     calls: list[int] = []
     cache, array = Cache(tmp_path), np.arange(1000.0)
     cache.get(KEYS[0], writer(array, calls))
-    data, about = tmp_path / KEYS[0] / "0.npy", tmp_path / KEYS[0] / "about.json"
+    data, about = tmp_path / KEYS[0] / "0.npy", tmp_path / KEYS[0] / "names.json"
     whole = data.read_bytes()
     match damage:
         case "shorter":
             data.write_bytes(whole[:-100])
-        case "one byte":
-            data.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
         case "no list":
             about.unlink()
         case "half a list":
             about.write_text(about.read_text()[:-20])
+        case "empty list":
+            about.write_text("[]")
+        case "a table":
+            about.write_text("{}")
+        case "nested":
+            about.write_text("[" * 100_000)
         case "file gone":
             data.unlink()
     found = cache.get(KEYS[0], writer(array, calls))
@@ -132,13 +138,15 @@ def test_array_that_would_need_unpickling_is_refused(tmp_path):
     with pytest.raises(ValueError, match="pickle"):
         Cache(tmp_path).get(KEYS[0], writer(np.array([{}])))
     Cache(tmp_path).get(KEYS[0], writer(np.ones(3)))
-    listed = json.loads((tmp_path / KEYS[0] / "about.json").read_text())
-    assert [one["name"] for one in listed] == ["layer1.0/é"]
+    assert json.loads((tmp_path / KEYS[0] / "names.json").read_text()) == ["layer1.0/é"]
 
 
 def test_where_it_lies(monkeypatch, tmp_path):
     monkeypatch.setenv("SOCKETLAB_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == Cache().folder == tmp_path / "mine"
+    monkeypatch.setenv("SOCKETLAB_CACHE", "~nosuchuser/cache")
+    with pytest.raises(LabError, match="SOCKETLAB_CACHE=~nosuchuser/cache is no folder"):
+        cache_folder()
     monkeypatch.delenv("SOCKETLAB_CACHE")
     assert cache_folder().name == "socketlab"
     assert cache_folder().is_absolute()
