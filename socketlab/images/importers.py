@@ -6,10 +6,10 @@
 ``rgbnir``       RGB-NIR Scene: ``<class>/NNNN_rgb.tiff`` and ``NNNN_nir.tiff``
 ``eurosat``      EuroSAT: ``<class>/<name>.tif`` of 13 bands; colour, near and short-wave infrared
 ``lists``        text lists, ``path label`` per line: ``<domain>_<modality>[_train|_test|_ti]_list.txt``
-``folders``      ``<modality>/<class>/<stem>.<ext>``: your own; class ``unknown`` is what nobody has labelled
+``folders``      ``<modality>/<class>/<stem>.<ext>``, with train/ and test/ or without: your own
 ===============  ==========================================================================================
 
-`survey` looks and tells; `write_pack` works; `import_folder` does both. The originals are only ever read.
+`survey` looks and reports; `write_pack` works; `import_folder` does both. The originals are only ever read.
 """
 
 from __future__ import annotations
@@ -23,44 +23,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from socketlab.errors import LabError
-from socketlab.images.decode import Picture
-from socketlab.images.image_lists import find_lists
-from socketlab.images.pack_writer import require_settings, write_pack
-from socketlab.images.packs import Pack
-from socketlab.images.scan import (
-    FORM_OF,
-    MODALITY_NAMES,
-    UNKNOWN,
-    Findings,
-    Found,
-    Frame,
-    Survey,
-    by_stem,
-    chosen_classes,
-    listed,
-    pictures_in,
-    readable,
-    surveyed,
-    text_of,
-    walk,
+from socketlab.images.decode import (
+    MISSING,
+    UNITS,
+    BadPicture,
+    Picture,
+    millimetres,
+    numbers_of,
+    square,
 )
+from socketlab.images.finders import (
+    EUROSAT_BANDS,
+    Found,
+    find_diml,
+    find_eurosat,
+    find_folders,
+    find_lists,
+    find_rgbnir,
+    find_sunrgbd,
+)
+from socketlab.images.packs import Pack, require_settings, write_pack
+from socketlab.images.scan import FORM_OF, SPLITS, Findings, Frame, Survey, checked, divided, readable, whole
 
-SUN_SENSORS = {"kv1": "kinect_v1", "kv2": "kinect_v2", "realsense": "realsense", "xtion": "xtion"}
-"""Folder of SUN RGB-D → the sensor's name in this library."""
-
-DIML_TASK = ("bedroom", "livingroom", "kitchen", "library", "corridor", "restaurant")
-RGBNIR_TASK = ("country", "forest", "mountain", "street", "urban", "water")
-EUROSAT_TASK = ("AnnualCrop", "Forest", "Highway", "Residential", "River", "SeaLake")
-"""Defaults of ours: the paper does not name its six classes of DIML and of RGB-NIR Scene, and does not use
-EuroSAT. Each task-irrelevant class of EuroSAT has a like among these (a pasture and a crop, industry and
-houses)."""
-
-EUROSAT_BANDS = {"rgb": ((4, 3, 2), 3000.0), "nir": ((8,), 6000.0), "swir": ((11,), 6000.0),
-                 "swir2": ((12,), 6000.0)}  # fmt: skip
-"""Modality → bands, and the reflectance (times 10,000) that is stored as 255: a modelling choice."""
-
-_NOBODY_KNOWS = {"idk", UNKNOWN, "unlabelled"}
+SAMPLE = 24
+"""Pictures of each modality and domain whose values are looked at, evenly spaced."""
+NEAREST_MEDIAN, FARTHEST_MEDIAN, FARTHEST = 100, 8000, 20_000
+"""Millimetres: where the median of a room's depth lies, and what 99 % of it lie below."""
+UNITS_TO_TRY = ("rotated", "5000", "10000", "4000", "512", "256", "metres")
 
 
 def survey(
@@ -68,8 +62,6 @@ def survey(
     path: str | Path,
     *,
     task: Sequence[str] | None = None,
-    thorough: bool = False,
-    processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Survey:
@@ -80,13 +72,15 @@ def survey(
     kind : a name in ``KINDS``.
     path : the folder.
     task : classes of the task, instead of those that the protocol gives.
-    thorough : decode every file; else headers and ends are looked at, which takes far less time.
-    processes : None for one per core.
-    progress : told (files looked at, files).
-    options : of a kind. ``sunrgbd``: ``depth`` = "depth" or "depth_bfx" (holes filled). ``diml``:
-        ``quality`` = "HR", the folder in train and test. ``lists``: ``by_line`` = True pairs lines whatever
-        their files are called; ``base`` is the folder that paths begin at. ``folders``: ``unpaired`` = True
-        lets scenes of the task lack a modality, as they do where there are no colour pictures of the task.
+    progress : called with (files looked at, files).
+    options : of a kind, each a text or a value; those that a kind has are in ``KINDS``.
+        ``depth`` = "depth" or "depth_bfx" (holes filled) of SUN RGB-D. ``quality`` = "HR", the folder in
+        train and test of DIML. ``by_line`` = True pairs the lines of lists whatever their files are called;
+        ``base`` is the folder that paths of lists begin at. ``unpaired`` = True lets scenes of the task lack
+        a modality. ``place`` = a regular expression: scenes whose names match in the same text (its first
+        group, where it has one) stay on one side of train and test. ``depth_unit`` = "millimetres", "metres",
+        "rotated" or a number of counts per metre. ``levels`` = "LOW:HIGH", numbers of 16-bit pictures
+        that are stored as black and white.
 
     Raises
     ------
@@ -97,29 +91,46 @@ def survey(
     root = Path(os.path.abspath(Path(path).expanduser()))
     if not root.is_dir():
         raise LabError(f"{readable(path)} is not a folder: give the folder of the data set.")
+    unpaired = kind == "lists" or _truth(options.get("unpaired", False), "unpaired")
+    read = _reading(options)
+    own = {name: options[name] for name in options if name in ("depth", "quality", "base")}
+    if "by_line" in options:
+        own["by_line"] = _truth(options["by_line"], "by_line")
     findings = Findings(root)
     try:
-        frames, classes, how = sort.find(findings, task, **options)
+        frames, classes, how = sort.find(findings, task, **own)
     except OSError as error:
         raise LabError(f"{readable(path)} cannot be read: {error.strerror or error}.") from error
     if not frames:
-        told = f" ({findings.problems[0].where}: {findings.problems[0].why})" if findings.problems else ""
-        raise LabError(f"{readable(path)} holds no scene of {sort.title}: {sort.layout} was expected{told}.")
-    if kind == "sunrgbd":
-        how += _sensors_missing(frames)
-    return surveyed(
-        kind,
-        findings,
-        frames,
-        _protocol(sort, frames, classes, how),
-        classes,
-        size=sort.size,
-        modalities=sort.modalities or _modalities_of(frames),
-        unpaired=kind == "lists" or bool(options.get("unpaired")),
-        thorough=thorough,
-        processes=processes,
-        progress=progress,
-    )
+        raise LabError(
+            f"{readable(path)} holds no scene of {sort.title}: {sort.layout} was expected; found: "
+            f"{findings.reasons()}."
+        )
+    others = {one.kind for one in frames if one.split == "pairs" or not (one.split or one.kind in classes)}
+    protocol = {
+        "set": sort.title,
+        "task": f"{len(classes)} classes ({how}): {', '.join(classes)}",
+        "task-irrelevant": f"{', '.join(sorted(others))}; all domains pooled" if others else "none: no pairs",
+    }
+    seen = {modality for frame in frames for modality in frame.pictures}
+    modalities = sort.modalities or tuple(modality for modality in FORM_OF if modality in seen)
+    names = Counter(frame.name for frame in frames)
+    for name, count in names.items():
+        if count > 1:
+            findings.bad("duplicate", name, f"{count} scenes have this name")
+    single = [read(frame) for frame in frames if names[frame.name] == 1]
+    complete = whole(_placed(single, options.get("place"), findings), findings, modalities, classes, unpaired)
+    usable = list(checked(complete, findings, progress))
+    if not usable:
+        raise LabError(f"{readable(root.name)} holds no usable scene: {findings.reasons()}.")
+    placed, protocol["split"] = divided(usable, set(classes), sort.numbered)
+    ordered = sorted(placed, key=lambda frame: (SPLITS.index(frame.split), frame.domain, frame.name))
+    lines = _ranges(ordered, modalities, findings, "depth_unit" in options)
+    return Survey(
+        kind, root, modalities, tuple(ordered), tuple(findings.problems),
+        len(frames) + findings.lost - len(ordered), (*findings.notes, *findings.unread()), classes,
+        protocol, sort.size, lines,
+    )  # fmt: skip
 
 
 def require_options(kind: str, names: Iterable[str]) -> None:
@@ -133,26 +144,58 @@ def require_options(kind: str, names: Iterable[str]) -> None:
             raise LabError(f"{kind} knows no option {name!r}: {told}.")
 
 
-def _protocol(sort: Kind, frames: Sequence[Frame], classes: Sequence[str], how: str) -> dict[str, str]:
-    """How the work is set up, in words, by topic."""
-    others = sorted(
-        {
-            frame.kind
-            for frame in frames
-            if frame.split == "pairs" or not (frame.split or frame.kind in classes)
-        }
-    )
-    return {
-        "set": sort.title,
-        "task": f"{len(classes)} classes ({how}): {', '.join(classes)}",
-        "task-irrelevant": f"{', '.join(others)}; all domains pooled" if others else "none, so no pairs",
-        "split": sort.split,
-    }
+def _truth(value: object, name: str) -> bool:
+    """True or false of a value or a word for it."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).strip().lower() not in words:
+        raise LabError(f"{name}={value} is neither true nor false: choose {name}=true or {name}=false.")
+    return words[str(value).strip().lower()]
 
 
-def _modalities_of(frames: Sequence[Frame]) -> tuple[str, ...]:
-    seen = {modality for frame in frames for modality in frame.pictures}
-    return tuple(modality for modality in FORM_OF if modality in seen)
+def _reading(options: dict[str, Any]) -> Callable[[Frame], Frame]:
+    """How the options change the reading of a frame's pictures: unit of depth, black and white."""
+    changes: dict[str, dict[str, Any]] = defaultdict(dict)
+    if "depth_unit" in options:
+        unit = str(options["depth_unit"])
+        if unit not in (*UNITS, "rotated") and not (_number(unit) or 0) > 0:
+            raise LabError(
+                f"depth_unit={unit} is no unit: choose {', '.join(UNITS)}, rotated or counts per metre."
+            )
+        changes["depth"]["unit"] = unit
+    if "levels" in options:
+        low, _, high = str(options["levels"]).partition(":")
+        black, white = _number(low), _number(high)
+        if black is None or white is None or black >= white:
+            raise LabError(f"levels={options['levels']} is no range: write LOW:HIGH, as in levels=0:1023.")
+        changes["grey"]["levels"] = (black, white)
+
+    def read(frame: Frame) -> Frame:
+        pictures = {m: replace(one, **changes.get(one.form, {})) for m, one in frame.pictures.items()}
+        return replace(frame, pictures=pictures)
+
+    return read
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if math.isfinite(float(text)) else None
+    except ValueError:
+        return None
+
+
+def _placed(frames: list[Frame], pattern: str | None, findings: Findings) -> list[Frame]:
+    """The frames with the place that their names give, by a regular expression."""
+    if pattern is None:
+        return frames
+    try:
+        parts = {frame.name: re.search(pattern, frame.name) for frame in frames}
+    except re.error as error:
+        raise LabError(f"place={pattern} is no regular expression: {error}.") from None
+    lost = [name for name, found in parts.items() if found is None]
+    if lost:
+        findings.notes.append(f"place={pattern} is not in {len(lost)} names ({lost[0]})")
+    found = {name: one[min(1, len(one.groups()))] or "" for name, one in parts.items() if one}
+    return [replace(frame, group=found.get(frame.name, "")) for frame in frames]
 
 
 def import_folder(
@@ -162,7 +205,7 @@ def import_folder(
     *,
     size: int | None = None,
     fit: str = "centre",
-    on_bad: str = "stop",
+    on_bad: str = "auto",
     processes: int | None = None,
     say: Callable[[str], None] = print,
     hidden: bool | None = None,
@@ -173,8 +216,8 @@ def import_folder(
     Parameters
     ----------
     kind, path, options : as in `survey`.
-    out : folder of the pack; ``packs/<kind>`` unless told.
-    size, fit, on_bad : as in `write_pack`.
+    out : folder of the pack (default: ``packs/<kind>``).
+    size, fit, on_bad, processes : as in `write_pack`.
     say : prints a text.
     hidden : whether bars are left out; None shows them on a terminal.
 
@@ -184,245 +227,148 @@ def import_folder(
     """
     from tqdm import tqdm
 
-    def bar(words: str) -> Callable[[int, int], None]:
-        shown = tqdm(desc=words, disable=hidden, unit="image" if words == "looking" else "scene", leave=False)
-        bars.append(shown)
+    folder = Path("packs") / kind if out is None else Path(out)
+    require_settings(Path(path), folder, size, fit, on_bad)
 
+    def moved(bar: Any) -> Callable[[int, int], None]:
         def move(done: int, of: int) -> None:
-            shown.total = of
-            shown.update(done - shown.n)
+            bar.total = of
+            bar.update(done - bar.n)
 
         return move
 
-    bars: list[Any] = []
-    folder = Path("packs") / kind if out is None else Path(out)
-    root = Path(os.path.abspath(Path(path).expanduser()))
-    require_settings(root, folder.expanduser().absolute(), size, fit, on_bad)
-    try:
-        found = survey(kind, path, processes=processes, progress=bar("looking"), **options)
-        bars[0].close()
-        say(found.report())
+    with tqdm(desc="looking", unit="image", disable=hidden, leave=False) as bar:
+        found = survey(kind, path, progress=moved(bar), **options)
+    if fit == "centre":
+        found = replace(found, notes=(*found.notes, *_cut_away(found.frames)))
+    say(found.report())
+    with tqdm(desc="packing", unit="scene", disable=hidden, leave=False) as bar:
         pack = write_pack(
-            found, folder, size=size, fit=fit, on_bad=on_bad, processes=processes,
-            progress=bar("packing"), say=say,
+            found, folder, size=size, fit=fit, on_bad=on_bad, processes=processes, progress=moved(bar),
+            say=say,
         )  # fmt: skip
-    finally:
-        for one in bars:
-            one.close()
     say(f"written to {folder}")
     say(pack.summary())
     return pack
 
 
-# one finder per data set: findings, classes asked for, options → frames, classes, how they were chosen
+def _cut_away(frames: Sequence[Frame]) -> list[str]:
+    """How much of the pictures the middle square leaves out, where it is more than a hundredth."""
+    shares = []
+    for width, height in (frame.size for frame in frames):
+        left, top, right, bottom = square(width, height, "centre")
+        shares.append(1 - (right - left) * (bottom - top) / (width * height))
+    mean = sum(shares) / len(shares)
+    if mean < 0.01:
+        return []
+    words = f"cuts {mean:.0%} of a picture away on average, {max(shares):.0%} at most"
+    return [f"fit centre {words}; --fit letterbox keeps all, --fit stretch squeezes"]
 
 
-def _sunrgbd(findings: Findings, task: Sequence[str] | None, depth: str = "depth") -> Found:
-    if depth not in ("depth", "depth_bfx"):
-        raise LabError(f"SUN RGB-D has no {depth!r} images: choose depth or depth_bfx.")
-    root = _below(findings.root, lambda folder: any((folder / one).is_dir() for one in SUN_SENSORS))
-    frames = []
-    for name, domain in SUN_SENSORS.items():
-        if not (root / name).is_dir():
-            continue
-        for folder, folders, files in walk(root / name, findings):
-            inside = {one.name for one in folders} | {one.name for one in files}
-            if inside & {"image", depth, "scene.txt"}:
-                folders.clear()
-                kind = _sun_kind(folder)
-                if kind is None:
-                    findings.bad("no label", folder, "scene.txt does not hold one word")
-                else:
-                    frames.append(_sun_frame(folder, root, domain, kind, depth, findings))
-    if task is not None:
-        return frames, chosen_classes(task, (frame.kind for frame in frames)), "chosen"
-    kinds: dict[str, set[str]] = defaultdict(set)
-    for frame in frames:
-        kinds[frame.domain].add(frame.kind)
-    common = set.intersection(*kinds.values()) - _NOBODY_KNOWS if kinds else set()
-    if frames and not common:
-        raise LabError(
-            f"No kind of scene was seen by all of {', '.join(kinds)}: choose the classes of the task."
-        )
-    return frames, tuple(sorted(common)), f"seen by {', '.join(sorted(kinds))}"
+# ------------------------------------------------------------------------ ranges of values
 
 
-def _sun_frame(folder: Path, root: Path, domain: str, kind: str, depth: str, findings: Findings) -> Frame:
-    pictures = {}
-    for modality, below, form in (("rgb", "image", "colour"), ("depth", depth, "rotated")):
-        files = pictures_in(folder / below, findings) if (folder / below).is_dir() else []
-        for file in files[1:]:
-            findings.bad("duplicate", file, f"one picture was expected, beside {readable(files[0].name)}")
-        if len(files) == 1:
-            pictures[modality] = Picture(files[0], form)
-    name = folder.relative_to(root).as_posix()
-    intrinsics = _sun_intrinsics(folder / "intrinsics.txt")
-    return Frame(name, domain, kind, pictures, _sun_place(name), intrinsics=intrinsics)
+def _ranges(
+    frames: Sequence[Frame], modalities: Sequence[str], findings: Findings, unit_is_known: bool
+) -> tuple[str, ...]:
+    """The range of the values of each modality and domain in a line; notes on what can hardly be right.
 
-
-def _sun_kind(folder: Path) -> str | None:
-    """The one word of ``scene.txt``; None where there is none."""
-    try:
-        words = text_of(folder / "scene.txt").split()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return words[0].lower() if len(words) == 1 and words[0].isprintable() else None
-
-
-def _sun_intrinsics(file: Path) -> tuple[float, ...] | None:
-    """f_x, f_y, c_x, c_y of the nine numbers of a camera matrix; None where they can be no camera's."""
-    try:
-        numbers = [float(word) for word in text_of(file).split()]
-    except (OSError, ValueError):
-        return None
-    if len(numbers) != 9 or not all(map(math.isfinite, numbers)) or min(numbers[0], numbers[4]) <= 0:
-        return None
-    return numbers[0], numbers[4], numbers[2], numbers[5]
-
-
-def _sun_place(name: str) -> str:
-    """The place that a frame shows, as far as its name tells.
-
-    Sun3d has a folder per place; Kinect v2 and Kinect v1's NYU recordings have a session and a running
-    number. What has neither stands for itself.
+    A wrong unit or bit depth decodes without an error and gives wrong numbers. A sample makes it visible.
     """
-    parts = name.split("/")
-    if "sun3ddata" in parts[:-1]:
-        return "/".join(parts[: parts.index("sun3ddata") + 2])
-    session = re.fullmatch(r"(?:\d+_)?(.+)_rgbf\d+.*", parts[-1])
-    if session:
-        return "/".join([*parts[:-1], session[1]])
-    nyu = re.fullmatch(r"NYU(\d+)", parts[-1])
-    return "/".join([*parts[:-1], f"NYU-{int(nyu[1]) // 10}x"]) if nyu else name
-
-
-def _sensors_missing(frames: Iterable[Frame]) -> str:
-    gone = sorted(set(SUN_SENSORS.values()) - {frame.domain for frame in frames})
-    return f"; {', '.join(gone)} not found, so this is not the published choice" if gone else ""
-
-
-def _diml(findings: Findings, task: Sequence[str] | None, quality: str = "HR") -> Found:
-    halves = ("train", "test")
-    root = _below(findings.root, lambda folder: any((folder / half / quality).is_dir() for half in halves))
-    frames = []
-    for half in halves:
-        if not (root / half / quality).is_dir():
-            continue
-        for folder in listed(root / half / quality, findings)[0]:
-            kind = re.sub(r"^\d+\s*[._]?\s*", "", folder.name).strip().lower().replace(" ", "_")
-            found = {
-                modality: by_stem(
-                    pictures_in(folder / below, findings),
-                    findings,
-                    lambda path, end=ending: path.stem.removesuffix(end),  # type: ignore[misc]
-                )
-                if (folder / below).is_dir()
-                else {}
-                for modality, below, ending in (
-                    ("rgb", "color", "_c"),
-                    ("depth", "depth_filled", "_depth_filled"),
-                )
-            }
-            frames += _together(found, f"{half}/{folder.name}", "diml", kind or folder.name, half)
-    counts = Counter(frame.kind for frame in frames)
-    classes, how = _preferred(DIML_TASK, counts, task)
-    return [one if one.kind in classes else replace(one, split="pairs") for one in frames], classes, how
-
-
-def _rgbnir(findings: Findings, task: Sequence[str] | None) -> Found:
-    def holds(folder: Path) -> bool:
-        return any(
-            re.search(r"_(rgb|nir)\.tiff?$", file.name, re.IGNORECASE) for file in folder.glob("*/*.tif*")
-        )
-
-    frames = []
-    for folder in listed(_below(findings.root, holds), findings)[0]:
-        files = pictures_in(folder, findings)
-        found = {}
-        for modality in ("rgb", "nir"):
-            mine = [one for one in files if one.stem.lower().endswith(f"_{modality}")]
-            found[modality] = by_stem(mine, findings, lambda path: path.stem[:-4])
-        frames += _together(found, folder.name, "rgbnir", folder.name)
-    classes, how = _preferred(RGBNIR_TASK, Counter(frame.kind for frame in frames), task)
-    return frames, classes, how
-
-
-def _eurosat(findings: Findings, task: Sequence[str] | None) -> Found:
-    frames = []
-    for folder, _, _ in walk(findings.root, findings):
-        files = [one for one in pictures_in(folder, findings) if one.suffix.lower() in (".tif", ".tiff")]
-        for stem, file in by_stem(files, findings).items():
-            pictures = {
-                modality: Picture(file, "bands", bands, white)
-                for modality, (bands, white) in EUROSAT_BANDS.items()
-            }
-            frames.append(Frame(f"{folder.name}/{stem}", "sentinel_2", folder.name, pictures))
-    classes, how = _preferred(EUROSAT_TASK, Counter(frame.kind for frame in frames), task)
-    return frames, classes, how
-
-
-def _folders(findings: Findings, task: Sequence[str] | None, unpaired: bool = False) -> Found:
-    found: dict[str, dict[str, dict[str, Path]]] = defaultdict(dict)
-    for folder in listed(findings.root, findings)[0]:
-        modality = MODALITY_NAMES.get(folder.name.lower())
-        if modality is None:
-            findings.notes.append(f"the folder {folder.name} is no modality and was left alone")
-            continue
-        for inner in listed(folder, findings)[0]:
-            if modality in found[inner.name]:
-                findings.bad("duplicate", inner, f"a second folder of {modality} images of {inner.name}")
+    lines = []
+    domains = sorted({frame.domain for frame in frames})
+    for modality in modalities:
+        for domain in domains:
+            mine = [
+                one.pictures[modality] for one in frames if one.domain == domain and modality in one.pictures
+            ]
+            title = modality if len(domains) == 1 else f"{modality} of {domain}"
+            values, white = _sampled(mine)
+            if not len(values):
+                continue
+            if mine[0].form == "depth":
+                line, notes = _depth_range(values, mine[0].unit, unit_is_known)
             else:
-                found[inner.name][modality] = by_stem(pictures_in(inner, findings), findings)
-    frames = []
-    for kind, modalities in sorted(found.items()):
-        frames += _together(modalities, kind, readable(findings.root.name) or "folders", kind)
-    frames = [
-        replace(one, kind=UNKNOWN, split="train") if one.kind.lower() in _NOBODY_KNOWS else one
-        for one in frames
-    ]  # to adapt to; as pairs they might show the task
-    kinds = {frame.kind for frame in frames}
-    if task is None:
-        return frames, tuple(sorted(kinds - _NOBODY_KNOWS)), "every folder is a class of the task"
-    return frames, chosen_classes(task, kinds), "chosen"
+                line, notes = _grey_range(values, white, mine[0].levels is not None)
+            lines.append(f"{title}: {line}")
+            findings.notes += [f"{title}: {note}" for note in notes]
+    return tuple(lines)
 
 
-def _together(
-    found: dict[str, dict[str, Path]], folder: str, domain: str, kind: str, split: str = ""
-) -> list[Frame]:
-    """Frames of the files that have the same stem."""
-    stems = sorted(set().union(*found.values()))
-    return [
-        Frame(
-            f"{folder}/{stem}",
-            domain,
-            kind,
-            {m: Picture(files[stem], FORM_OF[m]) for m, files in found.items() if stem in files},
-            split=split,
-        )
-        for stem in stems
-    ]
+def _sampled(pictures: Sequence[Picture]) -> tuple[NDArray[np.float64], int]:
+    """Some thousand numbers of each of some pictures, and the largest number that their type can hold."""
+    found, white = [np.zeros(0)], 255
+    for i in range(min(SAMPLE, len(pictures))):
+        try:
+            numbers = numbers_of(pictures[i * len(pictures) // min(SAMPLE, len(pictures))])
+        except BadPicture:
+            continue  # counted when the pack is written
+        values = np.asarray(numbers).ravel()
+        white = white if isinstance(numbers, Image.Image) else 65535
+        found.append(values[:: max(1, len(values) // 8192)].astype(np.float64))
+    return np.concatenate(found), white
 
 
-def _preferred(
-    default: tuple[str, ...], counts: Counter[str], task: Sequence[str] | None
-) -> tuple[tuple[str, ...], str]:
-    """The classes asked for; else the default ones that are there, filled up with the most frequent."""
-    if task is not None:
-        return chosen_classes(task, counts), "chosen"
-    chosen = [name for name in default if name in counts]
-    rest = sorted((-count, name) for name, count in counts.items() if name not in chosen)
-    more = [name for _, name in rest if name not in _NOBODY_KNOWS][: max(0, len(default) - len(chosen))]
-    if len(counts) > len(chosen) + len(more) or not more:
-        how = "socketlab's default" + (f", with the most frequent, {', '.join(more)}" if more else "")
-    else:
-        more, how = more[: max(0, len(more) - 1)], "socketlab's default, filled up, one class left for pairs"
-    return tuple(sorted(chosen + more)), how
+def _depth_range(raw: NDArray[np.float64], unit: str, unit_is_known: bool) -> tuple[str, list[str]]:
+    stored = _stored(raw, unit)
+    measured = stored[stored > 0]
+    if not len(measured):
+        return "nothing", [f"all is missing: every number is 0 or {MISSING}"]
+    low, middle, high = np.quantile(measured, (0.01, 0.5, 0.99)) / 1000
+    missing = 1 - len(measured) / len(stored)
+    line = f"{low:.2f} to {high:.2f} m (1 % to 99 %), median {middle:.2f} m; {missing:.0%} missing"
+    share, notes = float((raw == MISSING).mean()), []
+    if share > 0:
+        notes.append(f"{share:.2%} of the numbers are {MISSING}, which is stored as missing")
+    if not unit_is_known:
+        notes += _unit_doubts(raw, unit, 1000 * middle, 1000 * high)
+    return line, notes
 
 
-def _below(root: Path, holds: Callable[[Path], bool]) -> Path:
-    """The folder itself or one of those in it, whichever holds the set."""
-    candidates = [root, *sorted(one for one in root.iterdir() if one.is_dir() and one.name[0] != ".")]
-    return next((one for one in candidates if holds(one)), root)
+def _stored(raw: NDArray[np.float64], unit: str) -> NDArray[np.uint16]:
+    whole = raw.clip(0, MISSING).astype(np.uint16) if unit in ("rotated", "millimetres") else raw
+    return millimetres(whole, unit)
+
+
+def _unit_doubts(raw: NDArray[np.float64], unit: str, middle: float, high: float) -> list[str]:
+    """A note where the unit can hardly be right, with the units that would give a room."""
+    reasons = []
+    if middle < NEAREST_MEDIAN:
+        reasons.append(f"half of it is nearer than {middle / 1000:.3f} m")
+    elif middle > FARTHEST_MEDIAN or high > FARTHEST:
+        reasons.append(f"half of it is beyond {middle / 1000:.1f} m, 1 % beyond {high / 1000:.1f} m")
+    different = np.unique(raw[(raw > 0) & (raw < MISSING)]).astype(np.int64)
+    divisor = int(np.gcd.reduce(different)) if len(different) >= 16 else 1
+    if unit == "millimetres" and divisor in (5, 8):
+        reasons.append(f"every number is a multiple of {divisor}")
+    if not reasons:
+        return []
+    likely = []
+    for other in UNITS_TO_TRY:
+        there = _stored(raw, other)
+        there = there[there > 0]
+        if len(there) and 300 <= np.median(there) <= 6000 and np.quantile(there, 0.99) <= 12_000:
+            if other != unit and (other != "rotated" or divisor % 8 == 0):
+                likely.append(f"{other} (median {np.median(there) / 1000:.2f} m)")
+    way = f"; likely are {', '.join(likely)}" if likely else ""
+    return [f"read as {unit}, {' and '.join(reasons)}: another unit is --option depth_unit=UNIT{way}"]
+
+
+def _grey_range(values: NDArray[np.float64], white: int, levels_are_chosen: bool) -> tuple[str, list[str]]:
+    low, high = np.quantile(values, (0.01, 0.99))
+    line = f"{low:.0f} to {high:.0f} of {white} (1 % to 99 %)"
+    least, most = float(values.min()), float(values.max())
+    between = f"all numbers lie between {least:.0f} and {most:.0f} of {white}"
+    if white == 255 and most - least < 8:
+        return line, [f"{between}: are these the pictures?"]
+    if white == 255 or levels_are_chosen or high - low >= 4096:
+        return line, []
+    top = next((one for one in (1023, 4095, 16383) if most <= one), 65535)
+    levels = f"0:{top}" if least < 0.25 * top else f"{least:.0f}:{most:.0f}"
+    return line, [f"{between}, few of the 8 bits stored: choose black and white, --option levels={levels}"]
+
+
+# ------------------------------------------------------------------------ the kinds of sets
 
 
 @dataclass(frozen=True)
@@ -435,9 +381,10 @@ class Kind:
     title : its name in a report.
     layout : what its folder should look like.
     modalities : what every scene has; empty for those that are found.
-    size : side of the stored images unless another is asked for.
-    options : names of what `survey` takes for it.
-    split : how scenes of the task are divided.
+    size : side of the stored images (default).
+    options : names of the options of `survey` that it has.
+    numbered : whether consecutive numbers in names are consecutive images of a recording.
+    source : where the set can be had.
     """
 
     find: Callable[..., Found]
@@ -445,51 +392,59 @@ class Kind:
     layout: str
     modalities: tuple[str, ...] = ("rgb", "depth")
     size: int = 256
-    options: tuple[str, ...] = ()
-    split: str = "a fifth of the task's scenes for testing, by whole places, from the digests of their names"
+    options: tuple[str, ...] = ("place",)
+    numbered: bool = False
+    source: str = ""
 
 
+_VALUES = ("place", "depth_unit", "levels")
 KINDS = {
     "sunrgbd": Kind(
-        _sunrgbd,
+        find_sunrgbd,
         "SUN RGB-D",
         "kv1, kv2, realsense and xtion, with image/, depth/ and scene.txt in the folder of a frame,",
-        options=("depth",),
+        options=("depth", "place"),
+        source="https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",
     ),
     "diml": Kind(
-        _diml,
+        find_diml,
         "DIML/CVL RGB+D",
         "{train,test}/HR/<NN. Scene>/{color,depth_filled}/",
-        options=("quality",),
-        split="the set's own train and test",
+        options=("quality", "depth_unit"),
+        numbered=True,
+        source="https://dimlrgbd.github.io",
     ),
     "rgbnir": Kind(
-        _rgbnir,
+        find_rgbnir,
         "RGB-NIR Scene",
         "<class>/NNNN_rgb.tiff and <class>/NNNN_nir.tiff",
         modalities=("rgb", "nir"),
+        options=("place", "levels"),
+        source="https://ivrlwww.epfl.ch/supplementary_material/cvpr11/nirscene1.zip",
     ),
     "eurosat": Kind(
-        _eurosat,
+        find_eurosat,
         "EuroSAT",
         "<class>/<name>.tif of 13 bands",
         modalities=tuple(EUROSAT_BANDS),
         size=64,
+        source="https://zenodo.org/records/7711810/files/EuroSAT_MS.zip",
     ),
     "lists": Kind(
         find_lists,
         "text lists",
         "<modality>/<domain>_list.txt or <domain>_<modality>_list.txt",
         modalities=(),
-        options=("by_line", "base"),
-        split="as the lists are named",
+        options=("by_line", "base", "depth_unit", "levels"),
+        numbered=True,
     ),
     "folders": Kind(
-        _folders,
+        find_folders,
         "plain folders",
-        "<modality>/<class>/<stem>.<ext>, with modalities rgb, depth, nir or swir,",
+        f"<modality>/<class>/<stem>.<ext>, with modalities {', '.join(FORM_OF)},",
         modalities=(),
-        options=("unpaired",),
+        options=("unpaired", *_VALUES),
+        numbered=True,
     ),
 }
 """The data sets that can be imported."""

@@ -6,8 +6,9 @@ encoded a batch at a time, on the device, so that no worker process is needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,23 +30,29 @@ class PairedImages:
     names : one name per scene, unique.
     kinds : the kind of room of each scene.
     classes : the kinds that count as classes, in the order of the labels; empty when unlabelled.
+    blocks : the recording that each scene is a part of. Scenes of one block (neighbours in a video, pictures
+        of one place) are not independent, so an interval resamples blocks. Empty: all are independent.
 
     Raises
     ------
-    LabError
-        When the modalities, the names and the kinds do not have one entry per scene each.
+    LabError : the modalities, names, kinds and blocks do not have one entry per scene, or a name comes twice.
     """
 
     images: dict[str, Tensor]
     names: tuple[str, ...]
     kinds: tuple[str, ...]
-    classes: tuple[str, ...] = field(default=())
+    classes: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {modality: len(images) for modality, images in self.images.items()}
         counts |= {"names": len(self.names), "kinds": len(self.kinds)}
+        if self.blocks:
+            counts["blocks"] = len(self.blocks)
         if len(set(counts.values())) != 1:
             raise LabError(f"images are not paired: {counts}; every scene needs one image per modality")
+        if len(set(self.names)) < len(self.names):
+            raise LabError(f"names must be unique, but {_repeated(self.names)} come more than once")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,24 +84,35 @@ class PairedImages:
             raise LabError(f"kinds {sorted(strangers)} are not among the classes {list(self.classes)}")
         return torch.tensor([self.classes.index(kind) for kind in self.kinds], device=self.device)
 
-    def take(self, indices: Sequence[int] | Tensor) -> PairedImages:
-        """The scenes at ``indices``, in that order."""
-        rows = torch.as_tensor(indices, dtype=torch.int64)
-        return replace(
-            self,
-            images={m: index_images(x, rows.to(x.device)) for m, x in self.images.items()},
-            names=tuple(self.names[i] for i in rows.tolist()),
-            kinds=tuple(self.kinds[i] for i in rows.tolist()),
-        )
+    def take(self, indices: Sequence[int] | Sequence[bool] | Tensor) -> PairedImages:
+        """The scenes at ``indices``, in that order, or those where a mask of N truth values is true.
+
+        Raises
+        ------
+        LabError : indices that are neither whole numbers nor a mask, or beyond the last scene.
+        """
+        rows = torch.as_tensor(indices).cpu()
+        if rows.dtype is torch.bool and rows.shape == (len(self),):
+            rows = rows.nonzero()[:, 0]
+        elif rows.numel() and (rows.dtype is torch.bool or rows.dtype.is_floating_point or rows.ndim != 1):
+            told = f"{rows.dtype} of shape {tuple(rows.shape)}"
+            raise LabError(f"take needs whole numbers, or a mask of {len(self)} truth values, not {told}")
+        rows = rows.long()
+        if rows.numel() and not -len(self) <= int(rows.min()) <= int(rows.max()) < len(self):
+            raise LabError(f"there are {len(self)} scenes: choose indices from 0 to {len(self) - 1}")
+        images = {m: index_images(x, rows.to(x.device)) for m, x in self.images.items()}
+        return self._with(images, lambda entries: tuple(entries[i] for i in rows.tolist()))
 
     def part(self, rows: slice) -> PairedImages:
         """Scenes that follow each other; their images are not copied."""
-        return replace(
-            self,
-            images={m: x[rows] for m, x in self.images.items()},
-            names=self.names[rows],
-            kinds=self.kinds[rows],
-        )
+        return self._with({m: x[rows] for m, x in self.images.items()}, lambda entries: entries[rows])
+
+    def _with(
+        self, images: dict[str, Tensor], chosen: Callable[[tuple[str, ...]], tuple[str, ...]]
+    ) -> PairedImages:
+        names, kinds = chosen(self.names), chosen(self.kinds)
+        blocks = chosen(self.blocks) if self.blocks else ()
+        return replace(self, images=images, names=names, kinds=kinds, blocks=blocks)
 
     def only(self, *modalities: str) -> PairedImages:
         """The same scenes in these modalities alone."""
@@ -104,9 +122,9 @@ class PairedImages:
         return replace(self, images={m: self.images[m] for m in modalities})
 
     def unlabelled(self) -> PairedImages:
-        """The same images without names, kinds and classes: nothing is left that could tell the label."""
-        names = tuple(str(i) for i in range(len(self)))
-        return replace(self, names=names, kinds=("unknown",) * len(self), classes=())
+        """The same images without names, kinds, classes and blocks, any of which could give a label away."""
+        names = tuple(map(str, range(len(self))))
+        return replace(self, names=names, kinds=("unknown",) * len(self), classes=(), blocks=())
 
     def to(self, device: torch.device | str) -> PairedImages:
         """The same scenes on another device."""
@@ -118,8 +136,8 @@ def paired_by_name(
 ) -> PairedImages:
     """Images of several modalities, brought together by the names of their scenes.
 
-    Two listings of two folders come in whatever order the disk likes; taking the i-th of one for the partner
-    of the i-th of the other pairs strangers (fault 3 of the published code).
+    Two listings of two folders come in whatever order the disk likes: to take the i-th of one for the partner
+    of the i-th of the other, as the published code does, makes pairs of unrelated scenes.
 
     Parameters
     ----------
@@ -132,28 +150,29 @@ def paired_by_name(
 
     Raises
     ------
-    LabError
-        When a name comes twice, or a scene is missing in a modality.
+    LabError : a name comes twice, or a scene is missing in a modality.
     """
-    places: dict[str, dict[str, int]] = {}
+    places = {m: {name: i for i, name in enumerate(names)} for m, (names, _) in modalities.items()}
+    scenes = tuple(sorted(set().union(*places.values())))
     for modality, (names, images) in modalities.items():
-        places[modality] = {name: i for i, name in enumerate(names)}
         if not len(places[modality]) == len(names) == len(images):
-            twice = sorted({name for name in names if list(names).count(name) > 1})[:3]
-            told = f"{', '.join(twice)} come twice" if twice else f"{len(names)} names, {len(images)} images"
+            twice = _repeated(names)
+            told = f"{twice} come twice" if twice else f"{len(names)} names, {len(images)} images"
             raise LabError(f"{modality} images need one name each: {told}")
-    everything = set().union(*places.values())
-    for modality, found in places.items():
-        orphans = sorted(everything - set(found))
+        orphans = [name for name in scenes if name not in places[modality]]
         if orphans:
             listed = ", ".join(orphans[:5]) + (", …" if len(orphans) > 5 else "")
             raise LabError(
                 f"{len(orphans)} scenes have no {modality} image: {listed}; add it, or take their others away"
             )
-    scenes = tuple(sorted(everything))
     rows = {m: torch.tensor([found[name] for name in scenes]) for m, found in places.items()}
     stored = {m: index_images(images, rows[m].to(images.device)) for m, (_, images) in modalities.items()}
     return PairedImages(stored, scenes, tuple((kinds or {}).get(name, "unknown") for name in scenes))
+
+
+def _repeated(names: Sequence[str]) -> str:
+    """The first three names that come more than once."""
+    return ", ".join([name for name, count in Counter(names).items() if count > 1][:3])
 
 
 def index_images(images: Tensor, rows: Tensor) -> Tensor:
@@ -178,8 +197,7 @@ def crop_side(images: Tensor, size: int | None = None) -> int:
 
     Raises
     ------
-    LabError
-        When the images are smaller.
+    LabError : the images are smaller.
     """
     height, width = images.shape[-2:]
     size = round(CROP * min(height, width)) if size is None else size
@@ -189,7 +207,7 @@ def crop_side(images: Tensor, size: int | None = None) -> int:
 
 
 def centre_view(images: Tensor, size: int | None = None) -> Tensor:
-    """The middle (size × size) of (N, C, H, W) images: what a network is tested on; see `crop_side`."""
+    """The middle (size × size) of (N, C, H, W) images: the view for testing; see `crop_side`."""
     size = crop_side(images, size)
     top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2
     return images[..., top : top + size, left : left + size]
@@ -234,9 +252,9 @@ def cut_views(
 ) -> dict[str, Tensor]:
     """Crop and flip of the scenes at ``rows``, *the same for every modality of a scene*.
 
-    Per modality two gathers, of lines and of places in them, do crop and flip for the whole batch. Drawing
-    the crop separately for the two halves of a pair would teach the alignment that a picture equals its
-    neighbour (fault 4 of the published code).
+    Per modality two gathers, of lines and of places in them, do crop and flip for the whole batch. To draw
+    the crop for each half of a pair by itself, as the published code does, would align a place with its
+    neighbour.
 
     Parameters
     ----------

@@ -133,7 +133,8 @@ def join(first: PairedImages, second: PairedImages) -> PairedImages:
     """The scenes of two sets of the same modalities, one after the other."""
     bits = {m: [part.images[m] for part in (first, second)] for m in first.modalities}
     joined = {m: _concatenate(parts) for m, parts in bits.items()}
-    return PairedImages(joined, first.names + second.names, first.kinds + second.kinds, first.classes)
+    blocks = first.blocks + second.blocks if first.blocks and second.blocks else ()
+    return PairedImages(joined, first.names + second.names, first.kinds + second.kinds, first.classes, blocks)
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:

@@ -1,40 +1,50 @@
-"""What lies in a folder of pictures: scenes, classes, and everything that is wrong, told before any work."""
+"""Scenes found in a folder of pictures: what belongs to them, what is wrong, how train and test are divided."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from socketlab.errors import LabError
-from socketlab.images.decode import SUFFIXES, Picture, look
-from socketlab.images.parallel import run_jobs
+from socketlab.images.decode import SUFFIXES, BadPicture, Picture, size_of
 
 SPLITS = ("train", "test", "pairs")
 """Task-relevant scenes to learn from, task-relevant scenes to test on, task-irrelevant pairs."""
 
 MODALITY_NAMES = {
-    "rgb": "rgb", "color": "rgb", "colour": "rgb", "image": "rgb", "images": "rgb",
-    "depth": "depth", "depth_filled": "depth", "nir": "nir", "infrared": "nir", "swir": "swir",
+    "rgb": "rgb", "color": "rgb", "colour": "rgb", "image": "rgb", "images": "rgb", "visible": "rgb",
+    "depth": "depth", "depth_filled": "depth", "nir": "nir", "infrared": "nir", "ir": "nir", "swir": "swir",
+    "thermal": "thermal", "lwir": "thermal",
 }  # fmt: skip
 """Names of folders and lists → modality."""
 
-FORM_OF = {"rgb": "colour", "depth": "depth", "nir": "grey", "swir": "grey"}
+FORM_OF = {"rgb": "colour", "depth": "depth", "nir": "grey", "swir": "grey", "thermal": "grey"}
 """Modality → how its files are read, unless the set has a form of its own."""
 
 TEST_SHARE = 0.2
+SEVERAL = 5
+"""Recordings of a class from which on whole recordings are held out, and not the end of each."""
+ALIKE = 0.3
+"""Distance of near-duplicates in medians of all distances: of independent rooms 1 % are so near to one another,
+of the frames that are drawn at random from a video of a hand 50 %."""
+BLOCK, BLOCKS = 8, 10
+"""A recording is cut into blocks of so many consecutive images at least, and into so many blocks at most."""
 UNKNOWN = "unknown"
 SHOWN = 8
 """Problems of a sort that a report shows; the manifest of the pack has them all."""
-
-_CHUNK = 64
+_OTHER_FILES = {"", ".txt", ".json", ".xml", ".md", ".csv", ".db", ".ini", ".html", ".yaml", ".yml", ".log"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,9 @@ class Frame:
     pictures : modality → file.
     group : scenes of one group were taken in one place, and stay on one side of train and test.
     split : one of ``SPLITS``, or empty until it is decided.
-    intrinsics : f_x, f_y, c_x, c_y in pixels of the files, where the set tells.
+    intrinsics : f_x, f_y, c_x, c_y in pixels of the files, where they are known.
     size : width and height of the files.
+    block : scenes of one block are not independent of each other.
     """
 
     name: str
@@ -70,23 +81,38 @@ class Frame:
     split: str = ""
     intrinsics: tuple[float, ...] | None = None
     size: tuple[int, int] = (0, 0)
-
-
-Found = tuple[list[Frame], tuple[str, ...], str]
-"""What a finder returns: frames, the classes of the task, and how these were chosen."""
+    block: str = ""
 
 
 @dataclass
 class Findings:
-    """What a finder has to say besides its frames."""
+    """What a finder reports besides its frames; ``lost`` counts scenes that did not become frames."""
 
     root: Path
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lost: int = 0
+    _unread: dict[str, list[str]] = field(default_factory=dict)
 
-    def bad(self, what: str, where: Path | str, why: str) -> None:
-        """Add a problem; ``where`` is told from the folder of the set."""
+    def bad(self, what: str, where: Path | str, why: str, scenes: int = 0) -> None:
+        """Add a problem, at a place below the folder of the set, that keeps so many scenes out."""
         self.problems.append(Problem(what, place(where, self.root), readable(why)))
+        self.lost += scenes
+
+    def not_read(self, what: str, file: Path) -> None:
+        """Count a file that is passed over, by the reason."""
+        self._unread.setdefault(what, []).append(place(file, self.root))
+
+    def unread(self) -> list[str]:
+        """The files passed over: how many for which reason, with an example."""
+        return [f"not read: {len(files)} × {what} ({files[0]})" for what, files in self._unread.items()]
+
+    def reasons(self) -> str:
+        """Why there is nothing: every category with its count and its first file."""
+        first = {problem.what: problem for problem in reversed(self.problems)}
+        counts = Counter(problem.what for problem in self.problems)
+        found = [f"{n} × {what} ({first[what].where}: {first[what].why})" for what, n in counts.items()]
+        return "; ".join(found + self.unread()) or "no pictures were found"
 
 
 @dataclass(frozen=True)
@@ -105,6 +131,7 @@ class Survey:
     classes : of the task.
     protocol : how classes and splits were chosen, in words, by topic.
     size : side of the stored images unless another is asked for.
+    ranges : the range of the values of each modality and domain, a line each.
     """
 
     kind: str
@@ -117,6 +144,7 @@ class Survey:
     classes: tuple[str, ...]
     protocol: dict[str, str]
     size: int
+    ranges: tuple[str, ...] = ()
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -143,28 +171,29 @@ class Survey:
         for domain in self.domains:
             numbers = [sum(counts.get(split, {}).get(domain, {}).values()) for split in SPLITS]
             lines.append(f"  {domain:<14}" + "".join(f"{number:>8}" for number in numbers))
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines + self._told_problems())
-
-    def _told_problems(self) -> list[str]:
+        lines += [f"  {line}" for line in self.ranges] + [f"  note: {note}" for note in self.notes]
         if not self.problems:
-            return ["no problems"]
-        lines = [f"problems: {self.summary()}; they keep {self.left_out} scenes out"]
+            return "\n".join([*lines, "no problems"])
+        lines.append(f"problems: {self.summary()}; they keep {self.left_out} scenes out")
         for what, count in Counter(problem.what for problem in self.problems).most_common():
             shown = [problem for problem in self.problems if problem.what == what][:SHOWN]
             lines.append(f"  {what} ({count})")
             lines += [f"    {problem.where}: {problem.why}" for problem in shown]
-            if count > len(shown):
-                lines.append(f"    … and {count - len(shown)} more")
-        return lines
+            lines += [f"    … and {count - len(shown)} more"] if count > len(shown) else []
+        return "\n".join(lines)
 
     def summary(self) -> str:
         """The problems in one line: how many of which sort."""
-        counts = Counter(problem.what for problem in self.problems)
-        return ", ".join(f"{count} × {what}" for what, count in sorted(counts.items())) or "none"
+        return counted(self.problems)
 
 
-# names and folders
+def counted(problems: Iterable[Problem]) -> str:
+    """How many problems of which sort."""
+    counts = Counter(problem.what for problem in problems)
+    return ", ".join(f"{count} × {what}" for what, count in sorted(counts.items())) or "none"
+
+
+# ------------------------------------------------------------------------ names and folders
 
 
 def readable(text: object) -> str:
@@ -172,15 +201,20 @@ def readable(text: object) -> str:
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
+def composed(text: str) -> str:
+    """A name in the composed form of Unicode: a Mac writes ü as u and two dots, other systems as one letter."""
+    return unicodedata.normalize("NFC", text)
+
+
 def place(path: Path | str, root: Path) -> str:
-    """A path told from the data set's folder, with forward slashes: no private folder is named."""
+    """A path below the data set's folder, with forward slashes: no private folder is named."""
     path = Path(path)
     inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
     return readable(inside.as_posix())
 
 
 def listed(folder: Path, findings: Findings) -> tuple[list[Path], list[Path]]:
-    """Subfolders and files of a folder, sorted by name; hidden ones left out, unreadable ones told."""
+    """Subfolders and files of a folder, sorted by name; hidden ones are left out, unreadable ones reported."""
     folders: list[Path] = []
     files: list[Path] = []
     try:
@@ -227,15 +261,24 @@ def text_of(file: Path) -> str:
     """The text of a small file; an OSError when it is none (opening a pipe would wait for ever)."""
     if not file.is_file():
         raise FileNotFoundError(errno.ENOENT, "it is not a file")
-    return file.read_text(encoding="utf-8-sig")
+    data = file.read_bytes()
+    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def pictures_in(folder: Path, findings: Findings) -> list[Path]:
-    """The picture files of a folder; a folder named like a picture is told."""
-    folders, files = listed(folder, findings)
-    for inner in folders:
-        if inner.suffix.lower() in SUFFIXES:
-            findings.bad("folder in place of a file", inner, "a picture was expected")
+    """The picture files of a folder; what else looks like data is counted as not read."""
+    return pictures_of(*listed(folder, findings), findings)
+
+
+def pictures_of(folders: list[Path], files: list[Path], findings: Findings) -> list[Path]:
+    """The picture files among the entries of a folder; a folder with a picture's name is taken out."""
+    for inner in [one for one in folders if one.suffix.lower() in SUFFIXES]:
+        findings.bad("folder in place of a file", inner, "a picture was expected")
+        folders.remove(inner)
+    for file in files:
+        if file.suffix.lower() not in _OTHER_FILES.union(SUFFIXES):
+            findings.not_read(f"file ending in {readable(file.suffix)}", file)
     return [file for file in files if file.suffix.lower() in SUFFIXES]
 
 
@@ -248,195 +291,202 @@ def by_stem(
     """
     found: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        found[unicodedata.normalize("NFC", stem(file)).casefold()].append(file)
+        found[composed(stem(file)).casefold()].append(file)
     for same in found.values():
         for file in same[1:]:
             findings.bad("duplicate", file, f"the same name as {readable(same[0].name)}")
-    return {unicodedata.normalize("NFC", stem(same[0])): same[0] for same in found.values() if len(same) == 1}
-
-
-# from frames to a survey
-
-
-def surveyed(
-    kind: str,
-    findings: Findings,
-    frames: Sequence[Frame],
-    protocol: Mapping[str, str],
-    classes: Sequence[str],
-    *,
-    size: int,
-    modalities: tuple[str, ...],
-    unpaired: bool = False,
-    thorough: bool = False,
-    processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Survey:
-    """Check every file of the frames and decide the splits.
-
-    Parameters
-    ----------
-    classes : of the task.
-    unpaired : whether scenes of the task may lack a modality.
-    thorough : decode every file, and not only look at its header and its end.
-
-    Raises
-    ------
-    LabError : no scene is usable.
-    """
-    relevant = set(classes)
-    frames, lost = _without_doubles(frames, findings)
-    missing = _missing_classes(frames, modalities)
-    whole, gaps = [], set()
-    for frame in frames:
-        lacking = tuple(modality for modality in modalities if modality not in frame.pictures)
-        if not lacking or (unpaired and _of_the_task(frame, relevant)):
-            whole.append(frame)
-        elif lacking == missing.get(frame.kind):
-            gaps.add(frame.kind)  # the class is told, once
-        else:
-            file = next((one.path for one in frame.pictures.values()), frame.name)
-            findings.bad("orphan", file, f"{frame.name} has no {' and no '.join(lacking)} image")
-    for kind_of_scene, lacking in sorted(missing.items()):
-        if kind_of_scene in gaps:
-            why = f"none of its scenes has {' or '.join(lacking)}"
-            findings.bad("class missing in a modality", kind_of_scene, why)
-        else:
-            findings.notes.append(f"class {kind_of_scene} has no {' and no '.join(lacking)} images")
-    usable = list(_checked(whole, findings, thorough, processes, progress))
-    if not usable:
-        reasons = Counter(problem.what for problem in findings.problems)
-        told = ", ".join(f"{count} × {what}" for what, count in reasons.items()) or "no pictures were found"
-        raise LabError(f"{readable(findings.root.name)} holds no usable scene: {told}.")
-    placed = with_splits(usable, relevant)
-    ordered = sorted(placed, key=lambda frame: (SPLITS.index(frame.split), frame.domain, frame.name))
-    return Survey(
-        kind, findings.root, modalities, tuple(ordered), tuple(findings.problems),
-        len(frames) + lost - len(ordered), tuple(findings.notes), tuple(classes), dict(protocol), size,
-    )  # fmt: skip
-
-
-def _without_doubles(frames: Sequence[Frame], findings: Findings) -> tuple[list[Frame], int]:
-    """The frames whose name is their own, and how many are not among them."""
-    names = Counter(frame.name for frame in frames)
-    for name, count in names.items():
-        if count > 1:
-            findings.bad("duplicate", name, f"{count} scenes have this name")
-    kept = [frame for frame in frames if names[frame.name] == 1]
-    return kept, len(frames) - len(kept)
-
-
-def _missing_classes(frames: Sequence[Frame], modalities: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Class → modalities of which it has no image at all."""
-    seen: dict[str, set[str]] = defaultdict(set)
-    for frame in frames:
-        seen[frame.kind] |= set(frame.pictures)
-    gaps = {kind: tuple(one for one in modalities if one not in have) for kind, have in seen.items()}
-    return {kind: lacking for kind, lacking in gaps.items() if lacking}
-
-
-def _of_the_task(frame: Frame, relevant: set[str]) -> bool:
-    return frame.split != "pairs" and (frame.split != "" or frame.kind in relevant)
-
-
-def _checked(
-    frames: list[Frame],
-    findings: Findings,
-    thorough: bool,
-    processes: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Frame]:
-    """The frames whose files are whole and of one shape."""
-    files = {(one.path, one.form): one for frame in frames for one in frame.pictures.values()}
-    every = list(files.values())
-    chunks = [every[i : i + _CHUNK] for i in range(0, len(every), _CHUNK)]
-    enough = processes if thorough or len(chunks) > 32 else 1  # looking is quicker than starting processes
-    sizes: dict[tuple[Path, str], tuple[int, int] | tuple[str, str]] = {}
-    for chunk, found in run_jobs(partial(_looked_at, thorough=thorough), chunks, enough):
-        sizes |= {(one.path, one.form): size for one, size in zip(chunk, found, strict=True)}
-        if progress is not None:
-            progress(len(sizes), len(every))
-    told = set()
-    for frame in frames:
-        pictures = frame.pictures.values()
-        bad = [one for one in pictures if isinstance(sizes[one.path, one.form][0], str)]
-        for one in bad:
-            if one.path not in told:
-                told.add(one.path)
-                what, why = sizes[one.path, one.form]
-                findings.bad(str(what), one.path, str(why))
-        if bad:
-            continue
-        shapes = {modality: sizes[one.path, one.form] for modality, one in frame.pictures.items()}
-        if not _same_shape(list(shapes.values())):
-            words = ", ".join(f"{modality} {size[0]} × {size[1]}" for modality, size in shapes.items())
-            findings.bad("size mismatch", next(iter(pictures)).path, words)
-            continue
-        width, height = shapes.get("depth") or next(iter(shapes.values()))
-        yield replace(frame, size=(int(width), int(height)))
-
-
-def _looked_at(
-    pictures: list[Picture], thorough: bool
-) -> tuple[list[Picture], list[tuple[int, int] | tuple[str, str]]]:
-    return pictures, look(pictures, thorough)
-
-
-def _same_shape(sizes: Sequence[tuple[int, int] | tuple[str, str]]) -> bool:
-    """Whether pictures can be of one view: as many pixels, or the same ratio of the sides to 1 %."""
-    ratios = [int(width) / int(height) for width, height in sizes]
-    return max(ratios) <= 1.01 * min(ratios)
-
-
-def with_splits(frames: Sequence[Frame], relevant: set[str]) -> list[Frame]:
-    """The frames with their splits, where the set has not given one.
-
-    Scenes of the task are divided by groups: of every domain and class, whole groups go to the test, in the
-    order of their digests, as long as that brings it nearer to its share. So the split needs no seed, and no
-    place is seen on both sides.
-    """
-    groups: dict[tuple[str, str], list[Frame]] = defaultdict(list)
-    for frame in frames:
-        if not frame.split and frame.kind in relevant:
-            groups[frame.domain, frame.group or frame.name].append(frame)
-    by_class: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    for key, members in groups.items():
-        kinds = Counter(frame.kind for frame in members)
-        commonest = min(kinds, key=lambda kind: (-kinds[kind], kind))
-        by_class[key[0], commonest].append(key)
-    tests = {key for keys in by_class.values() for key in _for_testing(keys, groups)}
-
-    def split_of(frame: Frame) -> str:
-        if not _of_the_task(frame, relevant):
-            return "pairs"
-        return frame.split or ("test" if (frame.domain, frame.group or frame.name) in tests else "train")
-
-    return [replace(frame, split=split_of(frame)) for frame in frames]
-
-
-def _for_testing(
-    keys: list[tuple[str, str]], groups: Mapping[tuple[str, str], list[Frame]]
-) -> list[tuple[str, str]]:
-    """The groups of one domain and class that are kept for testing; one at least, of two or more."""
-    ordered = sorted(keys, key=lambda key: hashlib.sha256("/".join(key).encode()).digest())
-    wanted = TEST_SHARE * sum(len(groups[key]) for key in keys)
-    chosen, taken = [], 0
-    for key in ordered:
-        if taken + len(groups[key]) / 2 <= wanted:
-            chosen.append(key)
-            taken += len(groups[key])
-    if not chosen and len(ordered) > 1:
-        chosen = [min(ordered, key=lambda key: len(groups[key]))]
-    return chosen
+    return {composed(stem(same[0])): same[0] for same in found.values() if len(same) == 1}
 
 
 def chosen_classes(task: Sequence[str], found: Iterable[str]) -> tuple[str, ...]:
     """The classes that were asked for, sorted; a LabError names one that is not there."""
-    found = sorted(set(found))
-    for name in task:
+    found, wanted = sorted(set(found)), sorted({composed(name) for name in task})
+    for name in wanted:
         if name not in found:
             near = get_close_matches(name, found, 3) or found[:8]
             raise LabError(f"There is no class {name!r} in this set: did you mean {', '.join(near)}?")
-    if not task:
+    if not wanted:
         raise LabError(f"A task needs classes: choose some of {', '.join(found[:20])}.")
-    return tuple(sorted(set(task)))
+    return tuple(wanted)
+
+
+# ------------------------------------------------------------------------ checks
+
+
+def whole(
+    frames: Sequence[Frame],
+    findings: Findings,
+    modalities: Sequence[str],
+    classes: Sequence[str],
+    unpaired: bool,
+) -> list[Frame]:
+    """The frames that have every modality, or need not; a class that lacks one altogether is reported once."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for frame in frames:
+        seen[frame.kind] |= set(frame.pictures)
+    gaps = {kind: tuple(one for one in modalities if one not in have) for kind, have in seen.items()}
+    kept, without = [], set()
+    for frame in frames:
+        lacking = tuple(modality for modality in modalities if modality not in frame.pictures)
+        of_the_task = frame.split != "pairs" and (frame.split != "" or frame.kind in classes)
+        if not lacking or (unpaired and of_the_task):
+            kept.append(frame)
+        elif lacking == gaps[frame.kind]:
+            without.add(frame.kind)
+        else:
+            file = next((one.path for one in frame.pictures.values()), frame.name)
+            findings.bad("orphan", file, f"{frame.name} has no {' and no '.join(lacking)} image")
+    for kind, lacking in sorted(gaps.items()):
+        if kind in without:
+            why = f"none of its scenes has {' or '.join(lacking)}"
+            findings.bad("class missing in a modality", kind, why)
+        elif lacking:
+            findings.notes.append(f"class {kind} has no {' and no '.join(lacking)} images")
+    return kept
+
+
+def checked(
+    frames: list[Frame], findings: Findings, progress: Callable[[int, int], None] | None
+) -> Iterator[Frame]:
+    """The frames whose files are whole and of one shape: the ratio of the sides is the same to 1 %."""
+    sizes: dict[tuple[Path, str], tuple[int, int] | None] = {}
+    total = len({(one.path, one.form) for frame in frames for one in frame.pictures.values()})
+    for frame in frames:
+        for picture in frame.pictures.values():
+            key = picture.path, picture.form
+            if key in sizes:
+                continue
+            try:
+                sizes[key] = size_of(picture)
+            except BadPicture as bad:
+                sizes[key] = None
+                findings.bad(bad.what, picture.path, bad.why)
+            if progress is not None and (len(sizes) % 100 == 0 or len(sizes) == total):
+                progress(len(sizes), total)
+        shapes = {modality: sizes[one.path, one.form] for modality, one in frame.pictures.items()}
+        sound = {modality: size for modality, size in shapes.items() if size is not None}
+        if len(sound) < len(shapes):
+            continue
+        ratios = [width / height for width, height in sound.values()]
+        if max(ratios) > 1.01 * min(ratios):
+            words = ", ".join(f"{modality} {size[0]} × {size[1]}" for modality, size in sound.items())
+            findings.bad("size mismatch", next(iter(frame.pictures.values())).path, words)
+        else:
+            yield replace(frame, size=sound.get("depth") or next(iter(sound.values())))
+
+
+# ------------------------------------------------------------------------ train, test and pairs
+
+
+def divided(frames: Sequence[Frame], relevant: set[str], numbered: bool) -> tuple[list[Frame], str]:
+    """The frames with their splits and blocks, and how they were divided, in words.
+
+    Where the set has no split of its own, scenes of the task are divided domain by domain and class by class.
+    Neighbours in a recording are near-duplicates, so they must not lie on both sides: whole places and
+    recordings are held out where there are several, else the last fifth of each recording. Which places are
+    held out is decided by the digests of their names, so that no seed is needed.
+    """
+    runs: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
+    groups = [frame.group for frame in frames]
+    for i, frame in enumerate(frames):
+        parts = re.search(r"(\d{1,15})\D*$", frame.name.rpartition("/")[2]) if numbered else None
+        if parts is not None and not frame.group:
+            run = frame.name[: len(frame.name) - len(parts[0])]
+            side = frame.split or ("pairs" if frame.kind not in relevant else "")
+            runs[side, frame.domain, frame.kind, run].append((int(parts[1]), i))
+    runs = {key: sorted(members) for key, members in runs.items() if len(members) > 1}
+    recordings = Counter(key[:3] for key in runs)
+    tests, ends, ways = set(), set(), []
+    for (side, domain, kind, run), members in runs.items():
+        if recordings[side, domain, kind] >= SEVERAL:
+            for _, i in members:
+                groups[i] = run
+        elif not side:
+            ends |= {i for _, i in members}
+            tests |= {i for _, i in members[-max(1, round(TEST_SHARE * len(members))) :]}
+    by_group: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, frame in enumerate(frames):
+        if not frame.split and frame.kind in relevant and i not in ends:
+            by_group[frame.domain, groups[i] or frame.name].append(i)
+    tests |= {i for key in _for_testing(by_group, frames) for i in by_group[key]}
+
+    if any(frame.split not in ("", "pairs") for frame in frames):
+        ways.append("the set's own")
+    if ends:
+        ways.append("the last fifth of each numbered recording for testing")
+    if by_group:
+        several = any(len(members) > 1 for members in by_group.values())
+        each = "by whole places or recordings" if several else "scene by scene"
+        ways.append(f"a fifth for testing, {each}, by the digests of names")
+    found = []
+    for i, frame in enumerate(frames):
+        split = frame.split or ("test" if i in tests else "train" if frame.kind in relevant else "pairs")
+        found.append(replace(frame, group=groups[i], split=split, block=groups[i] or frame.name))
+    for members in runs.values():
+        for split in SPLITS:
+            mine = [i for _, i in members if found[i].split == split and not found[i].group]
+            pieces = max(1, min(BLOCKS, len(mine) // BLOCK))
+            for rank, i in enumerate(mine):
+                block = f"{frames[mine[0]].name} … {rank * pieces // len(mine)}"
+                found[i] = replace(found[i], block=block)
+    return found, "; ".join(ways) or "there are pairs alone"
+
+
+def _for_testing(
+    groups: Mapping[tuple[str, str], list[int]], frames: Sequence[Frame]
+) -> list[tuple[str, str]]:
+    """The groups kept for testing: of each domain and class about a fifth; one at least, of two or more."""
+    by_class: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for key, members in groups.items():
+        kinds = Counter(frames[i].kind for i in members)
+        by_class[key[0], min(kinds, key=lambda kind: (-kinds[kind], kind))].append(key)
+    chosen = []
+    for keys in by_class.values():
+        keys.sort(key=lambda key: hashlib.sha256("/".join(key).encode()).digest())
+        wanted, taken, mine = TEST_SHARE * sum(len(groups[key]) for key in keys), 0, []
+        for key in keys:
+            if taken + len(groups[key]) / 2 <= wanted:
+                mine.append(key)
+                taken += len(groups[key])
+        if not mine and len(keys) > 1:
+            mine = [min(keys, key=lambda key: len(groups[key]))]
+        chosen += mine
+    return chosen
+
+
+Thumbnails = dict[str, list[tuple[str, NDArray[np.float32]]]]
+"""Modality → name and thumbnail of each scene."""
+
+
+def thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
+    """(C, S, S) → (C × 12 × 12) means of its squares; a smaller image as it is."""
+    channels, height, _ = image.shape
+    side = min(12, height)
+    block = height // side
+    used = image[:, : side * block, : side * block].astype(np.float32)
+    return used.reshape(channels, side, block, side, block).mean((2, 4)).ravel()
+
+
+def near_duplicates(train: Thumbnails, test: Thumbnails) -> list[str]:
+    """A note when a tenth of the test scenes or more look nearly like a training scene.
+
+    That is: nearer to one than ``ALIKE`` times the median distance to all.
+    """
+    modality = next((one for one in test if one in train), None)
+    if modality is None:
+        return []
+    names, learnt = zip(*train[modality], strict=True)
+    seen = np.stack(learnt)
+    alike = []
+    for name, image in test[modality]:
+        distances = np.linalg.norm(seen - image, axis=1)
+        if distances.min() < ALIKE * np.median(distances):
+            alike.append((name, names[distances.argmin()]))
+    share = len(alike) / len(test[modality])
+    if share < 0.1:
+        return []
+    example = " and ".join(alike[0])
+    return [
+        f"{share:.0%} of the test scenes look nearly like a training scene ({example}): their accuracy says "
+        "little of other places; hold out whole places or recordings"
+    ]
