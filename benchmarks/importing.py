@@ -20,15 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from joblib import cpu_count as cores
 from PIL import Image
 
 from socketlab.files import write_whole
 from socketlab.images.encodings import Normalisation
 from socketlab.images.importers import survey
-from socketlab.images.pack_writer import write_pack
-from socketlab.images.packs import Pack, open_pack
+from socketlab.images.packs import Pack, open_pack, write_pack
 from socketlab.images.paired_images import random_views
-from socketlab.images.parallel import cores
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "importing.md"
 SIZE, CROP, BATCH = 256, 224, 32

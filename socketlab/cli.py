@@ -427,60 +427,40 @@ def _network(name: str, device: str) -> Source:
 def import_(
     kind: Annotated[str, typer.Argument(help="sunrgbd, diml, rgbnir, eurosat, lists or folders")],
     path: Annotated[Path | None, typer.Argument(help="folder of the set, or the lists' folder")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the pack; packs/KIND unless told")] = None,
-    size: Annotated[int | None, typer.Option(help="side to store, in pixels; the set's own choice")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the pack (default: packs/KIND)")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="image side in pixels (default depends on the data set)")
+    ] = None,
     fit: Annotated[str, typer.Option(help="centre, letterbox or stretch")] = "centre",
-    on_bad: Annotated[str, typer.Option(help="stop at what cannot be used, or skip and count it")] = "stop",
+    on_bad: Annotated[
+        str,
+        typer.Option(help="scenes that cannot be used: auto (skip and count, unless most), skip or stop"),
+    ] = "auto",
     task: Annotated[str | None, typer.Option(help="classes of the task, with commas")] = None,
-    processes: Annotated[int | None, typer.Option(help="at work at once; as many as cores")] = None,
-    thorough: Annotated[bool, typer.Option(help="decode every file before anything is written")] = False,
+    processes: Annotated[int | None, typer.Option(help="number of processes (default: one per core)")] = None,
     options: Annotated[
         list[str] | None,
         typer.Option(
             "--option",
             metavar="NAME=VALUE",
-            help="of this kind of set: depth=depth_bfx (sunrgbd), unpaired=true (folders); repeatable",
+            help="of this kind of set: depth_unit=5000, levels=0:1023, place=REGEX, unpaired=true, "
+            "base=FOLDER, depth=depth_bfx and others (docs/real_data.md); repeatable",
         ),
     ] = None,
-    download: Annotated[bool, typer.Option(help="fetch the set first, where it can be had directly")] = False,
 ) -> None:
     """Check a real data set, pair it by name, and write it as a compact pack."""
-    from socketlab.images.importers import import_folder, require_options
+    from socketlab.images.importers import KINDS, import_folder, require_options
 
     more = dict(assignments(options or [], "--option", "unpaired=true"))
     require_options(kind, more)
-    if path is None and not download:
-        raise LabError("Say where the set lies, or --download to fetch it.")
-    if path is not None and download:
-        raise LabError(f"--download fetches the set: leave {path} out, or --download.")
+    if path is None:
+        source = KINDS[kind].source
+        raise LabError(f"Name the folder of the set{f', which can be had from {source}' if source else ''}.")
     classes = [name.strip() for name in task.split(",") if name.strip()] if task else None
-    try:
-        import_folder(
-            kind, path or _downloaded(kind), out, size=size, fit=fit, on_bad=on_bad, processes=processes,
-            say=typer.echo, hidden=not sys.stderr.isatty(), task=classes, thorough=thorough, **more,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        typer.echo("stopped; what is done is kept: the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
-
-
-def _downloaded(kind: str) -> Path:
-    """The folder of a set that is fetched, or was before; says from where, on which terms, how far it is."""
-    from tqdm import tqdm
-
-    from socketlab.images.downloads import DOWNLOADS, fetch
-
-    if kind in DOWNLOADS:
-        typer.echo(f"{DOWNLOADS[kind].url}: {DOWNLOADS[kind].terms}")
-    with tqdm(desc="fetching", unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-
-        def move(there: int, of: int) -> None:
-            bar.total = of or None
-            bar.update(there - bar.n)
-
-        folder = fetch(kind, progress=move)
-    typer.echo(f"the set lies in {folder}")
-    return folder
+    import_folder(
+        kind, path, out, size=size, fit=fit, on_bad=on_bad, processes=processes, say=typer.echo,
+        hidden=not sys.stderr.isatty(), task=classes, **more,
+    )  # fmt: skip
 
 
 @app.command("app")

@@ -40,13 +40,7 @@ MISSING = 65535
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 _EIGHT_BITS = ("L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-_MODES = {
-    "1": "1 bit",
-    "L": "8 bits",
-    "I": "32 bits",
-    "F": "floating point",
-    "I;16": "16 bits in one channel",
-}
+_MODES = {"1": "1 bit", "L": "8 bits", "I": "32 bits", "F": "floating point", "I;16": "16 bits"}
 _BANDS = 13
 CHUNK = 64
 """Scenes that one job decodes."""
@@ -108,11 +102,10 @@ def unrotated(raw: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 def millimetres(raw: NDArray[Any], unit: str) -> NDArray[np.uint16]:
     """Depth in millimetres of a file's numbers; 0 where they are 0, 65535 or no number, or beyond 65 m."""
+    values: NDArray[Any] = raw
     if unit == "rotated":
         values = unrotated(raw)
-    elif unit == "millimetres":
-        values = raw
-    else:
+    elif unit != "millimetres":
         factor = UNITS[unit] if unit in UNITS else 1000 / float(unit)
         scaled = np.where(raw == MISSING, 0.0, raw * factor)
         values = np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).clip(0, MISSING) + 0.5

@@ -1,4 +1,4 @@
-"""Where the files of each kind of set lie: findings, classes asked for → frames, classes, how these were chosen."""
+"""Where the files of each kind of set lie, which of them belong together, which classes are the task."""
 
 from __future__ import annotations
 
@@ -147,17 +147,12 @@ def find_diml(findings: Findings, task: Sequence[str] | None, quality: str = "HR
     root = _below(findings.root, lambda folder: any((folder / half).is_dir() for half in ("train", "test")))
     frames = []
     for half in ("train", "test"):
+        inside = listed(root / half, findings)[0] if (root / half).is_dir() else []
         scenes = root / half / quality
-        if not scenes.is_dir():
-            there = (
-                ", ".join(one.name for one in listed(root / half, findings)[0])
-                if scenes.parent.is_dir()
-                else ""
-            )
-            if there:
-                findings.notes.append(f"{half} has no folder {quality}, but {there}: --option quality=…")
-            continue
-        for folder in listed(scenes, findings)[0]:
+        if inside and scenes not in inside:
+            there = ", ".join(one.name for one in inside)
+            findings.bad("missing folder", scenes, f"there is {there}: choose with --option quality=NAME")
+        for folder in listed(scenes, findings)[0] if scenes in inside else []:
             kind = re.sub(r"^\d+\s*[._]?\s*", "", folder.name).strip().lower().replace(" ", "_")
             found = {}
             for modality, below in (("rgb", "color"), ("depth", "depth_filled")):
@@ -201,7 +196,7 @@ def find_eurosat(findings: Findings, task: Sequence[str] | None) -> Found:
 
 
 def find_folders(findings: Findings, task: Sequence[str] | None) -> Found:
-    """One part of a path names the modality (or the file's name does), one may be train or test, one is the class.
+    """A part of a path (or the file's name) is the modality, one may be train or test, one is the class.
 
     So ``rgb/kitchen/1.png``, ``train/rgb/kitchen/1.png``, ``rgb/train/kitchen/1.png``, ``kitchen/rgb/1.png``
     and ``kitchen/color_1.png`` are read alike. Files that do not fit are counted.
@@ -238,10 +233,8 @@ def find_folders(findings: Findings, task: Sequence[str] | None) -> Found:
             *({stem.casefold() for stem in one} for one in mine.values())
         ):
             mine = {m: by_stem(files, findings, _bare) for m, files in sorted(modalities.items())}
-            example = next(iter(modalities.values()))[0].stem
-            findings.notes.append(
-                f"{kind}: partners have one name but for the modality ({readable(example)})"
-            )
+            example = " and ".join(readable(files[0].name) for files in modalities.values())
+            findings.notes.append(f"{kind}: partners have one name but for the modality, as {example}")
         above = f"{half}/{kind}" if half else kind
         frames += _together(mine, above, readable(findings.root.name) or "folders", kind, split)
     frames = [replace(one, kind=UNKNOWN) if one.kind.lower() in _UNLABELLED else one for one in frames]
@@ -405,7 +398,7 @@ def _read_list(file: Path, start: Path, findings: Findings) -> Entries:
 
 
 def _path_of(text: str, beside: Path, start: Path) -> Path:
-    """A path as written; with slashes for backslashes, or in another form of Unicode, where only that exists."""
+    """A path as written, or with slashes for backslashes or in another form of Unicode, if that exists."""
     slashed = text.replace("\\", "/")
     for form in (text, slashed, *(unicodedata.normalize(one, slashed) for one in ("NFC", "NFD"))):
         for folder in (beside, start):

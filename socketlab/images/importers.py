@@ -244,9 +244,10 @@ def import_folder(
     say(found.report())
     with tqdm(desc="packing", unit="scene", disable=hidden, leave=False) as bar:
         pack = write_pack(
-            found, folder, size=size, fit=fit, on_bad=on_bad, processes=processes, progress=moved(bar),
-            say=say,
-        )  # fmt: skip
+            found, folder, size=size, fit=fit, on_bad=on_bad, processes=processes, progress=moved(bar)
+        )
+    for note in pack.manifest["notes"][len(found.notes) :]:
+        say(f"note: {note}")
     say(f"written to {folder}")
     say(pack.summary())
     return pack
@@ -347,9 +348,9 @@ def _unit_doubts(raw: NDArray[np.float64], unit: str, middle: float, high: float
     for other in UNITS_TO_TRY:
         there = _stored(raw, other)
         there = there[there > 0]
-        if len(there) and 300 <= np.median(there) <= 6000 and np.quantile(there, 0.99) <= 12_000:
-            if other != unit and (other != "rotated" or divisor % 8 == 0):
-                likely.append(f"{other} (median {np.median(there) / 1000:.2f} m)")
+        sensible = len(there) and 300 <= np.median(there) <= 6000 and np.quantile(there, 0.99) <= 12_000
+        if sensible and other != unit and (other != "rotated" or divisor % 8 == 0):
+            likely.append(f"{other} (median {np.median(there) / 1000:.2f} m)")
     way = f"; likely are {', '.join(likely)}" if likely else ""
     return [f"read as {unit}, {' and '.join(reasons)}: another unit is --option depth_unit=UNIT{way}"]
 

@@ -280,7 +280,7 @@ def open_pack(folder: str | Path) -> Pack:
 
 
 def _require_shape(value: Any, shape: Any) -> None:
-    """Raise one of ``_WRONG`` where JSON has not this shape: ``*`` is any name, ``[kind]`` a list of a kind."""
+    """Raise one of ``_WRONG`` where JSON has another shape: ``*`` is any name, ``[kind]`` a list."""
     if isinstance(shape, dict):
         for name in value if "*" in shape else shape:
             _require_shape(value[name], shape.get("*", shape.get(name)))
@@ -419,8 +419,8 @@ def _require_few(survey: Survey, failed: Sequence[Problem], on_bad: str) -> None
         raise LabError(f"No scene of {survey.root.name} could be decoded: {shown}.")
     if {"auto": 2 * lost > every, "stop": bool(problems), "skip": False}[on_bad]:
         raise LabError(
-            f"{lost} of {every} scenes cannot be used ({counted(problems)}; {shown}): put the files right, or "
-            'leave them out with on_bad="skip" (--on-bad skip).'
+            f"{lost} of {every} scenes cannot be used ({counted(problems)}; {shown}): put the files right, "
+            'or leave them out with on_bad="skip" (--on-bad skip).'
         )
 
 
@@ -448,9 +448,8 @@ def _write_files(
     splits: dict[str, Any] = {}
     thumbnails: dict[str, Thumbnails] = {}
     for split in SPLITS:
-        frames = [frame for frame in survey.frames if frame.split == split]
         kept: list[Frame] = []
-        arrays, thumbnails[split] = _write_images(folder, split, frames, images, kept, failed, survey.root)
+        arrays, thumbnails[split] = _write_images(folder, survey, split, images, kept, failed)
         if kept:
             splits[split] = _describe(folder, split, kept, arrays, size, fit)
     _require_few(survey, failed, on_bad)
@@ -492,21 +491,21 @@ class _Array:
 
 def _write_images(
     folder: Path,
+    survey: Survey,
     split: str,
-    frames: Sequence[Frame],
     images: Iterator[dict[str, NDArray[Any]] | BadPicture],
     kept: list[Frame],
     failed: list[Problem],
-    root: Path,
 ) -> tuple[dict[str, _Array], Thumbnails]:
     """The arrays of a split, one scene after the other; fills ``kept`` and ``failed``."""
     arrays: dict[str, _Array] = {}
     thumbnails: Thumbnails = {}
     with contextlib.ExitStack() as files:
-        for frame in frames:
+        for frame in (one for one in survey.frames if one.split == split):
             found = next(images)
             if isinstance(found, BadPicture):
-                failed.append(Problem(found.what, place(found.path or frame.name, root), readable(found.why)))
+                where = place(found.path or frame.name, survey.root)
+                failed.append(Problem(found.what, where, readable(found.why)))
                 continue
             for modality, row in found.items():
                 if modality not in arrays:
@@ -515,14 +514,14 @@ def _write_images(
                     arrays[modality].write_header()
                 arrays[modality].file.write(row.tobytes())
                 arrays[modality].scenes.append(len(kept))
-            modality, row = next(iter(found.items()))
-            thumbnails.setdefault(modality, []).append((frame.name, thumbnail(row)))
+            modality = next(one for one in survey.modalities if one in found)
+            thumbnails.setdefault(modality, []).append((frame.name, thumbnail(found[modality])))
             kept.append(frame)
         for array in arrays.values():
             array.write_header()
             array.file.flush()
             os.fsync(array.file.fileno())
-    return arrays, thumbnails
+    return {one: arrays[one] for one in survey.modalities if one in arrays}, thumbnails
 
 
 def _describe(

@@ -1,4 +1,4 @@
-"""Scenes found in a folder of pictures: what belongs to them, what is wrong, how train and test are divided."""
+"""Scenes found in a folder of pictures: their files, what is wrong, how train and test are divided."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ TEST_SHARE = 0.2
 SEVERAL = 5
 """Recordings of a class from which on whole recordings are held out, and not the end of each."""
 ALIKE = 0.3
-"""Distance of near-duplicates in medians of all distances: of independent rooms 1 % are so near to one another,
-of the frames that are drawn at random from a video of a hand 50 %."""
+"""Distance of near-duplicates in medians of all distances: of independent rooms 1 % are so near to
+one another, of the frames that are drawn at random from a video of a hand 50 %."""
 BLOCK, BLOCKS = 8, 10
 """A recording is cut into blocks of so many consecutive images at least, and into so many blocks at most."""
 UNKNOWN = "unknown"
@@ -173,7 +173,7 @@ class Survey:
             lines.append(f"  {domain:<14}" + "".join(f"{number:>8}" for number in numbers))
         lines += [f"  {line}" for line in self.ranges] + [f"  note: {note}" for note in self.notes]
         if not self.problems:
-            return "\n".join([*lines, "no problems"])
+            return "\n".join([*lines, "no scene is left out"])
         lines.append(f"problems: {self.summary()}; they keep {self.left_out} scenes out")
         for what, count in Counter(problem.what for problem in self.problems).most_common():
             shown = [problem for problem in self.problems if problem.what == what][:SHOWN]
@@ -202,7 +202,7 @@ def readable(text: object) -> str:
 
 
 def composed(text: str) -> str:
-    """A name in the composed form of Unicode: a Mac writes ü as u and two dots, other systems as one letter."""
+    """A name in the composed form of Unicode: a Mac writes ü as u and two dots, others as one letter."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -214,7 +214,7 @@ def place(path: Path | str, root: Path) -> str:
 
 
 def listed(folder: Path, findings: Findings) -> tuple[list[Path], list[Path]]:
-    """Subfolders and files of a folder, sorted by name; hidden ones are left out, unreadable ones reported."""
+    """Subfolders and files of a folder, sorted by name; hidden ones left out, unreadable ones reported."""
     folders: list[Path] = []
     files: list[Path] = []
     try:
@@ -320,7 +320,7 @@ def whole(
     classes: Sequence[str],
     unpaired: bool,
 ) -> list[Frame]:
-    """The frames that have every modality, or need not; a class that lacks one altogether is reported once."""
+    """The frames that have every modality, or need not; a class that lacks one is reported once."""
     seen: dict[str, set[str]] = defaultdict(set)
     for frame in frames:
         seen[frame.kind] |= set(frame.pictures)

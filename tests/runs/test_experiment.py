@@ -20,7 +20,7 @@ from socketlab.errors import LabError
 from socketlab.files import exclusive
 from socketlab.images.encodings import DEPTH_ENCODINGS
 from socketlab.images.importers import survey
-from socketlab.images.pack_writer import write_pack
+from socketlab.images.packs import write_pack
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import load_source
 from socketlab.runs import experiment, presets
@@ -36,7 +36,7 @@ def packs(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     for kind in ("sunrgbd", "rgbnir"):
         raw = formats.WRITERS[kind](root / "raw" / kind)
-        write_pack(survey(kind, raw, processes=1), root / "packs" / kind, size=24, processes=1)
+        write_pack(survey(kind, raw), root / "packs" / kind, size=24, processes=1)
     return root / "packs"
 
 

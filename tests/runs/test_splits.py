@@ -21,8 +21,7 @@ from socketlab.errors import LabError
 from socketlab.figures import maps
 from socketlab.images.encodings import FOCAL, focal_of
 from socketlab.images.importers import survey
-from socketlab.images.pack_writer import write_pack
-from socketlab.images.packs import open_pack
+from socketlab.images.packs import open_pack, write_pack
 from socketlab.images.paired_images import crop_side
 from socketlab.method.recipe import Recipe
 from socketlab.networks.backbones import ResNetTrunk, backbone_network
@@ -55,7 +54,7 @@ def imported(raw, tmp_path_factory):
     root = tmp_path_factory.mktemp("packs")
 
     def make(kind):
-        found = survey(kind, raw(kind), processes=1, **OPTIONS.get(kind, {}))
+        found = survey(kind, raw(kind), **OPTIONS.get(kind, {}))
         return write_pack(found, root / kind, size=32, processes=1)
 
     return cache(make)
@@ -337,7 +336,7 @@ def test_images_without_a_label_are_adapted_to_and_not_measured(here):
     (root / "depth" / "unlabelled").mkdir()
     for kind in formats.TASK:
         (root / "depth" / kind / "küche nr 0.png").rename(root / "depth" / "unlabelled" / f"{kind}.png")
-    found = survey("folders", root, task=formats.TASK, processes=1, unpaired=True)
+    found = survey("folders", root, task=formats.TASK, unpaired=True)
     pack = write_pack(found, here / "pack", size=32, processes=1)
     run = adapted(pack, "--source", network(pack))
     material = gather(run.settings)
@@ -355,7 +354,7 @@ def test_errors_are_one_sentence_and_say_what_to_do(imported, raw, here):
     shutil.copytree(raw("folders"), here / "uncoloured")
     for kind in formats.TASK:
         shutil.rmtree(here / "uncoloured" / "rgb" / kind)
-    found = survey("folders", here / "uncoloured", task=formats.TASK, processes=1, unpaired=True)
+    found = survey("folders", here / "uncoloured", task=formats.TASK, unpaired=True)
     refused(call("adapt", "--pack", write_pack(found, here / "uncoloured-pack", size=32, processes=1).folder),
             "no colour pictures of the task", "--source")  # fmt: skip
     file = network(pack)
@@ -380,7 +379,7 @@ def test_errors_are_one_sentence_and_say_what_to_do(imported, raw, here):
     refused(call("train-source", "--pack", pack.folder, "--rate", "0"), "rate 0.0 is out of range")
     refused(call("train-source", "--pack", pack.folder, "--device", "tpu"), "no device 'tpu'", "auto, cpu")
     refused(call("train-source", "--pack", pack.folder, "--out", f"{file}/x"), "cannot be made", "--out")
-    alone = write_pack(survey("folders", raw("folders"), processes=1), here / "alone", size=32, processes=1)
+    alone = write_pack(survey("folders", raw("folders")), here / "alone", size=32, processes=1)
     refused(
         call("adapt", "--pack", alone.folder, "--source", network(alone, seed=4)), "no task-irrelevant pairs"
     )
@@ -393,7 +392,7 @@ def test_a_class_that_one_modality_lacks_is_named(here):
     root = formats.write_folders(here / "set", each=3)
     for file in (root / "depth" / "office").iterdir():
         file.unlink()
-    found = survey("folders", root, task=formats.TASK, processes=1, unpaired=True)
+    found = survey("folders", root, task=formats.TASK, unpaired=True)
     pack = write_pack(found, here / "pack", size=32, processes=1)
     refused(
         call("adapt", "--pack", pack.folder, "--source", network(pack)),

@@ -20,8 +20,7 @@ from worlds import patterned, trained_source
 from socketlab.errors import LabError
 from socketlab.images import encodings
 from socketlab.images.importers import survey
-from socketlab.images.pack_writer import write_pack
-from socketlab.images.packs import open_pack
+from socketlab.images.packs import open_pack, write_pack
 from socketlab.method import bnstats
 from socketlab.method.adaptation import Epoch, State, Step, _check_shares, _pseudo_labels, adapt
 from socketlab.method.recipe import Recipe
@@ -222,7 +221,7 @@ def both(tmp_path_factory):
     """What each of two processes found, and their folder."""
     folder = tmp_path_factory.mktemp("ranks")
     raw = formats.write_rgbnir(folder / "raw")
-    write_pack(survey("rgbnir", raw, processes=1), folder / "pack", size=24, processes=1)
+    write_pack(survey("rgbnir", raw), folder / "pack", size=24, processes=1)
     with pytest.MonkeyPatch.context() as patch:
         calculate_in_double(patch)
         try:
