@@ -278,7 +278,7 @@ def decode_all(
     wanted = min(processes or joblib.cpu_count(), max(1, len(chunks) // 2))  # to start one takes a second
     done = 0
     try:
-        for found in joblib.Parallel(n_jobs=wanted, return_as="generator")(jobs):
+        for found in joblib.Parallel(n_jobs=wanted, return_as="generator", idle_worker_timeout=5)(jobs):
             done += len(found)
             if progress is not None:
                 progress(done, len(scenes))

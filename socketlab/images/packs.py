@@ -382,7 +382,7 @@ def write_pack(
                 _write_files(folder, survey, size, fit, on_bad, processes, progress)
                 os.rename(folder, out)
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(outer, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LabError(f"The disk is full: {out} was not written; free space, then retry.") from error

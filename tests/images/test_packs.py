@@ -386,7 +386,7 @@ write_pack(found, sys.argv[2], size=32, processes=int(sys.argv[3]), progress=sto
 """
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_and_called_again_the_pack_is_the_same(found, whole, pictures, tmp_path, processes):
     """Nothing of a killed import is in the way, and no process of it goes on; the script has no guard."""
     script = tmp_path / "script.py"
@@ -401,7 +401,7 @@ def test_killed_and_called_again_the_pack_is_the_same(found, whole, pictures, tm
         finally:
             importing.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed").exists()
-    assert psutil.wait_procs(children, timeout=20)[1] == [], "a process outlived its parent"
+    assert psutil.wait_procs(children, timeout=60)[1] == [], "a process outlived its parent"
     again = write_pack(found, tmp_path / "killed", size=32, processes=1)
     assert contents(again.folder) == contents(whole.folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "script.py", "whole"]
