@@ -1,43 +1,27 @@
-// A feature map on a 2-D canvas: marker = modality, colour = class, lasso, box, click, zoom. No WebGL.
+// A feature map on a 2-D canvas beside the images of its points: marker = modality, colour = class, lasso, box,
+// click, zoom, keys. Put behind scatter.js. A widget in Jupyter, or alone in a page (`alone`).
 //
-// Python owns the data; the page sends back `selection` (which points) and `focus` (whose neighbours). Numbers
-// travel as bytes: `xy` float32 pairs, `marks` and `tints` one byte per point, `scenes`, `selection`, `shown`
-// and `neighbours` int32.
+// Arrays come as bytes (base64 where alone): positions float32, indices int32. The page sends back `selection`
+// (which points) and `focus` (whose neighbours; -1: the middle of the selection), and asks for `cards` of scenes.
 
-const INK = "#24292f", SOFT = "#57606a", FRAME = "#dde1e6", PICK = "#0b6bcb";
+const PICK = "#0b6bcb";
+const SAMPLE = 24; // cards at a time
 const NEAR = 12; // pixels: how far from a point a click may be
 const MOVE_MS = 600; // how long points travel to another map
-const TOOLS = { lasso: "Lasso", box: "Box", move: "Move" };
+const READER = "for the reader only: no method sees it";
 const TIPS = {
-  lasso: "draw around points; with Shift they are added; a click takes one",
-  box: "draw a rectangle around points; with Shift they are added; a click takes one",
-  move: "drag the map, turn the wheel to zoom",
+  Lasso: "draw around points; with Shift they are added; a click takes one",
+  Box: "draw a rectangle around points; with Shift they are added; a click takes one",
+  Move: "drag the map, turn the wheel to zoom",
 };
+const HUES = { class: "true class (for the reader)", modality: "modality" };
+const MAP = "Map of features. Arrow keys walk from point to point, Space selects (with Shift adds), Escape clears.";
 
-// ---- shapes: the markers of the pictures, radius 1
-
-const corners = (angles, radius = 1) => angles.map((a) => [radius * Math.sin(a), -radius * Math.cos(a)]);
-const ring = (n, turn = 0) => Array.from({ length: n }, (_, i) => turn + (2 * Math.PI * i) / n);
-const star = (n) => ring(2 * n).map((a, i) => [Math.sin(a), -Math.cos(a)].map((v) => v * (i % 2 ? 0.45 : 1.25)));
-const cross = [[-1, -3], [1, -3], [1, -1], [3, -1], [3, 1], [1, 1], [1, 3], [-1, 3], [-1, 1], [-3, 1], [-3, -1], [-1, -1]];
-const SHAPES = {
-  s: corners(ring(4, Math.PI / 4), 1.25),
-  "^": corners(ring(3), 1.25),
-  D: corners(ring(4), 1.25),
-  v: corners(ring(3, Math.PI), 1.25),
-  P: cross.map(([x, y]) => [x / 2.8, y / 2.8]),
-  X: cross.map(([x, y]) => [(x - y) / 3.9, (x + y) / 3.9]),
-  "*": star(5),
-};
-
-function trace(pen, marker, x, y, radius) {
-  pen.beginPath();
-  if (!SHAPES[marker]) pen.arc(x, y, radius, 0, 7);
-  else SHAPES[marker].forEach(([u, v]) => pen.lineTo(x + radius * u, y + radius * v));
-  pen.closePath();
+function numbers(value, Kind) {
+  if (typeof value === "string") return new Kind(Uint8Array.from(atob(value), (c) => c.charCodeAt(0)).buffer);
+  // a view may begin anywhere in a message: copied to where the numbers are aligned
+  return new Kind(value.buffer.slice(value.byteOffset, value.byteOffset + value.byteLength));
 }
-
-// ---- geometry
 
 function insidePolygon(x, y, polygon) {
   let inside = false;
@@ -52,74 +36,66 @@ function insideBox(x, y, [[a, b], [c, d]]) {
   return x >= Math.min(a, c) && x <= Math.max(a, c) && y >= Math.min(b, d) && y <= Math.max(b, d);
 }
 
-// ---- the page's parts
+const sampled = (rows) => rows.length <= SAMPLE ? [...rows]
+  : [...rows].sort((a, b) => scatter(a) - scatter(b)).slice(0, SAMPLE).sort((a, b) => a - b);
+const scatter = (i) => Math.imul(i + 1, 2654435761) >>> 0; // the same sample each time
+const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+const ordinal = (n) => n + (n % 100 > 10 && n % 100 < 14 ? "th" : { 1: "st", 2: "nd", 3: "rd" }[n % 10] || "th");
 
-function make(parent, tag, className, text) {
-  const part = document.createElement(tag);
-  part.className = className;
-  if (text) part.textContent = text;
-  parent.append(part);
-  return part;
-}
-
-function legendOf(parent, entries) {
-  parent.replaceChildren();
-  for (const { marker, colour, text } of entries) {
-    const line = make(parent, "div", "socketlab-legend-line");
-    const dot = make(line, "canvas", "");
-    dot.width = dot.height = 28;
-    const pen = dot.getContext("2d");
-    trace(pen, marker, 14, 14, 9);
-    pen.fillStyle = colour;
-    pen.fill();
-    make(line, "span", "", text);
-  }
-}
-
-function render({ model, el }) {
-  const bytes = (name, Kind) => {
-    const view = model.get(name); // may begin anywhere in a message: copied to where the numbers are aligned
-    return new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-  };
-  const width = model.get("width"), height = model.get("height"), sharp = Math.max(1, window.devicePixelRatio || 1);
+function explorer({ model, el }) {
+  const data = model.get("points"), { sets, words } = data;
+  const label = numbers(data.columns.label, Int32Array), scene = numbers(data.columns.scene, Int32Array);
+  const predicted = Object.fromEntries(words.map((word) => [word, numbers(data.columns[word], Int32Array)]));
+  const confidence = Object.fromEntries(words.map((word) => [word, numbers(data.confidence[word], Float32Array)]));
+  const total = label.length, everyone = [...label.keys()], columns = { class: label, ...predicted };
+  const starts = sets.map((_, k) => sets.slice(0, k).reduce((sum, one) => sum + one.size, 0));
+  const setOf = (i) => starts.findLastIndex((start) => start <= i);
+  const nameOf = (i) => `${sets[setOf(i)].title} ${i - starts[setOf(i)]}`;
+  const classOf = (k) => k < 0 ? "unknown" : (data.classes[k] || `class ${k}`).replaceAll("_", " ");
+  const colourOf = (k) => data.colours[k % data.colours.length];
+  const partnerTable = numbers(data.partners, Int32Array), most = partnerTable.length / Math.max(total, 1);
+  const partners = (i) => [...partnerTable.slice(i * most, (i + 1) * most)].filter((j) => j >= 0);
+  const cards = new Map(Object.entries(model.get("cards")).map(([key, text]) => [Number(key), text]));
+  const sharp = Math.max(1, window.devicePixelRatio || 1);
+  const sprites = new Map(), stale = new Set(), asked = new Set();
+  let width = 640, height = model.get("height"), tool = "Lasso", zoom = 1, shift = [0, 0], drag = null;
+  let under = -1, pointed = [], journey = 0, xy, screen = new Float32Array(2 * total), selection = [], shown = [];
+  let chosen = new Set(), near = [], ranks = [], inFeatures = false, focus = -1;
 
   // ---- parts
-  const root = make(el, "div", "socketlab-map");
-  root.style.width = `${width}px`;
-  const bar = make(root, "div", "socketlab-map-bar");
-  const stage = make(root, "div", "socketlab-map-stage");
-  Object.assign(stage.style, { width: `${width}px`, height: `${height}px` });
-  const [base, picked, over] = ["base", "picked", "over"].map((name) => {
-    const canvas = make(stage, "canvas", `socketlab-map-${name}`);
-    Object.assign(canvas, { width: width * sharp, height: height * sharp });
-    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
-    canvas.getContext("2d").scale(sharp, sharp);
-    return canvas;
-  });
-  over.setAttribute("role", "img");
+  const root = make(el, "div", "socketlab-explore");
+  const control = (parent, kind, name, text, about = {}) => {
+    const outer = text && kind !== "button" ? make(parent, "label", "", text) : parent;
+    const part = make(outer, kind, `socketlab-explore-${name}`, kind === "button" ? text : "");
+    part.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves its keys alone
+    if (outer !== parent) part.setAttribute("aria-label", text);
+    return Object.assign(part, kind === "button" ? { type: "button" } : {}, about);
+  };
+  const fill = (select, options) => select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  const bar = make(root, "div", "socketlab-explore-bar"), row = make(root, "div", "socketlab-explore-bar");
+  const view = control(bar, "select", "view", "map"), hue = control(bar, "select", "hue", "colour by");
+  const links = control(bar, "input", "links", "join pairs", { type: "checkbox" });
+  const kind = control(bar, "select", "class", "select class"), by = control(bar, "select", "by", "by");
+  const set = control(row, "select", "set", "select point of");
+  const number = control(row, "input", "number", "", { type: "number", min: 0, value: 0 });
+  number.setAttribute("aria-label", "number of the point");
+  const status = make(root, "div", "socketlab-explore-status");
+  const pair = make(root, "div", "socketlab-explore-pair"), left = make(pair, "div", ""), side = make(pair, "div", "");
+  const tools = make(left, "div", "socketlab-explore-tools"), stage = make(left, "div", "socketlab-explore-stage");
+  const [base, picked, over] = ["base", "picked", "over"].map((name) => make(stage, "canvas", `socketlab-map-${name}`));
+  const hint = make(stage, "div", "socketlab-explore-hint"), legend = make(left, "div", "socketlab-explore-legend");
+  const headline = make(side, "div", "socketlab-explore-headline"), pictures = make(side, "div", "socketlab-explore-cards");
+  const below = make(root, "div", "socketlab-explore-below");
+  const counts = make(below, "div", "socketlab-explore-counts"), nearby = make(below, "div", "socketlab-explore-near");
+  const spoken = make(root, "div", "socketlab-explore-spoken");
+  for (const part of [headline, spoken, status]) part.setAttribute("role", "status");
+  Object.assign(over, { tabIndex: 0 }).dataset.lmSuppressShortcuts = "true";
+  over.setAttribute("role", "application");
+  over.setAttribute("aria-roledescription", "map of points");
+  hint.hidden = true;
+  stage.style.height = `${height}px`;
   const [pen, front, top] = [base, picked, over].map((canvas) => canvas.getContext("2d"));
-  const hint = make(stage, "div", "socketlab-map-hint");
-  const legend = make(root, "div", "socketlab-legend");
-
-  // ---- state
-  let tool = "lasso", zoom = 1, shift = [0, 0], drag = null, under = -1, pointed = [], still = 0;
-  let xy, marks, tints, scenes, partners, screen, selection;
-  const sprites = new Map();
-
-  function readPoints() {
-    marks = bytes("marks", Uint8Array);
-    scenes = bytes("scenes", Int32Array);
-    partners = new Map();
-    scenes.forEach((scene, i) => {
-      if (scene < 0) return;
-      if (!partners.has(scene)) partners.set(scene, []);
-      partners.get(scene).push(i);
-    });
-  }
-
-  function readSelection() {
-    selection = bytes("selection", Int32Array);
-  }
+  const ink = () => getComputedStyle(root).color, paper = () => getComputedStyle(stage).backgroundColor;
 
   // ---- where points are, in pixels
   function place() {
@@ -128,66 +104,87 @@ function render({ model, el }) {
       x0 = Math.min(x0, xy[i]); x1 = Math.max(x1, xy[i]);
       y0 = Math.min(y0, xy[i + 1]); y1 = Math.max(y1, xy[i + 1]);
     }
-    const margin = 18, wide = Math.max(x1 - x0, 1e-9), high = Math.max(y1 - y0, 1e-9);
-    screen = new Float32Array(xy.length);
+    const margin = 18, wide = width - 2 * margin, high = height - 2 * margin;
     for (let i = 0; i < xy.length; i += 2) {
-      const u = x1 > x0 ? margin + ((xy[i] - x0) / wide) * (width - 2 * margin) : width / 2;
-      const v = y1 > y0 ? margin + ((y1 - xy[i + 1]) / high) * (height - 2 * margin) : height / 2;
+      const u = x1 > x0 ? margin + ((xy[i] - x0) / (x1 - x0)) * wide : width / 2;
+      const v = y1 > y0 ? margin + ((y1 - xy[i + 1]) / (y1 - y0)) * high : height / 2;
       screen[i] = u * zoom + shift[0];
       screen[i + 1] = v * zoom + shift[1];
     }
   }
+  const at = (i) => [screen[2 * i], screen[2 * i + 1]];
 
   // ---- drawing
-  const radius = () => (marks.length > 4000 ? 3.4 : marks.length > 1200 ? 4 : 5) * Math.min(1.8, Math.sqrt(zoom));
+  const radius = () => (total > 4000 ? 3.4 : total > 1200 ? 4 : 5) * Math.min(1.8, Math.sqrt(zoom));
+  const tint = (i) => hue.value === "modality" ? sets[setOf(i)].colour
+    : columns[hue.value][i] < 0 ? sets[setOf(i)].pale : colourOf(columns[hue.value][i]);
 
-  function sprite(mark, tint) {
-    const size = radius(), key = `${mark} ${tint} ${size}`;
+  function stamp(brush, i) {
+    const { marker } = sets[setOf(i)], colour = tint(i), size = radius(), key = `${marker} ${colour} ${size}`;
     if (!sprites.has(key)) {
-      const dot = document.createElement("canvas"), side = Math.ceil((2 * 1.3 * size + 3) * sharp);
-      dot.width = dot.height = side;
-      const brush = dot.getContext("2d");
-      brush.scale(sharp, sharp);
-      trace(brush, model.get("markers")[mark], side / sharp / 2, side / sharp / 2, size);
-      Object.assign(brush, { fillStyle: model.get("palette")[tint], strokeStyle: "white", lineWidth: 0.7 });
-      brush.fill();
-      brush.stroke();
+      const dot = document.createElement("canvas"), stroke = dot.getContext("2d");
+      dot.width = dot.height = Math.ceil((2 * 1.3 * size + 3) * sharp);
+      stroke.scale(sharp, sharp);
+      trace(stroke, marker, dot.width / sharp / 2, dot.width / sharp / 2, size);
+      Object.assign(stroke, { fillStyle: colour, strokeStyle: paper(), lineWidth: 0.7 });
+      stroke.fill();
+      stroke.stroke();
       sprites.set(key, dot);
     }
-    return sprites.get(key);
+    const dot = sprites.get(key), half = dot.width / sharp / 2, [x, y] = at(i);
+    brush.drawImage(dot, x - half, y - half, 2 * half, 2 * half);
   }
 
-  function drawLinks(brush, groups, colour, thick) {
+  function join(brush, lines, colour, thick) {
     brush.beginPath();
-    for (const group of groups)
-      for (let k = 1; k < group.length; k++) {
-        brush.moveTo(screen[2 * group[0]], screen[2 * group[0] + 1]);
-        brush.lineTo(screen[2 * group[k]], screen[2 * group[k] + 1]);
-      }
+    for (const [i, j] of lines) { brush.moveTo(...at(i)); brush.lineTo(...at(j)); }
     Object.assign(brush, { strokeStyle: colour, lineWidth: thick });
     brush.stroke();
   }
 
-  function stamp(brush, i) {
-    const dot = sprite(marks[i], tints[i]), half = dot.width / sharp / 2;
-    brush.drawImage(dot, screen[2 * i] - half, screen[2 * i + 1] - half, 2 * half, 2 * half);
+  function circle(i, size, colour, thick) {
+    top.beginPath();
+    top.arc(...at(i), size, 0, 7);
+    Object.assign(top, { strokeStyle: colour, lineWidth: thick });
+    top.stroke();
   }
 
   const layers = {
     points() {
       pen.clearRect(0, 0, width, height);
-      if (model.get("links")) drawLinks(pen, partners.values(), "rgba(120,130,140,.28)", 0.7);
+      const lines = [];
+      if (links.checked) for (let i = 0; i < total; i++) for (const j of partners(i)) if (i < j) lines.push([i, j]);
+      join(pen, lines, "rgba(120,130,140,.35)", 0.7);
       pen.globalAlpha = 0.9;
-      for (let i = 0; i < marks.length; i++) stamp(pen, i);
+      for (let i = 0; i < total; i++) stamp(pen, i);
+      pen.globalAlpha = 1;
     },
     picked() { // the others stay as they are and turn pale together
       front.clearRect(0, 0, width, height);
       for (const i of selection) stamp(front, i);
       base.style.opacity = selection.length ? 0.25 : 1;
     },
-    over: drawOver,
+    over() {
+      top.clearRect(0, 0, width, height);
+      const size = radius(), dark = ink(), lit = under >= 0 ? [under, ...partners(under)] : pointed;
+      for (const i of shown) circle(i, size + 2, dark, 1);
+      if (focus >= 0) {
+        join(top, near.map((i) => [focus, i]), PICK, 1);
+        for (const i of near) circle(i, size + 3, PICK, 1.4);
+        circle(focus, size + 5, PICK, 2.6);
+      }
+      join(top, lit.slice(1).map((j) => [lit[0], j]), dark, 1.6);
+      for (const i of lit) circle(i, size + 4, dark, 2);
+      if (!drag || tool === "Move") return;
+      top.beginPath();
+      if (tool === "Box") top.rect(...drag.path[0], ...drag.path[1].map((v, k) => v - drag.path[0][k]));
+      else drag.path.forEach((p) => top.lineTo(...p));
+      top.closePath();
+      Object.assign(top, { fillStyle: "rgba(11,107,203,.12)", strokeStyle: PICK, lineWidth: 1.5 });
+      top.fill();
+      top.stroke();
+    },
   };
-  const stale = new Set();
   function paint(...names) { // once per frame, however many messages arrive
     if (!stale.size) requestAnimationFrame(() => {
       const now = [...stale];
@@ -196,84 +193,61 @@ function render({ model, el }) {
     });
     names.forEach((name) => stale.add(name));
   }
-
-  function circle(i, size, colour, thick) {
-    top.beginPath();
-    top.arc(screen[2 * i], screen[2 * i + 1], size, 0, 7);
-    Object.assign(top, { strokeStyle: colour, lineWidth: thick });
-    top.stroke();
-  }
-
-  function drawOver() {
-    top.clearRect(0, 0, width, height);
-    const focus = model.get("focus"), size = radius();
-    for (const i of bytes("shown", Int32Array)) circle(i, size + 2, INK, 1);
-    if (focus >= 0) {
-      const near = bytes("neighbours", Int32Array);
-      drawLinks(top, Array.from(near, (i) => [focus, i]), PICK, 1);
-      for (const i of near) circle(i, size + 3, PICK, 1.4);
-      circle(focus, size + 5, PICK, 2.6);
-    }
-    const lit = under >= 0 ? partners.get(scenes[under]) || [under] : pointed;
-    drawLinks(top, [lit], INK, 1.6);
-    for (const i of lit) circle(i, size + 4, INK, 2);
-    if (drag && tool !== "move") {
-      top.beginPath();
-      if (tool === "box") top.rect(...drag.path[0], ...drag.path[1].map((v, k) => v - drag.path[0][k]));
-      else drag.path.forEach((p) => top.lineTo(...p));
-      top.closePath();
-      Object.assign(top, { fillStyle: "rgba(11,107,203,.12)", strokeStyle: PICK, lineWidth: 1.5 });
-      top.fill();
-      top.stroke();
-    }
+  function redraw() {
+    place();
+    paint("points", "picked", "over");
   }
 
   // ---- choosing
+  function choose(found, adding = false, centre = -1) {
+    const all = [...new Set([...(adding ? selection : []), ...found])].sort((a, b) => a - b);
+    model.set("focus", centre);
+    model.set("selection", new DataView(Int32Array.from(all).buffer));
+    model.save_changes();
+  }
   function nearest(x, y) {
     let best = -1, least = NEAR * NEAR;
-    for (let i = 0; i < marks.length; i++) {
+    for (let i = 0; i < total; i++) {
       const d = (screen[2 * i] - x) ** 2 + (screen[2 * i + 1] - y) ** 2;
       if (d < least) [best, least] = [i, d];
     }
     return best;
   }
-
   function enclosed() {
-    const test = tool === "box" ? insideBox : insidePolygon, found = [];
-    for (let i = 0; i < marks.length; i++) if (test(screen[2 * i], screen[2 * i + 1], drag.path)) found.push(i);
-    return found;
+    const test = tool === "Box" ? insideBox : insidePolygon;
+    return everyone.filter((i) => test(...at(i), drag.path));
   }
-
-  function choose(found, adding) {
-    const all = adding ? [...new Set([...selection, ...found])].sort((a, b) => a - b) : found;
-    const bits = Int32Array.from(all);
-    model.set("selection", new DataView(bits.buffer));
-    model.save_changes();
+  function middle(rows) { // the one nearest to the middle of all
+    const sum = (k) => rows.reduce((all, i) => all + xy[2 * i + k], 0) / rows.length, [x, y] = [sum(0), sum(1)];
+    const away = (i) => (xy[2 * i] - x) ** 2 + (xy[2 * i + 1] - y) ** 2;
+    return rows.length ? rows.reduce((a, b) => (away(b) < away(a) ? b : a)) : -1;
   }
+  const random = (count) => {
+    const left = [...everyone];
+    return Array.from({ length: Math.min(count, total) }, () => left.splice(Math.random() * left.length, 1)[0]);
+  };
 
-  const at = (event) => {
+  const mouse = (event) => {
     const frame = over.getBoundingClientRect();
     return [event.clientX - frame.left, event.clientY - frame.top];
   };
-
   over.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     over.setPointerCapture(event.pointerId);
-    const start = at(event);
-    drag = { start, path: tool === "box" ? [start, start] : [start], far: false, shift };
-    under = -1;
+    const start = mouse(event);
+    drag = { start, path: tool === "Box" ? [start, start] : [start], far: false, shift };
+    hover(-1);
   });
   over.addEventListener("pointermove", (event) => {
-    const [x, y] = at(event);
-    if (!drag) return hover(x, y);
-    const away = Math.hypot(x - drag.start[0], y - drag.start[1]);
-    drag.far ||= away > 4;
-    if (tool === "move") {
+    const [x, y] = mouse(event);
+    if (!drag) return hover(nearest(x, y));
+    drag.far ||= Math.hypot(x - drag.start[0], y - drag.start[1]) > 4;
+    if (tool === "Move") {
       shift = [drag.shift[0] + x - drag.start[0], drag.shift[1] + y - drag.start[1]];
       return redraw();
     }
     const last = drag.path[drag.path.length - 1];
-    if (tool === "box") drag.path[1] = [x, y];
+    if (tool === "Box") drag.path[1] = [x, y];
     else if (Math.hypot(x - last[0], y - last[1]) > 3) drag.path.push([x, y]);
     paint("over");
   });
@@ -281,78 +255,210 @@ function render({ model, el }) {
     if (!drag) return;
     const point = nearest(...drag.start);
     if (!drag.far) choose(point < 0 ? [] : [point], event.shiftKey);
-    else if (tool !== "move") choose(enclosed(), event.shiftKey);
+    else if (tool !== "Move") choose(enclosed(), event.shiftKey);
     drag = null;
     paint("over");
   });
   over.addEventListener("pointercancel", () => { drag = null; paint("over"); });
-  over.addEventListener("pointerleave", () => { if (!drag) hover(-99, -99); });
+  over.addEventListener("pointerleave", () => { if (!drag) hover(-1); });
+  over.addEventListener("blur", () => hover(-1));
   over.addEventListener("wheel", (event) => {
-    if (tool !== "move" && !event.ctrlKey) return; // the page scrolls
+    if (tool !== "Move" && !event.ctrlKey) return; // the page scrolls
     event.preventDefault();
-    zoomBy(Math.exp(-event.deltaY / 400), at(event));
+    zoomBy(Math.exp(-event.deltaY / 400), mouse(event));
   }, { passive: false });
 
-  function hover(x, y) {
-    const found = nearest(x, y);
+  // ---- keys: from point to point
+  const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  function beside(from, [u, v]) { // the nearest point within 45 degrees of a direction
+    const [x, y] = at(from);
+    let best = from, least = Infinity;
+    for (let i = 0; i < total; i++) {
+      const [p, q] = [screen[2 * i] - x, screen[2 * i + 1] - y], along = p * u + q * v, across = Math.abs(p * v - q * u);
+      if (along > 0 && across <= along && along + 2 * across < least) [best, least] = [i, along + 2 * across];
+    }
+    return best;
+  }
+  over.addEventListener("keydown", (event) => {
+    if (STEPS[event.key]) {
+      hover(under < 0 ? (focus >= 0 ? focus : middle(everyone)) : beside(under, STEPS[event.key]));
+      const known = label[under] >= 0 ? `, ${classOf(label[under])}` : "";
+      const guesses = words.filter((word) => predicted[word][under] >= 0)
+        .map((word) => `, predicted ${word} ${classOf(predicted[word][under])}`).join("");
+      spoken.textContent = nameOf(under) + known + guesses;
+    } else if ((event.key === " " || event.key === "Enter") && under >= 0) choose([under], event.shiftKey);
+    else if (event.key === "Escape") choose([]);
+    else if (event.key === "+" || event.key === "-") zoomBy(event.key === "+" ? 1.5 : 1 / 1.5, under < 0 ? undefined : at(under));
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+
+  function hover(found) {
     if (found === under) return;
     under = found;
-    over.style.cursor = under >= 0 ? "pointer" : tool === "move" ? "grab" : "crosshair";
+    over.style.cursor = under >= 0 ? "pointer" : tool === "Move" ? "grab" : "crosshair";
     hint.hidden = under < 0;
-    if (under >= 0) {
-      const groups = model.get("groups"), group = groups.findLast((g) => g.start <= under);
-      hint.textContent = `${group.title} ${under - group.start}`;
-      const left = screen[2 * under] > width * 0.7;
-      hint.style.left = left ? "" : `${screen[2 * under] + 14}px`;
-      hint.style.right = left ? `${width - screen[2 * under] + 14}px` : "";
-      hint.style.top = `${Math.max(2, screen[2 * under + 1] - 26)}px`;
-    }
+    if (under >= 0) { tip(); request([scene[under]]); }
     paint("over");
   }
+  function tip() { // the card of the point under the mouse
+    const [x, y] = at(under);
+    hint.replaceChildren(nameOf(under), ...[cardOf(scene[under], [under])].filter(Boolean));
+    const side = x > width / 2 ? ["right", width - x] : ["left", x], end = y > height / 2 ? ["bottom", height - y] : ["top", y];
+    hint.style.inset = "auto";
+    for (const [edge, away] of [side, end]) hint.style[edge] = `${away + 14}px`;
+  }
 
-  // ---- bar
-  const buttons = Object.fromEntries(Object.entries(TOOLS).map(([name, text]) => {
-    const button = make(bar, "button", `socketlab-tool-${name}`, text);
-    Object.assign(button, { title: TIPS[name], type: "button", onclick: () => take(name) });
-    return [name, button];
-  }));
+  // ---- cards: HTML that Python made and escaped
+  function request(scenes) {
+    const missing = [...new Set(scenes)].filter((one) => !cards.has(one) && !asked.has(one));
+    missing.forEach((one) => asked.add(one));
+    if (missing.length) model.send({ cards: missing });
+  }
+  function cardOf(one, framed) {
+    if (!cards.has(one)) return null;
+    const holder = document.createElement("template");
+    holder.innerHTML = cards.get(one);
+    const part = holder.content.firstElementChild, figures = [...part.querySelectorAll("[data-point]")];
+    part.dataset.points = figures.map((f) => f.dataset.point).join(",");
+    for (const f of figures) f.classList.toggle("chosen", framed.includes(Number(f.dataset.point)));
+    part.classList.toggle("focus", framed.includes(focus));
+    Object.assign(part, { tabIndex: 0 }).dataset.lmSuppressShortcuts = "true";
+    return part;
+  }
+  function cardsIn(box, groups) { // [[scene, points to frame]]
+    request(groups.map(([one]) => one));
+    box.replaceChildren(...groups.map(([one, framed]) => cardOf(one, framed)).filter(Boolean));
+  }
+  const pointsOf = (event) => {
+    const found = event.target instanceof Element && event.target.closest(".socketlab-card");
+    return found ? found.dataset.points.split(",").map(Number) : [];
+  };
+  root.addEventListener("mouseover", (event) => {
+    const next = pointsOf(event);
+    if (String(next) !== String(pointed)) { pointed = next; paint("over"); }
+  });
+  const ask = (event) => {
+    const points = pointsOf(event);
+    if (!points.length || hint.contains(event.target)) return;
+    model.set("focus", points.find((i) => chosen.has(i)) ?? points[0]);
+    model.save_changes();
+  };
+  root.addEventListener("click", ask);
+  root.addEventListener("keydown", (event) => { if (event.key === "Enter") ask(event); });
+
+  // ---- what stands beside the map
+  const pictureBox = make(pictures, "div", "socketlab-cards"), nearHead = make(nearby, "p", "");
+  const nearBox = make(nearby, "div", "socketlab-cards");
+  for (const box of [pictureBox, nearBox]) box.setAttribute("role", "list");
+
+  function tellSelection() {
+    const groups = new Map();
+    for (const i of shown) groups.set(scene[i], [...(groups.get(scene[i]) || []), i]);
+    cardsIn(pictureBox, [...groups]);
+    const parts = sets.map((one, k) => [selection.filter((i) => setOf(i) === k).length, one.title]);
+    const listed = parts.filter(([count]) => count).map(([count, title]) => `${count} ${title}`).join(", ");
+    const sample = shown.length < selection.length ? `; images of ${shown.length} of them, drawn at random` : "";
+    headline.textContent = selection.length ? `${plural(selection.length, "point")} selected (${listed})${sample}.`
+      : "Nothing is selected: draw around points, or use the controls.";
+    count();
+    save.disabled = !selection.length;
+  }
+  function count() { // how many of the selected points are of each class
+    counts.replaceChildren();
+    const names = Object.keys(columns).filter((name) => name !== "class" || data.hues.includes("class"));
+    if (!names.length || !selection.length) return;
+    const table = make(counts, "table", ""), head = make(table, "tr", "");
+    for (const name of ["class", ...names])
+      make(head, "th", "", name === "class" && head.children.length ? "true*" : name === "class" ? name : `predicted ${name}`);
+    const seen = [...new Set(names.flatMap((name) => selection.map((i) => columns[name][i])))].sort((a, b) => a - b);
+    for (const k of [...seen.filter((one) => one >= 0), ...seen.filter((one) => one < 0)]) {
+      const line = make(table, "tr", ""), cell = make(line, "td", "");
+      make(cell, "span", "", "● ").style.color = k < 0 ? "gray" : colourOf(k);
+      cell.append(k < 0 ? "none" : classOf(k));
+      for (const name of names) make(line, "td", "", selection.filter((i) => columns[name][i] === k).length || "");
+    }
+    if (names.includes("class")) make(counts, "small", "", `* ${READER}`);
+  }
+  function tellFocus() {
+    focus = model.get("focus") >= 0 ? model.get("focus") : middle(selection);
+    const stored = model.get("views")[model.get("view")], size = numbers(stored.near, Int32Array).length / total;
+    near = focus < 0 ? [] : [...numbers(stored.near, Int32Array).slice(focus * size, (focus + 1) * size)];
+    cardsIn(nearBox, focus < 0 ? [] : [focus, ...near].map((i) => [scene[i], [i]]));
+    nearHead.replaceChildren();
+    if (focus < 0) return;
+    const others = near.filter((i) => sets[setOf(i)].short !== sets[setOf(focus)].short).length, k = setOf(focus);
+    make(nearHead, "b", "", `Nearest ${stored.in_features ? "in feature space" : "on this map"}`);
+    const mixed = new Set(sets.map((one) => one.short)).size > 1 ? ` ${others} of these ${near.length} are of another modality.` : "";
+    const rank = numbers(stored.ranks, Int32Array);
+    const ends = partners(focus).map((j, n) => ` Its partner in ${sets[setOf(j)].title} is the ${ordinal(rank[focus * most + n])} nearest of ${total - 1}.`);
+    nearHead.append(` to point ${focus - starts[k]} of ${sets[k].title} (blue frame).${mixed}${ends.join("")}`);
+  }
+
+  // ---- controls
+  const send = (name, value) => { model.set(name, value); model.save_changes(); };
+  const hueName = (name) => HUES[name] || `class predicted ${name}`;
+  fill(hue, data.hues.map((name) => [name, hueName(name)]));
+  fill(kind, [["", "…"], ...data.classes.map((name, k) => [k, name.replaceAll("_", " ")])]);
+  fill(by, data.hues.filter((name) => name !== "modality").map((name) => [name, hueName(name)]));
+  fill(set, sets.map((one, k) => [k, one.title]));
+  for (const part of [kind, by]) part.parentNode.hidden = !data.classes.length || !by.length;
+  view.onchange = () => send("view", view.value);
+  hue.onchange = () => send("hue", hue.value);
+  links.onchange = () => send("links", links.checked);
+  kind.onchange = by.onchange = () => {
+    if (kind.value) choose(everyone.filter((i) => columns[by.value][i] === Number(kind.value)));
+  };
+  set.onchange = () => { number.max = sets[set.value].size - 1; };
+  set.onchange();
+  const point = () => starts[set.value] + Math.min(Math.max(0, Math.round(number.value)), sets[set.value].size - 1);
+  const button = (parent, name, text, tip, act) => control(parent, "button", name, text, { title: tip, onclick: act });
+  button(row, "select", "Select", "this point alone", () => choose([point()]));
+  button(row, "nearest", "With nearest", "this point and its nearest neighbours", () => {
+    const stored = numbers(model.get("views")[model.get("view")].near, Int32Array), size = stored.length / total;
+    choose([point(), ...stored.slice(point() * size, (point() + 1) * size)], false, point());
+  });
+  button(row, "next", "Next", "the point with the next number", () => {
+    number.value = (Number(number.value) + 1) % sets[set.value].size;
+    choose([point()]);
+  });
+  button(row, "random", "Random", `${SAMPLE} points at random`, () => choose(random(SAMPLE)));
+  button(row, "nothing", "Clear", "select nothing", () => choose([]));
+  const save = button(row, "csv", "Export CSV", "the selection as a table", () => model.send({ csv: true }));
+  save.hidden = Boolean(model.get("alone"));
+  const toolButtons = Object.keys(TIPS).map((name) => button(tools, name.toLowerCase(), name, TIPS[name], () => take(name)));
   function take(name) {
     tool = name;
-    for (const [key, button] of Object.entries(buttons)) button.setAttribute("aria-pressed", key === name);
-    over.style.cursor = name === "move" ? "grab" : "crosshair";
+    for (const one of toolButtons) one.setAttribute("aria-pressed", one.textContent === name);
+    over.style.cursor = name === "Move" ? "grab" : "crosshair";
   }
   function zoomBy(factor, centre = [width / 2, height / 2]) {
     const next = Math.min(40, Math.max(1, zoom * factor));
-    shift = shift.map((s, k) => centre[k] - ((centre[k] - s) * next) / zoom);
+    shift = next === 1 ? [0, 0] : shift.map((s, k) => centre[k] - ((centre[k] - s) * next) / zoom);
     zoom = next;
-    if (zoom === 1) shift = [0, 0];
     redraw();
   }
-  make(bar, "span", "socketlab-map-gap");
-  for (const [text, tip, act] of [["+", "zoom in", () => zoomBy(1.5)], ["−", "zoom out", () => zoomBy(1 / 1.5)],
-    ["Fit", "show the whole map", () => zoomBy(0)]]) {
-    const button = make(bar, "button", "", text);
-    Object.assign(button, { title: tip, type: "button", onclick: act });
-    button.setAttribute("aria-label", tip);
-  }
+  for (const [name, text, tip, factor] of [["in", "+", "zoom in", 1.5], ["out", "−", "zoom out", 1 / 1.5], ["fit", "Fit", "show the whole map", 0]])
+    button(tools, name, text, tip, () => zoomBy(factor)).setAttribute("aria-label", tip);
 
-  // ---- what Python says
-  function redraw() {
-    place();
-    paint("points", "picked", "over");
-  }
+  // ---- what changes from elsewhere
   function recolour() {
-    tints = bytes("tints", Uint8Array);
+    hue.value = model.get("hue");
     sprites.clear();
-    legendOf(legend, model.get("legend"));
-    over.setAttribute("aria-label", model.get("says"));
+    const marks = sets.map((one) => ({ marker: one.marker, text: one.title, colour: hue.value === "modality" ? one.colour : "gray" }));
+    const kinds = hue.value === "modality" ? [] : data.classes.map((_, k) => ({ marker: "o", colour: colourOf(k), text: classOf(k) }));
+    legendOf(legend, [...marks, ...kinds]);
+    const listed = sets.map((one) => `${one.size} ${one.title}`).join(", ");
+    over.setAttribute("aria-label", `${MAP} ${listed}; coloured by ${hueName(hue.value)}.`);
   }
   function travel() {
-    const from = xy, to = bytes("xy", Float32Array), begun = performance.now(), mine = ++still;
-    const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-    if (calm || from.length !== to.length) { xy = to; return redraw(); }
+    const from = xy, to = numbers(model.get("views")[model.get("view")].xy, Float32Array);
+    const begun = performance.now(), mine = ++journey;
+    tellFocus();
+    if (!from || window.matchMedia("(prefers-reduced-motion: reduce)").matches) { xy = to; return redraw(); }
     const step = (now) => {
-      if (mine !== still) return;
+      if (mine !== journey) return;
       const t = Math.min(1, Math.max(0, (now - begun) / MOVE_MS)), eased = t * t * (3 - 2 * t);
       xy = t < 1 ? to.map((v, i) => from[i] + (v - from[i]) * eased) : to;
       redraw();
@@ -360,49 +466,74 @@ function render({ model, el }) {
     };
     requestAnimationFrame(step);
   }
-  const hears = {
-    "change:xy": travel,
-    "change:tints change:legend change:says": () => { recolour(); paint("points", "picked"); },
-    "change:selection": () => { readSelection(); paint("picked", "over"); },
-    "change:shown change:focus change:neighbours": () => paint("over"),
-    "change:links": () => paint("points"),
+  function reselect() {
+    selection = [...numbers(model.get("selection"), Int32Array)];
+    [chosen, shown] = [new Set(selection), sampled(selection)];
+    tellSelection();
+    tellFocus();
+    paint("picked", "over");
+  }
+  function reach() { // maps to choose from
+    fill(view, Object.keys(model.get("views")).map((name) => [name, name]));
+    view.value = model.get("view");
+  }
+  function receive(content) {
+    for (const [key, text] of Object.entries(content.cards || {})) cards.set(Number(key), text);
+    if (content.cards) { tellSelection(); tellFocus(); if (under >= 0) tip(); paint("over"); }
+    if (content.csv === undefined) return;
+    const file = URL.createObjectURL(new Blob([content.csv], { type: "text/csv" }));
+    Object.assign(document.createElement("a"), { href: file, download: "selection.csv" }).click();
+    URL.revokeObjectURL(file);
+  }
+  const events = {
+    "change:views": reach,
+    "change:view": () => { reach(); travel(); },
+    "change:hue": () => { recolour(); paint("points", "picked"); },
+    "change:links": () => { links.checked = model.get("links"); paint("points"); },
+    "change:selection": reselect,
+    "change:focus": () => { tellFocus(); tellSelection(); paint("over"); },
+    "change:status": () => { status.textContent = model.get("status"); },
+    "msg:custom": receive,
   };
-  for (const [events, act] of Object.entries(hears)) model.on(events, act);
+  for (const [name, act] of Object.entries(events)) model.on(name, act);
+  const resized = new ResizeObserver(() => {
+    if (!stage.clientWidth) return;
+    [width, height] = [stage.clientWidth, stage.clientHeight];
+    for (const canvas of [base, picked, over]) {
+      Object.assign(canvas, { width: width * sharp, height: height * sharp });
+      canvas.getContext("2d").scale(sharp, sharp);
+    }
+    redraw();
+  });
+  const themed = new MutationObserver(() => { sprites.clear(); redraw(); });
 
-  // ---- cards outside of this view: under the mouse they light their points, a click asks for neighbours
-  const card = (event) => {
-    const found = event.target instanceof Element && event.target.closest("[data-points]");
-    return found && found.closest(".socketlab-explorer") === el.closest(".socketlab-explorer") ? found : null;
-  };
-  const light = (event) => {
-    const found = card(event), next = found ? found.dataset.points.split(",").map(Number) : [];
-    if (String(next) === String(pointed)) return;
-    pointed = next;
-    paint("over");
-  };
-  const ask = (event) => {
-    const found = card(event);
-    if (!found) return;
-    model.set("focus", Number(found.dataset.points.split(",")[0]));
-    model.save_changes();
-  };
-  document.addEventListener("mouseover", light);
-  document.addEventListener("click", ask);
-
-  readPoints();
-  readSelection();
-  xy = bytes("xy", Float32Array);
+  reach();
   recolour();
-  take("lasso");
-  redraw();
-  hint.hidden = true;
-
+  take("Lasso");
+  status.textContent = model.get("status");
+  links.checked = model.get("links");
+  xy = numbers(model.get("views")[model.get("view")].xy, Float32Array);
+  reselect();
+  resized.observe(stage);
+  themed.observe(document.body, { attributes: true });
   return () => {
-    still++;
-    document.removeEventListener("mouseover", light);
-    document.removeEventListener("click", ask);
-    for (const [events, act] of Object.entries(hears)) model.off(events, act);
+    journey++;
+    resized.disconnect();
+    themed.disconnect();
+    for (const [name, act] of Object.entries(events)) model.off(name, act);
   };
 }
 
-export default { render };
+function alone() { // the state stands in the page; nobody answers
+  const state = JSON.parse(document.getElementById("state").textContent), heard = {};
+  const model = {
+    get: (name) => state[name],
+    set: (name, value) => { state[name] = value; heard[`change:${name}`]?.(); },
+    on: (name, act) => { heard[name] = act; },
+    save_changes() {},
+    send() {},
+  };
+  explorer({ model, el: document.getElementById("explorer") });
+}
+
+export default { render: explorer };

@@ -1,4 +1,4 @@
-"""The explorer in a real browser: points enclosed with the mouse, their images seen, the answer timed."""
+"""The explorer's page in a real browser: alone in a file, and answering in time in JupyterLab."""
 
 import itertools
 import math
@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import pytest
-from browsing import SECOND
+from browsing import ANSWER_MS, SECOND
+from explorers import made
 from playwright.sync_api import Locator, Page, expect
 
-ANSWER_MS = 200
+from socketlab.panels.explorer import Explorer
+
 TRIES = 40  # the best counts: other work on the machine is no fault of the explorer
 # 2,500 scenes in two modalities: 5,000 points in four heaps, a class each; every image is of its own.
 MANY = (
@@ -40,15 +41,15 @@ ROOMS = (
 # Times from the end of a drag until the new images are decoded and drawn.
 _TIME = """() => {
     const map = document.querySelector('.socketlab-map-over');
-    const cards = document.querySelector('.socketlab-cards-box');
+    const cards = document.querySelector('.socketlab-explore-cards');
     window.answers = [];
     let asked = null;
     map.addEventListener('pointerup', () => { asked = performance.now(); }, true);
     new MutationObserver(async () => {
-        if (asked === null) return;
+        if (asked === null || cards.querySelectorAll('img').length < 40) return;
         const begun = asked;
         asked = null;
-        await Promise.all([...cards.querySelectorAll('img')].map(image => image.decode()));
+        await Promise.all([...cards.querySelectorAll('img')].map(image => image.decode().catch(() => null)));
         await new Promise(requestAnimationFrame);
         window.answers.push(performance.now() - begun);
     }).observe(cards, {childList: true, subtree: true, characterData: true});
@@ -61,11 +62,8 @@ _MARKED = """canvas => {
 }"""
 
 
-def open_cells(open_notebook: Callable[[str], Page], folder: Path, name: str, cells: tuple[str, ...]) -> Page:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, folder / name)
-    return open_notebook(name)
+def part(page: Page, name: str) -> Locator:
+    return page.locator(f".socketlab-explore-{name}")
 
 
 def lasso(page: Page, x: float, y: float, radius: float, shift: bool = False) -> None:
@@ -73,10 +71,8 @@ def lasso(page: Page, x: float, y: float, radius: float, shift: bool = False) ->
     box = page.locator(".socketlab-map-over").bounding_box()
     assert box is not None
     middle = box["x"] + x * box["width"], box["y"] + y * box["height"]
-    at = [
-        (middle[0] + radius * math.cos(turn), middle[1] + radius * math.sin(turn))
-        for turn in (2 * math.pi * k / 12 for k in range(12))
-    ]
+    turns = [2 * math.pi * k / 12 for k in range(12)]
+    at = [(middle[0] + radius * math.cos(turn), middle[1] + radius * math.sin(turn)) for turn in turns]
     page.mouse.move(*at[0])
     if shift:
         page.keyboard.down("Shift")
@@ -92,21 +88,125 @@ def pictures(cards: Locator) -> list[str]:
     return [str(image.get_attribute("src")) for image in cards.locator("img").all()]
 
 
-@pytest.mark.slow
-def test_five_thousand_points_answer_within_200_ms(
-    open_notebook: Callable[[str], Page],
-    lab_folder: Path,
-    artefacts: Path,
-) -> None:
-    page = open_cells(open_notebook, lab_folder, "many.ipynb", MANY)
-    cards, near = (page.locator(f".socketlab-{name}-box") for name in ("cards", "near"))
-    counts = page.locator(".socketlab-headline-box")
-    over, explorer = page.locator(".socketlab-map-over"), page.locator(".socketlab-explorer")
-    expect(counts).to_contain_text("Nothing is selected", timeout=60 * SECOND)
-    assert over.evaluate(_MARKED) == 0
-    explorer.scroll_into_view_if_needed()
-    page.evaluate(_TIME)
+def scenes(box: Locator) -> list[int]:
+    return [int(text.strip("#")) for text in box.locator(".socketlab-card .head small").all_inner_texts()]
 
+
+@pytest.fixture
+def alone(page: Page, tmp_path: Path) -> Callable[[Explorer], Page]:
+    """Opens an explorer as a file; at the end there was no error and no request."""
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+
+    def open_file(explorer: Explorer) -> Page:
+        path = tmp_path / "explorer.html"
+        path.write_text(explorer.html(), encoding="utf-8")
+        page.goto(path.as_uri())
+        expect(part(page, "headline")).to_contain_text("selected")
+        assert faults == []
+        return page
+
+    yield open_file  # type: ignore[misc]
+    assert faults == []
+
+
+def test_the_page_alone_shows_a_selection_in_every_modality(alone: Callable[[Explorer], Page]) -> None:
+    explorer = made(30)
+    explorer.select([2, 5], "depth")
+    page = alone(explorer)
+    cards, near = part(page, "cards"), part(page, "near")
+    assert scenes(cards) == [2, 5]
+    expect(part(page, "headline")).to_have_text("2 points selected (2 depth).")
+    expect(cards.locator("figure.chosen")).to_have_count(2)  # only the depth half was chosen
+    expect(cards).to_contain_text("blank 96 % → bars 96 %")
+    expect(part(page, "counts")).to_contain_text("for the reader only")
+    expect(near).to_contain_text("Nearest in feature space to point")
+    expect(near).to_contain_text("Its partner in rgb is the")
+    expect(near.locator("img")).to_have_count(2 * 7)
+    near.locator(".socketlab-card").nth(3).click()
+    third = scenes(near)[0]
+    expect(near).to_contain_text(f"to point {third} of")
+    assert scenes(cards) == [2, 5]
+    expect(part(page, "csv")).to_be_hidden()  # nobody answers
+
+
+def test_controls_and_keys_select_without_a_mouse(alone: Callable[[Explorer], Page]) -> None:
+    page = alone(made(12))
+    headline, near = part(page, "headline"), part(page, "near")
+    expect(headline).to_contain_text("Nothing is selected")
+    assert page.locator(".socketlab-map-over").evaluate(_MARKED) == 0
+    page.get_by_label("select class").select_option("columns")
+    expect(headline).to_contain_text("8 points selected (4 rgb, 4 depth)")
+    page.get_by_label("by", exact=True).select_option("after")
+    expect(headline).to_contain_text("4 points selected (4 depth)")
+    rows = [row.split() for row in part(page, "counts").locator("tr").all_inner_texts()]
+    assert rows == [
+        ["class", "true*", "predicted", "before", "predicted", "after"],
+        ["●", "bars", "4", "4"],
+        ["●", "columns", "4"],
+    ]
+    page.get_by_label("select point of").select_option("depth")
+    page.get_by_label("number of the point").fill("5")
+    page.get_by_role("button", name="Select").click()
+    assert scenes(part(page, "cards")) == [5]
+    page.get_by_role("button", name="Next").click()
+    assert scenes(part(page, "cards")) == [6]
+    page.get_by_role("button", name="With nearest").click()
+    expect(headline).to_contain_text("7 points selected")
+    expect(near).to_contain_text("to point 6 of depth")
+    page.get_by_role("button", name="Random").click()
+    expect(headline).to_contain_text("24 points selected")
+    page.get_by_role("button", name="Clear").click()
+    expect(headline).to_contain_text("Nothing is selected")
+    map_of_points = page.get_by_role("application", name=re.compile("Map of features.*12 rgb, 12 depth"))
+    map_of_points.focus()
+    page.keyboard.press("ArrowRight")
+    spoken = part(page, "spoken")
+    first = spoken.inner_text()
+    assert re.match(r"(rgb|depth) \d+, (bars|columns|blank)", first)
+    expect(part(page, "hint").locator("img")).to_have_count(2)  # its images, class and predictions
+    page.keyboard.press("ArrowRight")
+    expect(spoken).not_to_have_text(first)
+    page.keyboard.press(" ")
+    expect(headline).to_contain_text("1 point selected")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+Enter")
+    expect(headline).to_contain_text("2 points selected")
+    page.keyboard.press("Escape")
+    expect(headline).to_contain_text("Nothing is selected")
+
+
+def test_another_map_and_colour(alone: Callable[[Explorer], Page], artefacts: Path) -> None:
+    explorer = made(40)
+    explorer.add_view("other", {m: np_turned(explorer, m) for m in ("rgb", "depth")}, show=False)
+    explorer.look_at(7, "rgb")
+    page = alone(explorer)
+    near = part(page, "near")
+    expect(near).to_contain_text("Nearest in feature space to point 7 of rgb")
+    page.get_by_label("map", exact=True).select_option("other")
+    expect(near).to_contain_text("Nearest on this map to point 7 of rgb")
+    page.get_by_label("colour by").select_option("modality")
+    expect(part(page, "legend")).not_to_contain_text("bars")
+    page.get_by_label("join pairs").check()
+    lasso(page, 0.5, 0.5, radius=150)
+    expect(part(page, "headline")).to_contain_text("points selected")
+    page.set_viewport_size({"width": 1366, "height": 768})
+    page.screenshot(path=artefacts / "explorer_alone.png")
+
+
+def np_turned(explorer: Explorer, modality: str) -> object:
+    return explorer.clouds[modality].points[:, ::-1]
+
+
+@pytest.mark.slow
+def test_five_thousand_points_answer_within_200_ms(open_cells: Callable[..., Page], artefacts: Path) -> None:
+    page = open_cells("many", MANY)
+    cards, near, headline = (part(page, name) for name in ("cards", "near", "headline"))
+    over = page.locator(".socketlab-map-over")
+    expect(headline).to_contain_text("Nothing is selected", timeout=60 * SECOND)
+    over.scroll_into_view_if_needed()
+    page.evaluate(_TIME)
     seen: list[list[str]] = []
     answers: list[float] = []
     heaps = [(0.22, 0.8), (0.75, 0.8), (0.22, 0.3), (0.75, 0.3)]
@@ -119,53 +219,36 @@ def test_five_thousand_points_answer_within_200_ms(
     assert min(answers) < ANSWER_MS
     assert all(40 <= len(some) <= 48 for some in seen)  # two images of each scene of 24 points
     assert all(set(a).isdisjoint(b) for a, b in itertools.pairwise(seen[:4]))
-    expect(counts).to_contain_text(re.compile(r"\d{2,4} points selected .*images of 24 of them"))
-    expect(page.locator(".socketlab-counts-box")).to_contain_text("for the reader only")
+    expect(headline).to_contain_text(re.compile(r"\d{2,4} points selected .*images of 24 of them"))
     expect(near).to_contain_text("Nearest in feature space")
-    expect(near.locator("img")).to_have_count(2 * 7)
     assert over.evaluate(_MARKED) > 500
-
-    before = int(re.findall(r"(\d+) points", counts.inner_text())[0])
+    before = int(re.findall(r"(\d+) points", headline.inner_text())[0])
     lasso(page, *heaps[len(answers) % 4], radius=30, shift=True)
-    expect(counts).not_to_contain_text(f"{before} points")
-    assert int(re.findall(r"(\d+) points", counts.inner_text())[0]) > before
-
+    expect(headline).not_to_contain_text(f"{before} points")
+    assert int(re.findall(r"(\d+) points", headline.inner_text())[0]) > before
     page.get_by_role("button", name="Box").click()
     lasso(page, 0.22, 0.3, radius=25)
-    expect(counts).not_to_contain_text(f"{before} points")
-    focus = near.inner_text()
-    cards.locator(".socketlab-card").nth(3).click()
-    expect(near).not_to_have_text(focus)
-
-    page.locator(".socketlab-explore-class select").select_option("kitchen")
-    expect(counts).to_contain_text("1250 points")
-    page.locator(".socketlab-explore-nothing").click()
-    expect(counts).to_contain_text("Nothing is selected")
-    expect(cards.locator("img")).to_have_count(0)
-    assert over.evaluate(_MARKED) == 0
-    page.locator(".socketlab-explore-select").click()
-    expect(counts).to_contain_text("1 point selected")
-    page.locator(".socketlab-explore-csv").click()
+    expect(headline).not_to_contain_text(f"{before} points")
+    part(page, "class").select_option("kitchen")
+    expect(headline).to_contain_text("1250 points")
     with page.expect_download() as saved:
-        page.get_by_role("link", name="selection.csv").click()
+        part(page, "csv").click()
     assert Path(saved.value.path()).read_text().startswith("set,point,modality,scene")
-    explorer.screenshot(path=artefacts / "explorer_many.png")
+    part(page, "hue").focus()  # keys of its own: the notebook's selection stays
+    page.keyboard.press("ArrowDown")
+    expect(part(page, "hue")).to_have_value("before")
+    page.locator(".socketlab-explorer").screenshot(path=artefacts / "explorer_many.png")
 
 
 @pytest.mark.slow
-def test_maps_of_the_rooms_before_and_after(
-    open_notebook: Callable[[str], Page],
-    lab_folder: Path,
-    artefacts: Path,
-) -> None:
+def test_maps_of_the_rooms_before_and_after(open_cells: Callable[..., Page], artefacts: Path) -> None:
     """PCA at once, UMAP when it is ready; its screenshot is docs/explorer.png."""
-    page = open_cells(open_notebook, lab_folder, "rooms.ipynb", ROOMS)
-    view = page.locator(".socketlab-explore-view select")
+    page = open_cells("rooms", ROOMS)
+    view, near = part(page, "view"), part(page, "near")
     expect(view.locator("option")).to_have_count(4, timeout=300 * SECOND)
-    assert view.evaluate("v => v.value") == "UMAP, after"
-    near = page.locator(".socketlab-near-box")
+    expect(view).to_have_value("UMAP, after")
     page.wait_for_timeout(1000)  # the points are on their way
-    page.locator(".socketlab-explore-links input").check()
+    part(page, "links").check()
     lasso(page, 0.5, 0.5, radius=90)
     expect(near).to_contain_text("Its partner in")
     after = near.inner_text().splitlines()[0]

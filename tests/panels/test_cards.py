@@ -1,0 +1,66 @@
+"""Cards: thumbnails, and the images behind a cell or a point."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from worlds import CLASSES, patterned
+
+from socketlab.figures import figures
+from socketlab.panels import cards
+
+
+def pictures(text: str) -> list[Image.Image]:
+    found = re.findall(r'src="data:image/\w+;base64,([^"]+)"', text)
+    return [Image.open(io.BytesIO(base64.b64decode(one))) for one in found]
+
+
+def test_the_images_of_some_scenes_in_every_modality() -> None:
+    rooms = patterned(12, 0)
+    shown = cards.show_images(rooms, [2, 5], title="2 images of <bars>")
+    assert re.findall(r"#(\d+)</small>", shown) == ["2", "5"]
+    assert "<strong>2 images of &lt;bars&gt;</strong>" in shown
+    found = pictures(shown)
+    assert [one.size for one in found] == [(64, 64)] * 4
+    expected = rooms.images["rgb"][2].numpy().transpose(1, 2, 0).astype(int)
+    assert np.abs(np.asarray(found[0]).astype(int) - expected).mean() < 6  # JPEG
+    assert shown._repr_html_() == shown  # a notebook shows it
+
+
+def test_of_many_scenes_a_few_are_shown_with_their_predictions() -> None:
+    logits = torch.eye(3)[torch.arange(60) % 3] * 4
+    shown = cards.show_images(patterned(60, 0), np.arange(60) % 3 == 1, logits=logits, most=5)
+    assert "(5 of 20 shown)" in shown and len(pictures(shown)) == 10
+    assert shown.count("predicted: columns&nbsp;96&nbsp;%") == 5
+    plain = cards.show_images(patterned(60, 0), [1], logits=logits.argmax(dim=1))
+    assert "predicted: columns</p>" in plain
+    assert len(pictures(cards.show_images({"depth": patterned(4, 0).images["depth"]}, [0]))) == 1
+    assert pictures(cards.show_images(patterned(4, 0), [])) == []
+
+
+def test_a_scene_without_a_modality_has_a_note() -> None:
+    thumbnails = cards.Thumbnails({"rgb": patterned(3, 0).images["rgb"]})
+    text = cards.card(thumbnails, 4, ["rgb", "sonar"], label=CLASSES[0], name='"><script>')
+    assert "no RGB" in text and "no sonar" in text and "<script>" not in text
+
+
+def test_depth_is_painted_as_in_the_other_pictures() -> None:
+    depth = np.array([[[[0, 1500], [3000, 6000]]]], np.uint16)
+    thumbnails = cards.Thumbnails({"depth": torch.from_numpy(depth)})
+    reach = thumbnails._range["depth"][1]
+    painted = figures.paint(depth[0], "depth", reach).astype(int)
+    shown = np.asarray(thumbnails.picture("depth", 0).convert("RGB")).astype(int)
+    assert np.abs(shown - painted).max() <= 3
+    assert (shown[0, 0] == painted[0, 0]).all()  # missing
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float16])
+def test_images_of_other_kinds_get_a_thumbnail(kind: torch.dtype) -> None:
+    images = (torch.rand(3, 1, 300, 200) * (255 if kind is torch.uint8 else 7)).to(kind)
+    picture = cards.Thumbnails({"thermal": images}).picture("thermal", 1)
+    assert picture.mode == "L" and max(picture.size) == 2 * cards.SIDE
+    assert np.ptp(np.asarray(picture)) > 60
