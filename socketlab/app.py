@@ -9,9 +9,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,19 +62,12 @@ def notebook_of(shown: Shown, folder: Path) -> str:
     )
     cells = [
         {"cell_type": "markdown", "id": "title", "metadata": {}, "source": f"# {shown.title}"},
-        {
-            "cell_type": "code",
-            "id": "panel",
-            "metadata": {},
-            "source": code,
-            "outputs": [],
-            "execution_count": None,
-        },
-    ]
+        {"cell_type": "code", "id": "panel", "metadata": {}, "source": code, "outputs": [],
+         "execution_count": None},
+    ]  # fmt: skip
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return json.dumps(
-        {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    )
+    about = {"metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps({"cells": cells, **about})
 
 
 def command(notebook: Path, port: int = PORT, browser: bool = True) -> list[str]:
@@ -109,12 +104,21 @@ def prepared(name: str) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def serve(name: str = "adaptation", port: int = PORT, browser: bool = True) -> int:
-    """Serve a panel until Ctrl-C; returns the exit code of the server."""
+    """Serve a panel until Ctrl-C, SIGTERM or SIGHUP; returns the exit code of the server."""
+    for sent in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, sent) and threading.current_thread() is threading.main_thread():
+            signal.signal(getattr(signal, sent), _interrupt)
     with prepared(name) as (path, environment):
         server = subprocess.Popen(command(path, port, browser), env=environment)
         try:
             return server.wait()
         finally:
-            if server.poll() is None:
-                server.terminate()
+            server.terminate()
+            try:
                 server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _interrupt(*about: object) -> None:
+    raise KeyboardInterrupt

@@ -1,11 +1,11 @@
 """What the lab needs, and whether it is there: one line per requirement, fit to be pasted into a bug report.
 
-Nothing here raises, and nothing slow is imported: PyTorch is tried in a process of its own, so that a broken
-installation is seen from outside.
+`examine` and `report` never raise, and import nothing slow: PyTorch is tried in a process of its own, so that
+a broken installation is seen from outside. A check returns its line's text, or raises `LabError` with it.
 """
 
-import getpass
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,7 @@ PYTORCH_PAGE = "https://pytorch.org/get-started/locally/"
 TORCH_SECONDS = 60
 """How long PyTorch may take to load; a second or two is usual, more right after the installation."""
 
-ENOUGH_MEMORY = 2 * 2**30
-ENOUGH_DISK = 1 * 2**30
+ENOUGH_MEMORY, ENOUGH_DISK = 2 * 2**30, 1 * 2**30
 """Bytes that a session may need: the budget of a notebook, and some run folders."""
 
 NAMED_VERSIONS = ("numpy", "torch", "torchvision", "umap-learn", "ipywidgets", "jupyterlab", "ipykernel")
@@ -66,41 +66,55 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything that the lab needs; never raises."""
+    """Check everything that the lab needs."""
     torch = try_torch()
-    checks: dict[str, Callable[[], Check]] = {
+    checks: dict[str, Callable[[], str]] = {
         "Python": check_python,
         "PyTorch": lambda: check_torch(torch),
         "packages": check_packages,
-        "JupyterLab": check_lab,
         "kernel": check_kernel,
-        "GPU": lambda: check_gpu(torch),
+        "GPU": lambda: torch.get("gpu", "no GPU: everything runs on the CPU"),
         "computer": check_computer,
         "disk": check_disk,
+        "cache": check_cache,
         "data": check_data,
     }
-    return [_attempt(name, check) for name, check in checks.items()]
+    return [attempt(name, check) for name, check in checks.items()]
+
+
+def attempt(name: str, check: Callable[[], str]) -> Check:
+    """The `Check` that a function's text makes, or its exception."""
+    try:
+        return Check(name, True, check())
+    except LabError as error:
+        return Check(name, False, str(error))
+    except Exception as error:
+        return Check(name, False, f"could not be examined ({type(error).__name__}: {_one_line(str(error))})")
 
 
 def report() -> str:
-    """Return versions, platform and one line per requirement, without the reader's name or home folder."""
+    """Return versions, platform and one line per requirement, with ~ for the home folder."""
     versions = [f"{name} {version}" for name in NAMED_VERSIONS if (version := _version(name))]
+    system, machine = platform.platform(), platform.machine()  # the name of the computer is not among them
     lines = [
-        f"socketlab {socketlab.__version__} · Python {platform.python_version()} · {_platform()}",
+        f"socketlab {socketlab.__version__} · Python {platform.python_version()} · "
+        + (system if machine in system else f"{system} {machine}"),
         " · ".join(versions) or "none of the packages is installed",
         *map(str, examine()),
     ]
-    return _anonymous("\n".join(lines))
+    text = "\n".join(lines)
+    for home in (os.path.realpath(Path.home()), str(Path.home())):
+        text = text.replace(home, "~") if len(home) > len(Path(home).anchor) else text
+    return text
 
 
-def check_python() -> Check:
+def check_python() -> str:
     """Python is in range."""
-    version, (first, beyond) = sys.version_info[:2], PYTHONS
-    if first <= version < beyond:
-        return Check("Python", True, platform.python_version())
-    ours = f"{first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1}"
-    message = f"{platform.python_version()} is outside {ours} → install one of these, then `make lab`"
-    return Check("Python", False, message)
+    (first, beyond), version = PYTHONS, platform.python_version()
+    if not first <= sys.version_info[:2] < beyond:
+        ours = f"{first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1}"
+        raise LabError(f"{version} is outside {ours} → install one of these, then `make lab`")
+    return version
 
 
 def try_torch() -> dict[str, str]:
@@ -108,7 +122,7 @@ def try_torch() -> dict[str, str]:
 
     Returns
     -------
-    "torch", "torchvision" : versions; "gpu" : its name. A key is absent where there is nothing to say.
+    "torch", "torchvision" : versions; "gpu" : its name, where there is one.
     "error" : what stopped the imports, as one line of text.
     """
     command = [sys.executable, "-c", _TRY_TORCH]
@@ -123,37 +137,41 @@ def try_torch() -> dict[str, str]:
         return {"error": f"Python stopped with exit code {done.returncode}"}
 
 
-def check_torch(found: dict[str, str]) -> Check:
+def check_torch(found: dict[str, str]) -> str:
     """Torch and torchvision load, which they do only as a matching pair."""
     error = found.get("error")
-    versions = ", ".join(f"{name} {found[name]}" for name in ("torch", "torchvision") if name in found)
     if error is None:
-        return Check("PyTorch", True, versions)
+        return ", ".join(f"{name} {found[name]}" for name in ("torch", "torchvision"))
     if match := re.search(r"No module named '(torch|torchvision)'", error):
-        return Check("PyTorch", False, f"{match[1]} is not installed → {INSTALL}")
+        raise LabError(f"{match[1]} is not installed → {INSTALL}")
     pair = f"torch {_version('torch') or '?'} and torchvision {_version('torchvision') or '?'}"
     if "torchvision::nms" in error or ("torch" in found and not _is_pair()):
-        return Check(
-            "PyTorch",
-            False,
+        raise LabError(
             f"{pair} do not belong together (for example a CPU-only torch with a CUDA torchvision) → "
-            f"install both in one command, for CPU-only wheels with the one shown on {PYTORCH_PAGE}",
+            f"install both in one command, for CPU-only wheels with the one shown on {PYTORCH_PAGE}"
         )
     if error.startswith("still loading"):
-        return Check("PyTorch", False, f"{error} → wait until the disk is idle, then ask again")
-    message = f"{pair} do not load ({_one_line(error)}) → install both again as shown on {PYTORCH_PAGE}"
-    return Check("PyTorch", False, message)
+        raise LabError(f"{error} → wait until the disk is idle, then try again")
+    raise LabError(f"{pair} do not load ({_one_line(error)}) → install both again as shown on {PYTORCH_PAGE}")
 
 
-def check_packages() -> Check:
-    """Every package that pyproject.toml asks for, the lab's included, is installed and recent enough."""
-    try:
-        wanted = importlib.metadata.requires("socketlab") or []
-    except importlib.metadata.PackageNotFoundError:
-        return Check("packages", False, f"socketlab is not installed in this Python → {INSTALL}")
+def _is_pair() -> bool:
+    """Whether the installed torch is the one that torchvision's metadata ask for."""
     from packaging.requirements import Requirement
 
-    needed = [Requirement(line) for line in wanted]
+    needs = [Requirement(line) for line in importlib.metadata.requires("torchvision") or []]
+    torch = _version("torch")
+    return torch is None or all(need.specifier.contains(torch) for need in needs if need.name == "torch")
+
+
+def check_packages() -> str:
+    """Every package that pyproject.toml names, the lab's included, is installed and recent enough."""
+    from packaging.requirements import Requirement
+
+    try:
+        needed = [Requirement(line) for line in importlib.metadata.requires("socketlab") or []]
+    except importlib.metadata.PackageNotFoundError:
+        raise LabError(f"socketlab is not installed in this Python → {INSTALL}") from None
     needed = [need for need in needed if need.marker is None or need.marker.evaluate({"extra": "lab"})]
     faults = []
     for need in needed:
@@ -163,101 +181,85 @@ def check_packages() -> Check:
         elif not need.specifier.contains(version, prereleases=True):
             faults.append(f"{need.name} {version} is not {need.specifier}")
     if faults:
-        return Check("packages", False, f"{', '.join(faults)} → {INSTALL}")
-    return Check("packages", True, f"all {len(needed)} installed, none too old")
+        raise LabError(f"{', '.join(faults)} → {INSTALL}")
+    return f"all {len(needed)} installed, none too old"
 
 
-def check_lab() -> Check:
-    """JupyterLab and ipywidgets are installed side by side, so that sliders are drawn."""
-    versions = {name: _version(name) for name in ("jupyterlab", "ipywidgets", "jupyterlab_widgets")}
-    missing = [name for name, version in versions.items() if version is None]
-    if missing:
-        return Check("JupyterLab", False, f"{' and '.join(missing)} not installed → {INSTALL}")
-    return Check("JupyterLab", True, ", ".join(f"{name} {version}" for name, version in versions.items()))
-
-
-def check_kernel() -> Check:
-    """The kernel named python3, which the notebooks ask for, runs this Python."""
+def check_kernel() -> str:
+    """The kernel named python3, which the notebooks use, runs this Python."""
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     except ImportError:
-        return Check("kernel", False, f"jupyter_client is not installed → {INSTALL}")
+        raise LabError(f"jupyter_client is not installed → {INSTALL}") from None
     if _version("ipykernel") is None:
-        return Check("kernel", False, f"ipykernel is not installed → {INSTALL}")
+        raise LabError(f"ipykernel is not installed → {INSTALL}")
     try:
         command = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
-        return Check("kernel", False, f"there is no kernel python3 → {INSTALL}")
-    # Jupyter reads a bare name as the Python that runs it.
-    bare = re.fullmatch(r"python(3(\.\d+)?)?(\.exe)?", command)
-    if bare or os.path.dirname(os.path.abspath(command)) == os.path.dirname(os.path.abspath(sys.executable)):
-        return Check("kernel", True, "notebooks run this Python")
-    return Check(
-        "kernel",
-        False,
-        f"notebooks run {command}, not {sys.executable} → start with `make lab`, or remove the other kernel: "
-        "`jupyter kernelspec remove python3`",
+        raise LabError(f"there is no kernel python3 → {INSTALL}") from None
+    bare = re.fullmatch(r"python(3(\.\d+)?)?(\.exe)?", command)  # then the Python that runs Jupyter
+    here, there = (os.path.dirname(os.path.abspath(path)) for path in (sys.executable, command))
+    if not bare and here != there:
+        raise LabError(
+            f"notebooks run {command}, not {sys.executable} → start with `make lab`, or remove the other "
+            "kernel: `jupyter kernelspec remove python3`"
+        )
+    return "notebooks run this Python"
+
+
+def check_computer() -> str:
+    """Cores, and enough free memory for a notebook."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    free = psutil.virtual_memory().available
+    have = f"{cores} core{'s' if cores > 1 else ''}, {_gigabytes(free)} of memory free"
+    if free < ENOUGH_MEMORY:
+        need = _gigabytes(ENOUGH_MEMORY)
+        raise LabError(f"{have}; a notebook may need {need} → close other programs and kernels")
+    return have
+
+
+def check_disk() -> str:
+    """There is room for runs in the present folder."""
+    free = shutil.disk_usage(Path.cwd()).free
+    have = f"{_gigabytes(free)} free in {Path.cwd()}"
+    if free < ENOUGH_DISK:
+        need = _gigabytes(ENOUGH_DISK)
+        raise LabError(f"{have}; runs may need {need} → delete files, or work in another folder")
+    return have
+
+
+def check_cache() -> str:
+    """The code that UMAP compiles can be kept, so that only the first map waits for it."""
+    from platformdirs import user_cache_dir
+
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    found = importlib.util.find_spec("umap")
+    beside = [Path(found.origin).parent] if found and found.origin else []
+    for folder in [Path(chosen)] if chosen else [*beside, Path(user_cache_dir("numba"))]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return f"compiled code is kept in {folder}"
+        except OSError:
+            continue
+    raise LabError(
+        "the code that UMAP compiles cannot be kept: no folder can be written; maps then fall back to "
+        "principal components, or wait each time → set NUMBA_CACHE_DIR to a folder that you may write to"
     )
 
 
-def check_gpu(found: dict[str, str]) -> Check:
-    """A GPU is welcome and not needed."""
-    if "gpu" in found:
-        return Check("GPU", True, found["gpu"])
-    return Check("GPU", True, "no GPU: everything runs on the CPU")
-
-
-def check_computer() -> Check:
-    """Cores, and enough free memory for a notebook."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    have = f"{cores} core{'s' if cores > 1 else ''}"
-    free = _free_memory()
-    have += f", {_gigabytes(free)} of memory free"
-    if free < ENOUGH_MEMORY:
-        return Check(
-            "computer",
-            False,
-            f"{have}; a notebook may need {_gigabytes(ENOUGH_MEMORY)} → close other programs and kernels",
-        )
-    return Check("computer", True, have)
-
-
-def check_disk() -> Check:
-    """There is room for runs where the reader works."""
-    folder = Path.cwd()
-    free = shutil.disk_usage(folder).free
-    if free < ENOUGH_DISK:
-        return Check(
-            "disk",
-            False,
-            f"{_gigabytes(free)} free in {folder}; runs may need {_gigabytes(ENOUGH_DISK)} → delete files, "
-            "or work in another folder",
-        )
-    return Check("disk", True, f"{_gigabytes(free)} free in {folder}")
-
-
-def check_data() -> Check:
+def check_data() -> str:
     """Every data file of the manifest is there and unchanged."""
-    try:
-        folder = files.data_folder()
-        listed = files.read_manifest(folder)
-    except LabError as error:
-        return Check("data", False, f"{error}")
+    folder = files.data_folder()
+    listed = files.read_manifest(folder)
     missing = [name for name in listed if not (folder / name).is_file()]
     altered = [name for name in listed if name not in missing and files.digest(folder / name) != listed[name]]
     named = {"missing": missing, "altered": altered}
-    faults = [f"{word}: {_some(names)}" for word, names in named.items() if names]
-    if faults:
-        return Check("data", False, f"{'; '.join(faults)} → `git checkout -- data` brings the originals back")
-    return Check("data", True, f"{len(listed)} files as in the manifest")
-
-
-def _attempt(name: str, check: Callable[[], Check]) -> Check:
-    """Return what ``check`` returns, or a failed `Check` where it raises."""
-    try:
-        return check()
-    except Exception as error:
-        return Check(name, False, f"could not be examined ({type(error).__name__}: {_one_line(str(error))})")
+    if faults := [f"{word}: {_some(names)}" for word, names in named.items() if names]:
+        raise LabError(f"{'; '.join(faults)} → `git checkout -- data` brings the originals back")
+    return f"{len(listed)} files as in the manifest"
 
 
 def _version(name: str) -> str | None:
@@ -266,28 +268,6 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _is_pair() -> bool:
-    """Say whether torchvision was built for the torch that is installed, as its metadata has it."""
-    from packaging.requirements import Requirement
-
-    needs = [Requirement(line) for line in importlib.metadata.requires("torchvision") or []]
-    torch = _version("torch")
-    return torch is None or all(need.specifier.contains(torch) for need in needs if need.name == "torch")
-
-
-def _free_memory() -> int:
-    """Return the bytes of memory that a new program can have."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    try:  # a container may be allowed less than the machine has
-        limit = Path("/sys/fs/cgroup/memory.max").read_text()
-        used = Path("/sys/fs/cgroup/memory.current").read_text()
-        return min(free, int(limit) - int(used))
-    except (OSError, ValueError):
-        return free
 
 
 def _gigabytes(count: int) -> str:
@@ -302,25 +282,6 @@ def _some(names: list[str], most: int = 3) -> str:
 
 def _one_line(text: str, most: int = 200) -> str:
     return " ".join(text.split())[:most]
-
-
-def _platform() -> str:
-    """Return system and processor; the name of the computer is not among them."""
-    system, machine = platform.platform(), platform.machine()
-    return system if machine in system else f"{system} {machine}"
-
-
-def _anonymous(text: str) -> str:
-    """Write ~ for the home folder, and … for the user's name wherever it is a folder."""
-    homes = {str(Path.home()), os.path.realpath(Path.home())}
-    for home in sorted(homes, key=len, reverse=True):
-        if len(home) > len(Path(home).anchor):
-            text = text.replace(home, "~")
-    try:
-        user = re.escape(getpass.getuser())
-    except Exception:
-        return text
-    return re.sub(rf"(?<=[/\\]){user}(?![\w.-])", "…", text)
 
 
 if __name__ == "__main__":

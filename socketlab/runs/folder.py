@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from socketlab.errors import LabError
-from socketlab.files import csv_text, exclusive, is_free, read_csv, read_json, reason, write_whole
+from socketlab.files import csv_text, exclusive, from_json, is_free, read_csv, read_json, reason, write_whole
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, State, Step, adapt
 from socketlab.runs.settings import Material, Settings, fingerprints
@@ -41,6 +41,22 @@ CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
 TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
 HELD_OUT = "unseen_by_method_accuracy_held_out"
 _LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What ``config.json`` holds."""
+
+    made: str
+    settings: Settings
+    rerun: str
+    selection: str
+    data_digest: str
+    source_digest: str
+    environment: dict[str, str]
+    target: str = "depth"
+    sources: list[str] = field(default_factory=list)
+    about: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -132,20 +148,14 @@ def read(folder: Path) -> Run:
         )
     config = read_json(folder / CONFIG, "start a new run instead")
     try:
-        Settings.from_dict(config["settings"])
-        datetime.fromisoformat(config["made"])
-        for name in ("rerun", "selection", "data_digest", "source_digest"):
-            if not isinstance(config[name], str):
-                raise ValueError(f"{name} is not a text")
-        for name in ("environment", "about"):
-            dict(config.get(name, {}))
-        list(config.get("sources", []))
+        about: _Config = from_json(_Config, config, "it")
+        datetime.fromisoformat(about.made)
         run = Run(folder, config)
         if (folder / EPOCHS).is_file():
             run.rows = [{k: v for k, v in row.items() if v} for row in read_csv(folder / EPOCHS)]
             for name in (*run.losses, *_LAST):
                 run.curve(name)
-    except (ValueError, KeyError, TypeError, LabError) as error:
+    except (ValueError, KeyError, LabError) as error:
         raise LabError(
             f"{folder} cannot be read as a run ({reason(error)}): start a new run instead."
         ) from error

@@ -1,9 +1,12 @@
 """The panels served by Voilà: this computer only, behind a token, with a kernel that works."""
 
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -15,6 +18,7 @@ from typing import Any
 import ipywidgets
 import nbformat
 import pytest
+from command_line import call
 
 from socketlab import app
 from socketlab.errors import LabError
@@ -72,6 +76,42 @@ def test_what_was_prepared_vanishes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert environment["JUPYTER_PATH"].startswith(str(path.parent))
         assert "JUPYTER_TOKEN" not in environment, "the token is made anew"
     assert not path.parent.exists()
+
+
+SLEEPER = """
+import sys
+from socketlab import app, cli
+code = "import os, time, pathlib; pathlib.Path('server').write_text(str(os.getpid())); time.sleep(60)"
+app.command = lambda path, port, browser: print(path, flush=True) or [sys.executable, "-c", code]
+cli.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_request_to_end_ends_the_server_and_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, "app"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    notebook = Path(process.stdout.readline().strip())
+    while not (tmp_path / "server").exists() or not (tmp_path / "server").read_text():
+        time.sleep(0.05)
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said == "socketlab: stopped.\n"
+    assert not notebook.parent.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "server").read_text()), 0)
+
+
+@pytest.mark.parametrize("port", ["-1", "0", "65536", "99999", "many"])
+def test_a_port_that_cannot_be_is_refused(port: str) -> None:
+    result = call("app", "--port", port)
+    assert result.exit_code == 2 and "--port" in result.stderr and "Traceback" not in result.stderr
 
 
 @pytest.fixture
