@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from socketlab.course import quiz
+from socketlab.course.name_this_room import NameThisRoom
 from socketlab.errors import LabError
 from socketlab.files import write_whole
 from tools import run_notebooks
@@ -37,6 +39,8 @@ READING = ("docs/teaching.md", "docs/results.md", "data/pocketrooms/README.md")
 
 LINK = re.compile(r'(?P<name>\b(?:href|src)=")(?P<target>[^"]*)(?P<end>")')
 HEADING = re.compile(r'<h(?P<level>[1-6]) id="(?P<id>[^"]+)">(?P<text>.*?)</h[1-6]>', re.DOTALL)
+WIDGETS = {"quiz": "course/quiz.js", "name_this_room": "course/name_this_room.js"}
+"""Widgets that play in the page without a kernel: name → their JavaScript in the package."""
 WIDGET_NOTE = "Run this cell to see the live panel."
 PANEL_NOTE = "Here the notebook has a live panel. A still picture of it follows below."
 
@@ -107,7 +111,11 @@ def code_styles() -> str:
 
 
 def shown_outputs(cell: Any, pictures: Path) -> Iterator[str]:
-    """The outputs of a cell as HTML; pictures go to files."""
+    """The outputs of a cell as HTML; pictures go to files, widgets that need no kernel stay alive."""
+    playing = widget_of(cell)
+    if playing:
+        yield playing
+        return
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
         text = output.get("text") or data.get("text/plain", "")
@@ -119,6 +127,32 @@ def shown_outputs(cell: Any, pictures: Path) -> Iterator[str]:
             yield f'<p class="panel">{PANEL_NOTE}</p>'
         elif text.strip():
             yield f'<pre class="output">{html.escape(text.rstrip())}</pre>'
+
+
+def widget_of(cell: Any) -> str:
+    """A question or a game as a widget of the page; "" for other cells."""
+    asked = cell.metadata.get("socketlab", {}).get("question")
+    if asked:
+        return widget("quiz", quiz.ask(asked), "question")
+    if "NameThisRoom()" in cell.source:
+        return widget("name_this_room", NameThisRoom(), "game")
+    return ""
+
+
+def widget(name: str, of: Any, *traits: str) -> str:
+    """A place that `site.js` fills with a widget of `WIDGETS`, and the values that it reads."""
+    values = json.dumps({trait: getattr(of, trait) for trait in traits}, ensure_ascii=False)
+    inside = values.replace("<", "\\u003c")
+    return f'<div class="widget" data-widget="{name}"><script type="application/json">{inside}</script></div>'
+
+
+def widgets_script() -> str:
+    """All widgets as one script: a page from a disk may not load modules."""
+    parts = []
+    for name, file in WIDGETS.items():
+        code = (ROOT / "socketlab" / file).read_text(encoding="utf-8")
+        parts.append(f"(() => {{\n{code.replace('export default', f'window.WIDGETS.{name} =')}}})();\n")
+    return "window.WIDGETS = {};\n" + "".join(parts)
 
 
 def _bare(table: str) -> str:
@@ -255,6 +289,7 @@ def _write(out: Path) -> None:
         )
         write_whole(out / page.name, _framed(page, order, around).encode())
     shutil.copy(FILES / "site.js", out)
+    write_whole(out / "widgets.js", widgets_script().encode())
     style = (FILES / "site.css").read_text(encoding="utf-8") + code_styles()
     write_whole(out / "site.css", style.encode())
     write_whole(
@@ -357,9 +392,9 @@ def _words(pages: Sequence[Page]) -> list[dict[str, str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the site, and say where its first page is."""
     parser = argparse.ArgumentParser(
-        prog="python -m socketlab.website", description=(__doc__ or "").split("\n")[0]
+        prog="python -m tools.website", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=OUT, help="build/site unless told")
+    parser.add_argument("folder", nargs="?", type=Path, default=OUT, help="default: build/site")
     chosen = parser.parse_args(arguments)
     try:
         first = build(chosen.folder)

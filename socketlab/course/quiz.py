@@ -1,17 +1,14 @@
-"""Questions with answers to choose from: every choice is told why it is right or wrong, once it is made."""
+"""Questions with options to choose from: choosing one shows why it is right or wrong."""
 
-from __future__ import annotations
-
-import html
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
+import anywidget
+import traitlets
 
 from socketlab.errors import LabError
-from socketlab.panels.session import ErrorBox, guarded
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Option:
     Parameters
     ----------
     text : as it is shown.
-    because : why it is right or wrong, told after it was chosen.
+    because : why it is right or wrong, shown after it was chosen.
     right : whether it is the right one; exactly one of a question is.
     """
 
@@ -44,47 +41,30 @@ class Question:
             raise ValueError(f"question {self.id} needs two to five options, one of them right")
 
 
-class Quiz(widgets.VBox):
-    """A question as radio buttons; choosing an option shows what is to be said of it.
+class Quiz(anywidget.AnyWidget):
+    """A question as radio buttons; the page shows the reasons by itself (quiz.js).
 
     Parameters
     ----------
     question : from the catalogue, see `ask`.
     """
 
+    _esm = Path(__file__).with_name("quiz.js")
+    question = traitlets.Dict().tag(sync=True)
+
     def __init__(self, question: Question) -> None:
-        self.question = question
-        self.box = ErrorBox()
-        self.choice = widgets.RadioButtons(
-            options=[option.text for option in question.options],
-            value=None,
-            layout=widgets.Layout(width="auto"),
-        )
-        self.answer = widgets.HTML()
-        self.choice.observe(guarded(self.box, self._tell), names="value")
-        self.add_class("socketlab-quiz")
-        said = widgets.HTML(f"<b>{html.escape(question.text)}</b>")
-        super().__init__([said, self.choice, self.answer, self.box])
-
-    def _tell(self, change: Mapping[str, Any]) -> None:
-        chosen = next((o for o in self.question.options if o.text == change["new"]), None)
-        if chosen is None:
-            self.answer.value = ""
-            return
-        colour, mark = ("#00736e", "✔ Yes.") if chosen.right else ("#b8420f", "✘ Not quite.")
-        style = f"border-left:5px solid {colour};padding:4px 12px;line-height:1.45"
-        self.answer.value = f'<div style="{style}">{mark} {html.escape(chosen.because)}</div>'
-
-    def _repr_mimebundle_(self, **named: Any) -> dict[str, Any]:
-        """As every widget, with the whole text: ipywidgets would cut it short."""
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**named)
-        return bundle | {"text/plain": repr(self)}
+        super().__init__(question=asdict(question) | {"options": [asdict(one) for one in question.options]})
 
     def __repr__(self) -> str:
         """The question and its options, for readers without a kernel."""
-        letters = "abcde"
-        lines = [f"  {letter}) {o.text}" for letter, o in zip(letters, self.question.options, strict=False)]
-        return "\n".join([self.question.text, *lines])
+        texts = [option["text"] for option in self.question["options"]]
+        lines = [f"  {letter}) {text}" for letter, text in zip("abcde", texts, strict=False)]
+        return "\n".join([self.question["text"], *lines])
+
+    def _repr_mimebundle_(self, **named: Any) -> Any:
+        """As every widget, with the whole text, which anywidget would cut short."""
+        data, metadata = super()._repr_mimebundle_(**named)
+        return {**data, "text/plain": repr(self)}, metadata
 
 
 @cache

@@ -191,6 +191,13 @@ def test_timings_of_other_tiers_and_notebooks_stay(tmp_path: Path) -> None:
     assert run_notebooks.timings(tmp_path / "elsewhere") == {}
 
 
+def test_only_the_course_is_run_without_a_name(tmp_path: Path) -> None:
+    for name in ("00_a", "live", "Untitled"):
+        (tmp_path / f"{name}.ipynb").touch()
+    assert [path.stem for path in run_notebooks.find((), tmp_path)] == ["00_a"]
+    assert run_notebooks.find(["live"], tmp_path) == [tmp_path / "live.ipynb"]
+
+
 def test_an_unknown_notebook_is_said_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_notebooks.main(["99_nothing"]) == 1
     assert "no notebook '99_nothing'" in capsys.readouterr().err

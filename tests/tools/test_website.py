@@ -1,13 +1,16 @@
 """The static site: complete, linked, described, and loading nothing from elsewhere."""
 
 import re
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from playwright.sync_api import expect
 
+from socketlab.course import quiz
 from socketlab.errors import LabError
 from tools import run_notebooks, website
 
@@ -178,30 +181,60 @@ def test_a_missing_package_is_named(
 # in a browser
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("width", "look"), [(1300, "light"), (390, "dark")])
-def test_in_a_browser_it_fits_finds_and_asks_nobody(
-    site: Path, browser: Any, artefacts: Path, width: int, look: str
-) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=look)
-    page = context.new_page()
+@pytest.fixture
+def opened(site: Path, browser: Any) -> Iterator[Callable[..., Any]]:
+    """`opened(width, look)` is a page on which nothing may fail and no request may leave the disk."""
     asked: list[str] = []
     faults: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    for name in ("index.html", "04_full_adaptation.html", "results.html"):
-        page.goto((site / name).as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-        assert page.evaluate("document.documentElement.dataset.look") == look
-        page.screenshot(path=artefacts / f"site-{width}-{Path(name).stem}.png")
+
+    def open_page(width: int, look: str) -> Any:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=look)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+        return page
+
+    yield open_page
+    assert [url for url in asked if not url.startswith(("file://", "data:"))] == []
+    assert faults == []
+
+
+@pytest.mark.parametrize(("width", "look"), [(1300, "light"), (375, "dark")])
+def test_every_page_fits_and_the_search_finds(
+    site: Path, opened: Callable[..., Any], artefacts: Path, width: int, look: str
+) -> None:
+    page = opened(width, look)
+    for path in sorted(site.glob("*.html")):
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
+    assert page.evaluate("document.documentElement.dataset.look") == look
+    page.screenshot(path=artefacts / f"site-{width}.png")
     page.locator("#search input").fill("running mean")
     page.locator("#search li a").first.click()
     page.wait_for_url("**#*")
     page.locator("#look").click()
     assert page.evaluate("document.documentElement.dataset.look") != look
-    assert [url for url in asked if not url.startswith(("file://", "data:"))] == []
-    assert faults == []
-    context.close()
+
+
+def test_questions_and_the_game_answer_without_a_kernel(
+    site: Path, opened: Callable[..., Any], artefacts: Path
+) -> None:
+    page = opened(1300, "light")
+    page.goto((site / "01_modality_gap.html").as_uri())
+    question = quiz.find("01-umap")
+    asked = page.get_by_role("group", name=question.text)
+    for option in question.options:
+        asked.get_by_label(option.text).check()
+        expect(asked.get_by_role("status")).to_contain_text(option.because)
+        expect(asked.get_by_role("status")).to_contain_text("Yes" if option.right else "Not quite")
+    page.goto((site / "00_start_here.html").as_uri())
+    game = page.locator(".socketlab-game")
+    for number in range(1, 11):
+        expect(game.get_by_role("img")).to_have_accessible_name(re.compile(f"Depth image {number}:"))
+        game.get_by_role("button", name="bedroom").press("Enter")
+    expect(game.get_by_role("status")).to_contain_text("You named 1 of 10, the network 2.")
+    expect(game.get_by_role("img")).to_have_count(20)
+    game.screenshot(path=artefacts / "game.png")
 
 
 def test_files_of_the_site_are_in_the_package() -> None:

@@ -1,4 +1,5 @@
-// The look before anything is drawn, then the menu of small screens and the search. No library, no request.
+// The look before anything is drawn, then the menu of small screens, the search and the widgets that need no kernel.
+// No library, no request.
 const root = document.documentElement;
 const remembered = () => { try { return localStorage.getItem("look"); } catch { return null; } };
 root.dataset.look = remembered() || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
@@ -40,6 +41,11 @@ document.addEventListener("DOMContentLoaded", () => {
     root.dataset.look = root.dataset.look === "dark" ? "light" : "dark";
     try { localStorage.setItem("look", root.dataset.look); } catch { /* a page from a disk may keep nothing */ }
   });
+  for (const place of document.querySelectorAll(".widget")) {
+    const values = JSON.parse(place.querySelector("script").textContent);
+    const model = { get: name => values[name], set: (name, value) => { values[name] = value; }, save_changes() {}, on() {} };
+    window.WIDGETS[place.dataset.widget].render({ model, el: place });
+  }
   const menu = document.getElementById("menu"), side = document.getElementById("side");
   menu.addEventListener("click", () => {
     menu.setAttribute("aria-expanded", side.classList.toggle("open"));
