@@ -11,7 +11,7 @@ py := $(VENV)/bin/python
 moved := $(shell [ "`cat $(VENV)/.folder 2>/dev/null`" = "`pwd -P`" ] || echo moved)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test test-all results trust bench distances notebooks traces classroom site lint venv clean moved
+.PHONY: help lab test test-all results trust bench distances notebooks traces instructor classroom site lint venv clean moved
 
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
@@ -24,6 +24,7 @@ help:
 	@echo "make distances  measure what the distances cost: docs/distances.md, five minutes"
 	@echo "make notebooks  execute the notebooks and store them with their pictures"
 	@echo "make traces     record what the notebooks train, for the tier replay, and measure its seconds"
+	@echo "make instructor write the notebooks with solutions, common answers and timetables: instructor/"
 	@echo "make classroom  check that everything for a lesson works on this computer without a network"
 	@echo "make site       write the course as pages to be read without a kernel: build/site"
 	@echo "make lint       ruff and mypy"
@@ -61,13 +62,15 @@ distances: $(VENV)/.lab
 	$(py) benchmarks/distances.py
 
 notebooks: $(VENV)/.lab
-	$(py) -m tools.build_notebooks --exercises
-	$(py) -m tools.run_notebooks
 	$(py) -m tools.build_notebooks
+	$(py) -m tools.run_notebooks
 
 traces: $(VENV)/.lab
 	$(py) -m tools.record
 	$(py) -m tools.run_notebooks --tier replay
+
+instructor: $(VENV)/.lab
+	@$(py) -m tools.build_notebooks
 
 classroom: $(VENV)/.lab
 	@$(py) -m tools.prepare_classroom

@@ -2,8 +2,8 @@
 
 A notebook holds its exercises and questions as cells that are marked with an id; their content is made from
 `socketlab.course.exercises`, so that text, stub, checker and solution cannot drift apart. This command renews
-those cells and writes ``instructor/``: the same notebooks with solutions, the commonest wrong answers, the
-answers to the questions and a timetable. With ``--exercises`` it only renews the cells.
+those cells and writes ``instructor/`` (not stored in the repository): the same notebooks with solutions, the
+commonest wrong answers, the answers to the questions and a timetable.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import inspect
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,8 +34,19 @@ def exercise_cells(exercise_id: str) -> list[Cell]:
     exercise = checks.find(exercise_id)
     return [
         _cell("markdown", task(exercise), f"ex-{exercise_id}", exercise=exercise_id),
-        _cell("code", _code(exercise, checks.stub(exercise)), f"ex-{exercise_id}-code", exercise=exercise_id),
+        _cell("code", _code(exercise, stub(exercise)), f"ex-{exercise_id}-code", exercise=exercise_id),
     ]
+
+
+def stub(exercise: checks.Exercise) -> str:
+    """Source of the reference with the learner's part cut out."""
+    lines = textwrap.dedent(inspect.getsource(exercise.answer)).splitlines()
+    marks = [line.strip() for line in lines]
+    begin, end = marks.index(checks.BEGIN), marks.index(checks.END)
+    indent = " " * (len(lines[begin]) - len(lines[begin].lstrip()))
+    count = end - begin - 1
+    yours = f"{indent}# Your code here: {count} line{'s' if count > 1 else ''} will do."
+    return "\n".join([*lines[:begin], yours, f"{indent}raise NotImplementedError", *lines[end + 1 :]])
 
 
 def question_cells(question_id: str) -> list[Cell]:
@@ -190,18 +203,15 @@ def _note(cell_id: str, text: str) -> Cell:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Renew the exercises in all notebooks, and write the instructor's edition."""
     about = (__doc__ or "").split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m tools.build_notebooks", description=about)
-    parser.add_argument("--exercises", action="store_true", help="only renew the exercises")
-    chosen = parser.parse_args(arguments)
+    argparse.ArgumentParser(prog="python -m tools.build_notebooks", description=about).parse_args(arguments)
     INSTRUCTOR.mkdir(exist_ok=True)
     try:
         for path in run_notebooks.find(()):
             notebook = renew(run_notebooks.read(path))
             run_notebooks.write(notebook, path)
-            if not chosen.exercises:
-                edition = instructor_edition(notebook, measured_seconds(path.stem))
-                run_notebooks.write(edition, INSTRUCTOR / path.name)
-                print(f"{path.name}: {', '.join(exercises_in(notebook.cells)) or 'no exercises'}")
+            edition = instructor_edition(notebook, measured_seconds(path.stem))
+            run_notebooks.write(edition, INSTRUCTOR / path.name)
+            print(f"{path.name}: {', '.join(exercises_in(notebook.cells)) or 'no exercises'}")
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

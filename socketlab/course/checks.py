@@ -1,10 +1,9 @@
 """Checked exercises: an answer is compared with the reference, and a mistake is called by its name.
 
 An exercise is plain data: a reference, inputs to try it on, and the answers that go wrong most often, each as
-a function with the words that help. `check` runs the learner's function on all inputs. Where its numbers are
-those of a known mistake, that mistake is named; else the checker says what kind of difference it sees. It
-returns the learner's function if that is right and the reference if not, so that a notebook goes on in any
-case. The exercises themselves are in `socketlab.course.exercises`, a module for each notebook.
+a function with the words that help. Where an answer's numbers are those of a known mistake, that mistake is
+named; else the kind of difference is. `check` returns the learner's function if it is right and the reference
+if not, so that a notebook goes on in any case.
 """
 
 from __future__ import annotations
@@ -41,13 +40,7 @@ Answer = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One input to try a function on.
-
-    Parameters
-    ----------
-    name : says what is special about it, as in "a batch of one".
-    arguments : given to the function in this order; each call gets a copy of its own.
-    """
+    """One input to try a function on, by a name such as "a batch of one"."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -55,14 +48,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer that somebody will give.
-
-    Parameters
-    ----------
-    name : two or three words, for instructors.
-    answer : the function as it is written by mistake.
-    words : what the learner is told: what was computed, and why that is something else.
-    """
+    """A wrong answer that somebody will give: a name for instructors, the function, words for the learner."""
 
     name: str
     answer: Answer
@@ -76,16 +62,15 @@ class Exercise:
     Parameters
     ----------
     id : notebook, then one word: "03-loss". Never changed once a class has used it.
-    title : a few words.
     task : Markdown; what to write, with the formula.
     answer : the reference; the learner's part of its source stands between `BEGIN` and `END`.
     cases : makes the inputs, the same at every call.
     mistakes : at least four.
     hints : two; the second says more than the first.
-    because : why the answer is as it is, told when it is right.
+    because : why the answer is as it is, shown when it is right.
     minutes : in class.
     difficulty, importance : 1 to 3.
-    gradient : whether the result must carry a gradient to its first tensor that asks for one.
+    gradient : whether the result must carry a gradient to the tensors that require one.
     canonical : applied to both results before they are compared, where several results are equally right.
     """
 
@@ -108,10 +93,16 @@ class Exercise:
         """Of the function that the learner writes."""
         return str(self.answer.__name__)
 
+    def parts(self, result: Any) -> list[Any] | None:
+        """The result in its canonical form, as a list of tensors; None if it is of another kind."""
+        with contextlib.suppress(TypeError, ValueError, RuntimeError, IndexError):
+            return _flat(self.canonical(result))
+        return None
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `judge` found: whether the answer is right, the words for it, and the mistake if it is known."""
+    """Whether an answer is right, the words for it, and the name of the mistake."""
 
     right: bool
     words: str
@@ -119,44 +110,24 @@ class Verdict:
 
 
 def check(exercise_id: str, answer: Answer) -> Answer:
-    """Judge an answer, show the verdict, and return what the notebook shall go on with.
+    """Judge an answer and show the verdict; the answer is returned if it is right, else the reference."""
+    from IPython.display import display
 
-    Parameters
-    ----------
-    exercise_id : as in the exercise's title, "03-loss".
-    answer : the learner's function.
-
-    Returns
-    -------
-    The learner's function if it is right, else the reference.
-
-    Raises
-    ------
-    LabError : there is no such exercise.
-    """
     exercise = find(exercise_id)
     verdict = judge(exercise, answer)
-    _show(exercise, verdict)
+    display(Shown(exercise, verdict))
     return answer if verdict.right else exercise.answer
 
 
 def judge(exercise: Exercise, answer: Any, seconds: float = SECONDS) -> Verdict:
-    """Compare an answer with the reference on all cases.
-
-    Parameters
-    ----------
-    answer : the learner's function, or whatever stands in its place.
-    seconds : the longest that all cases together may take.
-    """
+    """Compare an answer with the reference on all cases, which together may take so many seconds."""
     if not callable(answer):
         return Verdict(False, f"{exercise.name} should be a function, and is {_kind(answer)}.", "no function")
     try:
         with _limited(seconds):
             return _judged(exercise, answer)
     except KeyboardInterrupt:
-        words = (
-            f"Stopped: your function did not come to an end within {seconds:g} seconds, or was interrupted."
-        )
+        words = f"Stopped after {seconds:g} seconds, or by hand: your function did not come to an end."
         return Verdict(False, f"{words} Does a loop go on for ever?", "does not end")
 
 
@@ -194,40 +165,22 @@ def _judged(exercise: Exercise, answer: Answer) -> Verdict:
             words = f"For {case.name} your function changes its input; work on a new tensor instead."
             return Verdict(False, words, "changes its input")
         trials.append((case, result, wanted))
-    verdict = _compare(exercise, trials)
-    if verdict.right and exercise.gradient:
-        for case in exercise.cases():
-            if not _same_gradient(answer, exercise.answer, case):
-                words = f"The numbers are right, but for {case.name} their gradient is not: a part of it is"
-                return Verdict(False, f"{words} cut off, or flows where it should not.", "no gradient")
-    return verdict
-
-
-def _compare(exercise: Exercise, trials: list[tuple[Case, Any, Any]]) -> Verdict:
-    """The verdict on results that are all there."""
     if all(agree(exercise, result, wanted) for _, result, wanted in trials):
-        for case, result, wanted in trials:
-            if exercise.gradient and not _carries_gradient(result, wanted):
-                words = f"The numbers are right, but no gradient flows for {case.name}: it would not train."
-                return Verdict(False, f"{words} Leave out detach(), item() and no_grad().", "no gradient")
-        return Verdict(True, exercise.because)
+        return _gradient_verdict(exercise, answer, trials)
     for mistake in exercise.mistakes:
         if all(_is_mistake(exercise, mistake, case, result) for case, result, _ in trials):
             return Verdict(False, mistake.words, mistake.name)
-    case, result, wanted = next(t for t in trials if not agree(exercise, t[1], t[2]))
-    kind, words = _difference(exercise, result, wanted)
-    if kind == "factor" and len({_factor(exercise, r, w) for _, r, w in trials}) > 1:
-        kind, words = "", _unlike(exercise, result, wanted)
+    case, *both = next(trial for trial in trials if not agree(exercise, *trial[1:]))
+    kind, words = _difference(*map(exercise.parts, both), *both)
+    if kind == "factor" and len({_factor(*map(exercise.parts, trial[1:])) for trial in trials}) > 1:
+        kind, words = "", _unlike(exercise.parts(both[0]) or [], exercise.parts(both[1]) or [], *both)
     return Verdict(False, f"For {case.name} {words}", kind)
 
 
 def agree(exercise: Exercise, result: Any, wanted: Any) -> bool:
     """Whether two results are the same number, up to `TOLERANCE`, in the same shape."""
-    try:
-        a, b = _flat(exercise.canonical(result)), _flat(exercise.canonical(wanted))
-    except (TypeError, ValueError, RuntimeError, IndexError):
-        return False
-    return len(a) == len(b) and all(_close(x, y) for x, y in zip(a, b, strict=True))
+    a, b = exercise.parts(result), exercise.parts(wanted)
+    return a is not None and b is not None and len(a) == len(b) and all(map(_close, a, b))
 
 
 def _close(x: Any, y: Any) -> bool:
@@ -250,15 +203,54 @@ def _is_mistake(exercise: Exercise, mistake: Mistake, case: Case, result: Any) -
     return agree(exercise, result, made)
 
 
-def _difference(exercise: Exercise, result: Any, wanted: Any) -> tuple[str, str]:
-    """(kind, words) for an answer that is no known mistake."""
+# gradients
+
+
+def _gradient_verdict(exercise: Exercise, answer: Answer, trials: list[tuple[Case, Any, Any]]) -> Verdict:
+    """The verdict on right numbers: their gradient has to be right too, where the exercise needs one."""
+    for case, result, wanted in trials if exercise.gradient else ():
+        flows = [[isinstance(t, Tensor) and t.requires_grad for t in _flat(one)] for one in (result, wanted)]
+        if any(needed and not has for has, needed in zip(*flows, strict=True)):
+            words = f"The numbers are right, but no gradient flows for {case.name}: it would not train."
+            return Verdict(False, f"{words} Leave out detach(), item() and no_grad().", "no gradient")
+        if not _same_gradient(answer, exercise.answer, case):
+            words = f"The numbers are right, but for {case.name} their gradient is not: a part of it is"
+            return Verdict(False, f"{words} cut off, or flows where it should not.", "no gradient")
+    return Verdict(True, exercise.because)
+
+
+def _same_gradient(answer: Answer, reference: Answer, case: Case) -> bool:
+    """Whether two functions have one gradient by all tensors that require it.
+
+    Wider than for values: two right formulas may round differently, and a gradient may be zero.
+    """
     try:
-        a, b = _flat(exercise.canonical(result)), _flat(exercise.canonical(wanted))
-    except (TypeError, ValueError, RuntimeError, IndexError):
-        return "kind", f"your function returns {_kind(result)}; {_kind(wanted)} is wanted."
-    if len(a) != len(b) and not any(isinstance(part, Tensor) for part in (*a, *b)):  # words
-        return "", f"you get {_short(result)}, right is {_short(wanted)}."
-    if len(a) != len(b):
+        pairs = zip(_gradients(answer, case), _gradients(reference, case), strict=True)
+    except RuntimeError:  # as for a graph that is used up
+        return False
+    return all(bool(((x - y).abs() <= 1e-3 * max(float(y.abs().max()), 1e-3)).all()) for x, y in pairs)
+
+
+def _gradients(function: Answer, case: Case) -> list[Tensor]:
+    """Of a weighted sum of what a function returns; zeros where nothing flows."""
+    arguments = copy.deepcopy(case.arguments)
+    inputs = [t for t in arguments if isinstance(t, Tensor) and t.requires_grad]
+    parts = [p for p in _flat(function(*arguments)) if isinstance(p, Tensor) and p.requires_grad]
+    if not inputs:
+        return []
+    weighted = [(p.flatten() * torch.linspace(1, 2, p.numel())).sum() for p in parts]
+    found = torch.autograd.grad(weighted, inputs, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, found, strict=True)]
+
+
+# words for a difference
+
+
+def _difference(a: list[Any] | None, b: list[Any] | None, result: Any, wanted: Any) -> tuple[str, str]:
+    """(kind, words) for an answer that is no known mistake."""
+    if a is None or b is None or len(a) != len(b):
+        if a is not None and b is not None and not any(isinstance(part, Tensor) for part in (*a, *b)):
+            return "", _unlike(a, b, result, wanted)  # lists of words
         return "kind", f"your function returns {_kind(result)}; {_kind(wanted)} is wanted."
     for x, y in zip(a, b, strict=True):
         if isinstance(x, Tensor) and isinstance(y, Tensor):
@@ -266,17 +258,16 @@ def _difference(exercise: Exercise, result: Any, wanted: Any) -> tuple[str, str]
                 return "shape", f"the shape is {tuple(x.shape)}, and should be {tuple(y.shape)}."
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 return "no number", "the result holds NaN or an infinity; look for 0 / 0 or log(0)."
-    factor = _factor(exercise, result, wanted)
+    factor = _factor(a, b)
     if factor == -1:
         return "factor", "the numbers are right but for their sign."
     if factor is not None:
         return "factor", f"your result is {factor:g} times the right one."
-    return "", _unlike(exercise, result, wanted)
+    return "", _unlike(a, b, result, wanted)
 
 
-def _unlike(exercise: Exercise, result: Any, wanted: Any) -> str:
+def _unlike(a: list[Any], b: list[Any], result: Any, wanted: Any) -> str:
     """The first part of an answer that differs, and of many numbers one that shows it."""
-    a, b = _flat(exercise.canonical(result)), _flat(exercise.canonical(wanted))
     if not all(isinstance(part, Tensor) for part in (*a, *b)):
         return f"you get {_short(result)}, right is {_short(wanted)}."
     number = next(n for n, (x, y) in enumerate(zip(a, b, strict=True)) if not _close(x, y))
@@ -290,10 +281,9 @@ def _unlike(exercise: Exercise, result: Any, wanted: Any) -> str:
     return f"{' '.join([*where, 'you get'])} {shown}, right is {right}."
 
 
-def _factor(exercise: Exercise, result: Any, wanted: Any) -> float | None:
+def _factor(a: list[Any] | None, b: list[Any] | None) -> float | None:
     """The one number by which a result differs from the right one, if there is one; three digits."""
-    a, b = _flat(exercise.canonical(result)), _flat(exercise.canonical(wanted))
-    if len(a) != len(b) or not all(isinstance(x, Tensor) for x in (*a, *b)):
+    if not a or not b or len(a) != len(b) or not all(isinstance(x, Tensor) for x in (*a, *b)):
         return None
     if any(x.shape != y.shape for x, y in zip(a, b, strict=True)):
         return None
@@ -308,42 +298,9 @@ def _factor(exercise: Exercise, result: Any, wanted: Any) -> float | None:
     return None if rounded == 1 else rounded  # "1 times the right one" would help nobody
 
 
-def _carries_gradient(result: Any, wanted: Any) -> bool:
-    asked = [t.requires_grad for t in _flat(wanted) if isinstance(t, Tensor)]
-    has = [t.requires_grad for t in _flat(result) if isinstance(t, Tensor)]
-    return all(h or not a for h, a in zip(has, asked, strict=True))
-
-
-def _same_gradient(answer: Answer, reference: Answer, case: Case) -> bool:
-    """Whether two functions of one value have one gradient, by all tensors that ask for it."""
-    try:
-        ours, theirs = _gradients(answer, case), _gradients(reference, case)
-    except RuntimeError:  # as for a graph that is used up
-        return False
-    # wider than for values: two right formulas may round differently, and a gradient may be zero
-    return all(
-        bool(((x - y).abs() <= 1e-3 * max(float(y.abs().max()), 1e-3)).all())
-        for x, y in zip(ours, theirs, strict=True)
-    )
-
-
-def _gradients(function: Answer, case: Case) -> list[Tensor]:
-    """Of a weighted sum of what a function returns; zeros where nothing flows."""
-    arguments = copy.deepcopy(case.arguments)
-    asked = [t for t in arguments if isinstance(t, Tensor) and t.requires_grad]
-    if not asked:
-        return []
-    parts = [p for p in _flat(function(*arguments)) if isinstance(p, Tensor) and p.requires_grad]
-    weighted = [(p.flatten() * torch.linspace(1, 2, p.numel())).sum() for p in parts]
-    found = torch.autograd.grad(weighted, asked, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for t, g in zip(asked, found, strict=True)]
-
-
 def _flat(result: Any) -> list[Any]:
     """Tensors, numbers and NumPy arrays as a list of tensors; words and truth values as they are."""
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, bool | str):
+    if isinstance(result, Tensor | bool | str):
         return [result]
     if isinstance(result, np.ndarray | np.generic | numbers.Real):
         return [torch.as_tensor(result)]
@@ -356,30 +313,49 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
         return a.shape == b.shape and bool(torch.equal(a, b))
     if isinstance(a, tuple | list):
-        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(map(_equal, a, b))
     return bool(np.all(a == b))
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    article = "an" if type(value).__name__[0] in "aeiou" else "a"
-    return f"{article} {type(value).__name__}"
+    name = type(value).__name__
+    of = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}{of}"
 
 
 def _short(value: Any) -> str:
     """A number or the first few of many; of words as much as fits into a line."""
-    try:
-        parts = [t.detach().double().flatten() if isinstance(t, Tensor) else t for t in _flat(value)]
-    except TypeError:  # of a kind that only the exercise's `canonical` understands
-        parts = []
+    parts: list[Any] = []
+    with contextlib.suppress(TypeError):  # of a kind that only the exercise's `canonical` understands
+        parts = _flat(value)
     if not parts or not isinstance(parts[0], Tensor):
         return textwrap.shorten(repr(value), 100, placeholder=" …")
-    first = parts[0]
+    first = parts[0].detach().double().flatten()
     shown = ", ".join(f"{number:.4g}" for number in first[:3].tolist())
     return f"{shown}, …" if len(first) > 3 or len(parts) > 1 else shown
+
+
+class Shown:
+    """A verdict as Jupyter and a console show it."""
+
+    def __init__(self, exercise: Exercise, verdict: Verdict) -> None:
+        waiting = verdict.mistake == "not solved"
+        mark, self.colour = ("…", "#666666") if waiting else ("✘", "#b8420f")
+        if verdict.right:
+            mark, self.colour = "✔", "#00736e"
+        self.lines = [f"{mark} {exercise.id}, {exercise.title}: {verdict.words}"]
+        if not verdict.right:
+            self.lines.append("Change it and run the cell again, or go on with the kit's own version.")
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _repr_html_(self) -> str:
+        marked = [re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(x, quote=False)) for x in self.lines]
+        style = f"border-left:5px solid {self.colour};padding:6px 12px;margin:4px 0;line-height:1.45"
+        return f'<div style="{style}">{"<br>".join(marked)}</div>'
 
 
 # the catalogue
@@ -390,22 +366,15 @@ def catalogue() -> dict[str, Exercise]:
     """Every exercise by its id, in the course's order."""
     from socketlab.course.exercises import modules
 
-    found: dict[str, Exercise] = {}
-    for module in modules():
-        for exercise in module.EXERCISES:
-            if exercise.id in found:
-                raise ValueError(f"two exercises are called {exercise.id}")
-            found[exercise.id] = exercise
-    return found
+    return {exercise.id: exercise for module in modules() for exercise in module.EXERCISES}
 
 
 def find(exercise_id: str) -> Exercise:
     """The exercise of this id; `LabError` lists the known ones."""
-    try:
-        return catalogue()[exercise_id]
-    except KeyError:
+    if exercise_id not in catalogue():
         known = ", ".join(catalogue())
-        raise LabError(f"There is no exercise {exercise_id!r}: choose among {known}.") from None
+        raise LabError(f"There is no exercise {exercise_id!r}: choose among {known}.")
+    return catalogue()[exercise_id]
 
 
 def solution(exercise: Exercise) -> str:
@@ -414,57 +383,6 @@ def solution(exercise: Exercise) -> str:
     return "\n".join(line for line in lines if line.strip() not in (BEGIN, END))
 
 
-def stub(exercise: Exercise) -> str:
-    """Source of the reference with the learner's part cut out."""
-    lines = textwrap.dedent(inspect.getsource(exercise.answer)).splitlines()
-    marks = [line.strip() for line in lines]
-    begin, end = marks.index(BEGIN), marks.index(END)
-    indent = " " * (len(lines[begin]) - len(lines[begin].lstrip()))
-    count = end - begin - 1
-    yours = f"{indent}# Your code here: {count} line{'s' if count > 1 else ''} will do."
-    return "\n".join([*lines[:begin], yours, f"{indent}raise NotImplementedError", *lines[end + 1 :]])
-
-
 def reveal(exercise_id: str) -> None:
     """Print the solution of an exercise; for when the hints did not help."""
     print(solution(find(exercise_id)))
-
-
-# what is seen
-
-
-def _show(exercise: Exercise, verdict: Verdict) -> None:
-    """A box in a notebook, lines on a console."""
-    from IPython.display import display
-
-    display(Shown(exercise, verdict))
-
-
-class Shown:
-    """A verdict as Jupyter and a console show it."""
-
-    def __init__(self, exercise: Exercise, verdict: Verdict) -> None:
-        self.exercise, self.verdict = exercise, verdict
-
-    def _lines(self) -> Iterator[str]:
-        waiting = self.verdict.mistake == "not solved"
-        mark = "✔" if self.verdict.right else "…" if waiting else "✘"
-        yield f"{mark} {self.exercise.id}, {self.exercise.title}: {self.verdict.words}"
-        if not self.verdict.right:
-            yield "Change it and run the cell again, or go on: the kit's own version is used below."
-
-    def __repr__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _repr_html_(self) -> str:
-        waiting = self.verdict.mistake == "not solved"
-        colour = "#00736e" if self.verdict.right else "#666666" if waiting else "#b8420f"
-        first, *more = [_code_marked(html.escape(line, quote=False)) for line in self._lines()]
-        rest = "".join(f'<br><span style="opacity:.75">{line}</span>' for line in more)
-        style = f"border-left:5px solid {colour};padding:6px 12px;margin:4px 0;line-height:1.45"
-        return f'<div style="{style}">{first}{rest}</div>'
-
-
-def _code_marked(text: str) -> str:
-    """`code` in a sentence as HTML."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)

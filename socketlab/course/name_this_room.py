@@ -1,4 +1,4 @@
-"""The game *Name this room*: can you name rooms from depth alone, and can the network that reads colour?
+"""The game *Name this room*: rooms to be named from depth alone, against the network that reads colour.
 
 Ten depth images, a button for each class, then your score and the network's, and the same rooms in colour.
 The page plays by itself (name_this_room.js), in Jupyter and on the site.
@@ -6,22 +6,19 @@ The page plays by itself (name_this_room.js), in Jupyter and on the site.
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anywidget
-import numpy as np
 import torch
 import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 
 from socketlab.figures import figures
-from socketlab.images import pocketrooms
+from socketlab.images import encodings, pocketrooms
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import evaluate
-from socketlab.method.adaptation import adapt
-from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import load_source
 
 
@@ -37,7 +34,7 @@ class NameThisRoom(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("name_this_room.js")
     game = traitlets.Dict().tag(sync=True)
-    answers = traitlets.List().tag(sync=True)
+    answers = traitlets.List(traitlets.Int()).tag(sync=True)
     """Index of the class named for each room; empty until the last room was named."""
 
     def __init__(self, seed: int = 0, count: int = 10, sensor: str = "kinect_v1") -> None:
@@ -72,9 +69,9 @@ class NameThisRoom(anywidget.AnyWidget):
 def _network_answers(depth: PairedImages, sensor: str) -> torch.Tensor:
     """(N,) class that the unchanged RGB network names for each depth image."""
     target = pocketrooms.load("target_adapt", sensor, ("depth",))
-    start = next(adapt(load_source(f"rgb_{sensor}"), target, None, Recipe.for_method("source-only")))
-    logits, _ = evaluate.predict(start.state.adapted, depth)
-    return logits.argmax(dim=1)
+    source = load_source(f"rgb_{sensor}")
+    encoded = replace(source, normalisation=encodings.measure(target.images["depth"], "depth"))
+    return evaluate.predict(encoded, depth)[0].argmax(dim=1)
 
 
 def _some_of_each_class(labels: torch.Tensor, seed: int, count: int) -> torch.Tensor:
@@ -89,11 +86,8 @@ def _some_of_each_class(labels: torch.Tensor, seed: int, count: int) -> torch.Te
     return chosen[torch.randperm(len(chosen), generator=generator)]
 
 
-def _data_url(image: Any, modality: str) -> str:
+def _data_url(image: torch.Tensor, modality: str) -> str:
     """One stored image as a PNG within the page."""
-    reach = 1.0
-    if modality == "depth":
-        reach = float(np.asarray(image).max())
     file = io.BytesIO()
-    Image.fromarray(figures.paint(image, modality, reach)).save(file, "PNG")
+    Image.fromarray(figures.paint(image, modality, float(image.float().max()))).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -13,14 +13,7 @@ from socketlab.errors import LabError
 
 @dataclass(frozen=True)
 class Option:
-    """One answer.
-
-    Parameters
-    ----------
-    text : as it is shown.
-    because : why it is right or wrong, shown after it was chosen.
-    right : whether it is the right one; exactly one of a question is.
-    """
+    """One answer, and why it is right or wrong."""
 
     text: str
     because: str
@@ -42,12 +35,7 @@ class Question:
 
 
 class Quiz(anywidget.AnyWidget):
-    """A question as radio buttons; the page shows the reasons by itself (quiz.js).
-
-    Parameters
-    ----------
-    question : from the catalogue, see `ask`.
-    """
+    """A question as radio buttons; the page shows the reasons by itself (quiz.js)."""
 
     _esm = Path(__file__).with_name("quiz.js")
     question = traitlets.Dict().tag(sync=True)
@@ -63,7 +51,7 @@ class Quiz(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **named: Any) -> Any:
         """As every widget, with the whole text, which anywidget would cut short."""
-        data, metadata = super()._repr_mimebundle_(**named)
+        data, metadata = super()._repr_mimebundle_(**named) or ({}, {})
         return {**data, "text/plain": repr(self)}, metadata
 
 
@@ -72,13 +60,7 @@ def questions() -> dict[str, Question]:
     """Every question of the course by its id."""
     from socketlab.course.exercises import modules
 
-    found: dict[str, Question] = {}
-    for module in modules():
-        for question in getattr(module, "QUESTIONS", ()):
-            if question.id in found:
-                raise ValueError(f"two questions are called {question.id}")
-            found[question.id] = question
-    return found
+    return {question.id: question for module in modules() for question in getattr(module, "QUESTIONS", ())}
 
 
 def find(question_id: str) -> Question:

@@ -6,11 +6,9 @@ the cells' bytecode, so nothing is run to find them.
 
 from __future__ import annotations
 
-import ast
 import dis
 import inspect
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -27,14 +25,9 @@ Notebook = Any
 
 @dataclass(frozen=True)
 class Section:
-    """A numbered part of a notebook.
+    """A numbered part of a notebook, "## 3. Cut both halves alike": ``notebook.cells[first:last]``.
 
-    Parameters
-    ----------
-    number, title : of its heading, "## 3. Cut both halves alike".
-    first, last : its cells are ``notebook.cells[first:last]``.
-    minutes : in class, from the heading's metadata; 0 if missing.
-    pause : whether a break fits after it.
+    Its minutes in class, and whether a break fits after it, stand in the metadata of the heading's cell.
     """
 
     number: int
@@ -110,37 +103,27 @@ def begin(name: str, section: int) -> None:
     shell = get_ipython()
     if shell is None:
         raise LabError("begin() runs cells of a notebook: call it in Jupyter.")
-    notebook = _read(name)
-    chosen = _numbered(sections_of(notebook), section, name)
+    notebook, chosen = find(name, section)
     places = needed(notebook, chosen)
     for count, place in enumerate(places, start=1):
         print(f"cell {count} of {len(places)}", end="\r", flush=True)
-        ran = shell.run_cell(_silent(notebook.cells[place].source), store_history=False, silent=True)
+        quiet = notebook.cells[place].source.rstrip(";") + "\nNone"  # earlier pictures are not shown again
+        ran = shell.run_cell(quiet, store_history=False, silent=True)
         if ran.error_in_exec or ran.error_before_exec:
             raise LabError(f"A cell that section {section} needs failed: {ran.error_in_exec}.")
     print(f"Ready for section {section}, {chosen.title}: {len(places)} earlier cells were run.")
 
 
-def _silent(source: str) -> str:
-    """The source without its last expression's value: pictures of earlier cells are not shown again."""
-    tree = ast.parse(source)
-    if tree.body and isinstance(tree.body[-1], ast.Expr):
-        return source.rstrip().rstrip(";") + ";"
-    return source
-
-
-def _numbered(found: Sequence[Section], number: int, name: str) -> Section:
-    for section in found:
-        if section.number == number:
-            return section
-    raise LabError(f"Notebook {name} has sections 1 to {len(found)}, no {number}.")
-
-
-def _read(name: str) -> Notebook:
+def find(name: str, number: int) -> tuple[Notebook, Section]:
+    """A notebook and one of its sections; `LabError` lists what there is."""
     import nbformat
 
     found = sorted(FOLDER.glob(f"{Path(name).stem}*.ipynb"))
     if len(found) != 1:
         known = ", ".join(path.stem for path in sorted(FOLDER.glob("*.ipynb")))
         raise LabError(f"{name!r} names {len(found)} notebooks: choose one of {known}.")
-    return nbformat.read(found[0], as_version=4)
+    notebook = nbformat.read(found[0], as_version=4)
+    for section in (all_sections := sections_of(notebook)):
+        if section.number == number:
+            return notebook, section
+    raise LabError(f"Notebook {name} has sections 1 to {len(all_sections)}, no {number}.")

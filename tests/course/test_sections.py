@@ -71,9 +71,9 @@ def test_begin_wants_jupyter_and_a_section_that_is_there() -> None:
     with pytest.raises(LabError, match="in Jupyter"):
         begin("03", 2)
     with pytest.raises(LabError, match="no 99"):
-        sections._numbered(sections.sections_of(run_notebooks.read(PATHS[0])), 99, "00")
+        sections.find("00", 99)
     with pytest.raises(LabError, match="names 0 notebooks"):
-        sections._read("99")
+        sections.find("99", 1)
 
 
 def test_begin_runs_what_a_section_stands_on() -> None:
