@@ -3,100 +3,124 @@
 from __future__ import annotations
 
 import csv
-import html
+import hashlib
 import io
 import json
 import math
-from collections.abc import Sequence
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
-from socketlab.figures import figures as plots
-from socketlab.figures import gap_figures, report
-from socketlab.figures.maps import joint_map, pca_map
+from socketlab.figures import gap_figures
+from socketlab.figures.figures import channel_statistics
+from socketlab.figures.map_figures import Cloud, feature_map
+from socketlab.figures.maps import joint_map_or_pca, pca_map
+from socketlab.figures.report import Figure, Page, Table, interval, render, settings_table
+from socketlab.figures.style import Style, alt_text, modality_style, png
 from socketlab.files import write_whole
+from socketlab.images.paired_images import PairedImages
 from socketlab.measures.bootstrap import Measured
-from socketlab.measures.comparison import PROFILE, Comparison
+from socketlab.measures.comparison import PROFILE, Comparison, Side
 from socketlab.measures.metrics import MEASURES
 
 MOST_POINTS = 1000
 """Points of each side on the map; more hide each other."""
 MOST_LINKS = 150
-_ABOUT = """Intervals are of 95 %, from random halves of the images or from a standard error; p is of a
-permutation test. A value below 0 is no error: an unbiased measure of no gap scatters about 0. What each
-measure is, costs and gets wrong is said in socketlab/distances.py and likeness.py."""
+_ABOUT = (
+    "Intervals are of 95 %, from random halves of the images or from a standard error; p is of a permutation "
+    "test. A value below 0 is no error: an unbiased measure of no gap scatters about 0. socketlab/measures "
+    "describes what each measure is, costs and gets wrong."
+)
 REPORT, NUMBERS, SETTINGS = "report.html", "numbers.csv", "settings.json"
 
 
-def write(comparison: Comparison, folder: Path | str, rerun: str = "", umap: bool = True) -> Path:
+def write(
+    comparison: Comparison,
+    folder: Path | str,
+    rerun: str = "",
+    umap: bool = True,
+    about: Mapping[str, str] | None = None,
+) -> Path:
     """Write the report, the numbers and the settings; returns the path of the report.
 
     Parameters
     ----------
     folder : made when missing; files of an earlier report in it are replaced.
-    rerun : what to type to make it again; unless told, the call in Python.
+    rerun : the command that makes it again; default: the call in Python.
     umap : draw the map by UMAP, which takes seconds; else by its principal components.
+    about : what was compared, name → text: the sensor, the names of the networks, …
     """
-    folder = Path(folder)
+    folder, settings = Path(folder), _settings(comparison, about or {})
     write_whole(folder / NUMBERS, _csv(comparison.numbers()))
-    write_whole(folder / SETTINGS, (json.dumps(_settings(comparison), indent=1) + "\n").encode())
-    write_whole(folder / REPORT, page(comparison, rerun or _call(comparison), umap).encode())
+    write_whole(folder / SETTINGS, (json.dumps(settings, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(folder / REPORT, page(comparison, rerun or _call(comparison), umap, settings).encode())
     return folder / REPORT
 
 
-def page(comparison: Comparison, rerun: str, umap: bool = True) -> str:
+def page(
+    comparison: Comparison, rerun: str, umap: bool = True, settings: Mapping[str, Any] | None = None
+) -> str:
     """The page, as HTML that needs no other file."""
-    a, b = comparison.a.title, comparison.b.title
-    body = [
-        f'<p class="headline">{html.escape(headline(comparison))}</p>',
-        _accuracies(comparison),
-        f"<h2>All measures at {html.escape(comparison.at)}</h2>",
-        _measures(comparison.measures[comparison.at]),
-        f'<p class="small">{_ABOUT}</p>',
-        *(report.note(note) for note in comparison.notes),
-        '<div class="figures">'
-        + "".join(report.picture(one) for one in pictures(comparison, umap))
-        + "</div>",
-        "<h2>Settings</h2>",
-        f'<div class="scroll">{report.settings_table(_in_words(_settings(comparison)))}</div>',
-        f'<p class="small">Measuring took {comparison.seconds:.0f} seconds.</p>',
-        f"<h2>Run it again</h2><pre>{html.escape(rerun)}</pre>",
-    ]
     counts = " and ".join(f"{len(x):,}" for x in comparison.features)
-    return report.document(
-        f"{a} against {b}", f"{counts} images, {len(comparison.layers)} layers", "".join(body)
+    settings = settings or _settings(comparison, {})
+    found = Table(
+        ("measure", "value", "95 % interval", "p", "a larger value means"),
+        [_measure_row(one) for one in comparison.measures[comparison.at]],
+        title=f"All measures at {comparison.at}",
+        about=_ABOUT,
+    )
+    accuracies = _accuracies(comparison)
+    return render(
+        Page(
+            title=f"{comparison.a.title} against {comparison.b.title}",
+            subtitle=f"{counts} images, {len(comparison.layers)} layers · {settings['made']}",
+            headline=headline(comparison),
+            tables=[found] if accuracies is None else [accuracies, found],
+            notes=comparison.notes,
+            figures=pictures(comparison, umap),
+            settings=settings_table(_in_words(settings)),
+            seconds=f"Measuring took {comparison.seconds:.0f} seconds.",
+            rerun=rerun,
+        )
     )
 
 
 def headline(comparison: Comparison) -> str:
     """The answer in a few sentences: whether there is a gap, how large, whether partners find each other."""
     a, b = comparison.a.title, comparison.b.title
-    told = []
+    words = []
     mmd, purity = comparison.found("mmd"), comparison.found("neighbour_purity")
     if mmd is not None and mmd.p is not None and not math.isnan(mmd.value):
         apart = "differ" if mmd.p <= 0.05 else "cannot be told apart"
-        told.append(
+        words.append(
             f"At {comparison.at} the features of {a} and {b} {apart}: MMD² {mmd.value:.3f} "
             f"[{mmd.low:.3f}, {mmd.high:.3f}], p = {mmd.p:.3f}."
         )
     if purity is not None and not math.isnan(purity.value):
-        told.append(
-            f"{100 * purity.value:.0f} % of an image's nearest neighbours are of its own side "
-            "(50 % when mixed)."
+        words.append(
+            f"{100 * purity.value:.0f} % of an image's nearest neighbours are of its own side (50 %: mixed)."
         )
     cka, found = comparison.found("linear_cka_debiased"), comparison.found("pair_recall")
     if cka is not None and found is not None and not math.isnan(cka.value):
-        told.append(
+        words.append(
             f"As pairs they are alike to {cka.value:.2f} (linear CKA; 1 is alike but for a rotation), and an "
             f"image finds its partner first in {100 * found.value:.0f} % of cases."
         )
-    return " ".join(told) or f"The features of {a} and {b} at {comparison.at} have different widths."
+    return " ".join(words) or f"The features of {a} and {b} at {comparison.at} have different widths."
 
 
-def pictures(comparison: Comparison, umap: bool = True) -> list[report.Figure]:
+# ------------------------------------------------------------------------ pictures
+
+
+def pictures(comparison: Comparison, umap: bool = True) -> list[Figure]:
     """The pictures of the report, those that this comparison allows."""
     made = [_profile_figure(comparison)]
     if comparison.features[0].shape[1] == comparison.features[1].shape[1]:
@@ -106,41 +130,36 @@ def pictures(comparison: Comparison, umap: bool = True) -> list[report.Figure]:
     known = {side.title: comparison.accuracy(key) for key, side in _sides(comparison).items()}
     groups = {title: pair for title, pair in known.items() if pair is not None}
     if groups:
-        made.append(
-            _figure(
-                "Confidence and accuracy",
-                gap_figures.reliability(groups, styles=_styles(comparison)),
-                "On the diagonal a network is right as often as it says. Labels are for the reader alone.",
-            )
-        )
+        ax = gap_figures.reliability(groups, styles=_styles(comparison))
+        caption = "On the diagonal a network is right as often as it is certain. Labels only measure here."
+        made.append(_figure("Confidence and accuracy", ax, caption))
     return made
 
 
-def _map_figure(comparison: Comparison, umap: bool) -> report.Figure:
+def _map_figure(comparison: Comparison, umap: bool) -> Figure:
     sides, rows = _sides(comparison), _shown(comparison)
     sets = {
         key: np.asarray(features[rows[key]], np.float32)
         for key, features in zip(sides, comparison.features, strict=True)
     }
-    umap = umap and sum(map(len, sets.values())) >= 5
-    points = joint_map(sets) if umap else pca_map(sets)
+    points, why = joint_map_or_pca(sets) if umap else (pca_map(sets), "")
     clouds = {
-        key: plots.Cloud(
+        key: Cloud(
             points[key],
-            side.modality if _modalities_differ(comparison) else side.title,
+            _style_key(comparison, key),
             side.title,
             None if side.labels is None else side.labels[rows[key]],
         )
         for key, side in sides.items()
     }
     linked = ("a", "b") if comparison.paired and len(sets["a"]) <= MOST_LINKS else None
-    ax = plots.feature_map(clouds, hue="modality", links=linked)
-    kind = "UMAP" if umap else "PCA"
+    ax = feature_map(clouds, hue="modality", links=linked)
+    kind = "UMAP" if umap and not why else "PCA"
     caption = f"Joint {kind} of the features at {comparison.at}. For looking: a joint UMAP exaggerates a gap."
-    return _figure(f"Map of the features ({kind})", ax, caption, wide=True)
+    return _figure(f"Map of the features ({kind})", ax, f"{caption} {why}".strip(), wide=True)
 
 
-def _profile_figure(comparison: Comparison) -> report.Figure:
+def _profile_figure(comparison: Comparison) -> Figure:
     series, bands = {}, {}
     for name in PROFILE:
         found = [comparison.found(name, layer) for layer in comparison.layers]
@@ -152,22 +171,21 @@ def _profile_figure(comparison: Comparison) -> report.Figure:
             )
     layers = list(comparison.layers)
     ax = gap_figures.layer_profile(layers, series, bands, ylabel="value")  # type: ignore[arg-type]
-    return _figure(
-        "Layer by layer", ax, "Bands are intervals of 95 %. Places in a map are averaged.", wide=True
-    )
+    caption = "Bands are intervals of 95 %. Spatial positions are averaged."
+    return _figure("Layer by layer", ax, caption, wide=True)
 
 
-def _norm_figure(comparison: Comparison) -> report.Figure:
+def _norm_figure(comparison: Comparison) -> Figure:
     norms = comparison.norms
     assert norms is not None
     series = {comparison.a.title: norms.a, comparison.b.title: norms.b}
     ylabel = "symmetric KL per channel, nats"
     ax = gap_figures.layer_profile(norms.layers, series, ylabel=ylabel, log=True, styles=_styles(comparison))
-    title = "What the batch-norm layers see, against what they remember"
-    return _figure(title, ax, "0 where a layer sees what it remembers.", wide=True)
+    title = "What the batch-norm layers see, against their running statistics"
+    return _figure(title, ax, "0 where a layer's input has the running statistics.", wide=True)
 
 
-def _channel_figure(comparison: Comparison) -> report.Figure:
+def _channel_figure(comparison: Comparison) -> Figure:
     norms = comparison.norms
     assert norms is not None
     of_a, of_b = norms.worst
@@ -175,35 +193,31 @@ def _channel_figure(comparison: Comparison) -> report.Figure:
         _style_key(comparison, key): (one.mean.numpy(), one.var.numpy())
         for key, one in (("a", of_a), ("b", of_b))
     }
-    remembered = of_b.running_mean.numpy(), of_b.running_var.numpy()
-    picture = plots.channel_statistics(remembered, seen, of_b.name)
-    caption = f"The layer where {comparison.b.title} is furthest from what is remembered; a dot per channel."
-    return report.Figure(
-        f"Channels of {of_b.name}", plots.png(picture), plots.alt_text(picture), caption, True
+    running = of_b.running_mean.numpy(), of_b.running_var.numpy()
+    figure = channel_statistics(running, seen, of_b.name)
+    caption = (
+        f"The layer where {comparison.b.title} is furthest from the running statistics; a dot per channel."
     )
+    return _figure(f"Channels of {of_b.name}", figure, caption, wide=True)
 
 
-def _figure(title: str, ax: Any, caption: str, wide: bool = False) -> report.Figure:
-    return report.Figure(title, plots.png(ax), plots.alt_text(ax), caption, wide)
+def _figure(title: str, drawn: Any, caption: str, wide: bool = False) -> Figure:
+    return Figure(title, png(drawn), alt_text(drawn), caption, wide)
 
 
-def _sides(comparison: Comparison) -> dict[str, Any]:
+def _sides(comparison: Comparison) -> dict[str, Side]:
     return {"a": comparison.a, "b": comparison.b}
-
-
-def _modalities_differ(comparison: Comparison) -> bool:
-    return comparison.a.modality != comparison.b.modality
 
 
 def _style_key(comparison: Comparison, key: str) -> str:
     """What a side is drawn as: its modality, or its title where both have one modality."""
-    side = _sides(comparison)[key]
-    return side.modality if _modalities_differ(comparison) else side.title
+    differ = comparison.a.modality != comparison.b.modality
+    return _sides(comparison)[key].modality if differ else _sides(comparison)[key].title
 
 
-def _styles(comparison: Comparison) -> dict[str, plots.Style]:
+def _styles(comparison: Comparison) -> dict[str, Style]:
     return {
-        side.title: replace(plots.modality_style(_style_key(comparison, key)), title=side.title, brief="")
+        side.title: replace(modality_style(_style_key(comparison, key)), title=side.title, brief="")
         for key, side in _sides(comparison).items()
     }
 
@@ -216,58 +230,93 @@ def _shown(comparison: Comparison) -> dict[str, Any]:
     return {"a": rows[0], "b": rows[0] if comparison.paired else rows[1]}
 
 
-def _accuracies(comparison: Comparison) -> str:
+# ------------------------------------------------------------------------ tables
+
+
+def _accuracies(comparison: Comparison) -> Table | None:
     rows = []
     for key, side in _sides(comparison).items():
         known = comparison.accuracy(key)
         if known is not None:
             confidence, right = known
-            low, high = report.interval(float(right.mean()), len(right))
-            shares = right.mean(), confidence.mean()
-            accuracy, certain = (f"{100 * share:.1f} %" for share in shares)
-            rows.append([html.escape(side.title), accuracy, f"{100 * low:.1f} to {100 * high:.1f}", certain])
-    head = ["", "accuracy", "95 % interval", "mean confidence"]
-    return f'<div class="scroll">{report.table(head, rows)}</div>' if rows else ""
+            low, high = interval(float(right.mean()), len(right))
+            accuracy, certain = (f"{100 * share:.1f} %" for share in (right.mean(), confidence.mean()))
+            rows.append((side.title, accuracy, f"{100 * low:.1f} to {100 * high:.1f}", certain))
+    return Table(("", "accuracy", "95 % interval", "mean confidence"), rows) if rows else None
 
 
-def _measures(found: Sequence[Measured]) -> str:
-    rows = []
-    for one in found:
-        known = MEASURES.get(one.name)
-        title, larger = (known.title, known.larger) if known else ("gap within classes", "further apart")
-        if math.isnan(one.value):
-            rows.append([html.escape(title), "–", "", "", html.escape(one.how)])
-            continue
-        ends = "" if math.isnan(one.low) else f"{_number(one.low)} to {_number(one.high)}"
-        p = "" if one.p is None else f"{one.p:.3f}"
-        rows.append([html.escape(title), _number(one.value), ends, p, html.escape(larger)])
-    head = ["measure", "value", "95 % interval", "p", "a larger value means"]
-    return f'<div class="scroll">{report.table(head, rows)}</div>'
+def _measure_row(one: Measured) -> tuple[str, ...]:
+    known = MEASURES.get(one.name)
+    title, larger = (known.title, known.larger) if known else ("gap within classes", "further apart")
+    if math.isnan(one.value):
+        return title, "–", "", "", one.how
+    ends = "" if math.isnan(one.low) else f"{_number(one.low)} to {_number(one.high)}"
+    return title, _number(one.value), ends, "" if one.p is None else f"{one.p:.3f}", larger
 
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _settings(comparison: Comparison) -> dict[str, Any]:
-    about = {
-        key: {"title": side.title, "modality": side.modality, "network": type(side.network).__name__}
-        for key, side in _sides(comparison).items()
-    }
-    return about | comparison.settings
+# ------------------------------------------------------------------------ what was compared
 
 
-def _in_words(settings: dict[str, Any]) -> dict[str, str]:
-    """Settings for the eye: no braces; layers that are the same on both sides once."""
-    told = {}
+def _settings(comparison: Comparison, about: Mapping[str, str]) -> dict[str, Any]:
+    """What was compared, with digests of networks and images, and in which environment."""
+    found: dict[str, Any] = {"made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M")} | dict(about)
+    for key, side in _sides(comparison).items():
+        found[key] = {
+            "title": side.title,
+            "modality": side.modality,
+            "network": type(side.network).__name__,
+            "network_sha256": _digest(_weights(side.network)),
+            "images": len(comparison.features[key == "b"]),
+            "images_sha256": _digest(_pixels(side.images)),
+        }
+    names = ("socketlab", "torch", "numpy")
+    versions = {"python": platform.python_version()} | {name: version(name) for name in names}
+    return found | comparison.settings | {"versions": versions}
+
+
+def _weights(network: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return list(network.state_dict().items())
+
+
+def _pixels(images: Any) -> list[tuple[str, torch.Tensor]]:
+    """The images as named tensors; nothing for batches that are made anew whenever they are read."""
+    if isinstance(images, PairedImages):
+        return sorted(images.images.items())
+    return [("images", images)] if isinstance(images, torch.Tensor) else []
+
+
+def _digest(tensors: Sequence[tuple[str, torch.Tensor]]) -> str:
+    """SHA-256 of named tensors; empty without any."""
+    if not tensors:
+        return ""
+    found = hashlib.sha256()
+    for name, tensor in tensors:
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _in_words(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings for the eye: no braces, short digests; layers that are the same on both sides once."""
+    words = {}
     for name, value in settings.items():
         if name == "layers":
-            told[name] = ", ".join(la if la == lb else f"{la} with {lb}" for la, lb in value.items())
+            words[name] = ", ".join(la if la == lb else f"{la} with {lb}" for la, lb in value.items())
+        elif name in ("a", "b"):
+            network, images = (value[f"{one}_sha256"][:12] for one in ("network", "images"))
+            shown = f"{value['images']} {value['modality']} images" + (
+                f" (sha256 {images}…)" if images else ""
+            )
+            words[name] = f"{value['title']}: {value['network']} (sha256 {network}…), {shown}"
         elif isinstance(value, dict):
-            told[name] = ", ".join(str(part) for part in value.values())
+            words[name] = ", ".join(f"{key} {part}" for key, part in value.items())
         else:
-            told[name] = str(value)
-    return told
+            words[name] = str(value)
+    return words
 
 
 def _call(comparison: Comparison) -> str:
@@ -279,8 +328,8 @@ def _call(comparison: Comparison) -> str:
         "titles": (comparison.a.title, comparison.b.title),
         **{name: about[name] for name in ("paired", "rounds", "seed", "precision")},
     }
-    told = ", ".join(f"{name}={value!r}" for name, value in words.items())
-    return f"compare(model_a, model_b, data_a, data_b, {told})"
+    arguments = ", ".join(f"{name}={value!r}" for name, value in words.items())
+    return f"compare(model_a, model_b, data_a, data_b, {arguments})"
 
 
 def _csv(lines: Sequence[dict[str, Any]]) -> bytes:

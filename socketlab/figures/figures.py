@@ -1,149 +1,74 @@
-"""Pictures: axes in, axes out, one look for the whole course.
-
-A modality has one colour, one marker and one line style everywhere; a class has one colour of `petroff10`,
-the palette that stays apart best under colour-vision deficiencies. Text is at least 12 pt at the size shown,
-the background is opaque, and every picture carries a description in words: `alt_text(ax)`.
+"""The pictures of the course: axes in, axes out, in the style of `style`.
 
 Every function draws into the axes given, or makes a figure of its own that no window or notebook grabs;
 `show` puts it into a notebook together with its description.
 """
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from socketlab.errors import LabError
+from socketlab.figures.map_figures import (
+    Cloud,
+    cloud_colours,
+    feature_map,
+    map_frame,
+    map_legend,
+    scatter_clouds,
+)
+from socketlab.figures.style import (
+    CLASS_COLOURS,
+    DEPTH_COLOURS,
+    DOTTED,
+    DPI,
+    GRID,
+    INK,
+    METHODS,
+    MISSING,
+    MODALITIES,
+    PALE,
+    SOFT,
+    TERMS,
+    TEXT,
+    Style,
+    alt_text,
+    apart,
+    class_colour,
+    describe,
+    dress,
+    figure_of,
+    known_style,
+    modality_style,
+    name_ends,
+    new_figure,
+    own_axes,
+    png,
+    run_style,
+    show,
+    spaced,
+)
 from socketlab.images.paired_images import PairedImages
 
-INK, SOFT, GRID, PALE = "#24292f", "#57606a", "#dde1e6", "#b9c0c8"
-DPI = 100
-TEXT = 12.0  # points; 12 is what the last row of a class can read
-_PETROFF = matplotlib.color_sequences["petroff10"]
-CLASS_COLOURS: tuple[Any, ...] = tuple(_PETROFF[i] for i in (0, 1, 2, 4, 5, 6, 7, 9, 3, 8))  # its greys last
-MISSING = "#ff70ff"  # whatever kind of cone is missing, none of `DEPTH_COLOURS` looks like it
-DEPTH_COLOURS = "viridis_r"
+__all__ = [
+    "paint", "triptych", "gallery", "confusion_examples", "curves", "training_curves", "channel_statistics",
+    "confusion_matrix", "matrix_frame", "row_shares", "matrix_in_words", "accuracy_bars",
+    # of style and map_figures, for those who draw
+    "Cloud", "cloud_colours", "feature_map", "map_frame", "map_legend", "scatter_clouds",
+    "CLASS_COLOURS", "DEPTH_COLOURS", "DPI", "GRID", "INK", "METHODS", "MISSING", "MODALITIES", "PALE",
+    "SOFT", "TERMS", "TEXT", "Style", "alt_text", "apart", "class_colour", "describe", "dress", "figure_of",
+    "known_style",
+    "modality_style", "name_ends", "new_figure", "own_axes", "png", "run_style", "show",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a modality is drawn wherever it appears; points without a class are `pale`, a grey of its own."""
-
-    title: str
-    colour: str
-    marker: str
-    line: str
-    dark: str = INK
-    brief: str = ""
-    pale: str = PALE
-
-    @property
-    def short(self) -> str:
-        """The title, or its abbreviation where it has one."""
-        return self.brief or self.title
-
-
-MODALITIES = {
-    "rgb": Style("RGB", "#c2410c", "o", "-", "#6b2205", pale="#99918a"),
-    "nir": Style("near-infrared", "#7e3ff2", "s", "-.", "#43189c", "NIR", "#9490a3"),
-    "depth": Style("depth", "#159ab3", "^", "--", "#064450", pale="#8aa1a8"),
-}
-METHODS = {
-    "source-only": Style("source only", "#8a939d", "o", ":"),
-    "adabn": Style("AdaBN", "#b8860b", "s", "-."),
-    "shot": Style("SHOT", "#7e3ff2", "D", "--"),
-    "socket": Style("SOCKET", "#0b6bcb", "o", "-"),
-    "oracle": Style("oracle", "#24292f", "*", "-"),
-    "batch": Style("batch statistics", "#a96b59", "v", ":"),
-    "tent": Style("TENT", "#be185d", "^", "-."),
-    "shot-im": Style("SHOT-IM", "#b9a3e8", "d", "--"),
-    "aad": Style("AaD", "#4d7c0f", "P", "--"),
-    "paper": Style("SOCKET as published", "#7fb2e5", "X", "-"),
-}
-TERMS = {
-    "TI": Style("$L_{TI}$ paired alignment", "#0b6bcb", "", "-"),
-    "BN": Style("$L_{BN}$ statistics", "#b8860b", "", "-"),
-    "PL": Style("$L_{PL}$ pseudo-labels", "#be185d", "", "-"),
-    "IM": Style("$L_{IM}$ information", "#4d7c0f", "", "-"),
-    "H": Style("$L_{H}$ entropy", "#8c3d10", "", "-"),
-    "AaD": Style("$L_{AaD}$ neighbours", "#159ab3", "", "-"),
-}
-_others: dict[str, Style] = {}  # styles of modalities that the course does not know, as they come
-_alt: WeakKeyDictionary[Figure, dict[int, str]] = WeakKeyDictionary()
-
-
-# ------------------------------------------------------------------------ paper and ink
-
-
-def new_figure(width: float, height: float, dpi: float = DPI) -> Figure:
-    """An empty opaque figure off the screen; width and height in pixels at 100 dpi."""
-    figure = Figure(figsize=(width / 100, height / 100), dpi=dpi, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def dress(ax: Axes, title: str = "", xlabel: str = "", ylabel: str = "", grid: str = "y") -> Axes:
-    """Give axes the look of the kit: quiet frame, 12 pt text, pale grid along "x", "y", "both" or ""."""
-    ax.set_facecolor("white")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color(PALE)
-    ax.tick_params(colors=SOFT, labelcolor=INK, labelsize=TEXT, length=3)
-    ax.set_axisbelow(True)
-    if grid:
-        ax.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
-    ax.set_xlabel(xlabel, color=INK, fontsize=TEXT)
-    ax.set_ylabel(ylabel, color=INK, fontsize=TEXT)
-    if title:
-        ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=9)
-    return ax
-
-
-def describe(ax: Axes, text: str) -> Axes:
-    """Attach a description in words to axes; `alt_text` gives it back."""
-    _alt.setdefault(figure_of(ax), {})[id(ax)] = " ".join(text.split())
-    return ax
-
-
-def alt_text(picture: Axes | Figure) -> str:
-    """The description of axes, or of all axes of a figure; empty when nobody wrote one."""
-    if isinstance(picture, Figure):
-        return " ".join(_alt.get(picture, {}).values())
-    return _alt.get(figure_of(picture), {}).get(id(picture), "")
-
-
-def png(picture: Axes | Figure, dpi: float = DPI) -> bytes:
-    """The whole figure as an opaque PNG."""
-    file = io.BytesIO()
-    figure = picture if isinstance(picture, Figure) else figure_of(picture)
-    figure.savefig(file, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return file.getvalue()
-
-
-def show(picture: Axes | Figure, dpi: float = 130) -> Any:
-    """A picture for a notebook cell, with its description for those who do not see it.
-
-    It is drawn a little finer than shown, so that it stays sharp on a projector.
-    """
-    from IPython.display import Image
-
-    figure = picture if isinstance(picture, Figure) else figure_of(picture)
-    width = round(figure.get_figwidth() * 100)
-    return Image(data=png(figure, dpi), format="png", width=width, alt=alt_text(figure))
-
-
-# ------------------------------------------------------------------------ the rooms
+# ------------------------------------------------------------------------ images
 
 
 def paint(image: ArrayLike, modality: str, reach_mm: float = 6000.0) -> NDArray[np.uint8]:
@@ -158,6 +83,10 @@ def paint(image: ArrayLike, modality: str, reach_mm: float = 6000.0) -> NDArray[
     Returns
     -------
     (H, W, 3) uint8. Near is bright, far is dark; missing depth is pink, a colour that no depth has.
+
+    Raises
+    ------
+    LabError : another modality.
     """
     pixels = np.asarray(image)
     if modality == "rgb":
@@ -182,10 +111,10 @@ def triptych(
 
     Parameters
     ----------
-    rooms : images in at least the modalities asked for.
-    indices : which scenes; the first six by default.
+    rooms : images in at least these modalities.
+    indices : which scenes; default: the first six.
     modalities : the rows, from the top.
-    titles : one per column; the kind of room by default.
+    titles : one per column; default: the kind of room.
     tile : side of an image, pixels.
     """
     chosen = list(range(min(6, len(rooms)))) if indices is None else [int(i) for i in indices]
@@ -196,8 +125,7 @@ def triptych(
         raise LabError(
             f"These rooms have no {' or '.join(absent)} images, only {', '.join(some.modalities)}."
         )
-    rows = {MODALITIES[m].short: (m, some.images[m]) for m in modalities}
-    return gallery(rows, heads, tile)
+    return gallery({modality_style(m).short: (m, some.images[m]) for m in modalities}, heads, tile)
 
 
 def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str], tile: float = 140) -> Figure:
@@ -223,13 +151,10 @@ def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str],
         for c in range(columns):
             x, y = left + c * (tile + gap), high - top - (r + 1) * tile - r * gap
             ax = figure.add_axes((x / wide, y / high, tile / wide, tile / high))
-            ax.imshow(paint(images[c], modality, reach), interpolation="nearest")
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-            if r == 0:
-                ax.set_title(heads[c], fontsize=TEXT, color=INK, pad=6)
+            _tile(ax, paint(images[c], modality, reach), heads[c] if r == 0 else "")
             if c == 0:
-                ax.set_ylabel(label, fontsize=TEXT, color=_colour(modality), fontweight="bold", labelpad=6)
+                colour = modality_style(modality).colour
+                ax.set_ylabel(label, fontsize=TEXT, color=colour, fontweight="bold", labelpad=6)
     if depths:
         _depth_ruler(figure, reach, (wide - 96) / wide, 8 / high, 16 / wide, (high - top - 8) / high)
     kinds = ", ".join(dict.fromkeys(titles))
@@ -238,13 +163,66 @@ def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str],
     return figure
 
 
+def confusion_examples(
+    images: torch.Tensor,
+    modality: str,
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    classes: Sequence[str],
+    most: int = 4,
+    each: int = 6,
+    tile: float = 104,
+) -> Figure | None:
+    """Images behind the commonest mistakes: a row per pair of classes, the first few images of each.
+
+    Parameters
+    ----------
+    images : (N, C, H, W) of one modality.
+    labels, predictions : (N,) class numbers.
+    most, each : how many pairs of classes, and how many images of each, at most.
+    tile : side of an image, pixels.
+
+    Returns
+    -------
+    None when nothing is wrong.
+    """
+    truth, found = np.asarray(labels), np.asarray(predictions)
+    wrong: dict[tuple[int, int], list[int]] = {}
+    for i in np.flatnonzero(truth != found):
+        wrong.setdefault((int(truth[i]), int(found[i])), []).append(int(i))
+    worst = sorted(wrong.items(), key=lambda pair: -len(pair[1]))[:most]
+    if not worst:
+        return None
+    reach = _reach(images) if modality == "depth" else 6000.0
+    gap, head = 6, 30
+    high, wide = len(worst) * (tile + head + gap), 10 + each * (tile + gap)
+    figure, told = new_figure(wide, high), []
+    for r, ((i, j), rows) in enumerate(worst):
+        words = f"{spaced(classes[i])} taken for {spaced(classes[j])}: {len(rows)} of {(truth == i).sum()}"
+        told.append(words)
+        for c, row in enumerate(rows[:each]):
+            y = high - (r + 1) * (tile + head + gap) + gap
+            ax = figure.add_axes(((5 + c * (tile + gap)) / wide, y / high, tile / wide, tile / high))
+            _tile(ax, paint(images[row], modality, reach))
+            if c == 0:
+                ax.set_title(words, fontsize=TEXT, color=INK, loc="left", pad=6)
+    describe(figure.axes[0], f"Images of the commonest mistakes; {'; '.join(told)}.")
+    return figure
+
+
+def _tile(ax: Axes, pixels: NDArray[np.uint8], title: str = "") -> None:
+    ax.imshow(pixels, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.set_title(title, fontsize=TEXT, color=INK, pad=6)
+
+
 def _depth_ruler(figure: Figure, reach: float, x: float, y: float, width: float, height: float) -> None:
-    """Metres beside colours, and the colour of what the sensor missed."""
+    """Metres beside colours, and the colour of missing depth."""
     swatch = 0.07 * height
     ax = figure.add_axes((x, y + 2 * swatch, width, height - 2 * swatch))
-    ax.imshow(
-        np.linspace(0, 1, 128)[:, None], cmap=DEPTH_COLOURS, aspect="auto", extent=(0, 1, reach / 1000, 0)
-    )
+    ramp = np.linspace(0, 1, 128)[:, None]
+    ax.imshow(ramp, cmap=DEPTH_COLOURS, aspect="auto", extent=(0, 1, reach / 1000, 0))
     ax.set(xticks=[])
     ax.yaxis.tick_right()
     ax.tick_params(labelsize=TEXT, colors=SOFT, labelcolor=INK)
@@ -261,10 +239,6 @@ def _reach(depth: torch.Tensor) -> float:
     seen = np.asarray(depth)
     seen = seen[seen > 0]
     return 1000.0 * float(np.ceil(np.percentile(seen, 99) / 1000)) if seen.size else 6000.0
-
-
-def _colour(modality: str) -> str:
-    return MODALITIES[modality].colour
 
 
 # ------------------------------------------------------------------------ numbers
@@ -287,68 +261,67 @@ def curves(
     ----------
     series : name -> (x, y).
     levels : name -> a height to compare with, a dotted line (chance, source only, oracle).
-    styles : name -> look, where the name is not a method or a modality.
+    styles : name -> style, where the name is not a method or a modality.
     """
     ax = own_axes(ax, 760, 400)
     dress(ax, title, xlabel, ylabel)
     ends: list[tuple[float, str, Any]] = []
-    last_x = max((float(np.asarray(x, float).max()) for x, _ in series.values() if np.size(x)), default=1.0)
+    told = []
     for i, (name, (x, y)) in enumerate(series.items()):
-        look = (styles or {}).get(name) or known_style(name, i)
+        style = (styles or {}).get(name) or known_style(name, i)
         x, y = np.asarray(x, float), np.asarray(y, float)
-        few = len(x) <= 25
-        ax.plot(
-            x, y, look.line, color=look.colour, linewidth=2.2, marker=look.marker if few else "", markersize=6
-        )
+        marker = style.marker if len(x) <= 25 else ""
+        ax.plot(x, y, style.line, color=style.colour, linewidth=2.2, marker=marker, markersize=6)
         if len(y):
-            ends.append((float(y[-1]), look.title, look.colour))
+            ends.append((float(y[-1]), style.title, style.colour))
+            told.append(f"{name} from {y[0]:.2f} to {y[-1]:.2f}")
     for name, level in (levels or {}).items():
-        ax.axhline(level, color=SOFT, linewidth=1.2, linestyle=(0, (1, 2)))
+        ax.axhline(level, color=SOFT, linewidth=1.2, linestyle=DOTTED)
         ends.append((level, name, SOFT))
+        told.append(f"{name} at {level:.2f}")
     if ylim is not None:
         ax.set_ylim(*ylim)
-    ax.set_xlim(right=last_x)
+    places = [np.asarray(x, float) for x, _ in series.values() if np.size(x)]
+    if places:  # the last points stand whole within the frame, close to their names
+        first, last = min(x.min() for x in places), max(x.max() for x in places)
+        ax.set_xlim(first - 0.05 * (last - first or 1), last + 0.015 * (last - first or 1))
     name_ends(ax, ends)
-    said = "; ".join(
-        f"{name} from {np.asarray(y)[0]:.2f} to {np.asarray(y)[-1]:.2f}"
-        for name, (_, y) in series.items()
-        if np.size(y)
-    )
-    said += "".join(f"; {name} at {level:.2f}" for name, level in (levels or {}).items())
-    return describe(ax, f"Curves of {ylabel} over {xlabel}: {said or 'none yet'}.")
+    return describe(ax, f"Curves of {ylabel} over {xlabel}: {'; '.join(told) or 'none yet'}.")
 
 
-def name_ends(ax: Axes, ends: list[tuple[float, str, Any]]) -> None:
-    """Write each line's name beside its end, pushed apart so that no two overlap."""
-    figure = figure_of(ax)
-    height = ax.get_position().height * figure.get_figheight() * 72  # points
-    low, high = ax.get_ylim()
-    step = (TEXT * 1.25) / height * (high - low)
-    ends = sorted(ends, key=lambda end: end[0])
-    places = apart([max(value, low) for value, _, _ in ends], step)
-    for place, (_, name, colour) in zip(places, ends, strict=True):
-        ax.annotate(
-            name,
-            (1, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-            fontsize=TEXT,
-            annotation_clip=False,
-        )
+def training_curves(
+    losses: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    accuracies: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    levels: Mapping[str, float] | None = None,
+) -> Figure:
+    """Every loss in axes and units of its own, and target accuracy beside them.
 
-
-def apart(heights: Sequence[float], step: float, high: float = np.inf) -> list[float]:
-    """Rising heights, moved up until they are a step apart, and down again where they end above `high`."""
-    places: list[float] = []
-    for height in heights:
-        places.append(max(height, places[-1] + step) if places else height)
-    for i in reversed(range(len(places))):
-        high = places[i] = min(places[i], high)
-        high -= step
-    return places
+    Parameters
+    ----------
+    losses : term ("TI", "IM", …) -> (epochs, values); a term that is never used is left out by the caller.
+    accuracies : name -> (epochs, shares right).
+    levels : as in `curves`.
+    """
+    figure = new_figure(1180, 400)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    rows = 1 if len(losses) < 3 else 2
+    columns = -(-max(len(losses), 1) // rows)
+    grid = figure.add_gridspec(rows, columns + 1, width_ratios=[1] * columns + [0.75 * columns + 0.4])
+    for i, (name, (x, y)) in enumerate(losses.items()):
+        style = TERMS.get(name) or known_style(name, i)
+        ax = dress(figure.add_subplot(grid[i // columns, i % columns]), xlabel="epoch")
+        ax.set_title(style.title, fontsize=TEXT, color=INK, loc="left")
+        values = np.asarray(y, float)
+        few = "o" if len(values) <= 25 else ""
+        ax.plot(np.asarray(x, float), values, style.line, color=style.colour, marker=few, markersize=5)
+        ax.margins(x=0.08, y=0.12)
+        ax.locator_params(axis="x", integer=True, nbins=5)
+        ends = f"from {values[0]:.3g} to {values[-1]:.3g}" if len(values) else "without values"
+        describe(ax, f"{name} {ends}.")
+    ax = figure.add_subplot(grid[:, -1])
+    curves(accuracies, ax, title="target accuracy", ylabel="share right", levels=levels)
+    ax.locator_params(axis="x", integer=True)  # there is no half epoch
+    return figure
 
 
 def channel_statistics(
@@ -356,7 +329,7 @@ def channel_statistics(
     measured: Mapping[str, tuple[ArrayLike, ArrayLike]],
     title: str = "",
 ) -> Figure:
-    """What a batch-norm layer remembers against what it measures: a dot per channel, equal on the diagonal.
+    """A batch-norm layer's running statistics against measured ones: a dot per channel, equal on the diagonal.
 
     Parameters
     ----------
@@ -365,51 +338,26 @@ def channel_statistics(
     """
     figure = new_figure(960, 400)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
-    ways = (
-        ("mean", lambda pair: np.asarray(pair[0])),
-        ("standard deviation", lambda p: np.sqrt(np.asarray(p[1]))),
-    )
-    for ax, (name, pick) in zip(figure.subplots(1, 2), ways, strict=True):
-        dress(
-            ax, f"{title}: {name}" if title else name, f"remembered {name}", f"measured {name}", grid="both"
-        )
-        ends = [
-            float(extreme(pick(pair)))
-            for pair in (remembered, *measured.values())
-            for extreme in (np.min, np.max)
-        ]
-        ax.plot(
-            [min(ends), max(ends)], [min(ends), max(ends)], color=SOFT, linewidth=1.2, linestyle=(0, (1, 2))
-        )
-        for modality, pair in measured.items():
-            look = modality_style(modality)
-            ax.scatter(
-                pick(remembered),
-                pick(pair),
-                s=44,
-                color=look.colour,
-                marker=look.marker,
-                alpha=0.85,
-                edgecolors="white",
-                linewidths=0.5,
-                label=look.title,
-            )
-        far = {m: float(np.abs(pick(p) - pick(remembered)).mean()) for m, p in measured.items()}
-        said = ", ".join(f"{modality_style(m).title} {d:.2f}" for m, d in far.items())
-        describe(
-            ax,
-            f"Measured against remembered {name} of each channel; mean distance from the diagonal: {said}.",
-        )
+    for k, (ax, name) in enumerate(zip(figure.subplots(1, 2), ("mean", "standard deviation"), strict=True)):
+        power = 0.5 if k else 1.0  # of the variance, its root
+        known = np.asarray(remembered[k], float) ** power
+        found = {m: np.asarray(pair[k], float) ** power for m, pair in measured.items()}
+        head = f"{title}: {name}" if title else name
+        dress(ax, head, f"remembered {name}", f"measured {name}", grid="both")
+        everything = np.concatenate([known, *found.values()])
+        ends = [everything.min(), everything.max()]
+        ax.plot(ends, ends, color=SOFT, linewidth=1.2, linestyle=DOTTED)
+        for modality, values in found.items():
+            style = modality_style(modality)
+            ax.scatter(known, values, s=44, color=style.colour, marker=style.marker, alpha=0.85,
+                       edgecolors="white", linewidths=0.5, label=style.title)  # fmt: skip
+        far = {modality_style(m).title: np.abs(values - known).mean() for m, values in found.items()}
+        told = ", ".join(f"{name} {distance:.2f}" for name, distance in far.items())
+        describe(ax, f"Measured against remembered {name} of each channel; mean distance from the diagonal: "
+                     f"{told}.")  # fmt: skip
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        names,
-        loc="outside right center",
-        frameon=False,
-        fontsize=TEXT,
-        labelcolor=INK,
-        handletextpad=0.2,
-    )
+    figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=TEXT, labelcolor=INK,
+                  handletextpad=0.2)  # fmt: skip
     return figure
 
 
@@ -429,29 +377,22 @@ def confusion_matrix(
         raise LabError(
             f"The table has shape {table.shape}; {len(classes)} classes need {(len(classes),) * 2}."
         )
-    ax = own_axes(ax, 620, 560)
+    ax = own_axes(ax, max(620, 200 + 34 * len(classes)), max(560, 140 + 34 * len(classes)))
     share = row_shares(table)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     matrix_frame(ax, classes, title)
-    for i, j in np.ndindex(*table.shape):
-        if table[i, j]:
-            text = f"{100 * share[i, j]:.0f}" if shares else f"{table[i, j]}"
-            ax.text(
-                j,
-                i,
-                text,
-                ha="center",
-                va="center",
-                fontsize=TEXT,
-                color="white" if share[i, j] > 0.55 else INK,
-            )
+    for i, j in np.argwhere(table):
+        text = f"{100 * share[i, j]:.0f}" if shares else f"{table[i, j]}"
+        colour = "white" if share[i, j] > 0.55 else INK
+        cell = ax.text(j, i, text, ha="center", va="center", fontsize=TEXT, color=colour)
+        cell.set_in_layout(False)  # within the axes: the layout need not measure it
     return describe(ax, matrix_in_words(table, classes))
 
 
 def matrix_frame(ax: Axes, classes: Sequence[str], title: str = "") -> Axes:
     """Names along both sides of a confusion matrix."""
     dress(ax, title, "prediction", "true class", grid="")
-    names = [name.replace("_", " ") for name in classes]
+    names = [spaced(name) for name in classes]
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(length=0)
@@ -472,7 +413,7 @@ def row_shares(counts: ArrayLike) -> NDArray[np.float64]:
 def matrix_in_words(counts: ArrayLike, classes: Sequence[str]) -> str:
     """Overall accuracy, the best and the worst class, and the commonest mistake."""
     table = np.asarray(counts)
-    names = [name.replace("_", " ") for name in classes]
+    names = [spaced(name) for name in classes]
     total = int(table.sum())
     if not total:
         return "Confusion matrix without images."
@@ -508,210 +449,27 @@ def accuracy_bars(
     """
     ax = own_axes(ax, 760, 90 + 44 * max(len(groups), 1))
     dress(ax, title, xlabel, "", grid="x")
+    near: dict[str, Any] = {"textcoords": "offset points", "fontsize": TEXT}
+    chosen = {name: (styles or {}).get(name) or known_style(name, row) for row, name in enumerate(groups)}
+    means = {name: float(np.mean(np.asarray(values, float))) for name, values in groups.items()}
     for row, (name, values) in enumerate(groups.items()):
-        look = (styles or {}).get(name) or known_style(name, row)
         dots = np.atleast_1d(np.asarray(values, float))
-        mean = float(dots.mean())
-        ax.barh(row, mean, height=0.62, color=look.colour, alpha=0.9)
+        ax.barh(row, means[name], height=0.62, color=chosen[name].colour, alpha=0.9)
         if len(dots) > 1:
             spread = row + np.linspace(-0.14, 0.14, len(dots))
             ax.scatter(dots, spread, s=26, color="white", edgecolor=INK, linewidth=1.0, zorder=3)
-        ax.annotate(
-            f"{100 * mean:.0f} %",
-            (max(mean, dots.max()), row),
-            xytext=(7, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=TEXT,
-            color=INK,
-        )
-    titles = [((styles or {}).get(name) or known_style(name, 0)).title for name in groups]
-    ax.set_yticks(range(len(titles)), titles)
-    ax.set(ylim=(len(titles) - 0.5, -0.6), xlim=(0, 1.08), xticks=np.linspace(0, 1, 6))
+        end = (max(means[name], dots.max()), row)
+        ax.annotate(f"{100 * means[name]:.0f} %", end, (7, 0), **near, va="center", color=INK)
+    ax.set_yticks(range(len(groups)), [style.title for style in chosen.values()])
+    ax.set(ylim=(len(groups) - 0.5, -0.6), xlim=(0, 1.08), xticks=np.linspace(0, 1, 6))
     ax.set_xticklabels([f"{100 * x:.0f} %" for x in np.linspace(0, 1, 6)])
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     if chance is not None:
         if title:
             ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=24)
-        ax.axvline(chance, color=SOFT, linewidth=1.4, linestyle=(0, (1, 2)))
-        ax.annotate(
-            "chance",
-            (chance, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
-            ha="center",
-            va="bottom",
-            textcoords="offset points",
-            fontsize=TEXT,
-            color=SOFT,
-        )
-    said = ", ".join(
-        f"{name} {100 * float(np.mean(np.asarray(values, float))):.0f} %" for name, values in groups.items()
-    )
-    return describe(ax, f"Bars of {xlabel}: {said or 'none yet'}.")
-
-
-# ------------------------------------------------------------------------ the map
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """One set of points of a feature map.
-
-    Parameters
-    ----------
-    points : (n, 2) positions.
-    modality : decides the marker.
-    title : name in the legend.
-    labels : (n,) whole numbers, the class of each point; None when the points have no class of the task.
-    """
-
-    points: NDArray[np.float32]
-    modality: str
-    title: str
-    labels: NDArray[np.int64] | None = None
-
-
-def feature_map(
-    clouds: Mapping[str, Cloud],
-    classes: Sequence[str] = (),
-    ax: Axes | None = None,
-    *,
-    hue: str = "class",
-    links: tuple[str, str] | None = None,
-    title: str = "",
-) -> Axes:
-    """A map of features. Marker = modality; hue = class (points without a class grey), or hue = modality.
-
-    Parameters
-    ----------
-    clouds : name -> cloud.
-    classes : names of the classes that labels count.
-    hue : "class" or "modality".
-    links : two clouds whose i-th points are partners: a thin line joins each pair.
-    """
-    if hue not in ("class", "modality"):
-        raise LabError(f"hue is {hue!r}; choose 'class' or 'modality'.")
-    ax = own_axes(ax, 880, 560)
-    map_frame(ax, title)
-    if links is not None:
-        a, b = (clouds[name].points for name in links)
-        for start, end in zip(a, b, strict=True):
-            ax.plot(*np.stack([start, end]).T, color=PALE, linewidth=0.6, alpha=0.45, zorder=1)
-    scatter_clouds(ax, clouds, hue)
-    map_legend(ax, clouds, classes, hue)
-    counts = ", ".join(f"{len(c.points)} {c.title}" for c in clouds.values())
-    return describe(ax, f"Map of features ({title or 'two dimensions'}), coloured by {hue}: {counts}.")
-
-
-def scatter_clouds(ax: Axes, clouds: Mapping[str, Cloud], hue: str) -> Axes:
-    """The points of a map, those with a class above those without."""
-    for cloud in clouds.values():
-        ax.scatter(
-            cloud.points[:, 0],
-            cloud.points[:, 1],
-            s=30,
-            c=cloud_colours(cloud, hue),
-            marker=modality_style(cloud.modality).marker,
-            linewidths=0.4,
-            edgecolors="white",
-            alpha=0.85,
-            zorder=2 + (cloud.labels is not None),
-        )
-    return ax
-
-
-def map_frame(ax: Axes, title: str = "") -> Axes:
-    """A map has no axes to read: a pale frame and no ticks."""
-    dress(ax, title, grid="")
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(True)
-    ax.spines[:].set_color(GRID)
-    return ax
-
-
-def cloud_colours(cloud: Cloud, hue: str) -> Any:
-    """A colour, or one per point: the modality's, the class's, or grey for rooms outside the task."""
-    look = modality_style(cloud.modality)
-    if hue == "modality":
-        return look.colour if cloud.labels is None else look.dark
-    if cloud.labels is None:
-        return look.pale
-    return [class_colour(int(label)) for label in cloud.labels]
-
-
-def class_colour(label: int) -> Any:
-    """The colour of a class; after ten they begin again."""
-    return matplotlib.colors.to_hex(CLASS_COLOURS[label % len(CLASS_COLOURS)])
-
-
-def run_style(number: int) -> Style:
-    """How a panel's run of this number, counted from 1, is drawn: by colour, marker and kind of line."""
-    lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
-    k = number - 1
-    return Style(f"run {number}", class_colour(k), markers[k % len(markers)], lines[k % len(lines)])
-
-
-def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hue: str) -> None:
-    """What marker and colour mean, to the right of the map."""
-    handles = []
-    for cloud in clouds.values():
-        colour = cloud_colours(cloud, hue)
-        colour = SOFT if isinstance(colour, list) else colour
-        handles.append(_dot(modality_style(cloud.modality).marker, colour, cloud.title))
-    if hue == "class" and any(cloud.labels is not None for cloud in clouds.values()):
-        seen = next(cloud for cloud in clouds.values() if cloud.labels is not None)
-        marker = modality_style(seen.modality).marker
-        handles += [_dot(marker, class_colour(i), name.replace("_", " ")) for i, name in enumerate(classes)]
-    ax.legend(
-        handles=handles,
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-        fontsize=TEXT,
-        handletextpad=0.3,
-        labelcolor=INK,
-        borderaxespad=0.2,
-    )
-
-
-def _dot(marker: str, colour: Any, label: str) -> Line2D:
-    return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=8, label=label)
-
-
-# ------------------------------------------------------------------------ axes and styles
-
-
-def own_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """The axes given, or new ones in a figure that leaves room for the names at the right."""
-    if ax is not None:
-        return ax
-    figure = new_figure(width, height)
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
-    return figure.subplots()
-
-
-def figure_of(ax: Axes) -> Figure:
-    """The whole figure that holds these axes."""
-    figure = ax.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    return figure
-
-
-def known_style(name: str, index: int) -> Style:
-    """A method's or modality's own look, else the next class colour and line."""
-    known = METHODS.get(name) or MODALITIES.get(name)
-    lines, markers = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P")
-    return known or Style(name, class_colour(index), markers[index % len(markers)], lines[index % len(lines)])
-
-
-def modality_style(name: str) -> Style:
-    """A modality's own look; one that the course does not know gets the next free look, and keeps it."""
-    if name in MODALITIES:
-        return MODALITIES[name]
-    free = known_style(name, len(MODALITIES) + len(_others))
-    red, green, blue = matplotlib.colors.to_rgb(free.colour)
-    dark = matplotlib.colors.to_hex((0.5 * red, 0.5 * green, 0.5 * blue))
-    pale = matplotlib.colors.to_hex((0.5 + 0.12 * red, 0.5 + 0.12 * green, 0.5 + 0.12 * blue))
-    return _others.setdefault(name, replace(free, dark=dark, pale=pale))
+        ax.axvline(chance, color=SOFT, linewidth=1.4, linestyle=DOTTED)
+        ax.annotate("chance", (chance, 1), (0, 2), xycoords=("data", "axes fraction"), **near, ha="center",
+                    va="bottom", color=SOFT)  # fmt: skip
+    told = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means.items())
+    return describe(ax, f"Bars of {xlabel}: {told or 'none yet'}.")

@@ -2,21 +2,25 @@
 
 A map puts (N, D) features on a sheet of paper. It is for looking, not for measuring. A UMAP of two modalities
 together (`joint_map`) exaggerates the gap between them: only neighbours count, and a shift no larger than the
-noise is enough for most neighbours to be of one's own kind, so that every class falls into two islands. A
+noise is enough for most neighbours to be of the same modality, so that every class falls into two islands. A
 UMAP of the source, on which the target is placed afterwards (`projected_map`), hides the gap: every target
 point is put among its nearest source points, however far off they are, and far from the source even classes
 that are well apart may fall together. In both, distances between clusters mean little. PCA (`pca_map`) does
 not bend anything, but a gap that does not lie in its two directions cannot be seen. So look at more than one
 map, beside the number that belongs to all of them (`neighbour_purity`, in feature space) and how far each is
-to be believed (`map_quality.stability`).
+to be believed (`map_quality.stability`). Maps made one by one turn and tear between two epochs even where
+nothing has moved; `moving_map` lays all epochs out together.
 
 UMAP is imported late (2 to 30 s) and compiles itself at its first fit (7 to 17 s): call `warm_up()` early,
 show `pca_map` meanwhile. Two fits at once would abort the process, so all of them wait for one lock.
 """
 
+import atexit
+import shutil
+import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -27,7 +31,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from socketlab.cache import Cache, fingerprint, opened
 from socketlab.errors import LabError
-from socketlab.figures.gpu_maps import fit_on_gpu, takes_gpu
 from socketlab.measures.distances import neighbour_purity as neighbour_purity
 
 Points = NDArray[np.float32]
@@ -59,7 +62,6 @@ def joint_map(
     min_dist: float = 0.1,
     epochs: int = 200,
     start: Mapping[str, ArrayLike] | None = None,
-    device: str = "cpu",
     cache: Cache | str | None = None,
 ) -> dict[str, Points]:
     """One UMAP of several sets of features, fitted on all of them together.
@@ -72,12 +74,10 @@ def joint_map(
     ----------
     feature_sets : name -> (n, D) array or tensor of finite numbers; one D for all.
     seed : seeds the layout.
-    neighbours : how many neighbours each point holds on to, at least 2. Small sets use fewer.
+    neighbours : number of neighbours of each point, itself counted, at least 2. Small sets use fewer.
     min_dist : how close points may lie on the map, in [0, 1].
     epochs : rounds of the layout.
     start : name -> (n, 2) positions to begin from.
-    device : "cpu" is umap-learn. "cuda" makes a similar map, not the same one, on a GPU with TorchDR
-        (`pip install torchdr`), for tens of thousands of points. "auto" takes the GPU where both are.
     cache : a `Cache` or a folder in which maps are kept by content; None for none.
 
     Returns
@@ -86,11 +86,7 @@ def joint_map(
 
     Raises
     ------
-    LabError : no sets, unequal widths, numbers that are not finite, fewer than 5 points; no GPU for "cuda".
-
-    Notes
-    -----
-    The GPU's calls are tested against TorchDR 0.5 on a CPU; this kit has not run them on a GPU.
+    LabError : no sets, unequal widths, numbers that are not finite, fewer than 5 points.
 
     Source: McInnes, Healy, Melville, UMAP, 2018 (arXiv:1802.03426).
     """
@@ -101,11 +97,8 @@ def joint_map(
         init = np.concatenate([np.asarray(start[name], np.float32) for name in names])
         if init.shape != (len(features), 2):
             raise LabError(f"start has shape {init.shape}; the features need {(len(features), 2)}.")
-    on_gpu = takes_gpu(device)
 
     def fit() -> Points:
-        if on_gpu:
-            return fit_on_gpu(features, k, min_dist, epochs, None if start is None else init, seed)
         with one_fit_at_a_time():
             umap = _umap()(
                 n_neighbors=k,
@@ -118,9 +111,27 @@ def joint_map(
             )
             return np.asarray(umap.fit_transform(features), np.float32)
 
-    library = f"torchdr {version('torchdr')}" if on_gpu else f"umap-learn {version('umap-learn')}"
-    points = kept(cache, ["joint map", library, features, seed, k, min_dist, epochs, init], fit)
+    points = kept(cache, ["joint map", version("umap-learn"), features, seed, k, min_dist, epochs, init], fit)
     return dict(zip(names, np.split(points, cuts), strict=True))
+
+
+def joint_map_or_pca(feature_sets: Mapping[str, ArrayLike], seed: int = 0) -> tuple[dict[str, Points], str]:
+    """A `joint_map`, or the principal components where UMAP cannot be had: a report needs a map, not UMAP.
+
+    Returns
+    -------
+    The map, and a sentence that gives the reason for principal components; empty for a UMAP.
+
+    Raises
+    ------
+    LabError : features that no map can be made of, as for `pca_map`.
+    """
+    components = pca_map(feature_sets)
+    try:
+        return joint_map(feature_sets, seed), ""
+    except Exception as error:  # too few points, or whatever numba and UMAP may raise on a strange machine
+        words = " ".join(str(error).split()) or type(error).__name__
+        return components, f"Principal components in place of UMAP: {words[:200]}"
 
 
 def projected_map(
@@ -178,7 +189,7 @@ def projected_map(
 def fit_on_neighbours(
     known: tuple[NDArray[np.int32], Points], start: Points, seed: int, min_dist: float, epochs: int
 ) -> Any:
-    """A fitted UMAP that is told each point's neighbours and nothing else; call it under the lock.
+    """A UMAP fitted to each point's neighbours and nothing else; call it under the lock.
 
     umap-learn takes them for a matrix of distances, of which it needs no more than these entries: an empty
     one does. That keeps `transform` possible, with neighbours that are as exact.
@@ -239,6 +250,117 @@ def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) ->
     return dict(zip(names, np.split(points, cuts), strict=True))
 
 
+def moving_map(
+    snapshots: Sequence[ArrayLike],
+    seed: int = 0,
+    neighbours: int = 15,
+    tie: float = 1.0,
+    min_dist: float = 0.1,
+    epochs: int = 200,
+    cache: Cache | str | None = None,
+) -> list[Points]:
+    """One coherent UMAP for snapshots of the same samples.
+
+    Only neighbours within a snapshot are compared, so that snapshots may have different widths: layers of one
+    network, or networks. For two modalities give their features one below the other in every snapshot.
+
+    Parameters
+    ----------
+    snapshots : T arrays (n, D_t) of finite numbers, the same samples in the same order.
+    seed, min_dist, epochs, cache : as for `joint_map`.
+    neighbours : number of neighbours of each point within its snapshot, itself counted; at least 2.
+    tie : distance of a sample to itself one step on, in units of the distance to its nearest neighbour. Up to
+        1 nothing is nearer; above 1 it counts less than neighbours do, and the steps may drift apart.
+
+    Returns
+    -------
+    T arrays (n, 2) float32. Same input and seed, same map on one machine.
+
+    Raises
+    ------
+    LabError : no snapshots, unequal counts, fewer than 5 samples, numbers that are not finite, or no tie.
+
+    Source: the idea of AlignedUMAP (McInnes, umap-learn 0.5), as one graph instead of one layout per step.
+    """
+    arrays = _checked(snapshots)
+    if not 0 < tie < np.inf:
+        raise LabError(f"tie is {tie}; it must be a number above 0.")
+
+    k = usable_neighbours(neighbours, len(arrays[0]))
+
+    def make() -> Points:
+        with one_fit_at_a_time():
+            known = temporal_neighbours(arrays, k, tie)
+            umap = fit_on_neighbours(known, aligned_starts(arrays), seed, min_dist, epochs)
+        return np.asarray(umap.embedding_, np.float32)
+
+    about = ["moving map", version("umap-learn"), arrays, seed, k, float(tie), min_dist, epochs]
+    return np.split(kept(cache, about, make), len(arrays))
+
+
+def temporal_neighbours(
+    snapshots: Sequence[ArrayLike], k: int = 15, tie: float = 1.0
+) -> tuple[NDArray[np.int32], Points]:
+    """Neighbours of each point in its own snapshot, and the point itself one step before and after.
+
+    Parameters
+    ----------
+    snapshots : T arrays (n, D_t), same samples in the same order.
+    k : neighbours within the snapshot, itself counted. The first and the last have one more, instead of the
+        step that is missing; so has a small set fewer.
+    tie : distance to the same point, in units of the distance to the nearest neighbour.
+
+    Returns
+    -------
+    indices (T n, k + 2) int32, row t n + i for sample i of snapshot t, and distances (T n, k + 2) float32; a
+    point itself first, nearest first.
+    """
+    steps, n = len(snapshots), len(np.asarray(snapshots[0]))
+    k = min(k, n - 2)
+    rows = np.arange(n, dtype=np.int32)
+    indices, distances = [], []
+    for t, snapshot in enumerate(snapshots):
+        beside = [s for s in (t - 1, t + 1) if 0 <= s < steps]
+        near, far = nearest_neighbours(snapshot, k + 2 - len(beside))
+        ties = np.repeat(far[:, 1:2] * np.float32(tie), len(beside), axis=1)
+        near = np.column_stack([near + np.int32(t * n), *(rows + np.int32(s * n) for s in beside)])
+        far = np.column_stack([far, ties])
+        order = np.argsort(far, axis=1, kind="stable")
+        indices.append(np.take_along_axis(near, order, axis=1))
+        distances.append(np.take_along_axis(far, order, axis=1))
+    return np.concatenate(indices), np.concatenate(distances)
+
+
+def aligned_starts(snapshots: Sequence[ArrayLike]) -> Points:
+    """Where the layout begins: each snapshot's first two principal components, of unit spread, (T n, 2).
+
+    Each is turned (and mirrored, if need be) onto the one before, by orthogonal Procrustes: with the singular
+    value decomposition of XᵀY = U S Vᵀ, X U Vᵀ is nearest to Y.
+    """
+    starts: list[Points] = []
+    for snapshot in snapshots:
+        points = pca_map({"": snapshot})[""]
+        points = points / (float(np.sqrt(np.square(points).mean())) or 1.0)
+        if starts:
+            u, _, v = np.linalg.svd(points.T @ starts[-1])
+            points = points @ (u @ v)
+        starts.append(points)
+    return np.concatenate(starts).astype(np.float32)
+
+
+def _checked(snapshots: Sequence[ArrayLike]) -> list[Points]:
+    arrays = [np.asarray(snapshot, np.float32) for snapshot in snapshots]
+    if not arrays:
+        raise LabError("A moving map needs at least one snapshot.")
+    if any(array.ndim != 2 for array in arrays) or len({len(array) for array in arrays}) > 1:
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise LabError(f"Snapshots hold the same samples in the same order, (n, D) each; these are {shapes}.")
+    for t, array in enumerate(arrays):
+        if not np.isfinite(array).all():
+            raise LabError(f"Snapshot {t} holds NaN or infinite numbers; it cannot be put on a map.")
+    return arrays
+
+
 def nearest_neighbours(features: ArrayLike, k: int) -> tuple[NDArray[np.int32], Points]:
     """The k nearest points to each point, itself first.
 
@@ -293,21 +415,28 @@ def _first_fit() -> None:
 
 
 def _umap() -> Callable[..., Any]:
-    """UMAP's class. Its remarks about what we do on purpose are silenced, nothing else."""
-    from umap import UMAP
+    """UMAP's class. Its warnings about what we do on purpose are silenced, no others."""
+    try:
+        from umap import UMAP
+    except RuntimeError:  # numba finds no folder where it may write what it compiled
+        import numba
 
-    for remark in (
+        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="socketlab-numba-")
+        atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
+        from umap import UMAP
+
+    for message in (
         r"precomputed_knn\[2\]",
         "n_jobs value .* overridden",
         "using precomputed metric; inverse_transform",
         "Transforming new data with precomputed metric",
     ):
-        warnings.filterwarnings("ignore", message=remark)
+        warnings.filterwarnings("ignore", message=message)
     return UMAP
 
 
 def kept(cache: Cache | str | None, about: list[Any], make: Callable[[], Points]) -> Points:
-    """Positions on a map, from the cache where there is one and it has them."""
+    """Positions on a map, from the cache if it has them."""
     store = opened(cache)
     if store is None:
         return make()

@@ -1,0 +1,292 @@
+"""The film: features of every epoch in one fixed map, from before an adaptation to its end.
+
+A map drawn anew for each epoch turns and tears although little has moved. Here all epochs share one map, the
+principal components of all of them or one UMAP (`maps.moving_map`), so that motion on the page is motion
+of features. Lines join partners, green when short and red when long. One component shows it everywhere:
+``widget()`` in Jupyter (frames may be added while training), ``html()`` alone in a page, ``still()`` the first
+and the last frame.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from socketlab.errors import LabError
+from socketlab.figures import maps
+from socketlab.figures.map_figures import WRITTEN_CLASSES, Cloud, class_marks, feature_map, link_lengths
+from socketlab.figures.style import (
+    LONG,
+    LONG_LINK,
+    MIDDLE,
+    SHORT,
+    SOFT,
+    class_colour,
+    modality_style,
+    new_figure,
+    spaced,
+)
+from socketlab.files import write_whole
+
+_MOUNT = """
+for (const el of document.querySelectorAll(".socketlab-film-here"))
+  film(el, JSON.parse(el.querySelector("script").textContent));
+"""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The features of one epoch.
+
+    Parameters
+    ----------
+    title : "before", "epoch 3".
+    features : name of a set -> (n, D); the same sets and sizes in every snapshot.
+    confusion : (K, K) counts on held-out images, or None.
+    """
+
+    title: str
+    features: Mapping[str, NDArray[Any]]
+    confusion: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Film:
+    """Positions of the same points in one map, for every epoch.
+
+    Parameters
+    ----------
+    frames : T maps, name of a set -> `Cloud`: the same sets, sizes, modalities and labels in each.
+    titles : T words, what each frame is.
+    classes : names of the classes that labels count.
+    links : two sets whose i-th points are partners, or None.
+    confusion : T tables (K, K) of counts, from which the accuracy is computed too; empty for none.
+    map_name : what kind of map this is.
+    live : whether more frames may come: the hand then follows the last one.
+
+    Raises
+    ------
+    LabError : no frames, unequal numbers of titles, sets or points.
+    """
+
+    frames: Sequence[Mapping[str, Cloud]]
+    titles: Sequence[str]
+    classes: Sequence[str] = ()
+    links: tuple[str, str] | None = None
+    confusion: Sequence[NDArray[np.int64]] = ()
+    map_name: str = "principal components"
+    live: bool = False
+    limits: NDArray[np.float64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes = {tuple((name, len(cloud.points)) for name, cloud in frame.items()) for frame in self.frames}
+        if len(sizes) != 1:
+            raise LabError("A film needs at least one frame, and the same points in every frame.")
+        if len(self.titles) != len(self.frames) or len(self.confusion) not in (0, len(self.frames)):
+            raise LabError(
+                f"{len(self.frames)} frames need as many titles and confusion matrices, not "
+                f"{len(self.titles)} and {len(self.confusion)}."
+            )
+        points = np.concatenate([cloud.points for frame in self.frames for cloud in frame.values()])
+        low, high = points.min(axis=0), points.max(axis=0)
+        object.__setattr__(self, "limits", np.stack([low, np.maximum(high, low + 1e-6)]).astype(float))
+
+    @classmethod
+    def of_features(
+        cls,
+        snapshots: Sequence[Snapshot],
+        sets: Mapping[str, tuple[str, str, ArrayLike | None]],
+        classes: Sequence[str] = (),
+        links: tuple[str, str] | None = None,
+        umap: bool = False,
+        seed: int = 0,
+        fit_on: int | None = None,
+    ) -> Film:
+        """Put the features of all epochs on one map.
+
+        Parameters
+        ----------
+        snapshots : one per epoch, from before to after.
+        sets : name -> modality, title and labels (n,), or None for labels.
+        classes, links : as for `Film`.
+        umap : one UMAP of all epochs (`maps.moving_map`) in place of principal components; it takes seconds.
+        fit_on : principal components of this snapshot alone, so that further ones do not move them; default:
+            of all.
+        """
+        if not snapshots:
+            raise LabError("A film needs at least one snapshot.")
+        names, name = list(sets), "principal components"
+        stacked = [np.concatenate([np.asarray(s.features[n], np.float32) for n in names]) for s in snapshots]
+        if umap:
+            positions, name = maps.moving_map(stacked, seed), "one UMAP of all epochs"
+        else:
+            keys = {str(t): features for t, features in enumerate(stacked)}
+            positions = list(maps.pca_map(keys, None if fit_on is None else str(fit_on)).values())
+        cuts = np.cumsum([len(snapshots[0].features[n]) for n in names])[:-1]
+        frames = []
+        for points in positions:
+            parts = dict(zip(names, np.split(points, cuts), strict=True))
+            frames.append({
+                n: Cloud(parts[n], modality, title, None if labels is None else np.asarray(labels))
+                for n, (modality, title, labels) in sets.items()
+            })  # fmt: skip
+        confusion = [s.confusion for s in snapshots if s.confusion is not None]
+        return cls(frames, [s.title for s in snapshots], classes, links, confusion, name, fit_on is not None)
+
+    # numbers
+
+    @property
+    def accuracy(self) -> list[float]:
+        """Share right at each frame; empty without confusion matrices."""
+        return [float(np.trace(table) / max(int(np.sum(table)), 1)) for table in self.confusion]
+
+    def link_medians(self) -> list[float]:
+        """Median length of the lines between partners at each frame, in parts of the map's diagonal."""
+        if self.links is None:
+            return []
+        a, b = self.links
+        return [float(np.median(link_lengths(f[a].points, f[b].points, self.limits))) for f in self.frames]
+
+    # forms
+
+    def widget(self) -> Any:
+        """The film in Jupyter; `widget.film = other.data()` shows another, with more frames for example."""
+        return _widget_class()(film=self.data())
+
+    def fragment(self) -> str:
+        """The film as a piece of a page; the page needs `page_script()` once."""
+        data = json.dumps(self.data(), ensure_ascii=False).replace("<", "\\u003c")
+        return f'<div class="socketlab-film-here"><script type="application/json">{data}</script></div>'
+
+    def html(self, title: str = "Features of every epoch") -> str:
+        """A page with the film alone; it needs no other file and no network."""
+        return (
+            f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark"><style>'
+            "body { font-family: system-ui, sans-serif; margin: 1rem auto; padding: 0 1rem; max-width: 80rem; }</style></head><body>"
+            f"<h1>{html.escape(title)}</h1>{self.fragment()}"
+            f'<script type="module">{page_script()}</script></body></html>\n'
+        )
+
+    def save(self, path: Path | str) -> Path:
+        """Write `html()` to a file."""
+        write_whole(Path(path), self.html().encode())
+        return Path(path)
+
+    def still(self) -> Figure:
+        """The first and the last frame side by side, on the same axes."""
+        figure = new_figure(1240, 560)
+        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+        axes = figure.subplots(1, 2)
+        for ax, k in zip(axes, (0, len(self.frames) - 1), strict=True):
+            self.draw(ax, k, legend=ax is axes[-1])
+        return figure
+
+    def draw(self, ax: Any, number: int, legend: bool = True) -> Any:
+        """One frame, drawn by `feature_map` on the film's axes."""
+        title = self.titles[number]
+        if self.confusion:
+            title += f": {100 * self.accuracy[number]:.0f} % right"
+        frame = self.frames[number]
+        feature_map(frame, self.classes, ax, links=self.links, title=title, limits=self.limits)
+        if not legend and ax.get_legend():
+            ax.get_legend().remove()
+        return ax
+
+    def data(self) -> dict[str, Any]:
+        """What the page draws, as JSON: positions are base64 of 16 bits in parts of the map."""
+        first = self.frames[0]
+        starts = np.cumsum([0, *(len(cloud.points) for cloud in first.values())])
+        groups = [
+            {"start": int(start), "count": len(cloud.points), **_mark_of(cloud)}
+            for start, cloud in zip(starts, first.values(), strict=False)
+        ]
+        labels = [
+            np.full(len(c.points), -1) if c.labels is None else np.asarray(c.labels) for c in first.values()
+        ]
+        partners: list[list[int]] = []
+        if self.links is not None:
+            a, b = (int(starts[list(first).index(name)]) for name in self.links)
+            partners = [[a + i, b + i] for i in range(len(first[self.links[0]].points))]
+        many = len(self.classes) > WRITTEN_CLASSES
+        return {
+            "map": self.map_name,
+            "titles": list(self.titles),
+            "limits": self.limits.tolist(),
+            "positions": [self._packed(frame) for frame in self.frames],
+            "groups": groups,
+            "labels": np.concatenate(labels).tolist(),
+            "class_colours": [class_colour(i) for i in range(len(self.classes))],
+            "marks": class_marks(self.classes) if many else None,
+            "legend": self._legend(groups, many),
+            "partners": partners,
+            "link_colours": [SHORT, MIDDLE, LONG],
+            "long_link": LONG_LINK,
+            "accuracy": self.accuracy or None,
+            "confusion": [np.asarray(table).tolist() for table in self.confusion] or None,
+            "live": self.live,
+        }
+
+    def _packed(self, frame: Mapping[str, Cloud]) -> str:
+        low, high = self.limits
+        points = np.concatenate([cloud.points for cloud in frame.values()])
+        parts = np.round(65535 * (points - low) / (high - low)).astype("<u2")
+        return base64.b64encode(parts.tobytes()).decode("ascii")
+
+    def _legend(self, groups: Sequence[Mapping[str, Any]], many: bool) -> list[dict[str, str]]:
+        marks = class_marks(self.classes) if many else [""] * len(self.classes)
+        entries = [{"marker": g["marker"], "colour": g["colour"], "text": g["title"]} for g in groups]
+        for i, (mark, name) in enumerate(zip(marks, self.classes, strict=True)):
+            text = spaced(name) if mark in ("", name) else f"{mark} {spaced(name)}"
+            entries.append({"marker": "▬", "colour": class_colour(i), "text": text})
+        return entries
+
+
+def _mark_of(cloud: Cloud) -> dict[str, str]:
+    style = modality_style(cloud.modality)
+    colour = style.pale if cloud.labels is None else SOFT
+    return {"marker": style.marker, "colour": colour, "title": cloud.title}
+
+
+@cache
+def page_script() -> str:
+    """JavaScript that shows every film of a page, for ``<script type="module">``."""
+    return _source() + _MOUNT
+
+
+@cache
+def script_policy() -> str:
+    """What a content security policy must allow for `page_script`: its digest, no other script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(page_script().encode()).digest()).decode()}'"
+
+
+def _source() -> str:
+    folder = files("socketlab.figures")
+    return "".join((folder / name).read_text(encoding="utf-8") for name in ("scatter.js", "film.js"))
+
+
+@cache
+def _widget_class() -> Any:
+    import anywidget
+    import traitlets
+
+    class FilmWidget(anywidget.AnyWidget):
+        """A film in a notebook; its frames are in the trait `film`."""
+
+        _esm = _source()
+        film: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
+
+    return FilmWidget
