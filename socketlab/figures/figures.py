@@ -19,6 +19,7 @@ from socketlab.figures.map_figures import (
     Cloud,
     cloud_colours,
     feature_map,
+    legend_dot,
     map_frame,
     map_legend,
     scatter_clouds,
@@ -60,7 +61,7 @@ __all__ = [
     "paint", "triptych", "gallery", "confusion_examples", "curves", "training_curves", "channel_statistics",
     "confusion_matrix", "matrix_frame", "row_shares", "matrix_in_words", "accuracy_bars",
     # of style and map_figures, for those who draw
-    "Cloud", "cloud_colours", "feature_map", "map_frame", "map_legend", "scatter_clouds",
+    "Cloud", "cloud_colours", "feature_map", "legend_dot", "map_frame", "map_legend", "scatter_clouds",
     "CLASS_COLOURS", "DEPTH_COLOURS", "DPI", "GRID", "INK", "METHODS", "MISSING", "MODALITIES", "PALE",
     "SOFT", "TERMS", "TEXT", "Style", "alt_text", "apart", "class_colour", "describe", "dress", "figure_of",
     "known_style",
@@ -197,8 +198,9 @@ def confusion_examples(
     gap, head = 6, 30
     high, wide = len(worst) * (tile + head + gap), 10 + each * (tile + gap)
     figure, told = new_figure(wide, high), []
-    for r, ((i, j), rows) in enumerate(worst):
-        words = f"{spaced(classes[i])} taken for {spaced(classes[j])}: {len(rows)} of {(truth == i).sum()}"
+    for r, ((true, taken), rows) in enumerate(worst):
+        of_all = int((truth == true).sum())
+        words = f"{spaced(classes[true])} taken for {spaced(classes[taken])}: {len(rows)} of {of_all}"
         told.append(words)
         for c, row in enumerate(rows[:each]):
             y = high - (r + 1) * (tile + head + gap) + gap
@@ -284,7 +286,7 @@ def curves(
     places = [np.asarray(x, float) for x, _ in series.values() if np.size(x)]
     if places:  # the last points stand whole within the frame, close to their names
         first, last = min(x.min() for x in places), max(x.max() for x in places)
-        ax.set_xlim(first - 0.05 * (last - first or 1), last + 0.015 * (last - first or 1))
+        ax.set_xlim(first - 0.05 * (last - first or 1), last + 0.025 * (last - first or 1))
     name_ends(ax, ends)
     return describe(ax, f"Curves of {ylabel} over {xlabel}: {'; '.join(told) or 'none yet'}.")
 
@@ -306,6 +308,7 @@ def training_curves(
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     rows = 1 if len(losses) < 3 else 2
     columns = -(-max(len(losses), 1) // rows)
+    epochs = np.concatenate([[0.0], *(np.asarray(x, float) for x, _ in losses.values())])
     grid = figure.add_gridspec(rows, columns + 1, width_ratios=[1] * columns + [0.75 * columns + 0.4])
     for i, (name, (x, y)) in enumerate(losses.items()):
         style = TERMS.get(name) or known_style(name, i)
@@ -314,7 +317,8 @@ def training_curves(
         values = np.asarray(y, float)
         few = "o" if len(values) <= 25 else ""
         ax.plot(np.asarray(x, float), values, style.line, color=style.colour, marker=few, markersize=5)
-        ax.margins(x=0.08, y=0.12)
+        ax.margins(y=0.12)
+        ax.set_xlim(-0.04 * epochs.max(), 1.04 * epochs.max() or 1)
         ax.locator_params(axis="x", integer=True, nbins=5)
         ends = f"from {values[0]:.3g} to {values[-1]:.3g}" if len(values) else "without values"
         describe(ax, f"{name} {ends}.")
@@ -329,7 +333,7 @@ def channel_statistics(
     measured: Mapping[str, tuple[ArrayLike, ArrayLike]],
     title: str = "",
 ) -> Figure:
-    """A batch-norm layer's running statistics against measured ones: a dot per channel, equal on the diagonal.
+    """Running statistics of a batch-norm layer against measured ones: a dot per channel.
 
     Parameters
     ----------
@@ -381,7 +385,7 @@ def confusion_matrix(
     share = row_shares(table)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     matrix_frame(ax, classes, title)
-    for i, j in np.argwhere(table):
+    for i, j in np.argwhere(table).tolist():
         text = f"{100 * share[i, j]:.0f}" if shares else f"{table[i, j]}"
         colour = "white" if share[i, j] > 0.55 else INK
         cell = ax.text(j, i, text, ha="center", va="center", fontsize=TEXT, color=colour)

@@ -136,7 +136,7 @@ function film(el, data) {
     pen.strokeRect(0.5, 0.5, width - 1, height - 1);
     const diagonal = Math.hypot(x1 - x0, y1 - y0);
     const lines = data.partners.map(([i, j]) => [i, j, Math.hypot(xy[2 * i] - xy[2 * j], xy[2 * i + 1] - xy[2 * j + 1]) / diagonal]);
-    Object.assign(pen, { globalAlpha: 0.65, lineWidth: 1.1 });
+    Object.assign(pen, { globalAlpha: 0.8, lineWidth: 1.3 });
     for (const [i, j, length] of [...lines].sort((a, b) => a[2] - b[2])) { // the longest on top
       pen.beginPath();
       pen.moveTo(u(i), v(i));
@@ -171,7 +171,7 @@ function film(el, data) {
   }
 
   function drawCurve(k) {
-    const { pen, width, height, ink } = paper(curve), low = 18, high = height - 22, start = 40, end = width - 10;
+    const { pen, width, height, ink } = paper(curve), low = 18, high = height - 22, start = 48, end = width - 10;
     const u = (i) => start + (last ? i / last : 0) * (end - start), v = (share) => high - share * (high - low);
     Object.assign(pen, { fillStyle: ink, strokeStyle: ink, textBaseline: "middle", textAlign: "right", lineWidth: 1 });
     for (const share of [0, 0.5, 1]) {
@@ -238,7 +238,7 @@ function film(el, data) {
   const scrub = (event) => {
     const { left: edge, width } = curve.getBoundingClientRect();
     stop();
-    go(((event.clientX - edge - 40) / (width - 50)) * last);
+    go(((event.clientX - edge - 48) / (width - 58)) * last);
   };
   curve.addEventListener("pointerdown", (event) => { curve.setPointerCapture(event.pointerId); scrub(event); });
   curve.addEventListener("pointermove", (event) => { if (event.buttons) scrub(event); });

@@ -3,8 +3,8 @@
 A map drawn anew for each epoch turns and tears although little has moved. Here all epochs share one map, the
 principal components of all of them or one UMAP (`maps.moving_map`), so that motion on the page is motion
 of features. Lines join partners, green when short and red when long. One component shows it everywhere:
-``widget()`` in Jupyter (frames may be added while training), ``html()`` alone in a page, ``still()`` the first
-and the last frame.
+``widget()`` in Jupyter (frames may be added while training), ``html()`` alone in a page, ``still()`` the
+first and the last frame.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ class Film:
             f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark"><style>'
-            "body { font-family: system-ui, sans-serif; margin: 1rem auto; padding: 0 1rem; max-width: 80rem; }</style></head><body>"
+            "body { font-family: system-ui, sans-serif; margin: auto; padding: 1rem; max-width: 80rem; }"
+            "</style></head><body>"
             f"<h1>{html.escape(title)}</h1>{self.fragment()}"
             f'<script type="module">{page_script()}</script></body></html>\n'
         )

@@ -213,27 +213,13 @@ def matrix(
         raise LabError(f"The table has shape {table.shape}; its names need {(len(rows), len(columns))}.")
     ax = own_axes(ax, 200 + 46 * len(columns) + 90, 150 + 40 * len(rows))
     low, high = limits or (None, None)
-    few = table.size <= 150
-    seaborn.heatmap(
-        table,
-        ax=ax,
-        cmap="Blues",
-        vmin=low,
-        vmax=high,
-        annot=few,
-        fmt=".2f",
-        annot_kws={"fontsize": TEXT},
-        linewidths=1,
-        linecolor="white",
-        cbar_kws={"label": label},
-    )
+    seaborn.heatmap(table, ax=ax, cmap="Blues", vmin=low, vmax=high, annot=table.size <= 150, fmt=".2f",
+                    annot_kws={"fontsize": TEXT}, linewidths=1, linecolor="white")  # fmt: skip
     dress(ax, title, xlabel, ylabel, grid="")
     ax.spines[:].set_visible(False)
-    every = 1 if len(columns) <= MOST_LAYER_NAMES else 2
-    places = np.arange(0, len(columns), every)
-    ax.set_xticks(
-        places + 0.5, [columns[int(i)] for i in places], rotation=40, ha="right", rotation_mode="anchor"
-    )
+    shown = range(0, len(columns), 1 if len(columns) <= MOST_LAYER_NAMES else 2)
+    names = [columns[i] for i in shown]
+    ax.set_xticks(np.array(shown) + 0.5, names, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(np.arange(len(rows)) + 0.5, list(rows), rotation=0)
     ax.tick_params(length=0)
     ruler = ax.collections[0].colorbar

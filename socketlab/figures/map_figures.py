@@ -129,7 +129,8 @@ def scatter_clouds(ax: Axes, clouds: Mapping[str, Cloud], hue: str) -> Axes:
         colours = cloud_colours(cloud, hue)
         hollow = hue == "modality" and cloud.labels is None and cloud.modality in labelled
         drawn = ax.scatter(
-            *np.asarray(cloud.points).T.reshape(2, -1),
+            cloud.points[:, 0],
+            cloud.points[:, 1],
             s=30,
             c="white" if hollow else colours,
             marker=modality_style(cloud.modality).marker,
@@ -190,7 +191,7 @@ def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hu
     handles: list[Any] = []
     for cloud in clouds.values():
         colour = SOFT if hue == "class" and cloud.labels is not None else cloud_colours(cloud, hue)
-        handles.append(_dot(modality_style(cloud.modality).marker, colour, cloud.title))
+        handles.append(legend_dot(modality_style(cloud.modality).marker, colour, cloud.title))
     if by_class:
         marks = class_marks(classes) if len(classes) > WRITTEN_CLASSES else [""] * len(classes)
         handles.append(Line2D([], [], linestyle="", label=" "))
@@ -202,7 +203,8 @@ def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hu
               ncols=1 if len(handles) <= 20 else 2, columnspacing=1.0)  # fmt: skip
 
 
-def _dot(marker: str, colour: Any, label: str) -> Line2D:
+def legend_dot(marker: str, colour: Any, label: str) -> Line2D:
+    """A marker for a legend."""
     return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=8, label=label)
 
 

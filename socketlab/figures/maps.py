@@ -421,8 +421,9 @@ def _umap() -> Callable[..., Any]:
     except RuntimeError:  # numba finds no folder where it may write what it compiled
         import numba
 
-        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="socketlab-numba-")
-        atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
+        folder = tempfile.mkdtemp(prefix="socketlab-numba-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        vars(numba.config)["CACHE_DIR"] = folder
         from umap import UMAP
 
     for message in (

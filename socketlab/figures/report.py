@@ -227,7 +227,8 @@ def _headline(report: Report) -> str:
     source, method = report.scores[0], report.scores[1]
     text = (
         f"On {report.held_out_images} held-out target images, {method.name} names "
-        f"**{percent(method.held_out)}** of the {report.things} right; the source network alone, **{percent(source.held_out)}**."
+        f"**{percent(method.held_out)}** of the {report.things} right; the source network alone, "
+        f"**{percent(source.held_out)}**."
     )
     if not report.has_oracle:
         return text + " There is no oracle to compare with."
@@ -252,7 +253,7 @@ def _accuracies(report: Report) -> Table:
         )
     about = (
         "Held-out images were never shown to the method. The last column is transductive: it is measured on "
-        "the very images that were adapted to. The interval covers the choice of images, not that of the seed."
+        "the very images that were adapted to. The interval covers the choice of images, not that of seeds."
     )
     return Table(head, rows, about=about)
 

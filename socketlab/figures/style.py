@@ -130,7 +130,8 @@ def modality_style(name: str) -> Style:
     if name in MODALITIES:
         return MODALITIES[name]
     free = _numbered(name, len(MODALITIES) + len(_others))
-    pale = to_hex([0.5 + 0.12 * c for c in to_rgb(free.colour)])
+    red, green, blue = to_rgb(free.colour)
+    pale = to_hex((0.5 + 0.12 * red, 0.5 + 0.12 * green, 0.5 + 0.12 * blue))
     return _others.setdefault(name, replace(free, pale=pale))
 
 

@@ -133,8 +133,6 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "map by class": lambda: figures.feature_map(clouds(False), CLASSES),
     "map by class, all labelled": lambda: figures.feature_map(clouds(True), CLASSES),
     "map by modality": lambda: figures.feature_map(clouds(False), CLASSES, hue="modality"),
-    "joint view": lambda: gap_figures.joint_view(clouds(False), CLASSES),
-    "joint view by class": lambda: gap_figures.joint_view(clouds(True), CLASSES, hue="class"),
     "channels": channels,
     "reliability": reliability,
     "live channels": live_channels,

@@ -13,7 +13,7 @@ from matplotlib.offsetbox import AnnotationBbox
 from PIL import Image
 
 from socketlab.errors import LabError
-from socketlab.figures import figures, gap_figures
+from socketlab.figures import figures, gap_figures, map_figures, style
 from socketlab.figures.figures import Cloud
 
 LAYERS = ("stem", "layer1", "layer2", "head")
@@ -31,16 +31,13 @@ def every_picture() -> dict[str, Axes]:
     classes = ("bedroom", "kitchen", "living_room")
     training = {"shot": (range(4), [0.4, 0.3, 0.2, 0.1], [0.3, 0.2, 0.1, 0], [0.5, 0.4, 0.3, 0.2])}
     on_map = figures.feature_map(CLOUDS, classes, links=("a", "b"), title="T")
-    gap_figures.thumbnails(on_map, POINTS[0], RNG.integers(0, 255, (40, 8, 8, 3)).astype(np.uint8), most=5)
+    map_figures.thumbnails(on_map, POINTS[0], RNG.integers(0, 255, (40, 8, 8, 3)).astype(np.uint8), most=5)
     return {
-        "joint": gap_figures.joint_view(CLOUDS, classes, title="T"),
-        "joint by class": gap_figures.joint_view(CLOUDS, classes, hue="class"),
         "layers": gap_figures.layer_profile(LAYERS, {"adabn": [0.1, 0.2, 0.4, 0.3]}, title="T"),
         "layers, log": gap_figures.layer_profile(LAYERS, {"x": [1, 10, 3, 2], "y": [1, 2, 3, 4]}, log=True),
         "training": gap_figures.gap_over_training(training, levels={"within RGB": 0.05}, title="T"),  # type: ignore
         "matrix": gap_figures.matrix(np.eye(4), LAYERS, LAYERS, title="T", label="linear CKA"),
         "reliability": gap_figures.reliability({"shot": (CONFIDENCE, CORRECT)}, title="T"),
-        "stability": gap_figures.stability_figure({"two seeds": CONFIDENCE, "PCA": [0.2, 0.3]}, chance=0.1),
         "thumbnails": on_map,
     }
 
@@ -65,30 +62,10 @@ def test_pictures_are_drawn_into_the_axes_given_and_leave_pyplot_alone() -> None
     import matplotlib.pyplot as plt
 
     ax = figures.new_figure(600, 500).subplots()
-    assert gap_figures.joint_view(CLOUDS, ax=ax) is ax
     assert gap_figures.layer_profile(LAYERS, {"x": [1, 2, 3, 4]}, ax=ax) is ax
     assert gap_figures.reliability({"x": (CONFIDENCE, CORRECT)}, ax) is ax
     every_picture()
     assert plt.get_fignums() == []
-
-
-def test_margins_show_every_modality_and_the_words_tell_how_far_apart() -> None:
-    ax = gap_figures.joint_view(CLOUDS)
-    above, right = ax.child_axes
-    assert len(above.lines) == len(right.lines) == 2  # RGB; both depth sets together
-    away = np.abs(POINTS[0].mean(0) - (POINTS[1:].reshape(-1, 2) + 2).mean(0))
-    spread = np.sqrt((POINTS[0].var(0) + POINTS[1:].reshape(-1, 2).var(0)) / 2)
-    assert f"{away[0] / spread[0]:.1f} and {away[1] / spread[1]:.1f} standard" in figures.alt_text(ax)
-    peak = above.lines[1].get_xydata()[above.lines[1].get_ydata().argmax()]
-    assert abs(peak[0] - (POINTS[1:, :, 0] + 2).mean()) < 1
-
-
-def test_a_joint_view_of_one_point_or_equal_points_has_no_density_but_stands() -> None:
-    same = {"a": Cloud(np.ones((3, 2), np.float32), "rgb", "a"), "b": Cloud(POINTS[0][:1], "depth", "b")}
-    ax = gap_figures.joint_view(same)
-    assert all(not side.lines for side in ax.child_axes)
-    with pytest.raises(LabError, match="at least one point"):
-        gap_figures.joint_view({"a": Cloud(np.zeros((0, 2), np.float32), "rgb", "a")})
 
 
 def test_a_layer_profile_shows_means_percentiles_and_given_intervals() -> None:
@@ -181,18 +158,10 @@ def test_matrix_refuses_names_that_do_not_fit_and_keeps_empty_cells() -> None:
         gap_figures.matrix(values, ["a"], ["c", "d"])
 
 
-def test_stability_writes_the_means_and_refuses_nothing() -> None:
-    ax = gap_figures.stability_figure({"two seeds": np.full(30, 0.5), "to features": [0.2, 0.4, np.nan]})
-    assert [t.get_text() for t in ax.texts] == ["50 %", "30 %"]
-    assert "to features 30 %" in figures.alt_text(ax)
-    with pytest.raises(LabError, match="to features"):
-        gap_figures.stability_figure({"to features": []})
-
-
 def test_thumbnails_do_not_overlap_and_stay_on_the_map() -> None:
     ax = figures.feature_map(CLOUDS)
     pictures = np.zeros((40, 16, 12, 3), np.uint8)
-    shown = gap_figures.thumbnails(ax, POINTS[0], pictures, most=12, side=40)
+    shown = map_figures.thumbnails(ax, POINTS[0], pictures, most=12, side=40)
     figures.png(ax)
     renderer = figures.figure_of(ax).canvas.get_renderer()  # type: ignore[attr-defined]
     boxes = [a.patch.get_window_extent(renderer) for a in ax.artists if isinstance(a, AnnotationBbox)]
@@ -202,14 +171,14 @@ def test_thumbnails_do_not_overlap_and_stay_on_the_map() -> None:
         assert ax.get_window_extent().containsx(box.x0) and ax.get_window_extent().containsx(box.x1)
     assert f"{len(shown)} images lie at their points" in figures.alt_text(ax)
     with pytest.raises(LabError, match="as many points"):
-        gap_figures.thumbnails(ax, POINTS[0][:3], pictures)
+        map_figures.thumbnails(ax, POINTS[0][:3], pictures)
 
 
 @given(st.integers(0, 50), st.integers(0, 12), st.floats(0.1, 60), st.integers(0, 99))
 def test_spread_points_lie_apart(count: int, most: int, apart: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     pixels, inside = rng.uniform(0, 100, (count, 2)), rng.uniform(size=count) < 0.7
-    taken = gap_figures.spread(pixels, inside, most, apart)
+    taken = map_figures.spread(pixels, inside, most, apart)
     assert len(taken) <= most and all(inside[i] for i in taken)
     for k, i in enumerate(taken):
         assert all(np.abs(pixels[i] - pixels[j]).max() >= apart for j in taken[:k])
@@ -220,7 +189,7 @@ def test_spread_points_lie_apart(count: int, most: int, apart: float, seed: int)
 
 
 def test_a_modality_of_ones_own_has_a_look_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "_others", {})  # none has been drawn before
+    monkeypatch.setattr(style, "_others", {})  # none has been drawn before
     look = figures.modality_style("thermal")
     assert look == figures.modality_style("thermal") and look.title == "thermal"
     assert look.marker not in {known.marker for known in figures.MODALITIES.values()}

@@ -1,13 +1,11 @@
 """Maps of feature space: exact neighbours, same seed same map, one fit at a time."""
 
 import os
-import random
 import subprocess
 import sys
 import threading
 import warnings
 from itertools import pairwise
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,9 +17,7 @@ from sklearn import manifold
 from sklearn.metrics import silhouette_score
 
 from socketlab.errors import LabError
-from socketlab.figures import gpu_maps
-from socketlab.figures import maps as embed
-from socketlab.figures.aligned_umap import aligned_starts, moving_map, temporal_neighbours
+from socketlab.figures import maps
 from socketlab.figures.map_quality import kept_neighbours, stability, trustworthiness
 
 
@@ -37,7 +33,7 @@ def blobs(n: int = 40, width: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
 def test_neighbours_are_exact(n: int, width: int, seed: int) -> None:
     x = np.random.default_rng(seed).normal(size=(n, width))
     k = min(5, n)
-    indices, distances = embed.nearest_neighbours(x, k)
+    indices, distances = maps.nearest_neighbours(x, k)
     truth = np.linalg.norm(x[:, None] - x[None], axis=2)
     assert (indices[:, 0] == np.arange(n)).all()
     np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :k], atol=1e-5)
@@ -45,14 +41,14 @@ def test_neighbours_are_exact(n: int, width: int, seed: int) -> None:
 
 
 def test_duplicates_do_not_push_a_point_out_of_its_own_list() -> None:
-    indices, _ = embed.nearest_neighbours(np.ones((10, 3)), 4)
+    indices, _ = maps.nearest_neighbours(np.ones((10, 3)), 4)
     assert (indices[:, 0] == np.arange(10)).all()
 
 
 def test_joint_map_keeps_names_sizes_and_blobs() -> None:
     sets = blobs()
     sets["third"] = torch.as_tensor(sets["rgb"][:7])
-    drawn = embed.joint_map(sets, seed=1)
+    drawn = maps.joint_map(sets, seed=1)
     assert list(drawn) == ["rgb", "depth", "third"]
     assert [p.shape for p in drawn.values()] == [(40, 2), (40, 2), (7, 2)]
     points, blob = drawn["rgb"], np.arange(40) % 3
@@ -62,16 +58,16 @@ def test_joint_map_keeps_names_sizes_and_blobs() -> None:
 
 
 def test_same_seed_same_map_and_another_seed_another() -> None:
-    first, again, other = (embed.joint_map(blobs(), seed=s)["rgb"] for s in (3, 3, 4))
+    first, again, other = (maps.joint_map(blobs(), seed=s)["rgb"] for s in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_a_start_is_kept_in_place() -> None:
     sets = blobs()
-    first = embed.joint_map(sets, seed=0)
+    first = maps.joint_map(sets, seed=0)
     mirrored = {name: points * np.float32([-1, 1]) for name, points in first.items()}
-    moved = embed.joint_map(sets, seed=0, start=mirrored)
+    moved = maps.joint_map(sets, seed=0, start=mirrored)
     x_then, x_now = (np.concatenate([m["rgb"], m["depth"]])[:, 0] for m in (mirrored, moved))
     assert np.corrcoef(x_then, x_now)[0, 1] > 0.9
 
@@ -79,30 +75,30 @@ def test_a_start_is_kept_in_place() -> None:
 def test_no_warning_reaches_the_reader() -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        embed.joint_map(blobs())
+        maps.joint_map(blobs())
     assert [str(w.message) for w in seen if "knn" in str(w.message) or "n_jobs" in str(w.message)] == []
 
 
 def test_two_threads_take_turns() -> None:
-    maps: list[np.ndarray] = []
+    drawn: list[np.ndarray] = []
     threads = [
-        threading.Thread(target=lambda: maps.append(embed.joint_map(blobs())["rgb"])) for _ in range(3)
+        threading.Thread(target=lambda: drawn.append(maps.joint_map(blobs())["rgb"])) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(maps) == 3
-    assert np.array_equal(maps[0], maps[1])
-    assert np.array_equal(maps[0], maps[2])
+    assert len(drawn) == 3
+    assert np.array_equal(drawn[0], drawn[1])
+    assert np.array_equal(drawn[0], drawn[2])
 
 
 def test_a_fit_leaves_pytorchs_threads_as_they_are() -> None:
     """UMAP's compiler sets them to all cores, in a process that was told to take one."""
     source = (
-        "import numpy as np, torch\nfrom socketlab.figures import maps as embed\n"
+        "import numpy as np, torch\nfrom socketlab.figures import maps\n"
         "before = torch.get_num_threads()\n"
-        "embed.joint_map({'a': np.random.default_rng(0).normal(size=(60, 8))}, epochs=20)\n"
+        "maps.joint_map({'a': np.random.default_rng(0).normal(size=(60, 8))}, epochs=20)\n"
         "print(before, torch.get_num_threads())"
     )
     told = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -111,16 +107,16 @@ def test_a_fit_leaves_pytorchs_threads_as_they_are() -> None:
 
 
 def test_warm_up_starts_once() -> None:
-    first, second = embed.warm_up(), embed.warm_up()
+    first, second = maps.warm_up(), maps.warm_up()
     assert first is second
     first.join(120)
-    assert embed.is_warm()
+    assert maps.is_warm()
 
 
 def test_pca_finds_the_long_axis_and_projects_the_rest() -> None:
     rng = np.random.default_rng(0)
     source = rng.normal(size=(200, 4)) * [0.1, 5.0, 1.0, 0.1]
-    drawn = embed.pca_map({"source": source, "target": source + np.array([0, 3, 0, 0])}, fit_on="source")
+    drawn = maps.pca_map({"source": source, "target": source + np.array([0, 3, 0, 0])}, fit_on="source")
     assert abs(np.corrcoef(drawn["source"][:, 0], source[:, 1])[0, 1]) > 0.99
     assert np.corrcoef(drawn["source"][:, 0], source[:, 1])[0, 1] > 0  # the sign is settled
     shift = (drawn["target"] - drawn["source"]).mean(axis=0)
@@ -130,8 +126,8 @@ def test_pca_finds_the_long_axis_and_projects_the_rest() -> None:
 def test_mixing_tells_islands_from_one_cloud() -> None:
     rng = np.random.default_rng(0)
     cloud = rng.normal(size=(400, 5))
-    assert embed.neighbour_purity(cloud[:200], cloud[200:] + 50) == 1.0
-    assert embed.neighbour_purity(cloud[:200], cloud[200:]) == pytest.approx(0.5, abs=0.03)
+    assert maps.neighbour_purity(cloud[:200], cloud[200:] + 50) == 1.0
+    assert maps.neighbour_purity(cloud[:200], cloud[200:]) == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -146,11 +142,11 @@ def test_mixing_tells_islands_from_one_cloud() -> None:
 )
 def test_bad_features_are_refused_in_a_sentence(sets: dict[str, np.ndarray], words: str) -> None:
     with pytest.raises(LabError, match=words):
-        embed.joint_map(sets)
+        maps.joint_map(sets)
 
 
 def test_importing_the_module_does_not_import_umap() -> None:
-    code = "import sys, socketlab.embed; sys.exit('umap' in sys.modules or 'numba' in sys.modules)"
+    code = "import sys, socketlab.figures.maps; sys.exit('umap' in sys.modules or 'numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -160,22 +156,22 @@ def test_importing_the_module_does_not_import_umap() -> None:
 def test_projected_points_lie_among_their_neighbours_and_leave_the_map_alone():
     sets = blobs()
     sets["third"] = sets["depth"][:11] + 0.1
-    drawn = embed.projected_map(sets, "rgb", seed=1)
+    drawn = maps.projected_map(sets, "rgb", seed=1)
     assert list(drawn) == list(sets)
     assert [p.shape for p in drawn.values()] == [(40, 2), (40, 2), (11, 2)]
     for name in ("depth", "third"):
         nearest = np.linalg.norm(drawn[name][:, None] - drawn["rgb"], axis=2).argmin(axis=1)
         assert (nearest % 3 == np.arange(len(nearest)) % 3).all()
-    alone = embed.projected_map({name: sets[name] for name in ("third", "rgb")}, "rgb", seed=1)
+    alone = maps.projected_map({name: sets[name] for name in ("third", "rgb")}, "rgb", seed=1)
     assert np.array_equal(alone["rgb"], drawn["rgb"])
     assert np.array_equal(alone["third"], drawn["third"])
 
 
 def test_a_umap_of_neighbours_alone_is_the_umap_of_their_features() -> None:
     sets = blobs()
-    near, start = embed.nearest_neighbours(sets["rgb"], 10), embed.pca_map({"rgb": sets["rgb"]})["rgb"]
-    told = embed.fit_on_neighbours(near, start, seed=0, min_dist=0.1, epochs=50)
-    own = embed._umap()(
+    near, start = maps.nearest_neighbours(sets["rgb"], 10), maps.pca_map({"rgb": sets["rgb"]})["rgb"]
+    told = maps.fit_on_neighbours(near, start, seed=0, min_dist=0.1, epochs=50)
+    own = maps._umap()(
         n_neighbors=10, precomputed_knn=near, init=start, random_state=0, n_jobs=1, n_epochs=50, min_dist=0.1
     ).fit(sets["rgb"])
     assert np.array_equal(told.embedding_, own.embedding_)
@@ -186,7 +182,7 @@ def test_a_umap_of_neighbours_alone_is_the_umap_of_their_features() -> None:
 def test_others_are_placed_by_their_exact_neighbours(n: int, m: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     basis, others = (rng.normal(size=(count, 3)).astype(np.float32) for count in (n, m))
-    found = embed._distances_to(basis, others, k)
+    found = maps._distances_to(basis, others, k)
     truth = cdist(others, basis)
     assert found.shape == (m, n)
     for i in range(m):
@@ -208,17 +204,17 @@ def test_a_joint_map_exaggerates_a_gap_and_a_projected_one_hides_it() -> None:
         both = [np.concatenate([x[label == c] for x in drawn.values()]) for c in range(5)]
         return float(np.mean([silhouette_score(x, modality) for x in both]))
 
-    projected = embed.projected_map(sets, "rgb")
+    projected = maps.projected_map(sets, "rgb")
     assert 0.3 < gap(sets) < 0.6
-    assert gap(embed.joint_map(sets)) > gap(sets) + 0.25
+    assert gap(maps.joint_map(sets)) > gap(sets) + 0.25
     assert gap(projected) < gap(sets) - 0.1
 
 
 def test_set_to_fit_on_must_be_there_and_large_enough():
     with pytest.raises(LabError, match="no set 'nir' to fit on; the sets are rgb, depth"):
-        embed.projected_map(blobs(), "nir")
+        maps.projected_map(blobs(), "nir")
     with pytest.raises(LabError, match="at least 5 points, and 4 were given"):
-        embed.projected_map({"a": np.ones((4, 3)), "b": np.ones((9, 3))}, "a")
+        maps.projected_map({"a": np.ones((4, 3)), "b": np.ones((9, 3))}, "a")
 
 
 # kept on disk
@@ -226,10 +222,10 @@ def test_set_to_fit_on_must_be_there_and_large_enough():
 
 def test_maps_are_kept_by_content(tmp_path, monkeypatch):
     sets, asked = blobs(), []
-    real = embed._umap
-    monkeypatch.setattr(embed, "_umap", lambda: asked.append(1) or real())
-    first = embed.joint_map(sets, epochs=20, cache=tmp_path)
-    again = embed.joint_map({name: torch.as_tensor(x) for name, x in sets.items()}, epochs=20, cache=tmp_path)
+    real = maps._umap
+    monkeypatch.setattr(maps, "_umap", lambda: asked.append(1) or real())
+    first = maps.joint_map(sets, epochs=20, cache=tmp_path)
+    again = maps.joint_map({name: torch.as_tensor(x) for name, x in sets.items()}, epochs=20, cache=tmp_path)
     assert len(asked) == 1
     assert all(np.array_equal(first[name], again[name]) for name in sets)
     moved = {**sets, "rgb": sets["rgb"] + 1e-3}
@@ -239,88 +235,14 @@ def test_maps_are_kept_by_content(tmp_path, monkeypatch):
         (moved, {}),
         (sets, {"start": first}),
     ):
-        embed.joint_map(sets_, **{"epochs": 20, **options}, cache=tmp_path)
+        maps.joint_map(sets_, **{"epochs": 20, **options}, cache=tmp_path)
     assert len(asked) == 5
     for _ in range(2):
-        embed.projected_map(sets, "rgb", epochs=20, cache=tmp_path)
-        moving_map(list(sets.values()), epochs=20, cache=tmp_path)
+        maps.projected_map(sets, "rgb", epochs=20, cache=tmp_path)
+        maps.moving_map(list(sets.values()), epochs=20, cache=tmp_path)
     assert len(asked) == 7
-    embed.projected_map(sets, "depth", epochs=20, cache=tmp_path)
+    maps.projected_map(sets, "depth", epochs=20, cache=tmp_path)
     assert len(asked) == 8
-
-
-# on a GPU
-
-
-def test_gpu_is_taken_where_it_is_and_torchdr_too(monkeypatch):
-    """The call itself, with a module in TorchDR's place: no GPU is needed to see what is asked of it."""
-    seen = {}
-
-    class UMAP:
-        def __init__(self, **options):
-            seen.update(options)
-
-        def fit_transform(self, x):
-            random.seed(0), np.random.seed(0), torch.manual_seed(0)  # noqa: NPY002 (as TorchDR does)
-            torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
-            os.environ["PYTHONHASHSEED"] = "7"
-            seen["features"] = x
-            return torch.zeros(len(x), 2, requires_grad=True) + torch.arange(len(x))[:, None]
-
-    fake = ModuleType("torchdr")
-    fake.UMAP = UMAP
-    monkeypatch.setitem(sys.modules, "torchdr", fake)
-    monkeypatch.setattr(
-        gpu_maps.importlib.util, "find_spec", lambda name: fake if name == "torchdr" else None
-    )
-    monkeypatch.setattr(embed, "version", lambda name: "0.5")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
-    before = _random_state()
-    drawn = embed.joint_map(blobs(), seed=3, neighbours=12, device="auto")
-    assert _random_state() == before
-    assert drawn["depth"][0].tolist() == [40, 40] and drawn["depth"].dtype == np.float32
-    assert seen.pop("features").shape == (80, 8)
-    expected = {"n_neighbors": 12, "min_dist": 0.1, "max_iter": 200, "random_state": 3, "device": "cuda"}
-    assert seen == {**expected, "backend": None}
-    start = {name: 5 * points for name, points in embed.pca_map(blobs()).items()}
-    embed.joint_map(blobs(), start=start, device="cuda")
-    assert seen["init"].shape == (80, 2)
-    assert seen["init_scaling"] == pytest.approx(float(seen["init"][:, 0].std()))
-
-
-def _random_state() -> tuple:
-    cudnn = torch.backends.cudnn
-    switches = (cudnn.benchmark, cudnn.deterministic, os.environ.get("PYTHONHASHSEED"))
-    return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist(), switches  # noqa: NPY002
-
-
-def test_without_gpu_or_torchdr_the_processor_does_it(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert not gpu_maps.takes_gpu("auto")
-    with pytest.raises(LabError, match="no GPU that torch can use"):
-        embed.joint_map(blobs(), device="cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu_maps.importlib.util, "find_spec", lambda name: None)
-    assert not gpu_maps.takes_gpu("auto")
-    assert not gpu_maps.takes_gpu("cpu")
-    with pytest.raises(LabError, match="no TorchDR"):
-        embed.joint_map(blobs(), device="cuda")
-    with pytest.raises(LabError, match="not 'tpu'"):
-        embed.joint_map(blobs(), device="tpu")
-
-
-def test_torchdr_itself_where_it_is_installed():
-    pytest.importorskip("torchdr")
-    features = np.concatenate(list(blobs().values())).astype(np.float32)
-    before = _random_state()
-    first, again = (gpu_maps.fit_on_gpu(features, 10, 0.1, 200, None, 0, device="cpu") for _ in range(2))
-    assert _random_state() == before
-    assert np.array_equal(first, again)
-    assert kept_neighbours(features, first, 10).mean() > 0.5
-    start = first * np.float32([-1, 1])
-    moved = gpu_maps.fit_on_gpu(features, 10, 0.1, 50, start, 0, device="cpu")
-    assert np.corrcoef(start[:, 0], moved[:, 0])[0, 1] > 0.9
 
 
 # features that move
@@ -339,7 +261,7 @@ def test_temporal_neighbours_are_ones_own_and_oneself(
 ) -> None:
     rng = np.random.default_rng(seed)
     snapshots = [rng.normal(size=(n, 2 + t)).astype(np.float32) for t in range(steps)]
-    indices, distances = temporal_neighbours(snapshots, k, tie)
+    indices, distances = maps.temporal_neighbours(snapshots, k, tie)
     k = min(k, n - 2)
     assert indices.shape == distances.shape == (steps * n, k + 2)
     assert (indices[:, 0] == np.arange(steps * n)).all()
@@ -367,27 +289,30 @@ def turning(steps: int = 5, n: int = 60) -> list[np.ndarray]:
 
 def test_moving_map_is_coherent_where_single_maps_jump():
     snapshots = turning()
-    drawn = moving_map(snapshots, seed=1, epochs=100)
+    drawn = maps.moving_map(snapshots, seed=1, epochs=100)
     assert [p.shape for p in drawn] == [(60, 2)] * 5
     assert all(
-        np.array_equal(a, b) for a, b in zip(drawn, moving_map(snapshots, seed=1, epochs=100), strict=True)
+        np.array_equal(a, b)
+        for a, b in zip(drawn, maps.moving_map(snapshots, seed=1, epochs=100), strict=True)
     )
-    single = [embed.joint_map({"x": x}, seed=t, epochs=100)["x"] for t, x in enumerate(snapshots)]
+    single = [maps.joint_map({"x": x}, seed=t, epochs=100)["x"] for t, x in enumerate(snapshots)]
     assert step(drawn) < 0.3 * step(single)
     for points, features in zip(drawn, snapshots, strict=True):  # and no step was given up for that
         assert kept_neighbours(features, points, 15).mean() > 0.5
 
 
-def step(maps: list[np.ndarray]) -> float:
+def step(drawn: list[np.ndarray]) -> float:
     """How far a point moves from one map to the next, in units of the maps' spread."""
-    moved = [np.linalg.norm(b - a, axis=1).mean() for a, b in pairwise(maps)]
-    return float(np.mean(moved) / np.concatenate(maps).std())
+    moved = [np.linalg.norm(b - a, axis=1).mean() for a, b in pairwise(drawn)]
+    return float(np.mean(moved) / np.concatenate(drawn).std())
 
 
 def test_starts_are_turned_onto_each_other():
     x = np.random.default_rng(0).normal(size=(50, 2)) * [3, 1]
     angle = np.array([[np.cos(2), -np.sin(2)], [np.sin(2), np.cos(2)]])
-    first, turned, mirrored, flat = np.split(aligned_starts([x, 7 * x @ angle, x * [-1, 1], 0 * x + 1]), 4)
+    first, turned, mirrored, flat = np.split(
+        maps.aligned_starts([x, 7 * x @ angle, x * [-1, 1], 0 * x + 1]), 4
+    )
     np.testing.assert_allclose(turned, first, atol=1e-4)
     np.testing.assert_allclose(mirrored, first, atol=1e-4)
     assert np.square(first).mean() == pytest.approx(1, abs=1e-4)
@@ -407,7 +332,7 @@ def test_starts_are_turned_onto_each_other():
 )
 def test_bad_snapshots_are_refused(snapshots: list[np.ndarray], options: dict, words: str) -> None:
     with pytest.raises(LabError, match=words):
-        moving_map(snapshots, **options)
+        maps.moving_map(snapshots, **options)
 
 
 # how far a map is to be believed
@@ -434,7 +359,7 @@ def test_unrelated_pictures_keep_what_chance_keeps():
 
 def test_trustworthiness_is_scikit_learns_and_draws_from_many():
     x = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
-    y = embed.pca_map({"x": x})["x"]
+    y = maps.pca_map({"x": x})["x"]
     whole = manifold.trustworthiness(x, y, n_neighbors=15)
     assert trustworthiness(x, y) == pytest.approx(whole)
     assert trustworthiness(x, y, most=200) == pytest.approx(whole, abs=0.05)
@@ -479,9 +404,44 @@ def test_stability_of_umap_tells_blobs_from_noise():
 )
 def test_stability_that_cannot_be_measured(seeds, k, words):
     with pytest.raises(LabError, match=words):
-        stability(blobs(), seeds, k, lambda sets, seed: embed.pca_map(sets))
+        stability(blobs(), seeds, k, lambda sets, seed: maps.pca_map(sets))
 
 
 def test_pictures_of_other_points_are_refused():
     with pytest.raises(LabError, match="9 and 8 were given"):
         kept_neighbours(np.ones((9, 2)), np.ones((8, 2)))
+
+
+# where UMAP cannot be had
+
+
+def test_too_few_points_for_umap_get_principal_components_and_a_sentence() -> None:
+    points, why = maps.joint_map_or_pca({"a": np.eye(3), "b": np.eye(3)[:1]})
+    assert {name: x.shape for name, x in points.items()} == {"a": (3, 2), "b": (1, 2)}
+    assert why == "Principal components in place of UMAP: A map needs at least 5 points, and 4 were given."
+    assert maps.joint_map_or_pca({"a": np.ones((1, 4))})[0]["a"].tolist() == [[0, 0]]
+    with pytest.raises(LabError, match="NaN"):
+        maps.joint_map_or_pca({"a": np.full((9, 3), np.nan)})
+
+
+def test_a_umap_that_fails_in_any_way_does_not_lose_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert maps.joint_map_or_pca(blobs())[1] == ""
+    monkeypatch.setattr(maps, "_umap", lambda: (_ for _ in ()).throw(RuntimeError("no\nlocator")))
+    points, why = maps.joint_map_or_pca(blobs())
+    np.testing.assert_array_equal(points["rgb"], maps.pca_map(blobs())["rgb"])
+    assert why == "Principal components in place of UMAP: no locator"
+
+
+def test_umap_is_compiled_where_numba_finds_no_folder_to_write_to() -> None:
+    """As in a container where neither site-packages nor HOME can be written."""
+    source = (
+        "import numpy as np, numba.core.caching as caching\n"
+        "for kind in (caching.CacheImpl, *caching.CacheImpl.__subclasses__()):\n"
+        "    kind._locator_classes = [caching.UserProvidedCacheLocator]\n"
+        "from socketlab.figures import maps\n"
+        "sets = {'a': np.random.default_rng(0).normal(size=(60, 8))}\n"
+        "print(maps.joint_map_or_pca(sets)[1] or 'UMAP')"
+    )
+    bare = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=bare, check=True)
+    assert ran.stdout.split() == ["UMAP"]
