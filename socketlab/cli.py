@@ -408,7 +408,14 @@ def compare(
         a, b, images.only(ways[0]), images.only(ways[1]), layers=named, titles=(titles[0], titles[1]),
         rounds=rounds, seed=seed,
     )  # fmt: skip
-    report = write(found, out, rerun=typed(ctx), umap=umap)
+    about = {"networks": " and ".join(dict.fromkeys((model_a, model_b or model_a)))}
+    if opened is None:
+        about |= {"sensor": f"{sensor}, strength {strength:g}", "split": split or "target_test"}
+        about["rooms"] = f"PocketRooms (sha256 {splits.rooms_digest()[:12]}…)"
+    else:
+        about["set"] = f"{opened.folder.resolve().name} (sha256 {splits.digest(opened)[:12]}…)"
+        about |= {"domain": domain or "default", "split": split or "default"}
+    report = write(found, out, rerun=typed(ctx), umap=umap, about=about)
     typer.echo(headline(found))
     typer.echo(f"report: {report}")
 

@@ -330,7 +330,9 @@ def _still_map(world: GapWorld, choice: GapChoice, kind: str, ax: Any, legend: b
     figures.map_frame(ax, f"{MAPS[kind]}, {world.layer(choice)}")
     figures.scatter_clouds(ax, clouds, "modality")
     handles = [
-        figures._dot(figures.modality_style(m).marker, figures.cloud_colours(cloud, "modality"), cloud.title)
+        figures.legend_dot(
+            figures.modality_style(m).marker, figures.cloud_colours(cloud, "modality"), cloud.title
+        )
         for m, cloud in clouds.items()
     ]
     if legend:

@@ -241,7 +241,9 @@ def test_the_command(tmp_path):
     assert done.exit_code == 0, done.output
     assert "MMD²" in done.output
     page = (out / "report.html").read_text()
-    assert "rgb against depth" in page
+    assert "rgb by rgb_kinect_v1 against depth by rgb_kinect_v1" in page
+    for fact in ("kinect_v1, strength 2", "PocketRooms (sha256 ", "320 rgb images (sha256 ", "torch "):
+        assert fact in page, fact
     assert "socketlab compare --strength 2.0 --layers bottleneck --rounds 4 --seed 0" in page
     assert "--no-umap" in page
     wrong = CliRunner().invoke(app, ["compare", "--layers", "nothing"])
