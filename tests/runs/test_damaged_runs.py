@@ -194,7 +194,7 @@ def test_a_strangers_results_embed_nothing_but_the_runs_own_pictures(copied, tmp
     assert call("report", "run").exit_code == 0
     text = (copied / REPORT).read_text()
     assert text.count("data:image/png;base64,") == 3 and "alert" not in text
-    assert text.count("was left out: it is not a picture in the run&#x27;s folder") == 6
+    assert text.count("was left out: it is not a picture in the run&#39;s folder") == 6
     assert "fake.png was left out: it is not a PNG" in text and "gone.png was left out" in text
 
 

@@ -344,7 +344,7 @@ def test_the_page_says_what_the_numbers_say():
 def test_the_page_escapes_what_it_is_given():
     text = page(example())
     assert "SOCKET on &lt;Kinect&gt;" in text and "bath &amp; bed" in text
-    assert 'alt="a &quot;quoted&quot; picture"' in text
+    assert 'alt="a &#34;quoted&#34; picture"' in text
 
 
 def test_no_gap_is_no_division():

@@ -276,7 +276,7 @@ def test_the_encoding_goes_from_the_command_into_the_network(imported):
     found = load_source("run/adapted.safetensors").normalisation
     across = pack.intrinsics("train", "kinect_v2")[0][0] / crop_side(torch.zeros(1, 1, 32, 32))
     assert found.depth_encoding == "normals" and found.focal[0] == pytest.approx(across, rel=1e-3)
-    assert "the set&#x27;s intrinsics" in (run.folder / run_folder.REPORT).read_text()
+    assert "the set&#39;s intrinsics" in (run.folder / run_folder.REPORT).read_text()
     assert "normals" in call("info", "run/adapted.safetensors").stdout
     state = run_folder.resume(run, gather(run.settings))
     assert state.adapted.normalisation == found
