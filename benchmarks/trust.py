@@ -111,8 +111,7 @@ def unseen_pairs(job: Job) -> Any:
 
 def measured(source: Any, adapted: Any, unseen: Any, ours: Any, theirs: Any) -> dict[str, float]:
     """Every measure of two sets of features, and how far the layers are from what the source remembers."""
-    from socketlab.measures.bn_moments import norm_statistics
-    from socketlab.measures.distances import channel_gap
+    from socketlab.measures.bn_moments import channel_gap, norm_statistics
     from socketlab.measures.metrics import MEASURES
     from socketlab.networks.networks import norm_layers
 

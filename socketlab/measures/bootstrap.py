@@ -1,14 +1,11 @@
-"""How far to trust a measure: intervals and permutation tests.
-
-A measure is any function of two sets of features, (n, D) and (m, D), to a float.
-"""
+"""Intervals and permutation tests of any measure: a function of two sets (n, D) and (m, D) to a float."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,7 +34,7 @@ class Measured:
     Parameters
     ----------
     name : of the measure.
-    value : from all rows that ``how`` tells of; NaN where there is none, and ``how`` says why.
+    value : from the rows that ``how`` names; NaN where there is none, with the reason in ``how``.
     low, high : ends of the interval; NaN where there is none.
     how : rows, resampling and seed, in words.
     p : of the permutation test, where one was made.
@@ -51,33 +48,26 @@ class Measured:
     p: float | None = None
 
 
-# ------------------------------------------------------------------------ intervals
+# ---- intervals
 
 
 def bootstrap_interval(
-    measure: Distance,
-    a: Features,
-    b: Features,
-    rounds: int = 200,
-    seed: int = 0,
-    *,
-    paired: bool = False,
-    most: int = EXACT,
-    level: float = 0.95,
-) -> Measured:
+    measure: Distance, a: Features, b: Features, rounds: int = 200, seed: int = 0, *, paired: bool = False,
+    most: int = EXACT, level: float = 0.95,
+) -> Measured:  # fmt: skip
     r"""An interval from random halves of the rows.
 
     .. math:: \left[ \hat\theta + q_{\alpha/2},\ \hat\theta + q_{1 - \alpha/2} \right], \qquad
         q = \text{quantiles of } \sqrt{\tfrac{h}{1 - h}}\, (\theta_r - \bar\theta)
 
-    Each round takes a share h of the rows of either set, without replacement: one half, or what ``most`` rows
-    are. About their mean, halves deviate as the centred sample does from its expectation.
+    Each round takes a share h of the rows of either set, without replacement: one half, or ``most`` rows.
+    About their mean, halves deviate as the whole sample does from its expectation.
 
     The plain bootstrap draws rows more than once. A row and its copy have distance 0 and are each other's
     nearest neighbour, so that MMD², neighbour purity and all that is made of pairs of rows comes out too
     large; halves hold no copies. For smooth measures both agree. For MMD² or energy of equal distributions,
-    whose error shrinks with n and not √n, the interval is cautious, √(1 + 1/h) times too wide.
-    It is about the expectation of the estimate: what a measure's docstring calls bias it does not take away.
+    whose error shrinks with n and not √n, the interval is cautious, √(1 + 1/h) times too wide. It is about
+    the expectation of the estimate: a measure's bias it does not take away.
 
     Parameters
     ----------
@@ -87,10 +77,6 @@ def bootstrap_interval(
     most : rows a set in a half at most, to bound the time.
     level : share of samples whose interval should cover, in (0, 1).
 
-    Returns
-    -------
-    `Measured`, its name that of the function.
-
     Raises
     ------
     LabError : as `checked`, fewer than 4 rows a set, or what the measure raises.
@@ -99,27 +85,21 @@ def bootstrap_interval(
     and Wu, Annals of Statistics 1989 (the factor); Politis and Romano, Annals of Statistics 1994.
     """
     a, b = checked(a, b, paired=paired, same_width=False, least=4)
-    value = measure(a, b)
-    found = deviations(lambda i, j: measure(a[i], b[j]), len(a), len(b), rounds, seed, paired, most)
-    low, high = ends(value, found, level)
-    how = (
-        f"{len(a):,} and {len(b):,} rows; {rounds} draws of at most half of the {_unit(paired)}, seed {seed}"
-    )
-    return Measured(_name(measure), value, low, high, how)
+    plain = measure.func if isinstance(measure, functools.partial) else measure
+    found = row_interval(lambda i, j: measure(a[i], b[j]), len(a), len(b), rounds, seed, paired, most, level)
+    return replace(found, name=getattr(plain, "__name__", type(plain).__name__))
 
 
-def deviations(
-    evaluate: Callable[[Tensor, Tensor], float],
-    n: int,
-    m: int,
-    rounds: int,
-    seed: int,
-    paired: bool,
-    most: int,
-) -> np.ndarray:
-    """Of the estimate from its expectation, as random parts of the rows show them; (rounds,)."""
+def row_interval(
+    evaluate: Callable[[Tensor, Tensor], float], n: int, m: int, rounds: int, seed: int, paired: bool,
+    most: int, level: float = 0.95,
+) -> Measured:  # fmt: skip
+    """`bootstrap_interval` of a function of the rows' indices; NaN ends where one of the values is NaN."""
     if rounds < 2:
         raise LabError(f"rounds is {rounds}; an interval needs at least 2, better 200.")
+    if not 0 < level < 1:
+        raise LabError(f"level is {level}; it must lie between 0 and 1.")
+    value = evaluate(torch.arange(n), torch.arange(m))
     share = min(0.5, max(most / max(n, m), 20 / min(n, m)))  # no side below 20 rows for the other's sake
     generator = torch.Generator().manual_seed(seed)
     values = []
@@ -128,27 +108,14 @@ def deviations(
         j = i if paired else torch.randperm(m, generator=generator)[: int(share * m)]
         values.append(evaluate(i, j))
     taken = np.mean([int(share * n) / n, int(share * m) / m])
-    return np.sqrt(taken / (1 - taken)) * (np.asarray(values) - np.mean(values))
+    deviations = np.sqrt(taken / (1 - taken)) * (np.asarray(values) - np.mean(values))
+    low, high = np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2])
+    unit = "pairs" if paired else "rows"
+    how = f"{n:,} and {m:,} rows; {rounds} draws of at most half of the {unit}, seed {seed}"
+    return Measured("", value, value + float(low), value + float(high), how)
 
 
-def ends(value: float, found: np.ndarray, level: float) -> tuple[float, float]:
-    """Interval from `deviations`; NaN where one of them is."""
-    if not 0 < level < 1:
-        raise LabError(f"level is {level}; it must lie between 0 and 1.")
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return value + float(low), value + float(high)
-
-
-def _unit(paired: bool) -> str:
-    return "pairs" if paired else "rows"
-
-
-def _name(measure: Distance) -> str:
-    plain = measure.func if isinstance(measure, functools.partial) else measure
-    return getattr(plain, "__name__", type(plain).__name__)
-
-
-# ------------------------------------------------------------------------ permutation
+# ---- permutation
 
 
 @no_grad_no_autocast

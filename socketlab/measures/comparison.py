@@ -21,9 +21,8 @@ from socketlab.cache import Cache
 from socketlab.errors import LabError
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages
-from socketlab.measures.bn_moments import NormStatistics, norm_statistics
+from socketlab.measures.bn_moments import NormStatistics, channel_gap, norm_statistics
 from socketlab.measures.bootstrap import Measured
-from socketlab.measures.distances import channel_gap
 from socketlab.measures.layer_features import (
     Images,
     Pattern,

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
+from socketlab.measures.bn_moments import channel_gap
 from socketlab.measures.feature_sets import (
     ROWS,
     Features,
@@ -36,7 +37,6 @@ from socketlab.measures.feature_sets import (
     precision,
     squared_distances,
 )
-from socketlab.method.losses import gaussian_divergence
 
 EXACT = 5000
 """Up to so many rows a set, a mean over all pairs of rows is taken in full; above, over random blocks."""
@@ -47,7 +47,7 @@ Kernel = Callable[[Tensor], Tensor]
 """Squared distances → similarity, element by element."""
 
 
-# ------------------------------------------------------------------------ kernels: MMD and energy
+# ---- kernels: MMD and energy
 
 
 def rbf(bandwidth: float, scales: tuple[float, ...] = (1.0,)) -> Kernel:
@@ -87,8 +87,7 @@ def median_distance(a: Features, b: Features, most: int = 1000) -> float:
     pooled = torch.cat([a[rows[rows < n]].to(dtype), b[rows[rows >= n] - n].to(dtype)])
     pooled = pooled - pooled.mean(dim=0)
     squared = squared_distances(pooled, pooled)
-    upper = torch.ones_like(squared, dtype=torch.bool).triu(1)
-    squared = squared[upper]
+    squared = squared[torch.ones_like(squared, dtype=torch.bool).triu(1)]
     # Equal rows come out of the product at the rounding of their length.
     least = 8 * torch.finfo(dtype).eps * pooled.square().sum(dim=1).max()
     squared = squared[squared > least]
@@ -97,15 +96,9 @@ def median_distance(a: Features, b: Features, most: int = 1000) -> float:
 
 @no_grad_no_autocast
 def mmd(
-    a: Features,
-    b: Features,
-    bandwidth: float | None = None,
-    scales: tuple[float, ...] = (1.0,),
-    *,
-    paired: bool = False,
-    unbiased: bool = True,
-    seed: int = 0,
-) -> float:
+    a: Features, b: Features, bandwidth: float | None = None, scales: tuple[float, ...] = (1.0,), *,
+    paired: bool = False, unbiased: bool = True, seed: int = 0,
+) -> float:  # fmt: skip
     r"""Maximum mean discrepancy, squared: how unlike the sets are by a kernel, against each within itself.
 
     .. math::
@@ -126,8 +119,8 @@ def mmd(
     Source: Gretton et al., JMLR 2012, eq. 3 (and 2); several kernels: Li et al., ICML 2015.
     """
     a, b = checked(a, b, paired=paired)
-    return _estimate(a, b, rbf(median_distance(a, b) if bandwidth is None else bandwidth, scales),
-                     paired, unbiased, seed)  # fmt: skip
+    kernel = rbf(median_distance(a, b) if bandwidth is None else bandwidth, scales)
+    return _estimate(a, b, kernel, paired, unbiased, seed)
 
 
 @no_grad_no_autocast
@@ -145,13 +138,7 @@ def energy(a: Features, b: Features, *, paired: bool = False, unbiased: bool = T
 
 @no_grad_no_autocast
 def block_estimate(
-    a: Features,
-    b: Features,
-    kernel: Kernel,
-    *,
-    paired: bool = False,
-    unbiased: bool = True,
-    seed: int = 0,
+    a: Features, b: Features, kernel: Kernel, *, paired: bool = False, unbiased: bool = True, seed: int = 0
 ) -> tuple[float, float]:
     r"""MMD² of many rows by any kernel from random blocks, and its standard error.
 
@@ -211,35 +198,26 @@ def _mean_across(x: Tensor, y: Tensor, kernel: Kernel, leave_partners: bool, row
     return total / (n * (m - leave_partners))
 
 
-# ------------------------------------------------------------------------ Gaussians and slices
+# ---- Gaussians and slices
 
 
 @no_grad_no_autocast
-def frechet(a: Features, b: Features, diagonal: bool = False) -> float:
+def frechet(a: Features, b: Features) -> float:
     r"""Fréchet distance of the Gaussians with the sets' means and covariances, squared.
 
     .. math:: \| \mu_a - \mu_b \|^2 + \operatorname{tr} S_a + \operatorname{tr} S_b
         - 2 \operatorname{tr} (S_a S_b)^{1/2}
 
     ≥ 0, in squared feature units. Biased upward, by about the ratio of D to n: compare only sets of one size.
-    No matrix is squared or rooted: with factors :math:`S = F^\top F` (the centred rows themselves where there
-    are fewer than D of them, else Cholesky, and eigenvectors where that fails) the last trace is the sum of
-    the singular values of :math:`F_a F_b^\top`, for covariances of any rank. O((n + m) D² + D³), D the fewer
-    of features and rows in the cubic term.
-
-    Parameters
-    ----------
-    diagonal : take the features as uncorrelated: :math:`\sum (\mu_a - \mu_b)^2 + (\sigma_a - \sigma_b)^2`.
+    With factors :math:`S = F^\top F` (the centred rows where there are fewer than D, else Cholesky, and
+    eigenvectors where that fails) the last trace is the sum of the singular values of :math:`F_a F_b^\top`,
+    for covariances of any rank. O((n + m) D² + min(n, m, D)³).
 
     Source: Dowson and Landau, J. Multivariate Analysis 1982; Heusel et al., NeurIPS 2017 (FID); its bias:
     Chong and Forsyth, CVPR 2020.
     """
     a, b = checked(a, b)
     shift = (mean_row(a) - mean_row(b)).square().sum()
-    if diagonal:
-        (_, variance), (_, other) = moments(a), moments(b)
-        unbiased = (len(a) / (len(a) - 1)) ** 0.5, (len(b) / (len(b) - 1)) ** 0.5
-        return float(shift + (variance.sqrt() * unbiased[0] - other.sqrt() * unbiased[1]).square().sum())
     factor, other_factor = _factor(a), _factor(b)
     traces = factor.square().sum() + other_factor.square().sum()
     shared = torch.linalg.svdvals(factor @ other_factor.T).sum()
@@ -278,10 +256,9 @@ def sliced_wasserstein(a: Features, b: Features, directions: int = 256, seed: in
 
     .. math:: SW_2^2 = E_\theta \int_0^1 \left( F^{-1}_{a\theta}(u) - F^{-1}_{b\theta}(u) \right)^2 du
 
-    ≥ 0, in squared feature units; a mere shift δ gives ‖δ‖²/D. The quantile functions are steps, and are
-    compared exactly for any two counts. Directions are drawn orthogonal in groups of up to D, each uniform on
-    the sphere; D of them measure a shift without error. Biased upward by O(1/n + 1/m).
-    O((n + m)(D + log(n + m)) directions).
+    ≥ 0, in squared feature units; a mere shift δ gives ‖δ‖²/D. Quantile functions are steps, compared
+    exactly for any two counts. Directions are orthogonal in groups of up to D; D of them measure a shift
+    without error. Biased upward by O(1/n + 1/m). O((n + m)(D + log(n + m)) directions).
 
     Source: Bonneel et al., J. Mathematical Imaging and Vision 2015; orthogonal directions: Rowland et al.,
     AISTATS 2019.
@@ -324,62 +301,7 @@ def _common_steps(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     return begin // m, begin // n, width.double() / (n * m)
 
 
-# ------------------------------------------------------------------------ channels and their statistics
-
-
-@dataclass(frozen=True)
-class ChannelGap:
-    """What separates two Gaussians, channel by channel; (C,) float64 each.
-
-    Parameters
-    ----------
-    shift : (mean − source mean) / source deviation.
-    log_ratio : log (variance / source variance).
-    symmetric_kl : KL(target ‖ source) + KL(source ‖ target), nats, ≥ 0.
-    """
-
-    shift: Tensor
-    log_ratio: Tensor
-    symmetric_kl: Tensor
-
-
-@no_grad_no_autocast
-def channel_gap(
-    mean: Features,
-    variance: Features,
-    source_mean: Features,
-    source_variance: Features,
-    floor: float = 1e-5,
-) -> ChannelGap:
-    r"""Batch-norm divergence of one layer: per channel, of N(μ, v) from the source's N(m, r).
-
-    .. math::
-        \frac{\mu - m}{\sqrt r}, \qquad \log \frac v r, \qquad
-        KL(N(\mu, v) \,\|\, N(m, r)) + KL(N(m, r) \,\|\, N(\mu, v))
-
-    ``floor`` is added to both variances, as the layer's own eps: a channel that died has variance 0. O(C).
-
-    Parameters
-    ----------
-    mean, variance, source_mean, source_variance : (C,) each, for example of a layer's input on depth, and its
-        ``running_mean`` and ``running_var``.
-
-    Raises
-    ------
-    LabError : unequal lengths, a number that is not finite, or a variance below 0.
-
-    Source: Jeffreys, Proc. Royal Society A 1946; as a measure between modalities, this kit.
-    """
-    parts = (mean, variance, source_mean, source_variance)
-    mu, v, m, r = (torch.as_tensor(x).detach().cpu().double() for x in parts)
-    if len({x.shape for x in (mu, v, m, r)}) > 1:
-        shapes = ", ".join(str(tuple(x.shape)) for x in (mu, v, m, r))
-        raise LabError(f"Means and variances have shapes {shapes}; they need one number per channel each.")
-    if not all(bool(x.isfinite().all()) for x in (mu, v, m, r)) or bool((v < 0).any() or (r < 0).any()):
-        raise LabError("Means and variances must be finite, and no variance below 0.")
-    there, back = gaussian_divergence(mu, v, m, r, floor), gaussian_divergence(m, r, mu, v, floor)
-    v, r = v + floor, r + floor
-    return ChannelGap((mu - m) / r.sqrt(), (v / r).log(), there + back)
+# ---- channels and their statistics
 
 
 @no_grad_no_autocast
@@ -392,7 +314,7 @@ def moments(x: Features) -> tuple[Tensor, Tensor]:
 
 
 def channel_divergence(a: Features, b: Features) -> float:
-    """Mean over the features of the symmetric KL of `channel_gap`, from the sets' own means and variances.
+    """Mean of the symmetric KL of `bn_moments.channel_gap`, from the sets' own means and variances.
 
     Nats, ≥ 0, without units; blind to correlations. Biased upward by O(1/n + 1/m). O((n + m) D).
     """
@@ -400,7 +322,7 @@ def channel_divergence(a: Features, b: Features) -> float:
     return float(channel_gap(*moments(b), *moments(a)).symmetric_kl.mean())
 
 
-# ------------------------------------------------------------------------ neighbours and classifiers
+# ---- neighbours and classifiers
 
 
 @no_grad_no_autocast
@@ -478,7 +400,7 @@ def domain_mistakes(
     return wrong[: len(a)], wrong[len(a) :]
 
 
-# ------------------------------------------------------------------------ within classes
+# ---- within classes
 
 
 @dataclass(frozen=True)
@@ -501,12 +423,9 @@ class ClassGap:
 
 
 def class_gap(
-    a: Features,
-    b: Features,
-    labels_a: Features,
-    labels_b: Features,
+    a: Features, b: Features, labels_a: Features, labels_b: Features,
     measure: Callable[[Tensor, Tensor], float] | None = None,
-) -> ClassGap:
+) -> ClassGap:  # fmt: skip
     r"""Class-conditional gap: the distance between the sets with the class held fixed.
 
     .. math:: \frac{\tfrac1K \sum_c d(a_c, b_c)}{\tfrac{2}{K(K-1)} \sum_{c < c'} d(a_c, a_{c'})}

@@ -44,7 +44,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 POOLS = ("mean", "max", "flat", "spatial")
 
 
-# ------------------------------------------------------------------------ names
+# ---- names
 
 
 def layer_names(network: nn.Module, pattern: Pattern | Sequence[Pattern] = "*") -> list[str]:
@@ -88,7 +88,7 @@ def _no_such_layer(network: nn.Module, pattern: Pattern, names: list[str]) -> st
     return f"{type(network).__name__} has no layer {wanted!r}: {listed}."
 
 
-# ------------------------------------------------------------------------ images in, a batch at a time
+# ---- images in, a batch at a time
 
 
 class Reader:
@@ -278,7 +278,7 @@ def _evaluated(network: nn.Module, device: torch.device, half: bool) -> Iterator
         yield there
 
 
-# ------------------------------------------------------------------------ features
+# ---- features
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,14 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
-from socketlab.measures.bootstrap import (
-    Distance,
-    Measured,
-    bootstrap_interval,
-    deviations,
-    ends,
-    permutation_test,
-)
+from socketlab.measures.bootstrap import Distance, Measured, permutation_test, row_interval
 from socketlab.measures.distances import (
     EXACT,
     Kernel,
@@ -182,17 +176,10 @@ def possible_measures(a: Features, b: Features, paired: bool) -> list[str]:
 
 
 def measure_all(
-    a: Features,
-    b: Features,
-    *,
-    paired: bool = False,
-    labels_a: Features | None = None,
-    labels_b: Features | None = None,
-    seed: int = 0,
-    names: Sequence[str] | None = None,
-    rounds: int = 100,
+    a: Features, b: Features, *, paired: bool = False, labels_a: Features | None = None,
+    labels_b: Features | None = None, seed: int = 0, names: Sequence[str] | None = None, rounds: int = 100,
     most: int = 500,
-) -> list[Measured]:
+) -> list[Measured]:  # fmt: skip
     """Every measure that these sets allow, with an interval of 95 %, in the order of `MEASURES`.
 
     Values are from all rows, or from as many as a measure's ``most``, drawn at random. Intervals come from
@@ -214,7 +201,12 @@ def measure_all(
     """
     a, b = checked(a, b, paired=paired, same_width=False)
     possible = possible_measures(a, b, paired)
-    if labels_a is not None and labels_b is not None and a.shape[1] == b.shape[1]:
+    labels = (
+        None
+        if labels_a is None or labels_b is None
+        else (torch.as_tensor(labels_a), torch.as_tensor(labels_b))
+    )
+    if labels is not None and a.shape[1] == b.shape[1]:
         possible.append("class_gap")
     for name in names or ():
         if name not in possible:
@@ -225,7 +217,7 @@ def measure_all(
     for name in possible if names is None else names:
         try:
             if name == "class_gap":
-                found.append(_class_gap(a, b, labels_a, labels_b, paired, seed, rounds, most))
+                found.append(_class_gap(a, b, labels, paired, seed, rounds, most))
             else:
                 found.append(_measured(name, a, b, paired, seed, rounds, most))
         except LabError as error:
@@ -235,36 +227,39 @@ def measure_all(
 
 def _measured(name: str, a: Tensor, b: Tensor, paired: bool, seed: int, rounds: int, most: int) -> Measured:
     measure = MEASURES[name]
-    a, b = _some(a, b, measure.most, paired, seed)
+    a, b = _sample(a, b, measure.most, paired, seed)
     function = measure.fix(a, b, paired, seed)
     known = measure.error(a, b, paired, seed)
     if known is not None:
         value, error = known
-        low, high = value - 1.96 * error, value + 1.96 * error
         how = f"{len(a):,} and {len(b):,} rows; 1.96 standard errors either way, seed {seed}"
-        result = Measured(name, value, low, high, how)
+        result = Measured(name, value, value - 1.96 * error, value + 1.96 * error, how)
     else:
-        result = _with_interval(name, function, a, b, paired, seed, rounds, most)
+        result = _interval(
+            name, lambda i, j: function(a[i], b[j]), len(a), len(b), rounds, seed, paired, most
+        )
     low, high = (min(max(end, measure.low), measure.high) for end in (result.low, result.high))
     p = None
     if measure.tested:
-        p = permutation_test(
-            function, *_some(a, b, 2000, paired, seed), seed=seed, null="swapped" if paired else "pooled"
-        )
+        rows = _sample(a, b, 2000, paired, seed)
+        p = permutation_test(function, *rows, seed=seed, null="swapped" if paired else "pooled")
     return replace(result, low=low, high=high, p=p)
 
 
-def _with_interval(
-    name: str, function: Distance, a: Tensor, b: Tensor, paired: bool, seed: int, rounds: int, most: int
+def _interval(
+    name: str, evaluate: Callable[[Tensor, Tensor], float], n: int, m: int, *how: Any, least: int = 4
 ) -> Measured:
-    """By `bootstrap_interval`; the value alone, where halves are too small for it."""
+    """`row_interval`, or the value alone where halves are too small for the measure."""
     try:
-        return replace(bootstrap_interval(function, a, b, rounds, seed, paired=paired, most=most), name=name)
+        if min(n, m) < least:
+            raise LabError(f"A set has {min(n, m)} of the {least} rows that an interval needs.")
+        return replace(row_interval(evaluate, n, m, *how), name=name)
     except LabError as error:
-        return Measured(name, function(a, b), how=f"{len(a):,} and {len(b):,} rows; no interval: {error}")
+        value = evaluate(torch.arange(n), torch.arange(m))
+        return Measured(name, value, how=f"{n:,} and {m:,} rows; no interval: {error}")
 
 
-def _some(a: Tensor, b: Tensor, most: int | None, paired: bool, seed: int) -> tuple[Tensor, Tensor]:
+def _sample(a: Tensor, b: Tensor, most: int | None, paired: bool, seed: int) -> tuple[Tensor, Tensor]:
     """At most so many rows of either set, drawn at random; partners together."""
     if most is None or max(len(a), len(b)) <= most:
         return a, b
@@ -275,26 +270,11 @@ def _some(a: Tensor, b: Tensor, most: int | None, paired: bool, seed: int) -> tu
 
 
 def _class_gap(
-    a: Tensor,
-    b: Tensor,
-    labels_a: Features | None,
-    labels_b: Features | None,
-    paired: bool,
-    seed: int,
-    rounds: int,
-    most: int,
+    a: Tensor, b: Tensor, labels: Sequence[Tensor], paired: bool, seed: int, rounds: int, most: int
 ) -> Measured:
-    ours, theirs = torch.as_tensor(labels_a), torch.as_tensor(labels_b)
     distance = functools.partial(mmd, bandwidth=median_distance(a, b), paired=False, seed=seed)
-    value = class_gap(a, b, ours, theirs, distance).ratio
-    how = f"{len(a):,} and {len(b):,} rows with labels; MMD² within classes by MMD² between them"
-    try:
-        found = deviations(
-            lambda i, j: class_gap(a[i], b[j], ours[i], theirs[j], distance).ratio,
-            len(a), len(b), rounds, seed, paired, most,
-        )  # fmt: skip
-    except LabError as error:
-        return Measured("class_gap", value, how=f"{how}; no interval: {error}")
-    low, high = ends(value, found, 0.95)
-    how += "; in some draw the classes are not apart" if math.isnan(low) else f"; {rounds} draws, seed {seed}"
-    return Measured("class_gap", value, low, high, how)
+
+    def ratio(i: Tensor, j: Tensor) -> float:
+        return class_gap(a[i], b[j], labels[0][i], labels[1][j], distance).ratio
+
+    return _interval("class_gap", ratio, len(a), len(b), rounds, seed, paired, most)

@@ -33,7 +33,7 @@ Gram = Callable[[Tensor, Tensor], Tensor]
 """Some rows (r, D) and all rows (n, D) → their similarity (r, n)."""
 
 
-# ------------------------------------------------------------------------ centred kernel alignment
+# ---- centred kernel alignment
 
 
 @no_grad_no_autocast
@@ -179,7 +179,7 @@ def _cka(hsic: Tensor) -> float:
     return min(shared / math.sqrt(own) / math.sqrt(other), 1.0)
 
 
-# ------------------------------------------------------------------------ true partners against others
+# ---- true partners against others
 
 
 @dataclass(frozen=True)
