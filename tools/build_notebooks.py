@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from socketlab.course import checks, quiz
+from socketlab.course.exercises import BEGIN, END, Exercise, catalogue
 from socketlab.course.sections import MARK, Notebook, Section, sections_of
 from socketlab.errors import LabError
 from tools import run_notebooks
@@ -38,11 +39,11 @@ def exercise_cells(exercise_id: str) -> list[Cell]:
     ]
 
 
-def stub(exercise: checks.Exercise) -> str:
+def stub(exercise: Exercise) -> str:
     """Source of the reference with the learner's part cut out."""
     lines = textwrap.dedent(inspect.getsource(exercise.answer)).splitlines()
     marks = [line.strip() for line in lines]
-    begin, end = marks.index(checks.BEGIN), marks.index(checks.END)
+    begin, end = marks.index(BEGIN), marks.index(END)
     indent = " " * (len(lines[begin]) - len(lines[begin].lstrip()))
     count = end - begin - 1
     yours = f"{indent}# Your code here: {count} line{'s' if count > 1 else ''} will do."
@@ -60,7 +61,7 @@ def question_cells(question_id: str) -> list[Cell]:
     ]
 
 
-def task(exercise: checks.Exercise) -> str:
+def task(exercise: Exercise) -> str:
     """Markdown of an exercise: header, task, two folded hints and the way to the solution."""
     difficulty = "●" * exercise.difficulty + "○" * (3 - exercise.difficulty)
     importance = "●" * exercise.importance + "○" * (3 - exercise.importance)
@@ -97,10 +98,10 @@ def exercises_in(cells: Sequence[Cell]) -> list[str]:
 def _cells_of(one: str) -> list[Cell]:
     if not one:
         return []
-    return exercise_cells(one) if one in checks.catalogue() else question_cells(one)
+    return exercise_cells(one) if one in catalogue() else question_cells(one)
 
 
-def _code(exercise: checks.Exercise, body: str) -> str:
+def _code(exercise: Exercise, body: str) -> str:
     """Imports, the function, and its check."""
     used = {node.id for node in ast.walk(ast.parse(checks.solution(exercise))) if isinstance(node, ast.Name)}
     imports = {
@@ -151,7 +152,7 @@ def instructor_edition(notebook: Notebook, seconds: float | None = None) -> Note
     return made
 
 
-def for_instructors(exercise: checks.Exercise) -> str:
+def for_instructors(exercise: Exercise) -> str:
     """What a class gets wrong in an exercise, and why the answer is as it is."""
     wrong = "\n".join(f"- *{mistake.name}*: {mistake.words}" for mistake in exercise.mistakes)
     head = f"**Exercise {exercise.id}, {exercise.minutes} minutes.** {exercise.because}"
@@ -186,7 +187,7 @@ def minutes(notebook: Notebook) -> int:
 
 def _minutes(notebook: Notebook, section: Section) -> int:
     ids = exercises_in(notebook.cells[section.first : section.last])
-    return section.minutes + sum(checks.find(one).minutes for one in ids if one in checks.catalogue())
+    return section.minutes + sum(checks.find(one).minutes for one in ids if one in catalogue())
 
 
 def measured_seconds(stem: str) -> float | None:

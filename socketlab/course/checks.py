@@ -1,9 +1,8 @@
 """Checked exercises: an answer is compared with the reference, and a mistake is called by its name.
 
-An exercise is plain data: a reference, inputs to try it on, and the answers that go wrong most often, each as
-a function with the words that help. Where an answer's numbers are those of a known mistake, that mistake is
-named; else the kind of difference is. `check` returns the learner's function if it is right and the reference
-if not, so that a notebook goes on in any case.
+Where an answer's numbers are those of a known mistake of the exercise, that mistake is named; else the kind
+of difference is. `check` returns the learner's function if it is right and the reference if not, so that a
+notebook goes on in any case.
 """
 
 from __future__ import annotations
@@ -18,86 +17,21 @@ import numbers
 import re
 import textwrap
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from socketlab.course.exercises import BEGIN, END, Answer, Case, Exercise, Mistake, catalogue
 from socketlab.errors import LabError
 
 TOLERANCE = 1e-4
 """Largest difference that counts as equal, as a share of the largest number of the right answer."""
 SECONDS = 20.0
 """The longest that an answer may compute: a loop without an end gets a sentence too."""
-BEGIN, END = "# begin", "# end"
-"""Lines of a reference between which the learner's part stands."""
-Answer = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One input to try a function on, by a name such as "a batch of one"."""
-
-    name: str
-    arguments: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong answer that somebody will give: a name for instructors, the function, words for the learner."""
-
-    name: str
-    answer: Answer
-    words: str
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """A task, its reference and its checker.
-
-    Parameters
-    ----------
-    id : notebook, then one word: "03-loss". Never changed once a class has used it.
-    task : Markdown; what to write, with the formula.
-    answer : the reference; the learner's part of its source stands between `BEGIN` and `END`.
-    cases : makes the inputs, the same at every call.
-    mistakes : at least four.
-    hints : two; the second says more than the first.
-    because : why the answer is as it is, shown when it is right.
-    minutes : in class.
-    difficulty, importance : 1 to 3.
-    gradient : whether the result must carry a gradient to the tensors that require one.
-    canonical : applied to both results before they are compared, where several results are equally right.
-    """
-
-    id: str
-    title: str
-    task: str
-    answer: Answer
-    cases: Callable[[], Sequence[Case]]
-    mistakes: tuple[Mistake, ...]
-    hints: tuple[str, str]
-    because: str
-    minutes: int = 5
-    difficulty: int = 1
-    importance: int = 2
-    gradient: bool = False
-    canonical: Answer = field(default=lambda result: result)
-
-    @property
-    def name(self) -> str:
-        """Of the function that the learner writes."""
-        return str(self.answer.__name__)
-
-    def parts(self, result: Any) -> list[Any] | None:
-        """The result in its canonical form, as a list of tensors; None if it is of another kind."""
-        with contextlib.suppress(TypeError, ValueError, RuntimeError, IndexError):
-            return _flat(self.canonical(result))
-        return None
 
 
 @dataclass(frozen=True)
@@ -170,16 +104,24 @@ def _judged(exercise: Exercise, answer: Answer) -> Verdict:
     for mistake in exercise.mistakes:
         if all(_is_mistake(exercise, mistake, case, result) for case, result, _ in trials):
             return Verdict(False, mistake.words, mistake.name)
-    case, *both = next(trial for trial in trials if not agree(exercise, *trial[1:]))
-    kind, words = _difference(*map(exercise.parts, both), *both)
-    if kind == "factor" and len({_factor(*map(exercise.parts, trial[1:])) for trial in trials}) > 1:
-        kind, words = "", _unlike(exercise.parts(both[0]) or [], exercise.parts(both[1]) or [], *both)
+    case, result, wanted = next(trial for trial in trials if not agree(exercise, *trial[1:]))
+    kind, words = _difference(exercise, result, wanted)
+    factors = {_factor(_parts(exercise, result), _parts(exercise, wanted)) for _, result, wanted in trials}
+    if kind == "factor" and len(factors) > 1:
+        kind, words = "", _unlike(exercise, result, wanted)
     return Verdict(False, f"For {case.name} {words}", kind)
+
+
+def _parts(exercise: Exercise, result: Any) -> list[Any] | None:
+    """The result in its canonical form, as a list of tensors; None if it is of another kind."""
+    with contextlib.suppress(TypeError, ValueError, RuntimeError, IndexError):
+        return _flat(exercise.canonical(result))
+    return None
 
 
 def agree(exercise: Exercise, result: Any, wanted: Any) -> bool:
     """Whether two results are the same number, up to `TOLERANCE`, in the same shape."""
-    a, b = exercise.parts(result), exercise.parts(wanted)
+    a, b = _parts(exercise, result), _parts(exercise, wanted)
     return a is not None and b is not None and len(a) == len(b) and all(map(_close, a, b))
 
 
@@ -246,11 +188,12 @@ def _gradients(function: Answer, case: Case) -> list[Tensor]:
 # words for a difference
 
 
-def _difference(a: list[Any] | None, b: list[Any] | None, result: Any, wanted: Any) -> tuple[str, str]:
+def _difference(exercise: Exercise, result: Any, wanted: Any) -> tuple[str, str]:
     """(kind, words) for an answer that is no known mistake."""
+    a, b = _parts(exercise, result), _parts(exercise, wanted)
     if a is None or b is None or len(a) != len(b):
         if a is not None and b is not None and not any(isinstance(part, Tensor) for part in (*a, *b)):
-            return "", _unlike(a, b, result, wanted)  # lists of words
+            return "", _unlike(exercise, result, wanted)  # lists of words
         return "kind", f"your function returns {_kind(result)}; {_kind(wanted)} is wanted."
     for x, y in zip(a, b, strict=True):
         if isinstance(x, Tensor) and isinstance(y, Tensor):
@@ -263,11 +206,12 @@ def _difference(a: list[Any] | None, b: list[Any] | None, result: Any, wanted: A
         return "factor", "the numbers are right but for their sign."
     if factor is not None:
         return "factor", f"your result is {factor:g} times the right one."
-    return "", _unlike(a, b, result, wanted)
+    return "", _unlike(exercise, result, wanted)
 
 
-def _unlike(a: list[Any], b: list[Any], result: Any, wanted: Any) -> str:
+def _unlike(exercise: Exercise, result: Any, wanted: Any) -> str:
     """The first part of an answer that differs, and of many numbers one that shows it."""
+    a, b = _flat(exercise.canonical(result)), _flat(exercise.canonical(wanted))
     if not all(isinstance(part, Tensor) for part in (*a, *b)):
         return f"you get {_short(result)}, right is {_short(wanted)}."
     number = next(n for n, (x, y) in enumerate(zip(a, b, strict=True)) if not _close(x, y))
@@ -359,14 +303,6 @@ class Shown:
 
 
 # the catalogue
-
-
-@cache
-def catalogue() -> dict[str, Exercise]:
-    """Every exercise by its id, in the course's order."""
-    from socketlab.course.exercises import modules
-
-    return {exercise.id: exercise for module in modules() for exercise in module.EXERCISES}
 
 
 def find(exercise_id: str) -> Exercise:

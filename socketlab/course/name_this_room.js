@@ -74,8 +74,6 @@ function render({ model, el }) {
       shown.append(card);
     });
     box.replaceChildren(score, words, shown);
-    model.set("answers", answers);
-    model.save_changes();
   }
 
   ask();

@@ -1,37 +1,14 @@
 """Questions with options to choose from: choosing one shows why it is right or wrong."""
 
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
+from socketlab.course.exercises import Question, questions
 from socketlab.errors import LabError
-
-
-@dataclass(frozen=True)
-class Option:
-    """One answer, and why it is right or wrong."""
-
-    text: str
-    because: str
-    right: bool = False
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question with two to five options; `id` is its notebook and a word, "01-umap"."""
-
-    id: str
-    text: str
-    options: tuple[Option, ...]
-
-    def __post_init__(self) -> None:
-        """Refuse a question that has not exactly one right answer."""
-        if not 2 <= len(self.options) <= 5 or sum(option.right for option in self.options) != 1:
-            raise ValueError(f"question {self.id} needs two to five options, one of them right")
 
 
 class Quiz(anywidget.AnyWidget):
@@ -53,14 +30,6 @@ class Quiz(anywidget.AnyWidget):
         """As every widget, with the whole text, which anywidget would cut short."""
         data, metadata = super()._repr_mimebundle_(**named) or ({}, {})
         return {**data, "text/plain": repr(self)}, metadata
-
-
-@cache
-def questions() -> dict[str, Question]:
-    """Every question of the course by its id."""
-    from socketlab.course.exercises import modules
-
-    return {question.id: question for module in modules() for question in getattr(module, "QUESTIONS", ())}
 
 
 def find(question_id: str) -> Question:

@@ -19,16 +19,16 @@ import torch
 from torch import Tensor
 
 from socketlab.course import checks, quiz
-from socketlab.course.exercises import modules
+from socketlab.course.exercises import Case, Exercise, Option, Question, catalogue, modules, questions
 from socketlab.errors import LabError
 from tests.wrong_answers import WRONG
 from tools import build_notebooks
 
-EXERCISES = list(checks.catalogue().values())
+EXERCISES = list(catalogue().values())
 each = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.id)
 
 
-def defined(source: str, exercise: checks.Exercise) -> Callable[..., Any]:
+def defined(source: str, exercise: Exercise) -> Callable[..., Any]:
     """A function from the source that a notebook's cell holds."""
     space: dict[str, Any] = dict(exercise.answer.__globals__)
     exec(source, space)
@@ -37,13 +37,13 @@ def defined(source: str, exercise: checks.Exercise) -> Callable[..., Any]:
 
 
 @each
-def test_the_reference_passes_in_the_form_of_a_cell(exercise: checks.Exercise) -> None:
+def test_the_reference_passes_in_the_form_of_a_cell(exercise: Exercise) -> None:
     verdict = checks.judge(exercise, defined(checks.solution(exercise), exercise))
     assert verdict.right and verdict.words == exercise.because
 
 
 @each
-def test_the_stub_fails_and_shows_nothing_of_the_solution(exercise: checks.Exercise) -> None:
+def test_the_stub_fails_and_shows_nothing_of_the_solution(exercise: Exercise) -> None:
     text = build_notebooks.stub(exercise)
     assert checks.judge(exercise, defined(text, exercise)).mistake == "not solved"
     kept, whole = text.splitlines(), checks.solution(exercise).splitlines()
@@ -56,13 +56,13 @@ def test_the_stub_fails_and_shows_nothing_of_the_solution(exercise: checks.Exerc
 
 
 @each
-def test_an_answer_of_nothing_is_not_solved(exercise: checks.Exercise) -> None:
+def test_an_answer_of_nothing_is_not_solved(exercise: Exercise) -> None:
     assert checks.judge(exercise, lambda *_: None).mistake == "not solved"
     assert checks.judge(exercise, 3).mistake == "no function"
 
 
 @each
-def test_wrong_answers_are_refused_by_their_name(exercise: checks.Exercise) -> None:
+def test_wrong_answers_are_refused_by_their_name(exercise: Exercise) -> None:
     wrong = WRONG[exercise.id]
     assert len(wrong) >= 4
     for name, answer in wrong.items():
@@ -71,7 +71,7 @@ def test_wrong_answers_are_refused_by_their_name(exercise: checks.Exercise) -> N
 
 
 @each
-def test_every_known_mistake_has_its_own_words_and_is_told_from_the_others(exercise: checks.Exercise) -> None:
+def test_every_known_mistake_has_its_own_words_and_is_told_from_the_others(exercise: Exercise) -> None:
     names = [mistake.name for mistake in exercise.mistakes]
     assert len(names) >= 4 and len(set(names)) == len(names)
     for mistake in exercise.mistakes:
@@ -80,7 +80,7 @@ def test_every_known_mistake_has_its_own_words_and_is_told_from_the_others(exerc
     assert set(WRONG[exercise.id]) <= {*names, "factor", "shape", "no gradient", "kind", "changes its input"}
 
 
-def moved(exercise: checks.Exercise, share: float) -> Callable[..., Any]:
+def moved(exercise: Exercise, share: float) -> Callable[..., Any]:
     """The reference with its largest number off by a share of itself."""
 
     def nearly(*arguments: Any) -> Any:
@@ -97,7 +97,7 @@ def moved(exercise: checks.Exercise, share: float) -> Callable[..., Any]:
     return nearly
 
 
-def returns_real_numbers(exercise: checks.Exercise) -> bool:
+def returns_real_numbers(exercise: Exercise) -> bool:
     """Not only whole numbers or words, which have no tolerance."""
     result = exercise.answer(*exercise.cases()[0].arguments)
     return any(isinstance(part, Tensor) and part.is_floating_point() for part in checks._flat(result))
@@ -111,13 +111,13 @@ def test_all_exercises_but_two_return_real_numbers() -> None:
 
 
 @pytest.mark.parametrize("exercise", REAL, ids=lambda exercise: exercise.id)
-def test_the_tolerance_is_neither_wider_nor_narrower(exercise: checks.Exercise) -> None:
+def test_the_tolerance_is_neither_wider_nor_narrower(exercise: Exercise) -> None:
     assert checks.judge(exercise, moved(exercise, 0.5e-4)).right
     assert not checks.judge(exercise, moved(exercise, 2e-4)).right
 
 
 @each
-def test_words_for_the_learner(exercise: checks.Exercise) -> None:
+def test_words_for_the_learner(exercise: Exercise) -> None:
     assert len(exercise.hints) == 2 and all(len(hint.split()) >= 3 for hint in exercise.hints)
     assert 1 <= exercise.difficulty <= 3 and 1 <= exercise.importance <= 3 and 1 <= exercise.minutes <= 15
     assert exercise.answer.__doc__ and "→" in exercise.answer.__doc__  # says what goes in and comes out
@@ -127,7 +127,7 @@ def test_exercises_are_few_in_each_notebook_and_come_in_order() -> None:
     books = [exercise.id[:2] for exercise in EXERCISES]
     assert books == sorted(books)
     assert max(books.count(book) for book in books) <= 5
-    assert set(WRONG) == set(checks.catalogue())
+    assert set(WRONG) == set(catalogue())
     assert len({exercise.id for module in modules() for exercise in module.EXERCISES}) == len(EXERCISES)
     assert len(EXERCISES) == sum(len(module.EXERCISES) for module in modules())
 
@@ -221,7 +221,7 @@ def names_of(names: list[str]) -> list[str]:
 
 def test_lists_of_words_are_shown_as_they_are_and_cut_where_they_are_long() -> None:
     names = ["a1", "b2", *(f"a_rather_long_name_{number}_1" for number in range(20))]
-    cases = [checks.Case("a short list", (names[:2],)), checks.Case("a long list", (names,))]
+    cases = [Case("a short list", (names[:2],)), Case("a long list", (names,))]
     exercise = replace(
         LOSS, answer=names_of, cases=lambda: cases, mistakes=(), canonical=sorted, gradient=False
     )
@@ -291,7 +291,7 @@ def test_reveal_prints_the_solution(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_option_of_a_question_has_its_reason() -> None:
-    for question in quiz.questions().values():
+    for question in questions().values():
         texts = [option.text for option in question.options]
         assert len(set(texts)) == len(texts)
         assert all(len(option.because.split()) > 4 for option in question.options), question.id
@@ -313,6 +313,6 @@ def test_a_quiz_can_be_read_without_a_kernel_and_does_not_tell_its_answer() -> N
 
 def test_questions_are_checked_and_found() -> None:
     with pytest.raises(ValueError, match="one of them right"):
-        quiz.Question("x", "?", (quiz.Option("a", "b"), quiz.Option("c", "d")))
+        Question("x", "?", (Option("a", "b"), Option("c", "d")))
     with pytest.raises(LabError, match="no question '99-x'"):
         quiz.ask("99-x")

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from socketlab import features, losses
 from socketlab.course.checks import find, judge
-from socketlab.course.exercises import adaptation, infrared, mixtures, own_data
-from socketlab.course.quiz import questions
+from socketlab.course.exercises import adaptation, infrared, mixtures, own_data, questions
 from socketlab.errors import LabError
 from socketlab.figures import report
 from socketlab.files import verified

@@ -6,7 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from socketlab.course import checks, quiz
+from socketlab.course import checks
+from socketlab.course.exercises import catalogue, questions
 from tools import build_notebooks, run_notebooks
 
 PATHS = run_notebooks.find(())
@@ -37,14 +38,14 @@ def test_every_exercise_and_question_has_its_place_in_its_own_notebook() -> None
     ]
     assert all(one[:2] == book for one, book in found)
     names = [one for one, _ in found]
-    assert sorted(names) == sorted([*checks.catalogue(), *quiz.questions()])
+    assert sorted(names) == sorted([*catalogue(), *questions()])
 
 
 @each
 def test_no_solution_leaks(path: Path) -> None:
     notebook = run_notebooks.read(path)
     for one in build_notebooks.exercises_in(notebook.cells):
-        if one in checks.catalogue():
+        if one in catalogue():
             exercise = checks.find(one)
             cut = set(checks.solution(exercise).splitlines()) - set(
                 build_notebooks.stub(exercise).splitlines()
@@ -80,7 +81,7 @@ def test_the_instructors_edition_has_solutions_reasons_and_times() -> None:
     text = "\n".join(cell.source for cell in made.cells)
     assert "return ((f_s - f_t) ** 2).mean()" in text and "NotImplementedError" not in text
     assert all(m.words in text for m in checks.find("03-loss").mistakes)
-    assert all(o.because in text for o in quiz.questions()["03-broken"].options)
+    assert all(o.because in text for o in questions()["03-broken"].options)
     assert "| 1. S · **break** | 11 | 0 | 03-loss, 03-broken |" in text
     assert "42 seconds" in text
     learners = "".join(cell.source for cell in notebook.cells)

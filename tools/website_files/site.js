@@ -43,7 +43,7 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   for (const place of document.querySelectorAll(".widget")) {
     const values = JSON.parse(place.querySelector("script").textContent);
-    const model = { get: name => values[name], set: (name, value) => { values[name] = value; }, save_changes() {}, on() {} };
+    const model = { get: name => values[name], on() {} };
     window.WIDGETS[place.dataset.widget].render({ model, el: place });
   }
   const menu = document.getElementById("menu"), side = document.getElementById("side");

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from socketlab.course.checks import Case, Exercise, Mistake
-from socketlab.course.quiz import Option, Question
+from socketlab.course.exercises import Case, Exercise, Mistake, Option, Question
 
 
 def information(logits: Tensor) -> Tensor:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from socketlab.course.checks import Case, Exercise, Mistake
-from socketlab.course.quiz import Option, Question
+from socketlab.course.exercises import Case, Exercise, Mistake, Option, Question
 
 
 def paired_loss(f_s: Tensor, f_t: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from socketlab.course.checks import Case, Exercise, Mistake
-from socketlab.course.quiz import Option, Question
+from socketlab.course.exercises import Case, Exercise, Mistake, Option, Question
 
 
 def same_world_share(f_rgb: Tensor, f_depth: Tensor, k: int) -> Tensor:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from socketlab.course.checks import Case, Exercise, Mistake
-from socketlab.course.quiz import Option, Question
+from socketlab.course.exercises import Case, Exercise, Mistake, Option, Question
 
 PLACES = (0, 2, 3)
 """All but the channels of (batch, channels, height, width)."""
