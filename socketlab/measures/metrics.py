@@ -201,12 +201,8 @@ def measure_all(
     """
     a, b = checked(a, b, paired=paired, same_width=False)
     possible = possible_measures(a, b, paired)
-    labels = (
-        None
-        if labels_a is None or labels_b is None
-        else (torch.as_tensor(labels_a), torch.as_tensor(labels_b))
-    )
-    if labels is not None and a.shape[1] == b.shape[1]:
+    labels = [torch.as_tensor(one) for one in (labels_a, labels_b) if one is not None]
+    if len(labels) == 2 and a.shape[1] == b.shape[1]:
         possible.append("class_gap")
     for name in names or ():
         if name not in possible:
