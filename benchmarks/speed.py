@@ -508,15 +508,16 @@ def imports(times: int = 5) -> tuple[Spread, Spread]:
 
 def redraws(times: int = 60) -> Spread:
     """Seconds of a redraw of the growing curves of a run."""
-    from socketlab.panels.session import LivePlot
+    from socketlab.panels.adaptation import draw_losses
+    from socketlab.panels.session import LiveFigure
 
-    names = ("TI", "BN", "PL", "IM")
-    plot = LivePlot(names, separate=True, smooth=0.9, xlim=(0, 225), title="Losses")
+    names, picture = ("TI", "BN", "PL", "IM"), LiveFigure()
     walk = np.random.default_rng(0).normal(size=(len(names), 225)).cumsum(axis=1)
     seconds = []
     for k in range(times):
         begin = time.perf_counter()
-        plot.draw({name: walk[i, : 3 * k + 3] for i, name in enumerate(names)})
+        losses = {name: walk[i, : 3 * k + 3].tolist() for i, name in enumerate(names)}
+        picture.draw(lambda figure, losses=losses: draw_losses(figure, losses, []))
         seconds.append(time.perf_counter() - begin)
     return Spread.of(seconds)
 

@@ -10,7 +10,7 @@ from socketlab.panels import session
 from socketlab.panels.base import Panel
 
 
-def pixels(picture: session.LivePicture) -> np.ndarray:
+def pixels(picture: session.LiveFigure) -> np.ndarray:
     """What a picture shows: (height, width, channels)."""
     return np.asarray(Image.open(io.BytesIO(picture.image.value)))
 

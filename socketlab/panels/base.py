@@ -1,193 +1,183 @@
-"""What the panels share: controls, the bar with run, pause, stop and reset, the export, who listens.
+"""Frame of every panel: a table of controls at the left, a run bar, pictures that fill the window, an export.
 
-A panel is a box of core widgets around one `live.Session`. Callbacks pass through `live.guarded`, and sliders
-tell their value when they are let go.
+A panel is a box of core widgets around one `session.Session`. Callbacks pass through `session.guarded`.
+`panel.css` lays it out, `panel.js` gives names and values to screen readers and reports sizes and clicks.
 """
 
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
 
-from socketlab.method.recipe import Knob
-from socketlab.panels import exports, session
-from socketlab.panels.exports import Table
+from socketlab.errors import LabError
+from socketlab.figures import figures
+from socketlab.files import csv_text, write_whole
+from socketlab.method.recipe import knobs
+from socketlab.panels import session
 
-WIDE, LABEL = {"width": "360px"}, {"description_width": "150px"}
-ROW = {"flex_flow": "row wrap", "align_items": "center"}
+Table = Sequence[Mapping[str, Any]]
+EXPORTS = "exports"
+HERE = Path(__file__).parent
 TIPS = {
     "run": "run with the settings shown",
     "pause": "hold the run, and go on",
     "stop": "end the run, keep what it showed",
     "reset": "forget all runs, settings as at the beginning",
 }
-_ICONS = {"run": "play", "pause": "pause", "stop": "stop", "reset": "undo", "export": "download"}
+ICONS = {"run": "play", "pause": "pause", "stop": "stop", "reset": "undo", "export": "download"}
 
 
 # ------------------------------------------------------------------------ controls
 
 
-def slider_for(name: str, knob: Knob, value: Any, label: str = "") -> widgets.Widget:
-    """The widget of one recipe field: range, scale and help are the knob's, and its label unless told."""
-    about: dict[str, Any] = {
-        "description": label or knob.label or name,
-        "tooltip": knob.help,
-        "layout": WIDE,
-        "style": LABEL,
-    }
-    if knob.choices:
-        return widgets.Dropdown(options=knob.choices, value=value, **about)
-    if isinstance(value, bool):
-        return widgets.Checkbox(value=value, **about)
-    assert knob.low is not None
-    assert knob.high is not None
-    about["continuous_update"] = False
-    if isinstance(value, int):
-        return widgets.IntSlider(value, int(knob.low), int(knob.high), **about)
-    if knob.log:
-        low, high = math.log10(knob.low), math.log10(knob.high)
-        return widgets.FloatLogSlider(
-            value, base=10, min=low, max=high, step=0.05, readout_format=".2g", **about
-        )
-    step = 10 ** math.floor(math.log10((knob.high - knob.low) / 100))
-    return widgets.FloatSlider(value, min=knob.low, max=knob.high, step=step, readout_format=".2f", **about)
+@dataclass(frozen=True)
+class Control:
+    """One setting: its label, its first value, what it does, and which values it can take.
+
+    Parameters
+    ----------
+    label, value, tip : as shown; the tip appears under the mouse.
+    low, high, step : of a slider; whole numbers where value and step are whole.
+    options : to choose from; with `steps` they stand on a slider.
+    form : how a slider writes its value.
+    log : a slider over powers of ten.
+    live : report the value while the slider is dragged, and not only on release.
+    """
+
+    label: str
+    value: Any
+    tip: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    step: float = 0.01
+    options: Sequence[Any] = ()
+    steps: bool = False
+    form: str = ".2f"
+    log: bool = False
+    live: bool = False
+
+    @classmethod
+    def of_recipe(cls, name: str, value: Any, label: str = "", live: bool = False) -> "Control":
+        """The control of one recipe field: range, scale and help are those of the field."""
+        knob = knobs()[name]
+        about: dict[str, Any] = {"label": label or knob.label or name, "value": value, "tip": knob.help}
+        if knob.choices or isinstance(value, bool):
+            return cls(options=knob.choices or (), **about)
+        assert knob.low is not None and knob.high is not None
+        step = 1 if isinstance(value, int) else 10 ** math.floor(math.log10((knob.high - knob.low) / 100))
+        form = ".2g" if knob.log else ".2f"
+        return cls(low=knob.low, high=knob.high, step=step, log=knob.log, form=form, live=live, **about)
+
+    def widget(self) -> widgets.Widget:
+        """The widget of core ipywidgets that shows it."""
+        about: dict[str, Any] = {"description": self.label, "tooltip": self.tip, "value": self.value}
+        if self.options and not self.steps:
+            return widgets.Dropdown(options=self.options, **about)
+        if isinstance(self.value, bool):
+            return widgets.Checkbox(indent=False, **about)
+        about["continuous_update"] = self.live
+        if self.options:
+            return widgets.SelectionSlider(options=self.options, **about)
+        if self.log:
+            ends = {"min": math.log10(self.low), "max": math.log10(self.high)}
+            return widgets.FloatLogSlider(base=10, step=0.05, readout_format=self.form, **ends, **about)
+        about |= {"min": self.low, "max": self.high, "step": self.step}
+        if isinstance(self.value, int) and isinstance(self.step, int):
+            return widgets.IntSlider(**about)
+        return widgets.FloatSlider(readout_format=self.form, **about)
 
 
-def slider(
-    label: str, value: float, low: float, high: float, step: float, tip: str, form: str = ".2f"
-) -> widgets.Widget:
-    """A slider that speaks when it is let go; of whole numbers where value and step are whole."""
-    about: dict[str, Any] = {"description": label, "tooltip": tip, "layout": WIDE, "style": LABEL}
-    about |= {"min": low, "max": high, "step": step, "continuous_update": False}
-    if isinstance(value, int) and isinstance(step, int):
-        return widgets.IntSlider(value, **about)
-    return widgets.FloatSlider(value, readout_format=form, **about)
+def make_controls(table: Mapping[str, Control]) -> dict[str, widgets.Widget]:
+    """The widgets of a table of controls, each to be found in a page as ``.socketlab-<name>``."""
+    made = {name: control.widget() for name, control in table.items()}
+    for name, widget in made.items():
+        widget.add_class(f"socketlab-{name.replace('_', '-')}")
+    return made
 
 
-def steps_slider(label: str, options: Sequence[Any], value: Any, tip: str) -> widgets.SelectionSlider:
-    """A slider over names or numbers at unequal steps; it speaks when it is let go."""
-    return widgets.SelectionSlider(
-        options=options,
-        value=value,
-        description=label,
-        tooltip=tip,
-        continuous_update=False,
-        layout=WIDE,
-        style=LABEL,
-    )
-
-
-def menu(label: str, options: Sequence[Any], value: Any, tip: str, small: bool = False) -> widgets.Dropdown:
-    """A list to choose from; a small one has no room kept for its label."""
-    layout = {"width": "auto", "margin": "2px 16px 2px 2px"} if small else WIDE
-    style = {"description_width": "initial"} if small else LABEL
-    return widgets.Dropdown(
-        options=options, value=value, description=label, tooltip=tip, layout=layout, style=style
-    )
-
-
-def with_class(controls: Mapping[str, widgets.Widget]) -> dict[str, widgets.Widget]:
-    """The same controls, each to be found in a page as ``.socketlab-<name>``."""
-    for name, control in controls.items():
-        control.add_class(f"socketlab-{name.replace('_', '-')}")
-    return dict(controls)
-
-
-def button(name: str, tip: str, text: str = "", style: str = "") -> widgets.Button:
+def button(name: str, tip: str, text: str = "") -> widgets.Button:
     """A button with the icon of what it does."""
-    made = widgets.Button(
-        description=text or name.capitalize(),
-        icon=_ICONS.get(name, ""),
-        tooltip=tip,
-        button_style=style,
-        layout=widgets.Layout(width="100px"),
-    )
+    made = widgets.Button(description=text or name.capitalize(), icon=ICONS.get(name, ""), tooltip=tip)
     made.add_class(f"socketlab-{name}")
     return made
 
 
-def heading(text: str, note: str = "") -> widgets.HTML:
-    """A small title with a quieter remark beside it."""
-    return widgets.HTML(
-        f'<div style="font-size:15px;margin:4px 0 2px"><b>{text}</b> '
-        f'<span style="opacity:.75">{note}</span></div>'
-    )
-
-
-def said(text: str) -> str:
-    """Text, which may be HTML, in the size of a panel's headline."""
-    return f'<div style="font-size:16px;line-height:1.4">{text}</div>'
-
-
-def text_box(name: str, lines: float = 0) -> widgets.HTML:
-    """Where a panel writes; of fixed height where its number of lines is told, so that nothing jumps."""
-    height = {"min_height": f"{round(24 * lines)}px"} if lines else {}
-    box = widgets.HTML(layout=widgets.Layout(width="auto", overflow="auto", **height))
+def text_box(name: str, text: str = "") -> widgets.HTML:
+    """A place for HTML, to be found in a page as ``.socketlab-<name>``."""
+    box = widgets.HTML(text)
     box.add_class(f"socketlab-{name}")
     return box
 
 
-def in_a_row(*parts: widgets.Widget) -> widgets.Box:
-    """Side by side while there is room, else below one another."""
-    return widgets.Box(list(parts), layout=widgets.Layout(**ROW))
+def box_of(name: str, children: Sequence[widgets.Widget]) -> widgets.Box:
+    """A box that `panel.css` lays out, as ``.socketlab-<name>``."""
+    box = widgets.Box(list(children))
+    box.add_class(f"socketlab-{name}")
+    return box
 
 
-def in_words(pictures: Mapping[str, session.LivePicture]) -> str:
-    """What the pictures show, folded away."""
-    lines = "".join(f"<li>{html.escape(picture.alt)}</li>" for picture in pictures.values())
-    return f"<details><summary>The pictures in words</summary><ul>{lines}</ul></details>"
+# ------------------------------------------------------------------------ the page's side
 
 
-def rows_table(title: str, note: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table of cells that are HTML already; empty without rows."""
-    if not rows:
-        return ""
-    cell = '<{0} style="text-align:left;padding:2px 10px 2px 0">{1}</{0}>'
-    head = "".join(cell.format("th", name) for name in heads)
-    body = "".join("<tr>" + "".join(cell.format("td", one) for one in row) + "</tr>" for row in rows)
-    return (
-        f'<div style="font-size:15px;margin-top:6px"><b>{title}</b> '
-        f'<span style="opacity:.75">{note}</span></div>'
-        f'<table style="font-size:14px;line-height:1.5;border-spacing:0"><tr>{head}</tr>{body}</table>'
-    )
+class Access(anywidget.AnyWidget):
+    """Names, values and keys of the widgets beside it, sizes and clicks of their pictures. See panel.js."""
+
+    _esm = HERE / "panel.js"
+    _css = HERE / "panel.css"
 
 
-def share_bar(share: float, colour: str) -> str:
-    """A share in [0, 1] as a bar and in percent."""
-    full = f'<span style="display:block;width:{90 * share:.0f}px;height:10px;background:{colour}"></span>'
-    return (
-        f'<span style="display:inline-block;width:90px;height:10px;background:rgba(127,127,127,.25)">{full}'
-        f"</span> <b>{100 * share:.1f}&nbsp;%</b>"
-    )
+def accessible(box: widgets.Box) -> Access:
+    """Give a box's sliders names and values, its keys to itself, and its status to screen readers."""
+    access = Access()
+    box.add_class("socketlab-accessible")
+    box.children = (*box.children, access)
+    access.on_msg(lambda _, content, __: access.send({"pong": True}) if "ping" in content else None)
+    return access
 
 
 # ------------------------------------------------------------------------ the panel
 
 
 class Panel(widgets.VBox):
-    """A box with one session, its buttons, an export, and those who want to know when a run has ended.
+    """A frame with one session, its buttons, controls, pictures and an export.
 
-    Subclasses fill `controls` and `pictures`, answer `_begin` and `reset`, give `tables`, call `_listen`.
+    Subclasses pass their controls and pictures, and define `reset` and `_begin`.
+
+    Parameters
+    ----------
+    table : name -> control.
+    pictures : name -> live picture, in the order of the grid.
+    folded : title -> names of the controls that are folded away; the others are always in sight.
+    tips : what the buttons do here.
 
     Attributes
     ----------
     controls : name -> widget, of all that can be set.
     pictures : name -> live picture, as they are exported.
     buttons : "run", "pause", "stop", "reset", "export".
+    headline, table, below : text above the pictures, text below them, and a box for more.
     listeners : called without arguments after each run that ended by itself, in the worker's thread.
     exported : the folders written so far.
     """
 
     name = "panel"
 
-    def __init__(self, tips: Mapping[str, str] | None = None, run_text: str = "Run") -> None:
+    def __init__(
+        self,
+        table: Mapping[str, Control],
+        pictures: Mapping[str, session.LiveFigure],
+        folded: Mapping[str, Sequence[str]] | None = None,
+        tips: Mapping[str, str] | None = None,
+        run_text: str = "Run",
+    ) -> None:
         self.box = session.ErrorBox()
         self.session: session.Session[Any] = session.Session(self.box)
-        self.controls: dict[str, widgets.Widget] = {}
-        self.pictures: dict[str, session.LivePicture] = {}
+        self.controls, self.pictures = make_controls(table), dict(pictures)
         self.listeners: list[Callable[[], None]] = []
         self.exported: list[Path] = []
         told = TIPS | dict(tips or {})
@@ -195,28 +185,79 @@ class Panel(widgets.VBox):
         self.buttons["run"].button_style, self.buttons["run"].description = "primary", run_text
         self.buttons["export"] = button("export", "pictures as PNG and SVG, numbers as CSV")
         self.folder = widgets.Text(
-            exports.FOLDER,
+            EXPORTS,
             description="into",
             continuous_update=False,
             tooltip="folder for exports, beside the notebook unless its path is given in full",
-            layout={"width": "230px"},
-            style={"description_width": "40px"},
         )
-        self.export_note = text_box("exported")
-        self.words = text_box("words")
-        super().__init__()
+        self.export_note, self.headline = text_box("exported"), text_box("headline")
+        self.table, self.words = text_box("runs"), text_box("words")
+        self.below = box_of("below", [self.table, self.words])
+        super().__init__(self._arrange(folded or {}))
         self.add_class("socketlab-panel")
+        self.access = accessible(self)
+        self.access.on_msg(session.guarded(self.box, lambda _, content, __: self._hear(content)))
+        for name, one in self.buttons.items():
+            one.on_click(session.guarded(self.box, lambda _, name=name: getattr(self, name)()))
 
-    def tables(self) -> dict[str, Table]:
-        """The numbers behind the pictures: file name -> rows."""
-        return {}
+    def _arrange(self, folded: Mapping[str, Sequence[str]]) -> list[widgets.Widget]:
+        """Run bar, then controls beside headline and pictures, then what may lie below the window."""
+        hidden = {name for names in folded.values() for name in names}
+        groups = {title: [self.controls[name] for name in names] for title, names in folded.items()}
+        groups["Export"] = [self.folder, self.buttons["export"], self.export_note]
+        more = widgets.Accordion(
+            [box_of("group", group) for group in groups.values()], titles=tuple(groups), selected_index=None
+        )
+        more.add_class("socketlab-more")
+        opened = [widget for name, widget in self.controls.items() if name not in hidden]
+        for name, picture in self.pictures.items():
+            picture.image.add_class(f"socketlab-picture-{name}")
+            picture._later.box, picture.drawn = self.box, self.describe
+        run_bar = [self.buttons[name] for name in TIPS]
+        stage = box_of("stage", [self.headline, self._grid()])
+        return [
+            box_of("bar", [*run_bar, self.session.bar, self.session.status]),
+            self.box,
+            box_of("frame", [box_of("column", [*opened, more]), stage]),
+            self.below,
+        ]
+
+    def _grid(self) -> widgets.Widget:
+        """The pictures, two or three in a row."""
+        grid = box_of("pictures", [picture.image for picture in self.pictures.values()])
+        grid.add_class(f"socketlab-pictures-{len(self.pictures)}")
+        return grid
+
+    def _hear(self, content: Mapping[str, Any]) -> None:
+        """What the page reports: sizes of pictures, places clicked in them."""
+        for name, (width, height) in content.get("sizes", {}).items():
+            if name in self.pictures and min(width, height) > 50:
+                self.pictures[name].fit(width, height)
+        if "click" in content:
+            name, x, y = content["click"]
+            place = self.pictures[name].point(x, y) if name in self.pictures else None
+            if place is not None:
+                self._clicked(name, *place)
+
+    def _clicked(self, picture: str, axes: int, x: float, y: float) -> None:
+        """A place in one of a picture's axes was clicked."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: a live panel. Run this cell to use it."
+
+    def _repr_mimebundle_(self, **named: Any) -> dict[str, Any]:
+        """As every widget, with a sentence for pages where no kernel runs."""
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**named) or {}
+        return bundle | {"text/plain": repr(self), "text/html": f"<p><em>{html.escape(repr(self))}</em></p>"}
+
+    # buttons
 
     def run(self, wait: bool = False, timeout: float | None = None) -> str:
         """Start a run with the settings shown, or let a paused one go on; never a second one beside it.
 
         Parameters
         ----------
-        wait : return only at the end of the run, and raise what made it fail.
+        wait : return only at the end of the run and of its pictures, and raise what made it fail.
         timeout : the most seconds to wait.
 
         Returns
@@ -228,15 +269,22 @@ class Panel(widgets.VBox):
             self.session.resume()
         else:
             self._begin()
-        return self.session.wait(timeout) if wait else self.session.state
+        return self.wait(timeout) if wait else self.session.state
 
     def _begin(self) -> None:
         """Start the session with the settings shown."""
         raise NotImplementedError
 
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait for a run and for the pictures, and raise what went wrong; returns the session's state."""
+        state = self.session.wait(timeout)
+        for picture in self.pictures.values():
+            picture.wait(timeout)
+        return state
+
     def pause(self) -> None:
         """Hold the run, or let it go on."""
-        if not self.session.running:
+        if not self.session.running or self.session.stopping:
             return
         held = self.buttons["pause"].description == "Pause"
         self.buttons["pause"].description = "Go on" if held else "Pause"
@@ -252,47 +300,68 @@ class Panel(widgets.VBox):
         raise NotImplementedError
 
     def _halt(self) -> None:
-        """End the run, wait for its last step, and take down what the error box says."""
+        """End the run, wait for its last step, and clear the error box."""
         self.stop()
         self.session.join(10)
         self.box.clear()
 
-    def export(self) -> Path:
-        """Write all pictures (PNG, SVG) and numbers (CSV) into a new folder, and say where.
-
-        Returns
-        -------
-        The folder.
-
-        Raises
-        ------
-        LabError : the folder cannot be written.
-        """
-        folder = exports.write(self.pictures, self.tables(), self.name, self.folder.value or exports.FOLDER)
-        self.exported.append(folder)
-        count = len(list(folder.iterdir()))
-        self.export_note.value = (
-            f'<span style="font-size:15px">{count} files written to '
-            f"<code>{html.escape(str(folder))}</code></span>"
-        )
-        return folder
-
-    def tell_listeners(self) -> None:
-        """Tell whoever waits that a run has ended."""
-        for listener in list(self.listeners):
-            listener()
-
-    def _bar(self) -> list[widgets.Widget]:
-        """Buttons, progress, and the box for errors."""
-        held = widgets.Layout(flex_flow="row wrap", margin="6px 0 0", align_items="center")
-        parts = [*self.buttons.values(), self.folder, self.export_note]
-        return [widgets.Box(parts, layout=held), self.session.bar, self.session.status, self.box]
-
-    def _listen(self) -> None:
-        for name, one in self.buttons.items():
-            act = getattr(self, name)
-            one.on_click(session.guarded(self.box, lambda _, act=act: act()))
-
     def _on_change(self, names: Sequence[str], act: Callable[[], None]) -> None:
         for name in names:
             self.controls[name].observe(session.guarded(self.box, lambda _: act()), "value")
+
+    # pictures and numbers
+
+    def describe(self) -> None:
+        """Write the pictures in words below the panel, folded; during a run they stay as they are."""
+        if self.session.state in ("running", "paused"):
+            return
+        lines = "".join(f"<li>{html.escape(picture.alt)}</li>" for picture in self.pictures.values())
+        self.words.value = f"<details><summary>The pictures in words</summary><ul>{lines}</ul></details>"
+
+    def tables(self) -> dict[str, Table]:
+        """The numbers behind the pictures: file name -> rows."""
+        return {}
+
+    def sheet(self, columns: int = 2) -> Any:
+        """All pictures on one sheet, a matplotlib figure."""
+        rows = -(-len(self.pictures) // columns)
+        with session.DRAW:
+            figure = figures.new_figure(590 * columns, 430 * rows)
+            figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+            parts: Any = figure.subfigures(rows, columns, squeeze=False)
+            for part, picture in zip(parts.flat, self.pictures.values(), strict=False):
+                picture.paint(part)
+        return figure
+
+    def export(self) -> Path:
+        """Write all pictures (PNG, SVG) and numbers (CSV) into a new folder, and show where.
+
+        Returns
+        -------
+        The folder ``exports/<panel>-1``, ``-2``, ...: nothing is ever overwritten.
+
+        Raises
+        ------
+        LabError : the folder cannot be written, or the disk is full.
+        """
+        folder = free_folder(Path(self.folder.value or EXPORTS).expanduser(), self.name)
+        for title, picture in self.pictures.items():
+            for ending in ("png", "svg"):
+                write_whole(folder / f"{title}.{ending}", picture.file(ending))
+        for title, rows in self.tables().items():
+            if rows:
+                write_whole(folder / f"{title}.csv", csv_text(rows).encode())
+        words = "".join(f"{title}: {picture.alt}\n" for title, picture in self.pictures.items())
+        write_whole(folder / "pictures.txt", words.encode())
+        self.exported.append(folder)
+        count = len(list(folder.iterdir()))
+        self.export_note.value = f"{count} files written to <code>{html.escape(str(folder))}</code>"
+        return folder
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """The first folder of that name and a number that does not exist; it is not made."""
+    for number in range(1, 10_000):
+        if not (folder := parent / f"{name}-{number}").exists():
+            return folder
+    raise LabError(f"{parent} holds ten thousand exports of {name}: tidy up, or name another folder.")

@@ -14,7 +14,7 @@ import matplotlib
 
 from socketlab.errors import LabError
 from socketlab.files import write_whole
-from socketlab.panels import session
+from socketlab.panels import live_pictures, session
 
 Table = Sequence[Mapping[str, Any]]
 PRINT_DPI = 200
@@ -22,7 +22,10 @@ FOLDER = "exports"
 
 
 def write(
-    pictures: Mapping[str, session.LivePicture], tables: Mapping[str, Table], name: str, parent: str = FOLDER
+    pictures: Mapping[str, live_pictures.LivePicture],
+    tables: Mapping[str, Table],
+    name: str,
+    parent: str = FOLDER,
 ) -> Path:
     """Write pictures and tables into the next free folder ``parent/name-1``, ``name-2``, ...
 
@@ -61,7 +64,7 @@ def free_folder(parent: Path, name: str) -> Path:
     raise LabError(f"{parent} holds ten thousand exports of {name}: tidy up, or name another folder.")
 
 
-def picture_bytes(picture: session.LivePicture, ending: str) -> bytes:
+def picture_bytes(picture: live_pictures.LivePicture, ending: str) -> bytes:
     """A live picture as it stands, moving parts included: "png" at 200 dpi or "svg" with text as text."""
     file = io.BytesIO()
     kept: Any = {"svg.fonttype": "none", "svg.hashsalt": "socketlab"}  # the same picture, the same bytes

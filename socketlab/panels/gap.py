@@ -28,8 +28,10 @@ from socketlab.measures.layer_features import extract_features
 from socketlab.measures.metrics import MEASURES
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.networks.networks import networks_of
-from socketlab.panels import session
-from socketlab.panels.base import (  # fmt: skip
+from socketlab.panels import live_pictures, session
+from socketlab.panels.exports import Table
+from socketlab.panels.live_pictures import Gauge, LiveGauges, LiveTiles
+from socketlab.panels.old_base import (  # fmt: skip
     Panel,
     heading,
     in_a_row,
@@ -41,8 +43,6 @@ from socketlab.panels.base import (  # fmt: skip
     text_box,
     with_class,
 )
-from socketlab.panels.exports import Table
-from socketlab.panels.live_pictures import Gauge, LiveGauges, LiveTiles
 
 SPLIT = "target_test"
 STRENGTHS = tuple(0.5 * i for i in range(int(2 * STRONGEST) + 1))
@@ -688,7 +688,7 @@ class GapPanel(Panel):
     def _make_pictures(self) -> None:
         self.tiles = LiveTiles([""], 3, tile=188, title="One room, as the camera sees it")
         self.gauges = LiveGauges(gauges(1 / 8, 1.0), "The gap in numbers")
-        self.map = session.LiveScatter(
+        self.map = live_pictures.LiveScatter(
             self.world.network(self._first.sensor).classes, "Map of features", 620, 430
         )
         self.curve = StrengthCurve(
@@ -720,7 +720,7 @@ class GapPanel(Panel):
         ]
 
 
-class StrengthCurve(session.LivePlot):
+class StrengthCurve(live_pictures.LivePlot):
     """A number over the camera's errors, one line per camera; its title and limits go with the number."""
 
     def rename(self, name: str) -> None:

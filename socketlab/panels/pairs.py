@@ -23,8 +23,10 @@ from socketlab.method import evaluate, losses
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
-from socketlab.panels import session
-from socketlab.panels.base import (  # fmt: skip
+from socketlab.panels import live_pictures, session
+from socketlab.panels.exports import Table
+from socketlab.panels.live_pictures import LiveTiles
+from socketlab.panels.old_base import (  # fmt: skip
     Panel,
     heading,
     in_a_row,
@@ -36,8 +38,6 @@ from socketlab.panels.base import (  # fmt: skip
     text_box,
     with_class,
 )
-from socketlab.panels.exports import Table
-from socketlab.panels.live_pictures import LiveTiles
 from socketlab.runs import replay
 
 KEPT = 400
@@ -525,14 +525,14 @@ class PairsPanel(Panel):
     def _make_pictures(self) -> None:
         self.tiles = LiveTiles(["RGB", "depth"], SHOWN, tile=140, title="Pairs as the network gets them")
         size: dict[str, Any] = {"width": 400, "height": 330}
-        self.losses = session.LivePlot(
+        self.losses = live_pictures.LivePlot(
             tuple(LOSSES), title="L_TI of the last run", xlabel="epoch", looks=LOSSES, xlim=(0, 6), **size
         )  # fmt: skip
-        self.rank = session.LivePlot(
+        self.rank = live_pictures.LivePlot(
             (), title="Median rank of the partner", xlabel="epoch", ylabel="rank, kept aside",
             ylim=(0, 0.6), levels={"a guess": 0.5}, xlim=(0, 6), **size,
         )  # fmt: skip
-        self.accuracy = session.LivePlot(
+        self.accuracy = live_pictures.LivePlot(
             (), title="Accuracy on held-out depth", xlabel="epoch", ylabel="accuracy", ylim=(0, 1.1),
             xlim=(0, 6), **size,
         )  # fmt: skip

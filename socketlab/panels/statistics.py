@@ -23,8 +23,10 @@ from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, load_source
-from socketlab.panels import session
-from socketlab.panels.base import (  # fmt: skip
+from socketlab.panels import live_pictures, session
+from socketlab.panels.exports import Table
+from socketlab.panels.live_pictures import LiveChannels, LiveProfile
+from socketlab.panels.old_base import (  # fmt: skip
     Panel,
     heading,
     in_a_row,
@@ -39,8 +41,6 @@ from socketlab.panels.base import (  # fmt: skip
     text_box,
     with_class,
 )
-from socketlab.panels.exports import Table
-from socketlab.panels.live_pictures import LiveChannels, LiveProfile
 from socketlab.runs import replay
 
 BATCHES = 60
@@ -616,7 +616,7 @@ class StatisticsPanel(Panel):
             known = figures.MODALITIES[modality]
             looks[modality] = Style(f"this batch, {known.title}", known.colour, known.marker, "")
         self.channels = LiveChannels(looks, 600, 344)
-        self.running = session.LivePlot(
+        self.running = live_pictures.LivePlot(
             tuple(RUNNING), title="Running statistics, batch by batch", xlabel="batches since the memory",
             ylabel="share / distance", xlim=(0, BATCHES), levels={"all images": 1.0}, looks=RUNNING,
             width=600, height=344,
@@ -625,11 +625,11 @@ class StatisticsPanel(Panel):
             [""], ("batch",), title="Distance from the source's memory, by layer", ylabel="nats",
             looks=PROFILE, width=520, height=404,
         )  # fmt: skip
-        self.accuracy = session.LivePlot(
+        self.accuracy = live_pictures.LivePlot(
             (), title="Accuracy on held-out depth", xlabel="epoch", ylabel="accuracy", ylim=(0, 0.7),
             width=340, height=404,
         )  # fmt: skip
-        self.losses = session.LivePlot((), title="L_BN while matching, nats", width=340, height=404)
+        self.losses = live_pictures.LivePlot((), title="L_BN while matching, nats", width=340, height=404)
         self.pictures = {
             "channels": self.channels, "running": self.running, "layers": self.profile,
             "accuracy": self.accuracy, "loss": self.losses,

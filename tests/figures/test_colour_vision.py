@@ -17,8 +17,8 @@ from matplotlib.colors import to_rgb
 
 from socketlab.figures import figures, gap_figures
 from socketlab.figures.figures import MODALITIES, Style
-from socketlab.panels import adaptation, live_pictures, session, statistics
-from socketlab.panels.adaptation import Run
+from socketlab.panels import adaptation, live_pictures, statistics
+from socketlab.panels.adaptation import AdaptationRun
 from tests.figures import test_figures as test_plots
 from tests.figures import test_gap_figures as test_gap_plots
 
@@ -82,13 +82,13 @@ def live_channels() -> Any:
 
 
 def live_lines(looks: dict[str, Style], points: range) -> Any:
-    picture = session.LivePlot(tuple(looks), looks=looks, title="Runs", xlim=(0, 200))
+    picture = live_pictures.LivePlot(tuple(looks), looks=looks, title="Runs", xlim=(0, 200))
     picture.draw({name: RNG.uniform(size=len(points)) for name in looks})
     return picture.figure
 
 
 def live_map(hue: str) -> Any:
-    picture = session.LiveScatter(CLASSES)
+    picture = live_pictures.LiveScatter(CLASSES)
     picture.draw(clouds(False), hue)
     return picture.figure
 
@@ -98,16 +98,20 @@ def run_styles() -> dict[str, Style]:
 
 
 def sheet_of_runs() -> Any:
-    """The adaptation panel's still picture with five runs."""
+    """The adaptation panel's curves of five runs."""
     made = []
     for number in range(1, 6):
-        run = Run(number, adaptation.Choice(), CLASSES)
-        run.epochs, run.accuracies = list(FEW), list(RNG.uniform(size=12))
+        run = AdaptationRun(number, adaptation.Choice(), classes=CLASSES)
+        for epoch in FEW:
+            run.add(epoch, accuracy=RNG.uniform())
         for _ in MANY:
             run.add_losses({"TI": RNG.uniform(), "BN": RNG.uniform(), "PL": RNG.uniform(), "IM": 0.5})
-        run.clouds = {name: cloud for name, cloud in clouds(False).items() if name in adaptation.MAP_SETS}
         made.append(run)
-    return adaptation.still_figure(made)
+    figure = figures.new_figure(1100, 420)
+    left, right = figure.subfigures(1, 2)
+    adaptation.draw_accuracy(left, made, 12)
+    adaptation.draw_losses(right, made[-1].losses, [])
+    return figure
 
 
 def reliability() -> Any:

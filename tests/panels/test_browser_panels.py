@@ -26,13 +26,13 @@ STATISTICS = (
 )
 PAIRS = (
     "from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsWorld, shipped_material\n"
-    "from socketlab.panels.pairs import PairsPanel\nfrom socketlab.panels.predict import Prediction",
+    "from socketlab.panels.pairs import PairsPanel\nfrom socketlab.panels.training import Guess",
     "def few():\n    all = shipped_material()\n"
     "    return PairsMaterial(all.source, all.target.take(range(64)), all.held_out.take(range(48)))",
     "panel = PairsPanel(PairsChoice(pairs=32, epochs=1), PairsWorld(material=few))\npanel",
-    "def outcome():\n    before, *_, after = panel.runs[0].aside\n"
+    "def outcome(panel):\n    before, *_, after = panel.runs[0].aside\n"
     "    return 'it falls' if after < before else 'it rises'",
-    "Prediction('L_TI on pairs kept aside, after one epoch?', ('it falls', 'it rises'), outcome, panel)",
+    "Guess('L_TI on pairs kept aside, after one epoch?', ('it falls', 'it rises'), outcome).follow(panel)",
 )
 
 
@@ -113,10 +113,10 @@ def test_the_pairs_panel_and_a_prediction(
     expect(pictures).to_have_count(4)
     look_at(pictures.all())
     assert_answers(page, "shift", "pairs are given", ["PageUp", "PageDown"])
-    part(page, "prediction").get_by_label("it rises").check()
+    part(page, "guess").get_by_label("it rises").check()
     part(page, "run").click()
     expect(part(page, "headline")).to_contain_text("epoch 1", timeout=120 * SECOND)
-    expect(part(page, "outcome-text")).to_contain_text("The run says: it", timeout=60 * SECOND)
+    expect(part(page, "outcome-text")).to_contain_text("The run: it", timeout=60 * SECOND)
     for _ in range(3):
         part(page, "epochs").locator(".noUi-handle").press("PageUp")
     assert_runs_and_stops(page)

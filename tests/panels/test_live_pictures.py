@@ -8,18 +8,18 @@ from matplotlib.text import Text
 from PIL import Image
 
 from socketlab.figures import figures
-from socketlab.panels import session
+from socketlab.panels import live_pictures
 from socketlab.panels.live_pictures import Gauge, LiveChannels, LiveGauges, LiveProfile, LiveTiles
 
 GAUGES = {"a": Gauge("share", marks={"chance": 0.1, "all": 1.0}, form="{:.0%}"), "b": Gauge("MMD²", 0, 0.5)}
 LOOKS = {"all": figures.Style("all images", "#b9c0c8", "o", ""), "depth": figures.MODALITIES["depth"]}
 
 
-def pixels(picture: session.LivePicture) -> np.ndarray:
+def pixels(picture: live_pictures.LivePicture) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(picture.image.value))).astype(int)
 
 
-def assert_whole(picture: session.LivePicture) -> None:
+def assert_whole(picture: live_pictures.LivePicture) -> None:
     """Every text at least 12 pt, and nothing at the picture's edge."""
     for text in picture.figure.findobj(Text):
         if text.get_text().strip():

@@ -21,7 +21,6 @@ from socketlab.measures import similarity
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.panels import pairs as panel_of_pairs
 from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsStock, PairsWorld, extremes_of
-from socketlab.panels.predict import Prediction
 
 QUICK = PairsChoice(pairs=24, epochs=1)
 
@@ -167,14 +166,11 @@ def test_the_longest_run_stops(make: Callable[..., PairsPanel]) -> None:
 
 def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., PairsPanel]) -> None:
     panel = make()
-    asked = Prediction("Does it help?", ("yes", "no"), lambda: "yes" if panel.runs else None, panel)
-    asked.picker.value = "no"
     panel.run(wait=True, timeout=120)
     pairs = panel_of_pairs.given_pairs(stock(), QUICK)
     events = adapt(trained_source(), material().target, pairs, QUICK.recipe, seed=0)
     plain = [features.accuracy(e.state.adapted, material().held_out) for e in events if isinstance(e, Epoch)]
     assert panel.runs[0].accuracies == pytest.approx(plain)
-    assert asked.revealed == "yes"  # the end of a run shows the outcome
     panel.controls["broken"].value = 1.0
     panel.run(wait=True, timeout=120)
     assert set(panel.rank._lines) == {"run 1", "run 2"}  # overlaid

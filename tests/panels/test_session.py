@@ -1,19 +1,20 @@
 """Live pictures and the worker thread: nothing freezes, nothing fails unseen."""
 
+import io
 import itertools
+import re
 import threading
 import time
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 
 import ipywidgets as widgets
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from matplotlib.text import Text
+from matplotlib.figure import Figure
 from panel_tools import pixels
+from PIL import Image
 
-from socketlab import rooms
 from socketlab.errors import LabError
 from socketlab.figures import figures
 from socketlab.panels import session as live
@@ -146,7 +147,7 @@ def test_pause_holds_and_does_not_count_as_running_time(session: live.Session[in
     session.resume()
     assert wait_for(lambda: len(seen) > count + 5)
     assert session.seconds < seconds + 0.3
-    assert "left" in session.status.value
+    assert "running" in session.status.value
 
 
 def test_stop_ends_a_paused_run(session: live.Session[int]) -> None:
@@ -155,6 +156,35 @@ def test_stop_ends_a_paused_run(session: live.Session[int]) -> None:
     assert wait_for(lambda: session.state == "paused")
     session.stop()
     assert session.wait(2) == "stopped"
+
+
+def test_a_pause_after_stop_does_not_hold_the_run(session: live.Session[int]) -> None:
+    session.start(ticks, lambda i: None)
+    session.stop()
+    session.pause()
+    assert session.wait(2) == "stopped"
+
+
+def test_time_left_counts_from_the_first_step(session: live.Session[int]) -> None:
+    """What comes before it, an evaluation or loading, has another pace."""
+    said: list[tuple[float, str]] = []
+
+    def stream() -> Iterator[int]:
+        for i in range(40):
+            time.sleep(0.6 if i == 0 else 0.03)
+            yield i
+
+    def see(i: int) -> float:
+        said.append((i / 40, session.status.value))
+        return i / 40
+
+    session.start(stream, see)
+    session.wait(20)
+    early = [text for share, text in said if 0 < share < live.SHOWN_FROM]
+    assert not any("left" in text for text in early)
+    lefts = [float(found[1]) for _, text in said if (found := re.search(r"about (\d+) s left", text))]
+    assert lefts
+    assert max(lefts) <= 3
 
 
 def test_an_error_in_the_worker_is_shown_and_raised_by_wait(session: live.Session[int]) -> None:
@@ -196,16 +226,17 @@ def test_the_latest_wish_reaches_the_stream(session: live.Session[int]) -> None:
     assert wait_for(lambda: found[-1] == 2.0, 1)
 
 
-def test_drawing_takes_at_most_its_share(session: live.Session[int]) -> None:
-    spent = [0.0]
-
-    def draw() -> None:
-        time.sleep(0.05)
-        spent[0] += 0.05
-
-    session.start(lambda: ticks(400), lambda i: i / 400, draw)
+def test_draws_are_a_second_apart_and_the_last_one_comes_at_the_end(session: live.Session[int]) -> None:
+    seen: list[int] = []
+    drawn: list[tuple[float, int]] = []
+    session.start(
+        lambda: ticks(700), lambda i: seen.append(i), lambda: drawn.append((time.monotonic(), len(seen)))
+    )
     session.wait(20)
-    assert spent[0] < 0.3 * session.seconds
+    assert drawn[0][1] == 1
+    assert drawn[-1][1] == 700
+    times = [when for when, _ in drawn[:-1]]
+    assert all(b - a >= live.REDRAW_SECONDS for a, b in itertools.pairwise(times))
 
 
 def test_waiting_is_cut_short_by_its_timeout(session: live.Session[int]) -> None:
@@ -270,199 +301,91 @@ def test_background_thread_ends_when_nothing_is_left_and_comes_back(monkeypatch:
 # pictures
 
 
-def test_a_live_plot_shows_its_curves_and_follows_them() -> None:
-    plot = live.LivePlot(["TI"], title="Loss", xlim=(0, 100))
-    empty = pixels(plot)
-    plot.draw({"TI": np.linspace(50, 40, 80)})
-    assert (pixels(plot) != empty).any()
-    low, high = plot._axes["TI"].get_ylim()
-    assert low < 40 < 50 < high
-    assert "TI 40" in plot.alt
-    assert plot.image.tooltip == plot.alt
-    plot.draw({"TI": np.linspace(50, 0, 100), "late": [1.0, 2.0]})
-    assert plot._axes["TI"].get_ylim()[0] <= 0
-    assert set(plot._lines) == {"TI", "late"}
-    plot.clear((0, 10))
-    assert plot._axes["TI"].get_xlim() == (0, 10)
+def line(heights: list[float]) -> live.Paint:
+    def paint(figure: Figure) -> None:
+        figures.curves({"a": (range(len(heights)), heights)}, figure.subplots(), title="A curve", ylabel="loss")
+
+    return paint
 
 
-def edges(picture: live.LivePicture) -> np.ndarray:
-    """The outermost pixels of a picture: where something is cut off they are not all white."""
-    shown = pixels(picture)
-    return np.concatenate([shown[0], shown[-1], shown[:, 0], shown[:, -1]])
-
-
-def overlaps(picture: live.LivePicture) -> list[tuple[str, str]]:
-    """Pairs of free texts (titles, legend, names beside lines) that cover one another."""
-    axes = picture.figure.axes
-    legends = [text for ax in axes if ax.get_legend() for text in ax.get_legend().get_texts()]
-    texts = [*picture.figure.texts, *legends, *(text for ax in axes for text in ax.texts)]
-    boxes = [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text()]
-    return [(a, b) for (a, one), (b, other) in itertools.combinations(boxes, 2) if one.overlaps(other)]
-
-
-def titles_touched(picture: live.LivePicture) -> list[str]:
-    """Titles of axes that cover numbers along the same axes."""
-    found = []
-    for ax in picture.figure.axes:
-        title = ax.get_title("left")
-        (text,) = (t for t in ax.findobj(Text) if t.get_text() == title)
-        numbers = ax.yaxis.get_tightbbox()
-        assert numbers is not None
-        found += [title] if text.get_window_extent().overlaps(numbers) else []
-    return found
-
-
-def test_a_picture_and_its_words_are_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_is_drawn_whole_with_its_words_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[set[str]] = []
+    picture = live.LiveFigure(alt="nothing yet")
+    assert picture.image.tooltip == "nothing yet"
     monkeypatch.setattr(live.Picture, "send_state", lambda self, key=None: sent.append(set(key or ())))
-    plot = live.LivePlot(["a"], title="A loss")
-    sent.clear()
-    plot.draw({"a": [3.0, 2.0]})
+    picture.draw(line([3.0, 2.0]))
     assert [{"value", "tooltip"} <= names for names in sent] == [True]
-    sent.clear()
-    live.LiveMatrix(["x", "y"]).draw([[3, 1], [0, 4]])
-    assert {"value", "tooltip"} <= sent[-1]
+    assert "a from 3.00 to 2.00" in picture.image.tooltip
+    shown = pixels(picture)
+    assert shown.shape[:2] == (live.SHARPNESS * picture.height, live.SHARPNESS * picture.width)
+    picture.draw(line([3.0, 1.0]))
+    assert (pixels(picture) != shown).any()
 
 
 def test_an_image_with_words_is_one_that_the_front_end_can_show() -> None:
-    state = live.LivePicture(alt="A square.").image.get_state()
+    state = live.LiveFigure(alt="A square.").image.get_state()
     assert state["tooltip"] == "A square."
     assert state["description"] == ""  # without it the front end fails at the tooltip
     assert state["_view_name"] == "ImageView"
 
 
-@settings(max_examples=20)
-@given(
-    runs=st.integers(1, 5),
-    place=st.integers(1, 99),
-    chance=st.floats(0.06, 0.5),
-    others=st.lists(st.floats(0.06, 1.0), min_size=2, max_size=2),
-)
-def test_names_in_a_live_plot_neither_overlap_nor_leave_it(
-    runs: int, place: int, chance: float, others: list[float]
-) -> None:
-    plot = live.LivePlot((), title="Accuracy on held-out target images", ylim=(0, 1.1), width=450, height=344)
-    levels = dict(zip(("chance", "source only", "oracle"), (chance, *others), strict=True))
-    plot.clear((0, 100), levels, {"all terms": place})
-    plot.draw({f"run {10 + k}": ([0, 100], [0, 1]) for k in range(runs)})
-    assert overlaps(plot) == []
-    assert (edges(plot) == 255).all()
+def test_what_is_posted_is_drawn_in_the_background_and_errors_are_shown() -> None:
+    box = live.ErrorBox()
+    picture = live.LiveFigure(box=box)
+    picture.post(line([1.0, 0.5]))
+    assert picture.wait(20)
+    assert "a from 1.00 to 0.50" in picture.alt
+    picture.post(lambda figure: 1 / 0, at_once=True)
+    assert picture.wait(20)
+    assert "ZeroDivisionError" in box.value
 
 
-@pytest.mark.parametrize(
-    "names", [("TI",), ("TI", "BN", "IM"), ("TI", "BN", "PL", "IM"), tuple(figures.TERMS)]
-)
-@pytest.mark.parametrize("height", [-2.0, 0.05, 3.0, 700.0])
-def test_curves_on_axes_of_their_own_are_whole(names: tuple[str, ...], height: float) -> None:
-    titles = {name: look.title for name, look in figures.TERMS.items()}
-    plot = live.LivePlot(names, title="Terms", titles=titles, separate=True, width=450, height=344)
-    plot.clear((0, 2000), marks={"all terms": 1000})
-    assert titles_touched(plot) == []
-    plot.draw({name: height * (1 + np.linspace(0.03, 0, 2000)) for name in names})
-    assert (edges(plot) == 255).all()
-    boxes = [ax.get_tightbbox() for ax in plot.figure.axes]
-    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2) if one and other)
-    assert titles_touched(plot) == []
-    assert "$" not in plot.alt
+def test_a_picture_takes_the_proportions_of_its_place() -> None:
+    picture = live.LiveFigure()
+    picture.draw(line([1.0, 0.5]))
+    before = pixels(picture).shape
+    picture.fit(picture.width, picture.height)
+    picture.fit(800, 400)
+    assert picture.wait(20)
+    height, width = pixels(picture).shape[:2]
+    assert (height, width) == (before[0], 2 * height)
+    picture.fit(5000, 50)  # a strip that no picture fits
+    assert picture.wait(20)
+    assert picture.width <= 2.6 * picture.height
 
 
-def test_a_live_plot_takes_other_names() -> None:
-    plot = live.LivePlot(["TI", "BN"], separate=True)
-    plot.clear((0, 10), names=("H",))
-    plot.draw({"H": [1.0, 0.5]})
-    assert len(plot.figure.axes) == 1
-    assert "H 0.5" in plot.alt
+def test_a_place_in_a_picture_is_a_place_in_its_axes() -> None:
+    def paint(figure: Figure) -> None:
+        for ax in figure.subplots(1, 2):
+            ax.set(xlim=(0, 10), ylim=(0, 1))
+
+    picture = live.LiveFigure()
+    picture.draw(paint)
+    ax = picture.figure.axes[1]
+    across, up = picture.figure.transFigure.inverted().transform(ax.transData.transform((5, 0.25)))
+    found = picture.point(across, 1 - up)
+    assert found == pytest.approx((1, 5, 0.25))
+    assert picture.point(0.001, 0.001) is None
 
 
-def test_words_skip_what_is_no_number_and_tell_the_levels() -> None:
-    plot = live.LivePlot(["a", "b"])
-    plot.clear((0, 3), levels={"chance": 0.125})
-    plot.draw({"a": [0.5, np.nan], "b": [np.nan]})
-    assert plot.alt == "Curves. Last values: a 0.5. To compare: chance 0.125."
+def test_files_of_a_picture_parse_and_are_the_same_each_time() -> None:
+    picture = live.LiveFigure(300, 200)
+    picture.draw(line([1.0, 0.5]))
+    shown = picture.image.value
+    with Image.open(io.BytesIO(picture.file("png"))) as image:
+        assert image.size == (600, 400)  # at 200 dpi
+        colours = np.asarray(image.convert("RGB")).astype(int)
+    assert (np.ptp(colours, axis=2) > 40).sum() > 500  # the line is there
+    svg = picture.file("svg")
+    assert "A curve" in "".join(ElementTree.fromstring(svg).itertext())
+    assert svg == picture.file("svg")
+    assert picture.image.value == shown
 
 
-@pytest.mark.parametrize("classes", [rooms.CLASSES, ("a", "b"), ("a very long name of a class", "b", "c")])
-def test_names_of_a_live_matrix_are_whole(classes: tuple[str, ...]) -> None:
-    matrix = live.LiveMatrix(classes, "True class and prediction", 440, 430)
-    matrix.draw(np.eye(len(classes), dtype=int) * 1000)
-    assert (edges(matrix) == 255).all()
-    assert "_" not in matrix.alt
-
-
-@pytest.mark.parametrize("hue", ["class", "modality"])
-def test_a_live_map_is_whole(hue: str) -> None:
-    points = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
-    scatter = live.LiveScatter(rooms.CLASSES, width=620, height=430)
-    shown = {
-        "a": figures.Cloud(points, "nir", "pairs, NIR"),
-        "b": figures.Cloud(points + 1, "depth", "target images", np.arange(9) % 8),
-    }
-    scatter.draw(
-        shown, hue, "Epoch 100: PCA of the source half, UMAP is on its way", "pairs: 100 % (50 % = mixed)"
-    )
-    assert overlaps(scatter) == []
-    assert (edges(scatter) == 255).all()
-
-
-def test_a_live_plot_draws_gaps_for_what_is_not_finite() -> None:
-    plot = live.LivePlot(["a", "b"], separate=True, smooth=0.5, xlim=(0, 5))
-    plot.draw({"a": [np.nan, np.nan, 1.0, 2.0], "b": []})
-    assert plot._axes["a"] is not plot._axes["b"]
-    assert np.isfinite(plot._axes["a"].get_ylim()).all()
-
-
-def test_blitting_gives_the_picture_of_a_full_redraw() -> None:
-    fresh, used = (live.LivePlot(["a"], xlim=(0, 9), ylim=(0, 1)) for _ in range(2))
-    used.draw({"a": [0.9, 0.8, 0.7]})
-    for plot in (fresh, used):
-        plot.draw({"a": [0.1, 0.5, 0.3]})
-    assert (pixels(fresh) == pixels(used)).all()
-
-
-def test_a_live_matrix_colours_the_diagonal() -> None:
-    matrix = live.LiveMatrix(("one", "two"))
-    before = pixels(matrix)
-    matrix.draw([[9, 1], [0, 10]])
-    assert (pixels(matrix) != before).any()
-    assert "95 % right" in matrix.alt
-    assert matrix._numbers[0][0].get_text() == "90"
-
-
-def test_a_live_map_keeps_its_frame_while_points_move() -> None:
-    rng = np.random.default_rng(0)
-    scatter = live.LiveScatter(("x", "y"))
-
-    def clouds() -> dict[str, figures.Cloud]:
-        points = rng.normal(size=(2, 6, 2)).astype(np.float32)
-        return {
-            "a": figures.Cloud(points[0], "rgb", "RGB"),
-            "b": figures.Cloud(points[1], "depth", "depth", np.arange(6) % 2),
-        }
-
-    scatter.draw(clouds(), links=("a", "b"), title="one")
-    marks, first = scatter._marks, pixels(scatter)
-    scatter.draw(clouds(), links=("a", "b"), title="two")
-    assert scatter._marks is marks
-    assert (pixels(scatter) != first).any()
-    assert "two" in scatter.alt
-    scatter.draw(clouds(), hue="modality")
-    assert scatter._marks is not marks
-
-
-def test_a_frame_is_drawn_in_time() -> None:
-    plot = live.LivePlot(["a"], xlim=(0, 300), ylim=(0, 1))
-    y = np.random.default_rng(0).random(300)
-    times = []
-    for _ in range(10):
+def test_a_picture_is_drawn_in_time() -> None:
+    picture, times = live.LiveFigure(), []
+    for _ in range(8):
         begun = time.thread_time()  # of this thread: other work on the machine does not count
-        plot.draw({"a": y})
+        picture.draw(line([1.0, 0.5, 0.2]))
         times.append(time.thread_time() - begun)
-    assert sorted(times)[3] < 0.2  # a slider's redraw
-
-
-def test_running_mean_starts_without_bias_and_skips_gaps() -> None:
-    assert live.running_mean([2.0, 2.0, 2.0], 0.9) == pytest.approx([2, 2, 2])
-    out = live.running_mean([np.nan, 4.0, np.nan, 2.0], 0.5)
-    assert np.isnan(out[0])
-    assert out[1:] == pytest.approx([4, 4, (0.5 * 0.5 * 4 + 0.5 * 2) / 0.75])
+    assert sorted(times)[2] < 0.2  # a slider's redraw

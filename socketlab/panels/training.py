@@ -1,0 +1,418 @@
+"""Panels that train: runs kept side by side, experiments, recorded runs, and a guess before them."""
+
+import dataclasses
+import html
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import ipywidgets as widgets
+
+from socketlab.errors import LabError
+from socketlab.figures import figures
+from socketlab.method.adaptation import Step
+from socketlab.panels import session
+from socketlab.panels.base import Control, Panel, accessible, text_box
+from socketlab.runs import replay
+
+Setting = TypeVar("Setting")
+OWN = "own settings"
+SAME_CHANGE = 10  # steps within which a slider that moves on makes one change
+Outcome = str | tuple[str, str] | None
+"""The option that came true, that option and a sentence on it, or None while nothing has run."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that was changed while a run went on."""
+
+    label: str
+    before: float
+    after: float
+    step: int
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.before:.3g} → {self.after:.3g} at step {self.step}"
+
+
+@dataclass
+class PanelRun(Generic[Setting]):
+    """One run that a panel keeps for comparison.
+
+    Parameters
+    ----------
+    number : counted from 1.
+    choice : its settings, as it began.
+    epochs : those observed; `values` has one number per epoch under each name.
+    changes : what was changed while it ran.
+    """
+
+    number: int
+    choice: Setting
+    epochs: list[int] = field(default_factory=list)
+    values: dict[str, list[float]] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    outcome: str = "running"
+    recorded: bool = False
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name in pictures and tables."""
+        return f"run {self.number}"
+
+    @property
+    def style(self) -> figures.Style:
+        """Colour, marker and line in pictures."""
+        return figures.run_style(self.number)
+
+    def add(self, epoch: int, **values: float) -> None:
+        """Append the numbers of an epoch."""
+        self.epochs.append(epoch)
+        for name, value in values.items():
+            self.values.setdefault(name, []).append(value)
+
+    def change(self, label: str, before: float, after: float, step: int, epoch: int) -> None:
+        """Note a change; one that goes on from the change before it is the same one."""
+        if self.changes and self.changes[-1].label == label and step - self.changes[-1].step < SAME_CHANGE:
+            before = self.changes.pop().before
+        self.changes.append(Change(label, before, after, step, epoch))
+
+    def last(self, name: str) -> float:
+        """The latest number of a name; NaN where there is none."""
+        return (self.values.get(name) or [math.nan])[-1]
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """Epochs and numbers of a name, copied, for a picture."""
+        values = list(self.values.get(name, ()))
+        return self.epochs[: len(values)], values
+
+    def rows(self, **settings: Any) -> list[dict[str, Any]]:
+        """A row per epoch, for a table; the settings stand in each."""
+        return [
+            {"run": self.number, **settings, "epoch": epoch} | {n: v[i] for n, v in self.values.items()}
+            for i, epoch in enumerate(self.epochs)
+        ]
+
+
+class RunPanel(Panel, Generic[Setting]):
+    """A panel whose Run trains: it keeps its runs, offers experiments, and shows recorded runs at ``replay``.
+
+    Subclasses define `_values_of` and `choice` where their settings are not simply those of the controls,
+    `_events` (load, and return the stream of `replay.played`), `_step`, `_epoch`, `_draw`, `_clear`, `_cells`,
+    and call `_ready` at the end of their construction.
+
+    Parameters
+    ----------
+    first : the settings to begin with.
+    experiments : title -> settings, offered in a menu; at ``replay`` those that were recorded.
+    view : controls that change what is shown and not what is run.
+    """
+
+    def __init__(
+        self,
+        first: Setting,
+        experiments: Mapping[str, Setting],
+        table: Mapping[str, Control],
+        pictures: Mapping[str, session.LiveFigure],
+        folded: Mapping[str, Sequence[str]] | None = None,
+        view: Sequence[str] = (),
+        tips: Mapping[str, str] | None = None,
+    ) -> None:
+        self.runs: list[Any] = []
+        self.replays = replay.tier() == "replay"
+        self.experiments = {t: c for t, c in experiments.items() if not self.replays or self.recorded(c)}
+        if self.replays and self.experiments and not self.recorded(first):
+            first = next(iter(self.experiments.values()))
+        self.first = first
+        options = [(OWN, ""), *((title, title) for title in self.experiments)]
+        tip = "settings worth trying" + (
+            ", recorded: at the tier replay nothing else can run" if self.replays else ""
+        )
+        super().__init__(
+            {"experiment": Control("experiment", "", tip, options=options), **table}, pictures, folded, tips
+        )
+        self._view, self._setting = ("experiment", *view), False
+        self._lock_controls()
+
+    def _ready(self) -> None:
+        """Show the first settings and listen; called by a subclass when it is complete."""
+        self.set(self.first)
+        self._on_change(("experiment",), self._take_experiment)
+        self._on_change([name for name in self.controls if name not in self._view], self._touched)
+        self._clear(None)
+
+    # settings
+
+    @property
+    def choice(self) -> Any:
+        """The settings that the controls show."""
+        names = {f.name for f in dataclasses.fields(self.first)}  # type: ignore[arg-type]
+        return type(self.first)(**{n: c.value for n, c in self.controls.items() if n in names})
+
+    def _values_of(self, choice: Any) -> dict[str, Any]:
+        """Values of the controls for some settings."""
+        names = [f.name for f in dataclasses.fields(choice)]
+        return {name: getattr(choice, name) for name in names if name in self.controls}
+
+    def set(self, choice: Setting) -> None:
+        """Move the controls to some settings."""
+        self._move(self._values_of(choice))
+        self._name_experiment()
+
+    def _move(self, values: Mapping[str, Any]) -> None:
+        """Move controls, not by hand."""
+        self._setting = True
+        try:
+            for name, value in values.items():
+                self.controls[name].value = value
+        finally:
+            self._setting = False
+
+    def _touched(self) -> None:
+        if not self._setting:
+            self._moved()
+            self._name_experiment()
+
+    def _moved(self) -> None:
+        """A control was moved by hand."""
+
+    def recorded(self, choice: Setting) -> bool:
+        """Whether a run with these settings was recorded."""
+        return replay.is_recorded(replay.run_name(self._run_of(choice)))
+
+    def _run_of(self, choice: Any) -> Any:
+        """What of the settings decides a run; it names the recording."""
+        return choice
+
+    def _name_experiment(self) -> None:
+        """Show in the menu which experiment the settings are."""
+        now = self.choice
+        titles = [title for title, choice in self.experiments.items() if choice == now]
+        self.controls["experiment"].value = titles[0] if titles else ""
+
+    def _take_experiment(self) -> None:
+        title = self.controls["experiment"].value
+        if title and self.experiments[title] != self.choice:
+            self.set(self.experiments[title])
+
+    def _lock_controls(self) -> None:
+        """At ``replay`` the menu alone chooses a run: a slider that changes nothing would mislead."""
+        if self.replays:
+            for name in self.controls.keys() - set(self._view):
+                self.controls[name].disabled = True
+
+    # a run
+
+    def _begin(self) -> None:
+        choice = self.choice
+        if self.replays and not self.recorded(choice):
+            raise LabError(
+                "At the tier replay nothing is trained, and no run with these settings was recorded: choose one "
+                f"in the menu 'experiment' ({', '.join(self.experiments) or 'none was recorded'}), or set "
+                "SOCKETLAB_TIER=laptop and start the notebook again."
+            )
+        run = self._new_run(len(self.runs) + 1, choice)
+
+        def events() -> Iterator[Any]:
+            self.box.clear()
+            stream = self._events(run)
+            if self.session.stopping:
+                return iter(())
+            self.runs.append(run)
+            self._clear(run)
+            return stream
+
+        self.session.start(
+            events, lambda e: self._see(run, e), lambda: self._draw(run), lambda state: self._end(run, state)
+        )
+
+    def _new_run(self, number: int, choice: Any) -> PanelRun[Any]:
+        return PanelRun(number, choice)
+
+    def _events(self, run: Any) -> Iterator[Any]:
+        """Load what a run needs, and return its events, played by `replay.played`."""
+        raise NotImplementedError
+
+    def _see(self, run: Any, event: Step | replay.Observation) -> float:
+        if isinstance(event, Step):
+            self.session.note = self._note(run, event)
+            self._step(run, event)
+            return event.step / event.steps
+        run.recorded = event.state is None
+        self._epoch(run, event)
+        return event.epoch / event.epochs if event.epochs else 1.0
+
+    def _note(self, run: Any, step: Step) -> str:
+        return f"epoch {step.epoch}"
+
+    def _step(self, run: Any, step: Step) -> None:
+        """Keep the losses of a step."""
+
+    def _epoch(self, run: Any, seen: replay.Observation) -> None:
+        """Keep the numbers of an epoch."""
+
+    def _draw(self, run: Any) -> None:
+        """Post the pictures, in the worker: copy what is drawn."""
+
+    def _clear(self, run: Any) -> None:
+        """Empty the pictures for a run, or for none."""
+
+    def _end(self, run: Any, state: str) -> None:
+        run.outcome = "recorded" if run.recorded and state == "finished" else state
+        run.seconds = self.session.seconds
+        self.show_runs()
+        if state == "finished":
+            for listener in list(self.listeners):
+                listener()
+
+    def reset(self) -> None:
+        """Stop, forget all runs, settings and pictures as at the beginning."""
+        self._halt()
+        self.runs = []
+        self.set(self.first)
+        self._clear(None)
+        self.show_runs()
+        self.session.reset()
+
+    # runs side by side
+
+    def _cells(self, run: Any) -> dict[str, str]:
+        """Heading -> cell of a run's row, HTML."""
+        return {}
+
+    def show_runs(self) -> None:
+        """Write the table of runs below the pictures."""
+        rows = [self._row(run) for run in self.runs]
+        self.table.value = html_table("Runs kept for comparison", "settings as each run began", rows)
+
+    def _row(self, run: PanelRun[Any]) -> dict[str, str]:
+        changed = "; ".join(html.escape(str(change)) for change in run.changes)
+        time = f"{run.seconds:.0f} s" + ("" if run.outcome == "finished" else f", {run.outcome}")
+        return {
+            "run": f'<span style="color:{run.style.colour}">●</span> {run.number}',
+            **self._cells(run),
+            "held-out accuracy": share_bar(run.last("accuracy"), run.style.colour),
+            "time": time + (f"<br><b>changed: {changed}</b>" if changed else ""),
+        }
+
+    def still(self, dpi: float = 100, extremes: bool = False) -> Any:
+        """A picture of the last run for readers without a kernel, as an IPython `Image` with its description.
+
+        A run that is under way is waited for; when nothing has run yet, the settings shown run once.
+
+        Parameters
+        ----------
+        extremes : run every experiment first.
+        """
+        self.wait()
+        if extremes:
+            for choice in self.experiments.values():
+                self.set(choice)
+                self.run(wait=True)
+        elif not self.runs:
+            self.run(wait=True)
+        self.wait()
+        return figures.show(self.sheet(), dpi)
+
+
+def html_table(title: str, note: str, rows: Sequence[Mapping[str, str]]) -> str:
+    """An HTML table of cells that are HTML already; empty without rows."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{name}</th>" for name in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row.values()) + "</tr>" for row in rows)
+    return f"<p><b>{title}</b>, {note}</p><table><tr>{head}</tr>{body}</table>"
+
+
+def share_bar(share: float, colour: str) -> str:
+    """A share in [0, 1] as a bar and in percent; NaN is an empty bar."""
+    known = 0.0 if math.isnan(share) else share
+    full = f'<span style="width:{90 * known:.0f}px;background:{colour}"></span>'
+    return f'<span class="socketlab-share">{full}</span> <b>{100 * known:.1f}&nbsp;%</b>'
+
+
+# ------------------------------------------------------------------------ guess first
+
+
+class Guess(widgets.VBox):
+    """A question whose answer the learner picks before a run shows what happens; nothing is graded.
+
+    Whoever has committed to an answer sees what does not fit it.
+
+    Parameters
+    ----------
+    question : one sentence; HTML is allowed.
+    options : two different answers at least, plain text.
+    outcome : panel -> the option that came true, or that option and a sentence on it (HTML), or None while
+        its runs do not answer the question.
+
+    Attributes
+    ----------
+    value : the option picked, or None.
+    revealed : the option that came true, once it has been shown.
+    """
+
+    def __init__(self, question: str, options: Sequence[str], outcome: Callable[[Any], Outcome]) -> None:
+        self.question, self.options, self.outcome = question, tuple(options), outcome
+        if len(self.options) < 2 or len(set(self.options)) < len(self.options):
+            raise LabError(f"A guess needs two different options at least, not {list(self.options)}.")
+        self.revealed: str | None = None
+        self.box = session.ErrorBox()
+        self.picker = widgets.RadioButtons(options=self.options, value=None, layout={"width": "auto"})
+        self.picker.add_class("socketlab-guess")
+        self.answer = text_box("outcome-text")
+        super().__init__(
+            [widgets.HTML(f"<b>Guess first.</b> {question}"), self.picker, self.answer, self.box]
+        )
+        accessible(self)
+        self.picker.observe(session.guarded(self.box, lambda _: self._show("")), "value")
+        self._show("")
+
+    @property
+    def value(self) -> str | None:
+        """The option picked, or None."""
+        return self.picker.value
+
+    def follow(self, panel: Panel) -> "Guess":
+        """Show the outcome beside the guess whenever a run of this panel has ended."""
+        panel.listeners.append(session.guarded(self.box, lambda: self.reveal(panel)))
+        return self
+
+    def reveal(self, panel: Any) -> str | None:
+        """Show the outcome beside the guess; the option that came true, or None without guess or outcome."""
+        found = self.outcome(panel) if self.value is not None else None
+        if found is None:
+            return None
+        option, words = (found, "") if isinstance(found, str) else found
+        if option not in self.options:
+            raise LabError(f"The outcome {option!r} is none of the options {', '.join(self.options)}.")
+        self.revealed = option
+        self._show(words)
+        return option
+
+    def _show(self, words: str) -> None:
+        """The guess, and beside it the outcome where it is known."""
+        if self.value is None:
+            self.answer.value = "No guess yet."
+            return
+        text = f"Your guess: <b>{html.escape(self.value)}</b>."
+        if self.revealed is not None:
+            same = self.revealed == self.value
+            sign = '<span style="color:#1a7f37">✓</span>' if same else '<span style="color:#b42318">≠</span>'
+            text += f" The run: <b>{html.escape(self.revealed)}</b> {sign} {words}"
+        self.answer.value = text
+
+    def __repr__(self) -> str:
+        listed = "\n".join(f"  ( ) {option}" for option in self.options)
+        return f"Guess first. {html.unescape(re.sub(r'<[^>]+>', '', self.question))}\n{listed}"
+
+    def _repr_mimebundle_(self, **named: Any) -> dict[str, Any]:
+        """As every widget, with question and options for pages where no kernel runs."""
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**named) or {}
+        listed = "".join(f"<li>{html.escape(option)}</li>" for option in self.options)
+        page = f"<p><b>Guess first.</b> {self.question}</p><ol type='a'>{listed}</ol>"
+        return bundle | {"text/plain": repr(self), "text/html": page}
