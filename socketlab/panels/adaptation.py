@@ -467,6 +467,7 @@ class AdaptationPanel(RunPanel[Choice]):
         if run is None:
             self._snapshot, self._layout = None, None
             self._map.drop()
+            self._map.wait(30)
             none = np.zeros((len(self.classes),) * 2, int)
             self.pictures["confusion"].post(
                 lambda f: _draw_confusion(f, none, self.classes, "Answers, % of each row"), at_once=True
@@ -482,7 +483,6 @@ class AdaptationPanel(RunPanel[Choice]):
         if run.choice.later:
             self.set(run.choice)  # a weight that moved by itself goes back to where the run began
         super()._end(run, state)
-        self._draw(run)
 
     # the map's own thread
 

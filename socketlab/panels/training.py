@@ -102,8 +102,8 @@ class RunPanel(Panel, Generic[Setting]):
     """A panel whose Run trains: it keeps its runs, offers experiments, and shows recorded runs at ``replay``.
 
     Subclasses define `_values_of` and `choice` where their settings are not simply those of the controls,
-    `_events` (load, and return the stream of `replay.played`), `_step`, `_epoch`, `_draw`, `_clear`, `_cells`,
-    and call `_ready` at the end of their construction.
+    `_events` (load, and return the stream of `replay.played`), `_step`, `_epoch`, `_draw`, `_clear` and
+    `_cells`, and call `_ready` at the end of their construction.
 
     Parameters
     ----------
@@ -211,8 +211,8 @@ class RunPanel(Panel, Generic[Setting]):
         choice = self.choice
         if self.replays and not self.recorded(choice):
             raise LabError(
-                "At the tier replay nothing is trained, and no run with these settings was recorded: choose one "
-                f"in the menu 'experiment' ({', '.join(self.experiments) or 'none was recorded'}), or set "
+                "At the tier replay nothing is trained, and no run with these settings was recorded: choose "
+                f"one in the menu 'experiment' ({', '.join(self.experiments) or 'empty'}), or set "
                 "SOCKETLAB_TIER=laptop and start the notebook again."
             )
         run = self._new_run(len(self.runs) + 1, choice)
@@ -227,8 +227,15 @@ class RunPanel(Panel, Generic[Setting]):
             return stream
 
         self.session.start(
-            events, lambda e: self._see(run, e), lambda: self._draw(run), lambda state: self._end(run, state)
+            events,
+            lambda e: self._see(run, e),
+            lambda: self._redraw(run),
+            lambda state: self._end(run, state),
         )
+
+    def _redraw(self, run: Any) -> None:
+        if run in self.runs:
+            self._draw(run)
 
     def _new_run(self, number: int, choice: Any) -> PanelRun[Any]:
         return PanelRun(number, choice)
@@ -264,6 +271,7 @@ class RunPanel(Panel, Generic[Setting]):
     def _end(self, run: Any, state: str) -> None:
         run.outcome = "recorded" if run.recorded and state == "finished" else state
         run.seconds = self.session.seconds
+        self._redraw(run)
         self.show_runs()
         if state == "finished":
             for listener in list(self.listeners):

@@ -303,7 +303,9 @@ def test_background_thread_ends_when_nothing_is_left_and_comes_back(monkeypatch:
 
 def line(heights: list[float]) -> live.Paint:
     def paint(figure: Figure) -> None:
-        figures.curves({"a": (range(len(heights)), heights)}, figure.subplots(), title="A curve", ylabel="loss")
+        figures.curves(
+            {"a": (range(len(heights)), heights)}, figure.subplots(), title="A curve", ylabel="loss"
+        )
 
     return paint
 

@@ -1,4 +1,4 @@
-"""What panels that train share: controls, runs side by side, exports, recorded experiments, and a guess first."""
+"""What panels that train share: controls, runs side by side, exports, recorded runs, and a guess first."""
 
 import csv
 import time
