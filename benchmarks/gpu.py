@@ -33,12 +33,12 @@ from speed import (
     quotient,
     source_network,
     table,
-    with_hooks,
 )
 
 from socketlab.files import write_whole
 from socketlab.method.adaptation import Step, adapt
 from socketlab.method.recipe import Recipe
+from socketlab.speed import best_execution
 
 GPU = torch.device("cuda")
 RECIPE = ALL_TERMS.replace(precision="bfloat16")
@@ -49,14 +49,8 @@ IN_A_ROW = 5
 COMPARED = (
     ("the same step twice: the noise of this run", "again", "step", ""),
     ("BN matching: a SOCKET step with it, against without", "step", "without BN", "BN"),
-    (
-        "a plain step with statistics that a forward hook recomputes, against a plain step",
-        "hooks",
-        "plain",
-        "",
-    ),
     ("throughput: the floor's time, as a share of a SOCKET step", "floor", "step", "floor"),
-    ("the step without CUDA graphs, against the step", "plain", "step", ""),
+    ("the plain step, against the step", "plain", "step", ""),
     ("the floor without a CUDA graph, against the floor", "plain floor", "floor", ""),
     ("input pipeline: share of a step", "pipeline", "step", "pipeline"),
 )
@@ -71,7 +65,6 @@ def forms_of(batch: int, recipe: Recipe = RECIPE) -> dict[str, Form]:
         "again": functools.partial(bench.step, recipe),
         "without BN": functools.partial(bench.step, recipe.replace(lambda_bn=0.0)),
         "plain": functools.partial(bench.step, recipe, plain=True),
-        "hooks": with_hooks(functools.partial(bench.step, recipe, plain=True)),
         "floor": in_a_graph(bench.floor()),
         "plain floor": bench.floor(),
         "pipeline": bench.pipeline,
@@ -156,7 +149,8 @@ def whole_steps(stored: str, count: int) -> Callable[[], None]:
     target = noise_images(64 * 4096 // 64, 256, where, ("depth",))
     pairs = noise_images(2048, 256, where, ("rgb", "depth"))
     source = source_network("resnet50", 32, 0, GPU)
-    events = adapt(source, target, pairs, recipe, normalisation=NORMALISATION["depth"])
+    execution = best_execution()
+    events = adapt(source, target, pairs, recipe, normalisation=NORMALISATION["depth"], execution=execution)
 
     def some() -> None:
         for _ in range(count):
@@ -184,7 +178,7 @@ def small_run() -> str:
     taken = []
     for _ in range(4):
         begin = time.perf_counter()
-        for _ in adapt(source, target, pairs, Recipe.socket(), every=100):
+        for _ in adapt(source, target, pairs, Recipe.socket(), every=100, execution=best_execution()):
             pass
         torch.cuda.synchronize()
         taken.append(time.perf_counter() - begin)

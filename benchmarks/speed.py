@@ -23,11 +23,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -38,15 +37,15 @@ from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, cut_views, draw_views, on_device, random_views
 from socketlab.method import steps
 from socketlab.method.adaptation import State, Step, adapt
-from socketlab.method.bnstats import plain_statistics, reestimate_statistics, watched_layers
+from socketlab.method.bnstats import reestimate_statistics, running_moments
 from socketlab.method.evaluate import encoded_batches, predict
 from socketlab.method.pair_features import Teacher
 from socketlab.method.pseudolabels import shot_pseudo_labels
 from socketlab.method.recipe import Recipe
+from socketlab.method.steps import PLAIN, Execution
 from socketlab.networks.checkpoints import Source
-from socketlab.networks.networks import Network, Trunk, mixing_weights, small_network
-from socketlab.speed import cuda_graphs
-from socketlab.speed.cuda_graphs import Graphs, trunk_pass
+from socketlab.networks.networks import Network, Trunk, fast_bfloat16, mixing_weights, small_network
+from socketlab.speed import best_execution
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CLASSES = tuple("abcdefgh")
@@ -176,9 +175,12 @@ def noise_images(count: int, side: int, device: torch.device, modalities: tuple[
     return PairedImages(stored, names, ("unknown",) * count).to(device)
 
 
-def stream(recipe: Recipe, target: PairedImages, pairs: PairedImages) -> Form:
+def stream(
+    recipe: Recipe, target: PairedImages, pairs: PairedImages, execution: Execution | None = None
+) -> Form:
     """A whole step of `adapt` at each call; the target is so large that no epoch ends meanwhile."""
-    events = adapt(source_network("small", 32, 0, target.device), target, pairs, recipe)
+    source = source_network("small", 32, 0, target.device)
+    events = adapt(source, target, pairs, recipe, execution=execution or best_execution())
 
     def step() -> None:
         while not isinstance(next(events), Step):
@@ -210,7 +212,7 @@ class Bench:
         self.stored = side * 8 // 7
         networks = [source_network(kind, width, k, device) for k in range(sources)]
         self.state = State.start(networks, NORMALISATION["depth"], recipe, 0)
-        self.remembered = [steps.remembered_statistics(network) for network in self.state.networks]
+        self.source_statistics = [running_moments(network.trunk) for network in self.state.networks]
         self.target = noise_images(8 * batch, self.stored, device, ("depth",))
         self.pairs = noise_images(8 * batch, self.stored, device, ("depth",))
         self.generator = torch.Generator().manual_seed(0)
@@ -220,10 +222,7 @@ class Bench:
         with torch.no_grad(), steps.autocast(recipe, device):
             self.wanted = [network.map_and_features(self.images) for network in self.state.networks]
         self.state.adapted.network.train()
-        self.graphs = Graphs(self.state.networks, lambda: steps.autocast(recipe, device, cached=False))
-        for watched in (True, False):
-            self.graphs.prepare(batch, side, watched=watched)
-        self.graphs.prepare(batch, side, untouched=True)
+        self.execution = best_execution()
 
     def target_images(self) -> Tensor:
         """The input pipeline of a target batch."""
@@ -241,12 +240,12 @@ class Bench:
 
     def step(self, recipe: Recipe, plain: bool = False) -> None:
         """One step with every term; on a GPU by CUDA graphs, unless it is to be ``plain``."""
-        run = trunk_pass if plain else self.graphs
+        run = PLAIN if plain else self.execution
         state, optimiser = self.state, self.state.optimiser
         state.adapted.network.train()
         weights = mixing_weights(state.mixing)
         rows = on_device(self.rows, self.device)
-        seen = steps.TargetBatch(self.target_images(), rows, self.remembered, self.labels)
+        seen = steps.TargetBatch(self.target_images(), rows, self.source_statistics, self.labels)
         with steps.autocast(recipe, self.device):
             terms = steps.target_terms(state.networks, weights, weights, seen, recipe, run)
             terms |= steps.pair_terms(state.networks, weights, self.pair_images(), self.wanted, recipe, run)
@@ -271,52 +270,25 @@ class Bench:
         return passes
 
 
-class Recomputed:
-    """What a forward hook gives: the statistics of a layer's input, computed once more."""
-
-    kept = None
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.handle = layer.register_forward_pre_hook(self)
-
-    def __call__(self, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        """Before each forward pass."""
-        self.batch_mean, self.batch_var = plain_statistics(*inputs)
-
-
-@contextlib.contextmanager
-def hooked_statistics(network: nn.Module, late: bool) -> Iterator[list[Recomputed]]:
-    """In place of `bnstats.batch_statistics`."""
-    found = [Recomputed(layer) for layer in watched_layers(network).values()]
-    try:
-        yield found
-    finally:
-        for recomputed in found:
-            recomputed.handle.remove()
-
-
-def with_hooks(form: Form) -> Form:
-    """The same form, statistics recomputed by hooks."""
-
-    def hooked() -> object:
-        with mock.patch.object(cuda_graphs, "batch_statistics", hooked_statistics):
-            return form()
-
-    return hooked
-
-
 # ------------------------------------------------------------------------ the tables
 
 
 COMPARED = (
     ("the same step twice: the noise of this run", "again", "step", ""),
     ("BN matching: a SOCKET step with it, against without", "step", "without BN", "BN"),
-    ("the same with statistics that a forward hook recomputes", "hooks", "without BN", ""),
+    ("the same in its plain form, with statistics that a forward hook computes", "plain", "without BN", ""),
     ("a SOCKET step against its floor", "step", "floor", "floor"),
     ("input pipeline: share of a step", "pipeline", "step", "pipeline"),
     ("a step written out, as in the slopes below, against `adapt`'s", "written out", "step", ""),
 )
 """What is compared: in words, one form, the other, the name of the bound."""
+
+
+def draw(teacher: Teacher, number: int) -> Tensor:
+    """The target halves of a batch of pairs, with the sources' features of the others."""
+    crops = teacher.crops(number, "depth")
+    teacher.features_of(number, crops)
+    return torch.cat([part["depth"] for part in crops])
 
 
 def step_forms(recipe: Recipe, rounds: int) -> dict[str, Form]:
@@ -326,19 +298,19 @@ def step_forms(recipe: Recipe, rounds: int) -> dict[str, Form]:
     pairs = noise_images(PAIRS, 64, cpu, ("rgb", "depth"))
     bench = Bench(cpu, recipe=recipe)
     teacher = Teacher([source_network("small", 32, 0, cpu)], pairs, recipe, 0)
-    teacher.draw(5, "depth")  # from here on remembered
+    draw(teacher, 5)  # from here on cached
     rows, generator = torch.arange(32), torch.Generator().manual_seed(0)
     encode = NORMALISATION["depth"].encode
 
     def pipeline() -> None:
         encode(random_views(target, rows, generator)["depth"])
-        encode(teacher.draw(5, "depth")[0])
+        encode(draw(teacher, 5))
 
     return {
         "step": stream(recipe, target, pairs),
         "again": stream(recipe, target, pairs),
         "without BN": stream(recipe.replace(lambda_bn=0.0), target, pairs),
-        "hooks": with_hooks(stream(recipe, target, pairs)),
+        "plain": stream(recipe, target, pairs, PLAIN),
         "written out": functools.partial(bench.step, recipe),
         "floor": bench.floor(),
         "pipeline": pipeline,
@@ -377,10 +349,12 @@ def epoch_lines(rounds: int, clock: Callable[[], float]) -> list[Line]:
 
     def settle() -> None:
         with steps.autocast(recipe, cpu):
-            reestimate_statistics(network, encoded_batches(target, NORMALISATION["depth"], 128))
+            reestimate_statistics(
+                network, ((120, x) for x in encoded_batches(target, NORMALISATION["depth"], 128))
+            )
 
     def ask() -> None:
-        Teacher([frozen], pairs, recipe, 0).draw(1, "depth")
+        draw(Teacher([frozen], pairs, recipe, 0), 1)
 
     def steps_of_an_epoch() -> None:
         for _ in range(per_epoch):
@@ -432,15 +406,12 @@ def slopes(rounds: int, clock: Callable[[], float]) -> dict[str, dict[int, Sprea
     sets = {count: noise_images(count, 64, cpu, ("rgb", "depth")) for count in counts}
 
     def ask(count: int) -> None:
-        Teacher([frozen], sets[count], recipe, 0).draw(0, "depth")
-
-    def draw(teacher: Teacher) -> None:
-        teacher.draw(0, "depth")
+        draw(Teacher([frozen], sets[count], recipe, 0), 0)
 
     forms = {f"ask {count}": functools.partial(ask, count) for count in counts}
     for count in counts:
         teacher = Teacher([frozen], sets[count], recipe, 0)
-        forms[f"draw {count}"] = functools.partial(draw, teacher)
+        forms[f"draw {count}"] = functools.partial(draw, teacher, 0)
     forms["step"] = functools.partial(Bench(cpu).step, ALL_TERMS)
     seconds = alternate(forms, rounds, cpu, clock, warm=1)
     found["pairs, once per view"] = {count: quotient(seconds, f"ask {count}", "step") for count in counts}
@@ -555,7 +526,7 @@ def machine() -> str:
         model = next((text.split(":")[1].strip() for text in file if text.startswith("model name")), model)
     cores, threads = os.cpu_count(), torch.get_num_threads()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    fast = "multiplies" if steps.fast_bfloat16(torch.device("cpu")) else "does not multiply"
+    fast = "multiplies" if fast_bfloat16(torch.device("cpu")) else "does not multiply"
     words = [f"{cores} processor cores ({model}; it {fast} bfloat16 itself), {threads} threads, {gpu}"]
     words += [f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}"]
     if hasattr(os, "getloadavg"):
@@ -679,7 +650,7 @@ def full(clock_name: str) -> None:
         return f"≤ {BOUNDS[name]:.2f}"
 
     tables = []
-    for precision in ("bfloat16", "float32") if steps.fast_bfloat16(torch.device("cpu")) else ("float32",):
+    for precision in ("bfloat16", "float32") if fast_bfloat16(torch.device("cpu")) else ("float32",):
         forms = step_forms(ALL_TERMS.replace(precision=precision), ROUNDS)
         title = f"### Convolutions in {precision}"
         tables.append(shown(f"{title}\n\n{table(step_lines(forms, ROUNDS, clock, bound))}"))

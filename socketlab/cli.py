@@ -278,7 +278,7 @@ def train_source(
     from socketlab.networks.checkpoints import save_source
     from socketlab.runs import splits
     from socketlab.runs.train_source import Trained, source_recipe, train
-    from socketlab.speed import distributed
+    from socketlab.speed import best_execution, distributed
 
     changes = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "batch_size": batch_size}
     recipe = source_recipe(backbone, weights, changes)
@@ -300,7 +300,10 @@ def train_source(
     out = out or Path(name)
     distributed.on_rank_zero(lambda: require_new(out))
     images, held_out = splits.placed(on, lesson.images, lesson.held_out)
-    events = train(images, lesson.recipe, seed=seed, normalisation=lesson.normalisation, device=on)
+    events = train(
+        images, lesson.recipe, seed=seed, normalisation=lesson.normalisation, device=on,
+        execution=best_execution(),
+    )  # fmt: skip
     last = None
     for event in progress(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
         last = event

@@ -6,9 +6,8 @@ import torch
 from worlds import patterned, trained_source
 
 from socketlab.images import encodings
-from socketlab.method import steps
 from socketlab.method.adaptation import State
-from socketlab.method.bnstats import watch
+from socketlab.method.bnstats import running_moments
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import TargetBatch
 from socketlab.networks import networks
@@ -21,7 +20,7 @@ def other_source(seed: int = 1):
     source = trained_source()
     network = networks.small_network(3, 8, seed)
     generator = torch.Generator().manual_seed(seed)
-    for layer in watch(network).modules():
+    for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.normal_(0, 1, generator=generator)
             layer.running_var.uniform_(0.5, 2, generator=generator)
@@ -32,7 +31,7 @@ def begun(sources, recipe=QUICK) -> tuple[State, TargetBatch]:
     target = patterned(16, 1).only("depth").unlabelled()
     normalisation = encodings.measure(target.images["depth"], "depth")
     state = State.start(sources, normalisation, recipe, seed=0)
-    remembered = [steps.remembered_statistics(watch(network)) for network in state.networks]
+    statistics = [running_moments(network.trunk) for network in state.networks]
     images = normalisation.encode(target.images["depth"][:8])
     state.adapted.network.train()
-    return state, TargetBatch(images, torch.arange(8), remembered, torch.zeros(8, dtype=torch.int64))
+    return state, TargetBatch(images, torch.arange(8), statistics, torch.zeros(8, dtype=torch.int64))

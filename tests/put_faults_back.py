@@ -31,7 +31,7 @@ class Fault:
 FAULTS = (
     Fault(
         1, "L_BN is multiplied by a trainable weight that nothing holds", "method/adaptation.py",
-        'return mixing.sigmoid() if plan.bn_share == "raw" else mixing_weights(mixing)',
+        'return mixing.sigmoid() if recipe.bn_share == "raw" else mixing_weights(mixing)',
         "return mixing.sigmoid()",
         "method/test_faults.py::test_fault_1_with_one_source_nothing_can_switch_bn_matching_off",
     ),
@@ -42,7 +42,7 @@ FAULTS = (
     ),
     Fault(
         2, "all sources are compared with the statistics of one", "method/steps.py",
-        "batch.remembered[k].of", "batch.remembered[0].of",
+        "batch.source_statistics[k], recipe", "batch.source_statistics[0], recipe",
         "method/test_faults.py::test_fault_2_every_source_is_compared_with_its_own_statistics_at_full_weight",
     ),
     Fault(
@@ -73,8 +73,8 @@ FAULTS = (
     ),
     Fault(
         7, "the target is normalised by the source's numbers", "method/adaptation.py",
-        "normalisation = encodings.measure(target.images[target.modality], target.modality)",
-        "normalisation = dataclasses.replace(sources[0].normalisation, modality=target.modality)",
+        "encodings.measure(target.images[target.modality], target.modality)",
+        "dataclasses.replace(sources[0].normalisation, modality=target.modality)",
         "method/test_faults.py::test_fault_7_the_target_is_normalised_by_its_own_numbers",
     ),
     Fault(
@@ -84,8 +84,8 @@ FAULTS = (
         "method/test_adaptation.py::test_fault_8_a_saved_state_is_a_copy_not_the_live_weights",
     ),
     Fault(
-        9, "pairs move the trunk's running statistics", "speed/cuda_graphs.py",
-        "with frozen_running_statistics(trunk) if untouched else nullcontext():", "if True:",
+        9, "pairs move the trunk's running statistics", "method/steps.py",
+        "with frozen_running_statistics(trunk) if frozen else nullcontext():", "if True:",
         "method/test_adaptation.py::test_fault_9_running_statistics_are_the_targets_alone",
     ),
     Fault(
@@ -95,7 +95,7 @@ FAULTS = (
     ),
     Fault(
         10, "without pseudo-labels the network stays in eval mode", "method/adaptation.py",
-        "state.adapted.network.train()", "state.adapted.network.train(now.lambda_pl > 0)",
+        "self.network.train()", "self.network.train(recipe.lambda_pl > 0)",
         "method/test_adaptation.py::test_fault_10_target_batches_are_normalised_by_themselves_whatever_the_terms",
     ),
     Fault(
@@ -119,7 +119,8 @@ FAULTS = (
     ),
     Fault(
         13, "labels of the target reach the method", "images/paired_images.py",
-        'kinds=("unknown",) * len(self), classes=())', "kinds=self.kinds, classes=self.classes)",
+        'kinds=("unknown",) * len(self), classes=(), blocks=()',
+        "kinds=self.kinds, classes=self.classes, blocks=self.blocks",
         "method/test_faults.py::test_fault_13_the_images_that_judge_are_not_the_images_adapted_to",
     ),
 )  # fmt: skip

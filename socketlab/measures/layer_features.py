@@ -27,8 +27,7 @@ from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages
 from socketlab.method.evaluate import encoded_batches, evaluating
-from socketlab.method.steps import fast_bfloat16
-from socketlab.networks.networks import device_of, norm_layers
+from socketlab.networks.networks import device_of, fast_bfloat16, norm_layers
 
 Images = PairedImages | Tensor | NDArray[Any] | Iterable[Any]
 """Of one modality; or (N, C, H, W); or a list of (C, H, W); or batches (B, C, H, W), as of a DataLoader."""

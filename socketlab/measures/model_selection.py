@@ -16,16 +16,16 @@ from torch.nn import functional as F
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import losses
 from socketlab.method.bnstats import (
-    Statistics,
+    Moments,
     batch_statistics,
     frozen_running_statistics,
-    statistics_of,
-    watch,
+    pooled,
+    running_moments,
 )
 from socketlab.method.evaluate import encoded_batches, evaluating, predict
-from socketlab.method.steps import remembered_statistics
+from socketlab.method.steps import matching
 from socketlab.networks.checkpoints import Source
-from socketlab.networks.networks import device_of, networks_of
+from socketlab.networks.networks import Network, device_of, networks_of, norm_layers
 
 
 @dataclass(frozen=True)
@@ -102,29 +102,22 @@ def gather(
     networks = networks_of(adapted.network)
     distances = []
     for network, source in zip(networks, sources, strict=True):
-        remembered = remembered_statistics(watch(networks_of(source.network)[0]))  # type: ignore[arg-type]
         seen = _seen_statistics(network, adapted, target)
-        rows = seen.means, seen.variances, remembered.means, remembered.variances
-        distances.append(float(losses.distance_in_rows(*rows, seen.widths)))
+        distances.append(float(matching(seen, running_moments(networks_of(source.network)[0].trunk))))
     return Evidence(logits, before, sum(distances) / len(distances))
 
 
 @torch.no_grad()
-def _seen_statistics(network: torch.nn.Module, adapted: Source, target: PairedImages) -> Statistics:
+def _seen_statistics(network: Network, adapted: Source, target: PairedImages) -> list[Moments]:
     """Mean and variance of every layer's input over the target: of all images, from those of batches."""
-    sizes, means, squares = [], [], []
+    found: list[list[Moments]] = []
     with evaluating(network), frozen_running_statistics(network):
         network.train()
         for images in encoded_batches(target, adapted.normalisation, device=device_of(network)):
-            with batch_statistics(network.trunk, late=True) as layers:  # type: ignore[arg-type]
-                network.features(images)  # type: ignore[operator]
-                seen = statistics_of(layers)
-            means.append(seen.means)
-            squares.append(seen.variances + seen.means.square())
-            sizes.append(len(images))
-    share = torch.tensor(sizes, dtype=torch.float32, device=means[0].device) / sum(sizes)
-    mean, square = share @ torch.stack(means), share @ torch.stack(squares)
-    return Statistics(mean, (square - mean.square()).clamp_min(0), seen.widths)
+            with batch_statistics(network.trunk) as seen:
+                network.features(images)
+            found.append([seen[layer] for layer in norm_layers(network.trunk)])
+    return [pooled(parts) for parts in zip(*found, strict=True)]
 
 
 def choose(evidence: Sequence[Evidence], rule: Rule) -> int:

@@ -1,20 +1,24 @@
-"""What a network says of images: features, logits, accuracy. Nothing here learns or leaves a trace."""
+"""What a network predicts of images: features, logits, accuracy. Nothing here learns or leaves a trace.
+
+The centre of each image is tested. Accuracies are for the reader: no method ever gets a label of the target.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, centre_view, on_device
 from socketlab.method.bnstats import frozen_running_statistics
+from socketlab.method.steps import PLAIN, Execution
 from socketlab.networks.checkpoints import Source, require_classes
 from socketlab.networks.networks import device_of, norm_layers
-from socketlab.speed import distributed
-from socketlab.speed.prefetch import ahead
 
 
 @contextmanager
@@ -29,64 +33,74 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def even_parts(count: int, most: int) -> list[slice]:
+    """Slices that follow each other, of sizes that differ by one at most: never a rest of one image."""
+    if count < 1 or most < 1:
+        raise LabError(f"{count} images in batches of {most} cannot be computed: both must be 1 or more")
+    number = -(-count // most)
+    edges = [count * i // number for i in range(number + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+
+
 def encoded_batches(
     images: PairedImages,
     normalisation: Normalisation,
     batch: int = 256,
     device: torch.device | None = None,
-    *,
+    execution: Execution = PLAIN,
     shared: bool = False,
 ) -> Iterator[Tensor]:
-    """The centre views of one modality, encoded: (≤ batch, 3, h, h) at a time, in order.
+    """The centre views of one modality, encoded: (≤ batch, 3, h, h) at a time, in order, in `even_parts`.
 
     Parameters
     ----------
-    device : where they are wanted; where the images lie unless told.
-    shared : of several processes each gets its share of every batch, which may be empty.
+    device : where they are wanted; by default where the images lie.
+    shared : of several processes, each gets its share of every batch.
     """
     stored = images.images[images.modality]
     wanted = stored.device if device is None else device
+    batches = (stored[part] for part in even_parts(len(images), batch))
+    own = (whole[execution.rows(len(whole))] if shared else whole for whole in batches)
+    views = (on_device(centre_view(part), wanted) for part in own)
+    for view in execution.prefetch(views, wanted, stored.device):
+        with torch.autocast(wanted.type, enabled=False):  # depth encodings do not survive 16 bits
+            encoded = normalisation.encode(view)
+        yield encoded
 
-    def views() -> Iterator[Tensor]:
-        for start in range(0, len(images), batch):
-            whole = stored[start : start + batch]
-            yield on_device(centre_view(whole[distributed.share(len(whole))] if shared else whole), wanted)
 
-    for cut in ahead(views(), wanted, stored.device):
-        yield normalisation.encode(cut)
-
-
-@torch.inference_mode()
-def predict(source: Source, images: PairedImages, batch: int = 256) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def predict(
+    source: Source, images: PairedImages, batch: int = 256, execution: Execution = PLAIN
+) -> tuple[Tensor, Tensor]:
     """Logits (N, K) and features (N, D) of images of one modality, in eval mode; the mode is restored.
 
     A source with ``test_statistics = "batch"`` is normalised by the test images' own statistics, in shuffled
     batches of 64: in order, a batch could hold one class alone.
     """
-    if source.test_statistics == "batch":
-        return _predict_by_batches(source, images)
-    logits, features = [], []
-    with evaluating(source.network):
-        for encoded in encoded_batches(images, source.normalisation, batch, device_of(source.network)):
-            found = source.network.features(encoded)
-            features.append(found)
-            logits.append(source.network.head(found))
-    return torch.cat(logits).clone(), torch.cat(features).clone()
+    network, device = source.network, device_of(source.network)
+    with evaluating(network):
+        if source.test_statistics == "batch":
+            return _predict_by_batches(source, images)
+        own = images.part(execution.rows(len(images)))
+        batches = encoded_batches(own, source.normalisation, batch, device, execution)
+        features = torch.cat([network.features(encoded) for encoded in batches])
+        logits = network.head(features)
+    return execution.gather(logits, len(images)), execution.gather(features, len(images))
 
 
-def _predict_by_batches(source: Source, images: PairedImages, batch: int = 64) -> tuple[Tensor, Tensor]:
+def _predict_by_batches(source: Source, images: PairedImages) -> tuple[Tensor, Tensor]:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    parts, device = max(1, round(len(images) / batch)), device_of(source.network)
     found = []
-    with evaluating(source.network), frozen_running_statistics(source.network):
+    with frozen_running_statistics(source.network):
         for layer in norm_layers(source.network):
             layer.train()
-        for rows in order.tensor_split(parts):  # no rest of one image
-            encoded = encoded_batches(images.take(rows), source.normalisation, len(rows), device)
-            found.append(source.network.features(next(encoded)))
-    back = order.argsort()
-    features = torch.cat(found)[back.to(found[0].device)]
-    return source.network.head(features).clone(), features.clone()
+        for rows in order.tensor_split(max(1, round(len(images) / 64))):
+            batches = encoded_batches(
+                images.take(rows), source.normalisation, len(rows), device_of(source.network)
+            )
+            found.append(source.network.features(next(batches)))
+    features = torch.cat(found)[order.argsort().to(found[0].device)]
+    return source.network.head(features), features
 
 
 def confusion(source: Source, images: PairedImages) -> Tensor:
@@ -99,12 +113,12 @@ def confusion(source: Source, images: PairedImages) -> Tensor:
 
 
 def accuracy(source: Source, images: PairedImages) -> float:
-    """Share of labelled images named right, in [0, 1]. For the reader: no method ever sees it."""
+    """Share of labelled images that are classified right, in [0, 1]."""
     counts = confusion(source, images)
     return float(counts.trace() / counts.sum())
 
 
 def class_mean_accuracy(counts: Tensor) -> float:
-    """Mean over the classes of the share named right, from a confusion matrix; absent classes left out."""
+    """Mean over the classes of the share classified right, by a confusion matrix; absent ones left out."""
     rows = counts.sum(dim=1)
     return float((counts.diagonal()[rows > 0] / rows[rows > 0]).mean())

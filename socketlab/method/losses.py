@@ -1,14 +1,22 @@
-"""The terms of the adaptation loss, each a short pure function of tensors."""
+r"""The terms of SOCKET's loss, and those of its relatives: each a short pure function of tensors.
+
+.. math:: L = \lambda_{PL} L_{PL} + \lambda_{IM} L_{IM} + \lambda_d L_{BN} + \lambda_{TI} L_{TI}
+
+Pseudo-labels and information maximisation look at the target's images alone, paired alignment at the
+task-irrelevant pairs, and statistics matching at what batch norm keeps of the source. AaD and TENT have one
+term each.
+"""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from socketlab.errors import LabError
 
 
 def entropy(log_p: Tensor) -> Tensor:
@@ -40,7 +48,7 @@ def information_maximisation(logits: Tensor) -> Tensor:
 
 
 def mean_entropy(logits: Tensor) -> Tensor:
-    r"""TENT's loss, :math:`\tfrac1B \sum_i H(p_i)`: each prediction sharp, whatever the others say.
+    r"""TENT's loss, :math:`\tfrac1B \sum_i H(p_i)`: each prediction sharp, whatever the others are.
 
     Parameters
     ----------
@@ -67,7 +75,7 @@ def attract_and_disperse(
     Parameters
     ----------
     logits : (B, K) float tensor.
-    neighbour_scores : (B, N, K), the remembered predictions p_j of each image's N nearest neighbours.
+    neighbour_scores : (B, N, K), the stored predictions p_j of each image's N nearest neighbours.
     dispersion : λ ≥ 0; the paper lets it decay over training, see `dispersion_weight`.
 
     Returns
@@ -87,7 +95,7 @@ def dispersion_weight(progress: float, decay: float = 1.0) -> float:
     """λ of `attract_and_disperse` at ``progress`` in [0, 1] of training: (1 + 10 t)^-β with β = ``decay``.
 
     Source: Yang et al., NeurIPS 2022 (AaD), section 3.3. The paper chooses β for each data set without
-    labels; 1 is this kit's, for all.
+    labels; this kit's default is 1.
     """
     return (1 + 10 * progress) ** -decay
 
@@ -98,7 +106,7 @@ def nearest_neighbours(features: Tensor, bank: Tensor, own: Tensor, count: int =
     Parameters
     ----------
     features : (B, D), of the batch.
-    bank : (N, D), remembered features of all images.
+    bank : (N, D), stored features of all images.
     own : (B,) int64, the row of each image in the bank.
 
     Returns
@@ -150,6 +158,7 @@ def paired_alignment(source_features: Tensor, target_features: Tensor, form: str
 
     Source: Ahmed et al., ECCV 2022 (SOCKET), task-irrelevant feature matching.
     """
+    _check_form(form, "mean", "paper")
     wanted = source_features.detach()
     if form == "paper":
         return torch.linalg.vector_norm(target_features - wanted)
@@ -187,18 +196,18 @@ def statistics_distance(
     form: str = "kl",
     first_layer_weight: float = 10.0,
 ) -> Tensor:
-    r"""How far the target batch is from what the source's batch-norm layers remember.
+    r"""How far the target batch is from the running statistics of the source's batch-norm layers.
 
     .. math::
         \text{paper: } L_{BN} = \sum_l \gamma_l \left( \| \mu_l - m_l \|_2 + \| v_l - r_l \|_2 \right),
         \quad \gamma_1 = 10,\ \gamma_{l>1} = 1
 
-        \text{kl: } L_{BN} = \tfrac1L \sum_l \tfrac1{C_l} \sum_c \tfrac12 \left(
-        \tfrac{v}{r} + \tfrac{(\mu - m)^2}{r} - 1 - \log \tfrac{v}{r} \right)
+        \text{kl: } L_{BN} = \tfrac1L \sum_l \tfrac1{C_l} \sum_c
+        \operatorname{KL}\left( N(\mu_{lc}, v_{lc}) \,\|\, N(m_{lc}, r_{lc}) \right)
 
     The published form sums norms in each layer's own units, so that wide layers and many layers weigh more.
-    The second is the divergence of two Gaussians per channel, KL(N(μ, v) ‖ N(m, r)), averaged over channels
-    and layers: it has no units, and λ keeps its meaning from network to network.
+    The second, `gaussian_divergence` averaged over channels and layers, has no units, and λ keeps its meaning
+    from network to network.
 
     Parameters
     ----------
@@ -213,48 +222,34 @@ def statistics_distance(
 
     Source: Ahmed et al., ECCV 2022 (SOCKET); Yin et al., CVPR 2020, for the statistics as a prior.
     """
+    _check_form(form, "kl", "paper")
     layers = list(zip(means, variances, source_means, source_variances, strict=True))
-    if form == "paper":
-        norm = torch.linalg.vector_norm
-        terms = [norm(mu - m) + norm(v - r) for mu, v, m, r in layers]
-        return first_layer_weight * terms[0] + sum(terms[1:], torch.zeros_like(terms[0]))
-    mu, v, m, r = (torch.cat(of_layers) for of_layers in zip(*layers, strict=True))
-    return distance_in_rows(mu, v, m, r, tuple(map(len, source_means)))
-
-
-def distance_in_rows(
-    means: Tensor,
-    variances: Tensor,
-    source_means: Tensor,
-    source_variances: Tensor,
-    widths: tuple[int, ...],
-) -> Tensor:
-    """`statistics_distance`, "kl", of layers that lie side by side: a few operations, not a hundred.
-
-    Parameters
-    ----------
-    means, variances, source_means, source_variances : (Σ C_l,).
-    widths : C_l of each layer.
-    """
-    share = _even_over_layers(widths, source_means.dtype, source_means.device)
-    return share @ gaussian_divergence(means, variances, source_means, source_variances)
-
-
-@functools.lru_cache(maxsize=16)
-def _even_over_layers(widths: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """1 / (L C_l) for every channel of every layer: (Σ C_l,); kept, for it takes L operations to make."""
-    with torch.inference_mode(False):  # a first call from within it would make this of no use in training
-        shares = [torch.ones(width, dtype=dtype, device=device) / (width * len(widths)) for width in widths]
-        return torch.cat(shares)
+    if form == "kl":
+        return torch.stack([gaussian_divergence(*layer).mean() for layer in layers]).mean()
+    norm = torch.linalg.vector_norm
+    terms = [norm(mu - m) + norm(v - r) for mu, v, m, r in layers]
+    return first_layer_weight * terms[0] + sum(terms[1:], torch.zeros_like(terms[0]))
 
 
 def gaussian_divergence(
     mean: Tensor, variance: Tensor, source_mean: Tensor, source_variance: Tensor, floor: float = 1e-5
 ) -> Tensor:
-    """KL(N(mean, variance) ‖ N(source_mean, source_variance)) per channel, nats, ≥ 0.
+    r"""Divergence of the target's Gaussian from the source's, channel by channel.
 
-    ``floor`` is added to both variances, as the layer's own eps: a channel that died has variance 0.
+    .. math:: \operatorname{KL}\left( N(\mu, v) \,\|\, N(m, r) \right) =
+        \tfrac12 \left( \tfrac{v}{r} + \tfrac{(\mu - m)^2}{r} - 1 - \log \tfrac{v}{r} \right)
+
+    ``floor`` is added to both variances, as a layer does by its ``eps``: a dead channel has variance 0.
+
+    Returns
+    -------
+    The shape of the inputs, nats, ≥ 0.
     """
-    ratio = (variance + floor) / (source_variance + floor)
-    shift = (mean - source_mean).square() / (source_variance + floor)
-    return 0.5 * (ratio + shift - 1 - ratio.log())
+    variance, source_variance = variance + floor, source_variance + floor
+    ratio = variance / source_variance
+    return 0.5 * (ratio + (mean - source_mean).square() / source_variance - 1 - ratio.log())
+
+
+def _check_form(form: str, *known: str) -> None:
+    if form not in known:
+        raise LabError(f"form {form!r} is unknown: choose {' or '.join(known)}")

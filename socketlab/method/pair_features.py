@@ -1,4 +1,9 @@
-"""What the frozen source networks say of the pairs: computed once per view, then remembered."""
+"""Features of the pairs from the frozen source networks: what paired alignment compares with, cached.
+
+A task-irrelevant pair shows one scene in the source's and in the target's modality. Both halves are cut and
+flipped alike; the source half goes through its frozen network, and the target network learns to give the
+other half the same features.
+"""
 
 from __future__ import annotations
 
@@ -10,84 +15,71 @@ from torch import Tensor
 
 from socketlab.images.paired_images import PairedImages, Views, cut_views, draw_views, on_device
 from socketlab.method.recipe import Recipe
-from socketlab.method.steps import autocast
+from socketlab.method.steps import PLAIN, Execution, Features, autocast
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import device_of
-from socketlab.speed import distributed
-from socketlab.speed.prefetch import ahead
 
 CACHE_BYTES = 2**29
-"""The most that remembered maps and features may take; beyond it they are computed at every step."""
+"""The most that cached maps and features may take; beyond it they are computed at every step."""
 BATCH = 128
 
-Said = tuple[Tensor | None, Tensor]
-"""The last map (B, C, h, w), where the recipe wants it, and the features (B, D) of a source network."""
-
-Cut = dict[str, Tensor]
-"""Modality → pictures of some pairs, (B, C, h, w) as stored, cut and flipped."""
+Crops = dict[str, Tensor]
+"""Modality → images of some pairs, (B, C, h, w) as stored, cut and flipped."""
 
 
 class Teacher:
-    """The sources' maps and features of task-irrelevant pairs, with the partners' views to compare them to.
+    """Batches of task-irrelevant pairs, with the frozen source networks' maps and features of them.
 
     Every pass over the pairs shows them in other views: each pair's crop and flip are drawn from the seed and
-    the number of the view. With ``pair_views`` = V the views come round after V passes, and what the frozen
-    networks say of one is computed when it first comes up; the numbers are those of computing it every time.
+    the number of the view. With ``pair_views`` = V the views repeat after V passes, and the features of each
+    are computed once; 0 draws new views for every pass.
 
     Parameters
     ----------
     sources : frozen, in eval mode.
     pairs : with the sources' modality and the target's.
-    recipe : ``pair_views``, ``ti_map``, ``precision`` and ``batch_size`` count.
-    seed : of a run.
+    recipe : of it, ``pair_views``, ``ti_map``, ``precision`` and ``batch_size`` count.
+    seed : of the run.
     """
 
-    def __init__(self, sources: Sequence[Source], pairs: PairedImages, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        pairs: PairedImages,
+        recipe: Recipe,
+        seed: int,
+        execution: Execution = PLAIN,
+    ) -> None:
         self.sources, self.pairs, self.recipe, self.seed = sources, pairs, recipe, seed
+        self.execution, self.device = execution, device_of(sources[0].network)
         self.batch = min(recipe.batch_size, len(pairs))
-        self.device = device_of(sources[0].network)
         self._read = tuple(dict.fromkeys(source.modality for source in sources))
         self._views: dict[int, Views] = {}
-        self._said: dict[int, list[Said]] = {}
+        self._cache: dict[int, list[Features]] = {}
         self._cached = recipe.pair_views > 0 and self._size() <= CACHE_BYTES
 
-    def draw(self, number: int, modality: str) -> tuple[Tensor, list[Said]]:
-        """Batch ``number`` of the run: the target halves, (B, C, h, w) as stored, and what the sources say.
+    def crops(self, number: int, modality: str) -> list[Crops]:
+        """The images of batch ``number`` that a step needs; of several processes, the share of this one.
 
-        A pass covers all pairs before the next begins, and goes on across epochs (fault 5); draw ``number``
-        depends on nothing but the seed, so a resumed run meets the same pairs.
-        """
-        cut = self.cut(number, modality)
-        return torch.cat([images[modality] for images in cut]), self.say(number, cut)
-
-    def cut(self, number: int, modality: str) -> list[Cut]:
-        """The pictures of batch ``number`` that a step wants; of several processes, the share of this one.
-
-        They are the target halves, and the sources' where what is said of them is not remembered. A batch in
-        which one pass ends and the next begins has two parts.
+        They are the target halves, and the source halves where features are not cached. A batch in which one
+        pass over the pairs ends and the next begins has two parts.
         """
         wanted = (modality,) if self._cached else tuple(dict.fromkeys((modality, *self._read)))
-        parts = self._parts(number, distributed.share(self.batch))
-        return [self._cut(rows, view, wanted) for rows, view in parts]
+        own = self.execution.rows(self.batch)
+        return [self._cut(rows, view, wanted) for rows, view in self._parts(number, own)]
 
-    def say(self, number: int, cut: list[Cut]) -> list[Said]:
-        """What each source says of batch ``number``, of which ``cut`` are the pictures; of all processes."""
+    def features_of(self, number: int, crops: Sequence[Crops]) -> list[Features]:
+        """Each source's maps and features of batch ``number``, of which ``crops`` are the images."""
         if self._cached:
-            said = [self._recall(rows, view) for rows, view in self._parts(number, slice(None))]
-            return [_joined(of_one) for of_one in zip(*said, strict=True)]
-        said = [self._ask(images) for images in cut]
-        return [_gathered(_joined(of_one), self.batch) for of_one in zip(*said, strict=True)]
+            parts = [self._cached_features(*part) for part in self._parts(number, slice(None))]
+            return [_joined(of_source) for of_source in zip(*parts, strict=True)]
+        return self._gathered([self._forward(images) for images in crops], self.batch)
 
-    def _parts(self, number: int, of_batch: slice) -> list[tuple[Tensor, int]]:
+    def _parts(self, number: int, rows: slice) -> list[tuple[Tensor, int]]:
         """Rows and view of the pairs in a slice of a batch, pass by pass."""
-        rows, begin = endless_rows(len(self.pairs), self.batch, number, self.seed), number * self.batch
-        first, last, _ = of_batch.indices(self.batch)
-        found = []
-        for p in range(begin // len(self.pairs), (begin + self.batch - 1) // len(self.pairs) + 1):
-            start = max(first, p * len(self.pairs) - begin)
-            stop = min(last, (p + 1) * len(self.pairs) - begin)
-            found += [(rows[start:stop], self._view(p))] if start < stop else []
-        return found
+        drawn = endless_rows(len(self.pairs), self.batch, number, self.seed)[rows]
+        passes = (number * self.batch + torch.arange(self.batch)[rows]) // len(self.pairs)
+        return [(drawn[passes == p], self._view(p)) for p in passes.unique().tolist()]
 
     def _view(self, number: int) -> int:
         return number % self.recipe.pair_views if self.recipe.pair_views else number
@@ -95,47 +87,46 @@ class Teacher:
     def _views_of(self, view: int) -> Views:
         """Crop and flip of every pair in one view."""
         if view not in self._views:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, view, 11))
-            drawn = draw_views(self.pairs, len(self.pairs), generator)
             if not self.recipe.pair_views:
-                self._views.clear()  # it will not come back
-            self._views[view] = drawn
+                self._views.clear()  # no view comes back
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, view, 11))
+            self._views[view] = draw_views(self.pairs, len(self.pairs), generator)
         return self._views[view]
 
-    def _cut(self, rows: Tensor, view: int, modalities: Sequence[str]) -> Cut:
-        views = self._views_of(view).take(rows)
-        images = {m: self.pairs.only(m) for m in modalities}
-        return {m: cut_views(one, rows, views, device=self.device)[m] for m, one in images.items()}
+    def _cut(self, rows: Tensor, view: int, modalities: Sequence[str]) -> Crops:
+        views, pairs = self._views_of(view).take(rows), self.pairs
+        return {m: cut_views(pairs.only(m), rows, views, device=self.device)[m] for m in modalities}
 
-    def _recall(self, rows: Tensor, view: int) -> list[Said]:
-        if view not in self._said:
-            self._said[view] = self._ask_all(view)
+    def _cached_features(self, rows: Tensor, view: int) -> list[Features]:
+        if view not in self._cache:
+            own = torch.arange(len(self.pairs))[self.execution.rows(len(self.pairs))].split(BATCH)
+            cut = (self._cut(part, view, self._read) for part in own)
+            crops = self.execution.prefetch(cut, self.device, self.pairs.device)
+            self._cache[view] = self._gathered([self._forward(images) for images in crops], len(self.pairs))
         at = on_device(rows, self.device)
-        return [(None if maps is None else maps[at], features[at]) for maps, features in self._said[view]]
-
-    def _ask_all(self, view: int) -> list[Said]:
-        """What the sources say of every pair in one view; several processes ask for their shares."""
-        count = len(self.pairs)
-        rows = torch.arange(count)[distributed.share(count)].split(BATCH)
-        cut = (self._cut(part, view, self._read) for part in rows)
-        parts = [self._ask(images) for images in ahead(cut, self.device, self.pairs.device)]
-        return [_gathered(_joined(of_one), count) for of_one in zip(*parts, strict=True)]
+        return [(None if maps is None else maps[at], features[at]) for maps, features in self._cache[view]]
 
     @torch.no_grad()
-    def _ask(self, cut: Cut) -> list[Said]:
-        """One pass of the frozen networks over some pairs in one view."""
-        said: list[Said] = []
+    def _forward(self, crops: Crops) -> list[Features]:
+        """One pass of each frozen network."""
+        found: list[Features] = []
         for source in self.sources:
-            images = source.normalisation.encode(cut[source.modality])
+            images = source.normalisation.encode(crops[source.modality])
             with autocast(self.recipe, images.device):
                 maps, features = source.network.map_and_features(images)  # type: ignore[operator]
-            said.append((maps if self.recipe.ti_map > 0 else None, features))
-        return said
+            found.append((maps if self.recipe.ti_map > 0 else None, features))
+        return found
+
+    def _gathered(self, parts: Sequence[list[Features]], count: int) -> list[Features]:
+        """The parts of each source joined, and those of all processes, ``count`` rows."""
+        gather = self.execution.gather
+        joined = [_joined(of_source) for of_source in zip(*parts, strict=True)]
+        return [(None if maps is None else gather(maps, count), gather(f, count)) for maps, f in joined]
 
     def _size(self) -> int:
         """Bytes that all views of all pairs would take."""
-        one = self._ask(self._cut(torch.zeros(1, dtype=torch.int64), 0, self._read))
-        each = sum(x.numel() * x.element_size() for said in one for x in said if x is not None)
+        one = self._forward(self._cut(torch.zeros(1, dtype=torch.int64), 0, self._read))
+        each = sum(x.numel() * x.element_size() for features in one for x in features if x is not None)
         return each * len(self.pairs) * self.recipe.pair_views
 
 
@@ -147,33 +138,23 @@ def endless_rows(count: int, batch: int, draw: int, seed: int) -> Tensor:
     """
     first = draw * batch
     passes = range(first // count, (first + batch - 1) // count + 1)
-    shuffled = [_shuffled(count, seed, number) for number in passes]
     start = first - passes[0] * count
-    return torch.cat(shuffled)[start : start + batch]
+    return torch.cat([_shuffled(count, seed, number) for number in passes])[start : start + batch]
 
 
-@functools.lru_cache(maxsize=4)  # every batch of a pass asks for the same
+@functools.lru_cache(maxsize=4)  # the same for every batch of a pass
 def _shuffled(count: int, seed: int, number: int) -> Tensor:
     """The order of pass ``number``: (count,) int64."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, number, 7)))
 
 
 def derive_seed(seed: int, *numbers: int) -> int:
-    """One generator seed from a run's seed and the place in the run."""
+    """A generator's seed from the seed of a run and a place in it."""
     for number in numbers:
         seed = (seed * 1_000_003 + number + 1) % 2**62
     return seed
 
 
-def _joined(parts: Sequence[Said]) -> Said:
-    if len(parts) == 1:
-        return parts[0]
+def _joined(parts: Sequence[Features]) -> Features:
     maps = [maps for maps, _ in parts if maps is not None]
     return (torch.cat(maps) if maps else None), torch.cat([features for _, features in parts])
-
-
-def _gathered(own: Said, count: int) -> Said:
-    maps, features = own
-    return (None if maps is None else distributed.gathered(maps, count)), distributed.gathered(
-        features, count
-    )

@@ -1,4 +1,7 @@
-"""Pseudo-labels: the network's own clusters, named by its own predictions."""
+"""Pseudo-labels: the network's own clusters of the target's images, named by its own predictions.
+
+Made anew at each epoch from all target images in eval mode; the labels of L_PL in SHOT and SOCKET.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from socketlab.errors import LabError
 from socketlab.networks.networks import weighted_sum
 
 
@@ -17,10 +21,7 @@ def unit_vectors(features: Tensor) -> Tensor:
 
 
 def centroids(vectors: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean per class, Σ_x q_c(x) u(x) / Σ_x q_c(x): (N, E), (N, K) → (K, E).
-
-    A class without weight gives 0, not NaN; `shot_pseudo_labels` never assigns to it.
-    """
+    """Weighted mean per class, Σ_x q_c(x) u(x) / Σ_x q_c(x): (N, E), (N, K) → (K, E); 0 of no weight."""
     total = weights.sum(dim=0)[:, None]
     return (weights.T @ vectors) / total.clamp_min(1e-8)
 
@@ -28,7 +29,8 @@ def centroids(vectors: Tensor, weights: Tensor) -> Tensor:
 def shot_pseudo_labels(features: Tensor, logits: Tensor, rounds: int = 2) -> Tensor:
     """Label each image by the nearest centroid (cosine), twice: soft centroids first, then hard ones.
 
-    Classes that no image is predicted as are dropped and cannot be assigned.
+    A class without images has no centroid: those that no image is predicted as, or that the first round
+    emptied, cannot be assigned.
 
     Parameters
     ----------
@@ -39,6 +41,10 @@ def shot_pseudo_labels(features: Tensor, logits: Tensor, rounds: int = 2) -> Ten
     Returns
     -------
     (N,) int64 in [0, K).
+
+    Raises
+    ------
+    LabError : a feature or logit that is no number, or less than one round.
 
     Source: Liang et al., ICML 2020 (SHOT), eq. 4 to 6.
     """
@@ -66,11 +72,15 @@ def mixed_shot_pseudo_labels(
 
     Source: Ahmed et al., CVPR 2021 (DECISION), section 3.2, with the distances mixed in place of the vectors.
     """
+    _check_finite(features, logits)
+    if rounds < 1:
+        raise LabError(f"{rounds} rounds give no labels: choose 1 or more")
     vectors = [unit_vectors(f) for f in features]
     shares = [z.softmax(dim=1) for z in logits]
     classes = logits[0].shape[1]
-    alive = torch.bincount(weighted_sum(logits, weights).argmax(dim=1), minlength=classes) > 0
+    labels = weighted_sum(logits, weights).argmax(dim=1)
     for _ in range(rounds):
+        alive = torch.bincount(labels, minlength=classes) > 0
         votes = [u @ F.normalize(centroids(u, q), dim=1).T for u, q in zip(vectors, shares, strict=True)]
         labels = weighted_sum(votes, weights).masked_fill(~alive, -torch.inf).argmax(dim=1)
         shares = [F.one_hot(labels, classes).to(votes[0].dtype)] * len(vectors)
@@ -85,6 +95,12 @@ def paper_pseudo_labels(features: Sequence[Tensor], logits: Sequence[Tensor], we
 
     Source: Ahmed et al., ECCV 2022 (SOCKET).
     """
+    _check_finite(features, logits)
     vectors = [unit_vectors(f) for f in features]
     centres = [centroids(u, z.softmax(dim=1)) for u, z in zip(vectors, logits, strict=True)]
     return torch.cdist(weighted_sum(vectors, weights), weighted_sum(centres, weights)).argmin(dim=1)
+
+
+def _check_finite(features: Sequence[Tensor], logits: Sequence[Tensor]) -> None:
+    if not all(bool(x.isfinite().all()) for x in (*features, *logits)):
+        raise LabError("pseudo-labels need finite features and logits: the network computes NaN or infinity")

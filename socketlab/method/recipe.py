@@ -1,4 +1,4 @@
-"""A recipe: every number of an adaptation, with its range and the words of its slider."""
+"""A recipe: all hyperparameters of an adaptation, with their ranges, labels and help texts."""
 
 from __future__ import annotations
 
@@ -14,150 +14,87 @@ METHODS = ("source-only", "batch", "adabn", "tent", "shot-im", "shot", "aad", "s
 
 @dataclass(frozen=True)
 class Knob:
-    """What a slider, the command line and the validation know of one field."""
+    """Range or choices of one field, and the texts of its slider and command-line option."""
 
+    label: str
+    help: str
     low: float | None = None
     high: float | None = None
     log: bool = False
     choices: tuple[str, ...] = ()
-    label: str = ""
-    help: str = ""
 
 
-def knob(default: Any, **about: Any) -> Any:
+def knob(default: Any, *about: Any, **more: Any) -> Any:
     """A dataclass field that carries its `Knob`."""
-    return field(default=default, metadata={"knob": Knob(**about)})
+    return field(default=default, metadata={"knob": Knob(*about, **more)})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of an adaptation; validated when made, never changed.
+    """All hyperparameters of an adaptation; validated when made, never changed.
 
     Raises
     ------
-    LabError
-        When a value is outside its range or not among its choices.
+    LabError : a value outside its range or not among its choices.
     """
 
-    lambda_ti: float = knob(3.0, low=0.0, high=30.0, label="λ_TI", help="weight of paired alignment")
-    lambda_bn: float = knob(
-        0.0, low=0.0, high=10.0, label="λ_d", help="weight of batch-norm statistics matching"
-    )
-    lambda_pl: float = knob(0.3, low=0.0, high=3.0, label="λ_PL", help="weight of the pseudo-labels")
-    lambda_im: float = knob(1.0, low=0.0, high=3.0, label="λ_IM", help="weight of information maximisation")
-    lambda_entropy: float = knob(
-        0.0, low=0.0, high=3.0, label="λ_H", help="weight of the entropy of each prediction, as in TENT"
-    )
-    lambda_aad: float = knob(
-        0.0, low=0.0, high=3.0, label="λ_AaD", help="weight of attracting neighbours and dispersing the rest"
-    )
-    trunk_lr: float = knob(
-        0.05, low=1e-5, high=0.5, log=True, label="rate (trunk)", help="peak learning rate of the trunk"
-    )
+    # fmt: off
+    lambda_ti: float = knob(3.0, "λ_TI", "weight of paired alignment", 0, 30)
+    lambda_bn: float = knob(0.0, "λ_d", "weight of batch-norm statistics matching", 0, 10)
+    lambda_pl: float = knob(0.3, "λ_PL", "weight of the pseudo-labels", 0, 3)
+    lambda_im: float = knob(1.0, "λ_IM", "weight of information maximisation", 0, 3)
+    lambda_entropy: float = knob(0.0, "λ_H", "weight of the entropy of each prediction, as in TENT", 0, 3)
+    lambda_aad: float = knob(0.0, "λ_AaD", "weight of attracting neighbours and dispersing the rest", 0, 3)
+    trunk_lr: float = knob(0.05, "rate (trunk)", "peak learning rate of the trunk", 1e-5, 0.5, log=True)
     bottleneck_lr: float = knob(
-        0.05,
-        low=1e-5,
-        high=0.5,
-        log=True,
-        label="rate (bottleneck)",
-        help="peak learning rate of the bottleneck",
-    )
+        0.05, "rate (bottleneck)", "peak learning rate of the bottleneck", 1e-5, 0.5, log=True)
     mixing_lr: float = knob(
-        0.01, low=1e-5, high=0.5, log=True, label="rate (mixing)", help="peak rate of the sources' shares"
-    )
-    align_epochs: int = knob(
-        10,
-        low=0,
-        high=100,
-        label="epochs of alignment",
-        help="first epochs, with paired alignment alone",
-    )
-    epochs: int = knob(5, low=0, high=100, label="epochs of all terms", help="epochs with every term")
-    batch_size: int = knob(
-        32, low=4, high=512, label="batch", help="images per step, of the target and of pairs"
-    )
-    schedule: str = knob(
-        "one-cycle", choices=("one-cycle", "paper"), label="schedule", help="how the learning rate moves"
-    )
+        0.01, "rate (mixing)", "peak learning rate of the mixing weights", 1e-5, 0.5, log=True)
+    align_epochs: int = knob(10, "epochs of alignment", "first epochs, with paired alignment alone", 0, 100)
+    epochs: int = knob(5, "epochs of all terms", "epochs with every term", 0, 100)
+    batch_size: int = knob(32, "batch", "images per step, of the target and of pairs", 4, 512)
+    schedule: str = knob("one-cycle", "schedule", "how the learning rate changes",
+                         choices=("one-cycle", "paper"))
     source_gradient: str = knob(
-        "whole",
-        choices=("whole", "share"),
-        label="several sources",
-        help="each network learns as fast as it would alone, or by its share of the gradient",
-    )
+        "whole", "several sources", "each network learns as fast as it would alone, or by its share of the "
+        "gradient", choices=("whole", "share"))
     mixing_start: str = knob(
-        "information",
-        choices=("information", "even"),
-        label="shares begin",
-        help="by how sure each network is of the target when the alignment ends, or even",
-    )
+        "information", "shares begin", "by each network's certainty on the target after alignment, or even",
+        choices=("information", "even"))
     bn_mode: str = knob(
-        "batch",
-        choices=("batch", "running"),
-        label="normalise by",
-        help="statistics that normalise target batches in training: the batch's or the running ones",
-    )
-    bn_form: str = knob(
-        "kl", choices=("kl", "paper"), label="form of L_BN", help="divergence, or published norms"
-    )
+        "batch", "normalise by", "statistics that normalise target batches in training: the batch's or the "
+        "running ones", choices=("batch", "running"))
+    bn_form: str = knob("kl", "form of L_BN", "divergence, or published norms", choices=("kl", "paper"))
     bn_layers: str = knob(
-        "all",
-        choices=("all", "first", "early", "late"),
-        label="layers of L_BN",
-        help="batch-norm layers that are matched: all, the first, the earlier or the later half",
-    )
+        "all", "layers of L_BN", "matched batch-norm layers: all, the first, the earlier or later half",
+        choices=("all", "first", "early", "late"))
     bn_average: float = knob(
-        0.0,
-        low=0.0,
-        high=0.99,
-        label="memory in L_BN",
-        help="share of the batches before in the statistics that are matched",
-    )
+        0.0, "average in L_BN", "weight of past batches in the moving average that L_BN matches", 0, 0.99)
     bn_share: str = knob(
-        "normalised",
-        choices=("normalised", "raw"),
-        label="share of L_BN",
-        help="each source's share of L_BN: its mixing weight, or the published trainable sigmoid",
-    )
-    ti_form: str = knob(
-        "mean", choices=("mean", "paper"), label="form of L_TI", help="mean square, or published norm"
-    )
+        "normalised", "share of L_BN", "each source's share of L_BN: its mixing weight, or the published "
+        "trainable sigmoid", choices=("normalised", "raw"))
+    ti_form: str = knob("mean", "form of L_TI", "mean square, or published norm", choices=("mean", "paper"))
     ti_map: float = knob(
-        1.0,
-        low=0.0,
-        high=10.0,
-        label="maps in L_TI",
-        help="weight, in L_TI, of the trunk's last map place by place",
-    )
+        1.0, "maps in L_TI", "weight, in L_TI, of the trunk's last map place by place", 0, 10)
     pair_views: int = knob(
-        4,
-        low=0,
-        high=64,
-        label="views of a pair",
-        help="crops of each pair that are shown in turn and remembered; 0 cuts a new one every time",
-    )
-    pseudo_labels: str = knob(
-        "shot", choices=("shot", "paper"), label="pseudo-labels", help="two cosine rounds, or one Euclidean"
-    )
+        4, "views of a pair", "crops of each pair that are shown in turn and cached; 0 cuts a new one every "
+        "time", 0, 64)
+    pseudo_labels: str = knob("shot", "pseudo-labels", "two cosine rounds, or one Euclidean",
+                              choices=("shot", "paper"))
     test_statistics: str = knob(
-        "reestimated",
-        choices=("reestimated", "running", "batch"),
-        label="test with",
-        help="statistics to test with: re-estimated on the target (AdaBN), as they ran, or the batch's own",
-    )
-    trained: str = knob(
-        "all", choices=("all", "norm"), label="what learns", help="all weights, or batch norm's alone"
-    )
+        "reestimated", "test with", "statistics to test with: re-estimated on the target (AdaBN), the "
+        "running averages of training, or the batch's own", choices=("reestimated", "running", "batch"))
+    trained: str = knob("all", "what learns", "all weights, or those of norm layers alone",
+                        choices=("all", "norm"))
     precision: str = knob(
-        "auto",
-        choices=("auto", "float32", "bfloat16"),
-        label="precision",
-        help="of convolutions in training: 16 bits where the processor is made for them, 32 elsewhere",
-    )
+        "auto", "precision", "of convolutions in training: 16 bits where the processor has such "
+        "arithmetic, 32 elsewhere", choices=("auto", "float32", "bfloat16"))
+    # fmt: on
 
     def __post_init__(self) -> None:
-        for name, about in knobs().items():
-            object.__setattr__(self, name, _checked(name, getattr(self, name), about, type(_default(name))))
+        for f in fields(self):
+            value = _checked(f.name, getattr(self, f.name), f.metadata["knob"], type(f.default))
+            object.__setattr__(self, f.name, value)
 
     def replace(self, **changes: Any) -> Recipe:
         """The same recipe with other values; a LabError names an unknown field."""
@@ -185,7 +122,7 @@ class Recipe:
     def shot(cls) -> Recipe:
         """SHOT, or DECISION with several sources: the target's own images and pseudo-labels, no pairs.
 
-        Its shares begin even, as published: of networks that have not been aligned none knows the target.
+        The mixing weights begin even, as published: no network has been aligned to the target yet.
         """
         return cls(lambda_ti=0.0, lambda_bn=0.0, align_epochs=0, epochs=15, mixing_start="even")
 
@@ -193,7 +130,8 @@ class Recipe:
     def tent(cls) -> Recipe:
         """TENT: entropy moves batch norm's scale and shift alone; batch statistics in training and test.
 
-        Source: Wang et al., ICLR 2021; for as many epochs as SHOT here, where the paper makes one pass.
+        Source: Wang et al., ICLR 2021; offline here, for as many epochs as SHOT, by SGD. The paper makes one
+        pass by Adam, predicts from it, and trains BatchNorm2d alone.
         """
         return cls.shot().replace(
             lambda_pl=0.0, lambda_im=0.0, lambda_entropy=1.0, trained="norm", trunk_lr=1e-3,
@@ -202,32 +140,19 @@ class Recipe:
 
     @classmethod
     def paper(cls) -> Recipe:
-        """The published weights, forms and rates of SOCKET, with what its code does.
+        """The published weights, forms and rates of SOCKET, and what its code does with one source.
 
-        Each departure from `socket` can be put back by itself: ``bn_form``, ``bn_share``, ``ti_form``,
-        ``pseudo_labels``, ``ti_map``, ``test_statistics``, ``source_gradient``, ``mixing_start``, the rates
-        and the schedule.
+        With several, L_TI and L_BN are mixtures of each source's norm here; that code takes one norm of the
+        mixed difference (docs/published_code.md lists all departures). Each difference from `socket` can be
+        put back by itself: ``bn_form``, ``bn_share``, ``ti_form``, ``pseudo_labels``, ``ti_map``,
+        ``test_statistics``, ``source_gradient``, ``mixing_start``, the rates and the schedule.
         """
         return cls(
-            lambda_ti=0.5,
-            lambda_bn=0.5,
-            lambda_pl=0.3,
-            lambda_im=1.0,
-            trunk_lr=1e-3,
-            bottleneck_lr=1e-2,
-            align_epochs=0,
-            epochs=15,
-            schedule="paper",
-            source_gradient="share",
-            mixing_start="even",
-            bn_form="paper",
-            bn_share="raw",
-            ti_form="paper",
-            ti_map=0.0,
-            pair_views=0,
-            pseudo_labels="paper",
+            lambda_ti=0.5, lambda_bn=0.5, lambda_pl=0.3, lambda_im=1.0, trunk_lr=1e-3, bottleneck_lr=1e-2,
+            align_epochs=0, epochs=15, schedule="paper", source_gradient="share", mixing_start="even",
+            bn_form="paper", bn_share="raw", ti_form="paper", ti_map=0.0, pair_views=0, pseudo_labels="paper",
             test_statistics="running",
-        )
+        )  # fmt: skip
 
     @classmethod
     def for_method(cls, method: str) -> Recipe:
@@ -254,12 +179,8 @@ def knobs() -> dict[str, Knob]:
     return {f.name: f.metadata["knob"] for f in fields(Recipe)}
 
 
-def _default(name: str) -> Any:
-    return next(f.default for f in fields(Recipe) if f.name == name)
-
-
 def _checked(name: str, value: Any, about: Knob, kind: type) -> Any:
-    """The value in its field's type, or one sentence that says what is allowed."""
+    """The value in its field's type, or a LabError with what is allowed."""
     if about.choices:
         if value not in about.choices:
             raise LabError(f"{name} = {value!r} is unknown: choose one of {', '.join(about.choices)}")

@@ -1,24 +1,98 @@
-"""The terms of one training step, from networks and a batch to named losses."""
+r"""One step: a pass over target images, a pass over pairs, and the named terms of the loss.
+
+Every network of several sources passes every batch. Their logits are mixed with the weights a_k, and so are
+their distances to their own sources: :math:`z = \sum_k a_k z_k`, :math:`L_{BN} = \sum_k a_k L_{BN,k}`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from socketlab.method import losses
-from socketlab.method.bnstats import Statistics, frozen_running_statistics, watched_layers
+from socketlab.method.bnstats import Moments, batch_statistics, frozen_running_statistics
 from socketlab.method.recipe import Recipe
-from socketlab.networks.networks import Network, weighted_sum
-from socketlab.speed import distributed
-from socketlab.speed.cuda_graphs import Runner, trunk_pass
+from socketlab.networks.networks import Network, fast_bfloat16, norm_layers, weighted_sum
+
+Batch = TypeVar("Batch")
+Features = tuple[Tensor | None, Tensor]
+"""A network's last map (B, C, h, w), where the recipe uses it, and its features (B, D)."""
+PairLoss = Callable[[Network, Features, Features], Tensor]
+"""From the network that learns, the source's and the target's features of a batch of pairs, to a scalar."""
+
+
+class TrunkPass(NamedTuple):
+    """Last map (B, C, h, w), features (B, E) and, where wanted, the moments of each layer's input."""
+
+    map: Tensor
+    features: Tensor
+    statistics: list[Moments] | None
+
+
+class Execution:
+    """How the work of a step is carried out: here plainly, by one process.
+
+    Everything that could be quicker, or spread over processes, is behind these methods; `socketlab.speed` has
+    others, which give the same numbers.
+    """
+
+    def trunk_pass(
+        self, network: Network, images: Tensor, statistics: bool = False, frozen: bool = False
+    ) -> TrunkPass:
+        """One pass of a trunk; ``frozen`` leaves the running statistics alone."""
+        trunk = network.trunk
+        with frozen_running_statistics(trunk) if frozen else nullcontext():
+            if not statistics:
+                return TrunkPass(*trunk.with_map(images), None)
+            with self.batch_statistics(trunk) as seen:
+                spatial, features = trunk.with_map(images)
+        return TrunkPass(spatial, features, [seen[layer] for layer in norm_layers(trunk)])
+
+    def batch_statistics(self, network: nn.Module) -> AbstractContextManager[dict[nn.Module, Moments]]:
+        """`bnstats.batch_statistics`."""
+        return batch_statistics(network)
+
+    def rows(self, count: int) -> slice:
+        """Which rows of a batch this process works on; a LabError where it would have none."""
+        return slice(None)
+
+    def gather(self, own: Tensor, count: int) -> Tensor:
+        """The rows of all processes, ``count`` in all, with gradient."""
+        return own
+
+    @contextmanager
+    def whole_batches(self, network: nn.Module) -> Iterator[None]:
+        """Within the block, batch norm and dropout see the images of all processes as one batch."""
+        yield
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the processes."""
+
+    def prefetch(
+        self, batches: Iterator[Batch], device: torch.device, *stored_on: torch.device
+    ) -> Iterator[Batch]:
+        """The same batches of tensors on ``device``, made from images that are ``stored_on`` others."""
+        return batches
+
+
+PLAIN = Execution()
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """Convolutions in bfloat16 by the recipe, or by "auto" where the processor has 16-bit arithmetic."""
+    wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and fast_bfloat16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
 @dataclass
 class Bank:
-    """What AaD remembers of every target image: features (N, n · D) and predictions (N, K)."""
+    """AaD's memory of all target images: features (N, n · D) and predictions (N, K)."""
 
     features: Tensor
     scores: Tensor
@@ -26,57 +100,26 @@ class Bank:
 
 @dataclass
 class TargetBatch:
-    """A batch of target images, encoded, with all that the recipe's terms want to know of it.
+    """A batch of target images with all that the recipe's terms need.
 
     Parameters
     ----------
-    images : (B, 3, H, W); of several processes, the share of this one.
+    images : (B, 3, H, W) encoded; of several processes, the share of this one.
     rows : (B,) int64, which images of the target they are; of all processes, as everything below.
+    source_statistics : running moments of each source's layers.
     pseudo_labels : (B,) int64, or None where the recipe has no such term.
-    remembered : the statistics of each source.
-    averages : of each source, the statistics of the batches before; filled and renewed in place.
+    averages : moving average of the batch statistics, a list for each source; renewed in place.
     bank : for AaD.
     progress : share of the training that is done, in [0, 1].
     """
 
     images: Tensor
     rows: Tensor
-    remembered: list[Statistics]
+    source_statistics: Sequence[Sequence[Moments]]
     pseudo_labels: Tensor | None = None
-    averages: list[Statistics] = field(default_factory=list)
+    averages: list[list[Moments]] = field(default_factory=list)
     bank: Bank | None = None
     progress: float = 0.0
-
-
-def autocast(recipe: Recipe, device: torch.device, cached: bool = True) -> torch.autocast:
-    """Convolutions in bfloat16 where the recipe says so, and by "auto" where the processor is made for it.
-
-    ``cached`` keeps a weight in 16 bits for the next use within the block, which a CUDA graph cannot.
-    """
-    wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and fast_bfloat16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted, cache_enabled=cached)
-
-
-def fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 itself: most GPUs since 2020, CPUs with AVX-512 BF16 or AMX."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in asked)
-
-
-def remembered_statistics(network: Network) -> Statistics:
-    """Running mean and variance of every watched layer of the trunk: what is left of the source's images."""
-    layers = watched_layers(network.trunk).values()
-    known = "running_mean", "running_var"
-    means, variances = ([getattr(layer, name) for layer in layers] for name in known)
-    return Statistics.beside(means, variances)
-
-
-def source_terms(network: Network, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Training a source network: cross-entropy with labels smoothed by 0.1."""
-    logits = network(images)
-    return {"cross-entropy": torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)}
 
 
 def target_terms(
@@ -85,75 +128,52 @@ def target_terms(
     bn_shares: Tensor,
     batch: TargetBatch,
     recipe: Recipe,
-    run: Runner = trunk_pass,
+    execution: Execution = PLAIN,
 ) -> dict[str, Tensor]:
-    """One pass over a target batch: statistics matching and the terms of the target's own predictions.
+    """One pass over a target batch: statistics matching and the terms of the predictions.
 
     Parameters
     ----------
     networks : one per source.
     weights : (n,) mixing weights a of the predictions.
-    bn_shares : (n,) weight of each source's distance of statistics; the same a, but for the paper's fault.
-    run : how a trunk passes a batch: `graphs.trunk_pass`, or a `graphs.Graphs`.
+    bn_shares : (n,) weight of each source's distance of statistics; a, or the published sigmoid(g).
 
     Returns
     -------
-    Name → unweighted scalar; a term is left out where its weight is 0.
+    Name → unweighted scalar; a term of weight 0 is left out.
     """
-    found: dict[str, Tensor] = {}
-    whole = recipe.source_gradient == "whole"
     features, logits, distances = [], [], []
     for k, network in enumerate(networks):
-        seen = run(network, batch.images, recipe.lambda_bn > 0, False)
-        features.append(network.bottleneck(seen.features))
-        if seen.statistics is not None:
-            distances.append(_matching(seen.statistics, k, batch, recipe))
+        passed = execution.trunk_pass(network, batch.images, statistics=recipe.lambda_bn > 0)
+        features.append(network.bottleneck(passed.features))
         logits.append(network.head(features[-1]).float())
-    if distances:
-        found["BN"] = weighted_sum(distances, bn_shares, whole)
-    count = len(batch.rows)
-    if recipe.lambda_aad > 0:
-        features = [distributed.gathered(of_source, count) for of_source in features]
-    together = distributed.gathered(weighted_sum(logits, weights, whole), count)
-    return found | prediction_terms(together, features, batch, recipe)
-
-
-def prediction_terms(
-    logits: Tensor, features: Sequence[Tensor], batch: TargetBatch, recipe: Recipe
-) -> dict[str, Tensor]:
-    """What the mixed predictions (B, K) of a target batch are asked for."""
-    found: dict[str, Tensor] = {}
+        if passed.statistics is not None:
+            seen = _averaged(passed.statistics, k, batch.averages, recipe.bn_average)
+            distances.append(matching(seen, batch.source_statistics[k], recipe.bn_form, recipe.bn_layers))
+    whole, count = recipe.source_gradient == "whole", len(batch.rows)
+    mixed = execution.gather(weighted_sum(logits, weights, whole), count)
+    terms = {"BN": weighted_sum(distances, bn_shares, whole)} if distances else {}
     if recipe.lambda_im > 0:
-        found["IM"] = losses.information_maximisation(logits)
-    if batch.pseudo_labels is not None and recipe.lambda_pl > 0:
-        found["PL"] = losses.pseudo_label_loss(logits, batch.pseudo_labels)
+        terms["IM"] = losses.information_maximisation(mixed)
+    if recipe.lambda_pl > 0 and batch.pseudo_labels is not None:
+        terms["PL"] = losses.pseudo_label_loss(mixed, batch.pseudo_labels)
     if recipe.lambda_entropy > 0:
-        found["H"] = losses.mean_entropy(logits)
+        terms["H"] = losses.mean_entropy(mixed)
     if recipe.lambda_aad > 0 and batch.bank is not None:
-        together = torch.cat(list(features), dim=1).detach().float()
-        found["AaD"] = _attract_and_disperse(logits, together, batch.bank, batch)
-    return found
+        side_by_side = torch.cat([execution.gather(part, count) for part in features], dim=1)
+        terms["AaD"] = _attract_and_disperse(mixed, side_by_side.detach().float(), batch.bank, batch)
+    return terms
 
 
-def _attract_and_disperse(logits: Tensor, features: Tensor, bank: Bank, batch: TargetBatch) -> Tensor:
-    """The bank learns of the batch first, then its neighbours are looked up."""
-    bank.features[batch.rows] = features
-    bank.scores[batch.rows] = logits.detach().float().softmax(dim=1)
-    near = losses.nearest_neighbours(features, bank.features, batch.rows)
-    return losses.attract_and_disperse(logits, bank.scores[near], losses.dispersion_weight(batch.progress))
-
-
-def _matching(seen: Statistics, k: int, batch: TargetBatch, recipe: Recipe) -> Tensor:
-    """L_BN of source k: on the layers that the recipe names, of this batch or of a moving average."""
-    if recipe.bn_average > 0:
-        seen = _averaged(seen, k, batch.averages, recipe.bn_average)
-    chosen = chosen_layers(len(seen.widths), recipe.bn_layers)
-    one, other = seen.of(chosen), batch.remembered[k].of(chosen)
-    rows = one.means, one.variances, other.means, other.variances
-    if recipe.bn_form == "kl":
-        return losses.distance_in_rows(*rows, one.widths)
-    mu, v, m, r = (row.split(one.widths) for row in rows)
-    return losses.statistics_distance(mu, v, m, r, recipe.bn_form)
+def matching(
+    seen: Sequence[Moments], source: Sequence[Moments], form: str = "kl", layers: str = "all"
+) -> Tensor:
+    """L_BN of one source: `losses.statistics_distance` of what the chosen layers saw from what they keep."""
+    chosen = chosen_layers(len(source), layers)
+    (mu, v), (m, r) = (
+        ([of[i].mean for i in chosen], [of[i].variance for i in chosen]) for of in (seen, source)
+    )
+    return losses.statistics_distance(mu, v, m, r, form)
 
 
 def chosen_layers(count: int, which: str) -> range:
@@ -162,61 +182,71 @@ def chosen_layers(count: int, which: str) -> range:
     return {"all": range(count), "first": range(1), "early": range(half), "late": range(half, count)}[which]
 
 
-def _averaged(seen: Statistics, k: int, averages: list[Statistics], memory: float) -> Statistics:
-    """(1 − ρ) of this batch, with gradient, and ρ of the average so far, without."""
-    if k == len(averages):  # the first batch of an epoch: nothing to remember yet
-        averages.append(seen.detach())
-        return seen
-    old = averages[k]
-    means = seen.means.lerp(old.means, memory)
-    now = Statistics(means, seen.variances.lerp(old.variances, memory), seen.widths)
-    averages[k] = now.detach()
-    return now
+def _averaged(
+    seen: Sequence[Moments], k: int, averages: list[list[Moments]], rho: float
+) -> Sequence[Moments]:
+    """(1 − ρ) of this batch, with gradient, and ρ of the moving average, without gradient."""
+    if rho > 0 and k < len(averages):  # not the first batch of the epoch
+        pairs = zip(seen, averages[k], strict=True)
+        seen = [Moments(a.mean.lerp(b.mean, rho), a.variance.lerp(b.variance, rho)) for a, b in pairs]
+    averages[k : k + 1] = [[Moments(one.mean.detach(), one.variance.detach()) for one in seen]]
+    return seen
+
+
+def _attract_and_disperse(logits: Tensor, features: Tensor, bank: Bank, batch: TargetBatch) -> Tensor:
+    """The batch is stored in the bank first, then its neighbours are looked up."""
+    bank.features[batch.rows] = features
+    bank.scores[batch.rows] = logits.detach().float().softmax(dim=1)
+    near = losses.nearest_neighbours(features, bank.features, batch.rows)
+    return losses.attract_and_disperse(logits, bank.scores[near], losses.dispersion_weight(batch.progress))
 
 
 def pair_terms(
     networks: Sequence[Network],
     weights: Tensor,
     target_images: Tensor,
-    wanted: Sequence[tuple[Tensor | None, Tensor]],
+    wanted: Sequence[Features],
     recipe: Recipe,
-    run: Runner = trunk_pass,
+    execution: Execution = PLAIN,
+    pair_loss: PairLoss | None = None,
 ) -> dict[str, Tensor]:
-    """One pass over a batch of task-irrelevant pairs.
-
-    The target networks normalise by the batch and keep their running statistics to themselves (fault 9).
+    """One pass over the target halves of a batch of pairs; it leaves the running statistics alone.
 
     Parameters
     ----------
     networks : one per source.
     weights : (n,) mixing weights a.
     target_images : (B, 3, H, W), encoded; of several processes, the share of this one.
-    wanted : what each frozen source says of the partners: map (B, C, h, w), or None, and features (B, D);
-        of all processes.
-    run : as for `target_terms`.
+    wanted : of each frozen source, the map (B, C, h, w) or None and the features (B, D) of the partners.
+    pair_loss : in place of `aligned`, the distance of a network's features from the wanted ones.
     """
-    found = []
-    for network, (wanted_map, wanted_features) in zip(networks, wanted, strict=True):
-        seen = run(network, target_images, False, True)
+    distance = pair_loss or functools.partial(aligned, recipe=recipe)
+    distances = []
+    for network, (source_map, source_features) in zip(networks, wanted, strict=True):
+        passed = execution.trunk_pass(network, target_images, frozen=True)
         with frozen_running_statistics(network.bottleneck):
-            own_map, own_features = seen.map, network.bottleneck(seen.features)
-        own_features = distributed.gathered(own_features.float(), count := len(wanted_features))
-        loss = losses.paired_alignment(wanted_features.float(), own_features, recipe.ti_form)
-        if recipe.ti_map > 0 and wanted_map is not None:
-            own_map = distributed.gathered(own_map.float(), count)
-            loss = loss + recipe.ti_map * losses.map_alignment(wanted_map.float(), own_map)
-        found.append(loss)
-    return {"TI": weighted_sum(found, weights, recipe.source_gradient == "whole")}
+            features = execution.gather(network.bottleneck(passed.features).float(), len(source_features))
+        target_map = None
+        if source_map is not None:
+            source_map = source_map.float()
+            target_map = execution.gather(passed.map.float(), len(source_features))
+        distances.append(distance(network, (source_map, source_features.float()), (target_map, features)))
+    return {"TI": weighted_sum(distances, weights, recipe.source_gradient == "whole")}
+
+
+def aligned(network: Network, source: Features, target: Features, recipe: Recipe) -> Tensor:
+    """L_TI of one network: the distance of features and, with its weight, of last maps."""
+    (source_map, source_features), (target_map, target_features) = source, target
+    distance = losses.paired_alignment(source_features, target_features, recipe.ti_form)
+    if source_map is None or target_map is None:
+        return distance
+    return distance + recipe.ti_map * losses.map_alignment(source_map, target_map)
 
 
 def total_loss(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
     """L = λ_TI L_TI + λ_d L_BN + λ_PL L_PL + λ_IM L_IM + …, over the terms that are there."""
     weights = {
-        "TI": recipe.lambda_ti,
-        "BN": recipe.lambda_bn,
-        "PL": recipe.lambda_pl,
-        "IM": recipe.lambda_im,
-        "H": recipe.lambda_entropy,
-        "AaD": recipe.lambda_aad,
-    }
+        "TI": recipe.lambda_ti, "BN": recipe.lambda_bn, "PL": recipe.lambda_pl, "IM": recipe.lambda_im,
+        "H": recipe.lambda_entropy, "AaD": recipe.lambda_aad,
+    }  # fmt: skip
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

@@ -8,11 +8,12 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, logsigmoid
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import weight_norm
 
-from socketlab.speed import distributed
+from socketlab.errors import LabError
 
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+"""Batch norm with statistics that can be matched and re-estimated; subclasses count."""
 INFORMATION_TEMPERATURE = 0.05
 """Nats of L_IM by which one network has to be ahead of another for a share e times as large."""
 
@@ -47,7 +48,7 @@ class Trunk(nn.Module):
     Parameters
     ----------
     features : width of what the trunk returns.
-    name : by which `checkpoints.load_source` builds it again; "" for a module of one's own.
+    name : by which `checkpoints.load_source` builds it again; "" for a user's own module.
     """
 
     features: int
@@ -139,25 +140,29 @@ class Network(nn.Module):
 
 
 class SeededDropout(nn.Dropout):
-    """`torch.nn.Dropout` that draws from a generator of its own; torch's global one is left alone.
+    """`torch.nn.Dropout` with its own generator; torch's global one is left alone.
 
-    Masks are drawn on the CPU and for the rows of all processes, so that neither the device nor the number of
-    processes changes them. `seed_dropout` makes these layers, and begins their masks anew.
+    Masks are drawn on the CPU, so that the device does not change them. `seed_dropout` makes these layers and
+    restarts their generators.
     """
 
     generator: torch.Generator
+
+    def rows(self, x: Tensor) -> tuple[int, slice]:
+        """For how many rows a mask is drawn, and which of them are those of ``x``; here all."""
+        return len(x), slice(None)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ...) → the same shape: in train mode a share p is 0 and the rest is larger by 1 / (1 - p)."""
         if not self.training or self.p == 0:
             return x
-        count, keep = distributed.rows(x), 1 - self.p
+        (count, own), keep = self.rows(x), 1 - self.p
         mask = torch.empty(count, *x.shape[1:]).bernoulli_(keep, generator=self.generator)
-        return x * (mask[distributed.share(count)] / max(keep, 1e-12)).to(x)
+        return x * (mask[own] / max(keep, 1e-12)).to(x)
 
 
 def seed_dropout(network: nn.Module, seed: int) -> None:
-    """Let every `torch.nn.Dropout` draw from a generator of its own, from here on by ``seed``; in place."""
+    """Give every `torch.nn.Dropout` its own generator, seeded by ``seed``; in place."""
     layers = [layer for layer in network.modules() if type(layer) in (nn.Dropout, SeededDropout)]
     for number, layer in enumerate(layers):
         layer.__class__ = SeededDropout
@@ -213,7 +218,7 @@ def mixing_from(information: Tensor, temperature: float = INFORMATION_TEMPERATUR
 
     Parameters
     ----------
-    information : (n,) nats, in [-log K, 0]; not to be trusted of a network that is loud (docs/results.md).
+    information : (n,) nats, in [-log K, 0]; unreliable of networks with very large logits (docs/results.md).
     temperature : T, nats.
 
     Source: this kit.
@@ -226,7 +231,8 @@ def mixing_from(information: Tensor, temperature: float = INFORMATION_TEMPERATUR
 def weighted_sum(parts: Sequence[Tensor], weights: Tensor, whole: bool = False) -> Tensor:
     """Σ_k a_k x_k over tensors of one shape; of one alone, a x.
 
-    ``whole`` gives each of several x_k the gradient of the sum, as if it were alone: not its share a_k of it.
+    ``whole`` passes the gradient of the sum to each of several x_k undivided, not its share a_k of it: each
+    network then learns as fast as it would alone.
     """
     if whole and len(parts) > 1:
         parts = [_gradient_over(x, a) for x, a in zip(parts, weights.detach(), strict=True)]
@@ -234,13 +240,24 @@ def weighted_sum(parts: Sequence[Tensor], weights: Tensor, whole: bool = False) 
 
 
 def _gradient_over(x: Tensor, weight: Tensor) -> Tensor:
-    """X as it is, but its gradient divided by a weight."""
+    """The same x, with a gradient divided by a weight."""
     return x.detach() + (x - x.detach()) / weight
 
 
-def norm_layers(network: nn.Module) -> list[_BatchNorm]:
+def norm_layers(network: nn.Module) -> list[BatchNorm]:
     """Every batch-norm layer, subclasses too, in the order of the modules."""
-    return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+    return [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
+
+
+def check_batch_norm(network: nn.Module) -> None:
+    """A LabError for batch norm that `norm_layers` would leave out: lazy, frozen or hand-made."""
+    norms = BatchNorm | nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
+    for layer in network.modules():
+        kind, own = type(layer).__name__, dict(layer.named_buffers(recurse=False)).keys()
+        if isinstance(layer, nn.LazyBatchNorm1d | nn.LazyBatchNorm2d | nn.LazyBatchNorm3d):
+            raise LabError(f"{kind} does not have its channels yet: pass a batch through the network first")
+        if not isinstance(layer, norms) and {"running_mean", "running_var"} <= own:
+            raise LabError(f"{kind} is a batch norm that cannot adapt: put torch.nn.BatchNorm2d in its place")
 
 
 def networks_of(network: nn.Module) -> list[Network]:
@@ -251,6 +268,16 @@ def networks_of(network: nn.Module) -> list[Network]:
 def device_of(network: nn.Module) -> torch.device:
     """Where a network's numbers lie; the CPU for one without any."""
     return next((x.device for x in chain(network.parameters(), network.buffers())), torch.device("cpu"))
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 itself: most GPUs since 2020, CPUs with AVX-512 BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def small_network(classes: int, width: int = 32, seed: int = 0) -> Network:

@@ -42,6 +42,7 @@ from socketlab.runs import results, splits
 from socketlab.runs.presets import TITLES, Preset, Row
 from socketlab.runs.settings import Material, Settings, gather
 from socketlab.runs.train_source import Trained, train
+from socketlab.speed import best_execution
 from socketlab.speed.pool import Pool
 
 DETERMINISTIC = ("source-only", "batch", "adabn")
@@ -217,7 +218,10 @@ class _Work:
             pack, preset.network, modality, domain, size=preset.size, depth_encoding=encoding
         )
         images, held_out = splits.placed(self.device, lesson.images, lesson.held_out)
-        events = train(images, lesson.recipe, seed=0, normalisation=lesson.normalisation, device=self.device)
+        events = train(
+            images, lesson.recipe, seed=0, normalisation=lesson.normalisation, device=self.device,
+            execution=best_execution(),
+        )  # fmt: skip
         last = None
         for event in self.progress(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
             last = event

@@ -34,7 +34,7 @@ from socketlab.files import csv_text, exclusive, from_json, is_free, read_csv, r
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, State, Step, adapt
 from socketlab.runs.settings import Material, Settings, fingerprints
-from socketlab.speed import distributed
+from socketlab.speed import best_execution, distributed
 
 CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
 CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
@@ -207,7 +207,7 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
     begun = time.perf_counter()
     for event in adapt(
         material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state,
-        normalisation=material.normalisation,
+        normalisation=material.normalisation, execution=best_execution(),
     ):  # fmt: skip
         if distributed.rank() > 0:
             pass

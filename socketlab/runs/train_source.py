@@ -10,21 +10,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from socketlab.errors import LabError
 from socketlab.images import encodings
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, cut_views, draw_views, recoloured
-from socketlab.method import steps
 from socketlab.method.adaptation import Step, rate_factor
-from socketlab.method.bnstats import normalised_together, watch
 from socketlab.method.evaluate import evaluating
 from socketlab.method.recipe import Recipe
+from socketlab.method.steps import PLAIN, Execution, autocast
 from socketlab.networks.backbones import BACKBONES, backbone_network, weights_normalisation
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Network, SmallResNet, seed_dropout, small_network
-from socketlab.speed import distributed
-from socketlab.speed.prefetch import ahead
 
 SCHEDULES = ("one-cycle", "paper")
 
@@ -138,12 +136,12 @@ def train(
     seed: int = 0,
     normalisation: Normalisation | None = None,
     device: torch.device | str | None = None,
+    execution: Execution | None = None,
 ) -> Iterator[Step | Trained]:
     """Train a network on labelled images of one modality.
 
     Cross-entropy with label smoothing 0.1, random crops and flips; from scratch, other colours too (not for
-    depth) and a one-cycle learning rate. Several processes that have joined (`ranks`) share every batch: each
-    calls this with the same arguments, and has the losses and weights of one alone, to the last digits.
+    depth) and a one-cycle learning rate.
 
     Parameters
     ----------
@@ -151,6 +149,7 @@ def train(
     seed : fixes the weights at the start, the batches and the views.
     normalisation : how the images are encoded; None for the recipe's own.
     device : where the network learns; None for where the images lie. Batches are brought there.
+    execution : how steps are carried out, as in `adapt`; by default plainly.
 
     Yields
     ------
@@ -165,14 +164,11 @@ def train(
     recipe = recipe or SourceRecipe()
     if len(images) < recipe.batch_size:
         raise LabError(f"{len(images)} images are fewer than one batch of {recipe.batch_size}")
-    if recipe.batch_size < distributed.world():
-        told = f"a batch of {recipe.batch_size} images is too small for {distributed.world()} processes"
-        raise LabError(f"{told}: start {recipe.batch_size} at most")
+    execution = execution or PLAIN
+    own = execution.rows(recipe.batch_size)
     generator = torch.Generator().manual_seed(seed)
     place = torch.device(images.device if device is None else device)
     network = recipe.network(len(images.classes), seed).to(place)
-    if distributed.world() > 1:
-        watch(network)  # whose layers can normalise by the images of all processes
     normalisation = normalisation or recipe.normalisation(images)
     source = Source(network, images.classes, normalisation, {"recipe": recipe.as_dict(), "seed": seed})
     rates = (recipe.trunk_rate or recipe.rate, recipe.rate)
@@ -184,34 +180,22 @@ def train(
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(images), generator=generator)
         network.train()
-        cut = _cut_images(images, recipe, order[: per_epoch * recipe.batch_size], generator, place)
-        for rows, views in ahead(cut, place, images.device):
-            encoded, own = normalisation.encode(views), labels[rows[distributed.share(len(rows))].to(place)]
-            with steps.autocast(precision, place), normalised_together(network):
-                terms = steps.source_terms(network, encoded, own)
+        cut = _cut_images(images, recipe, order[: per_epoch * recipe.batch_size], generator, place, own)
+        for rows, views in execution.prefetch(cut, place, images.device):
+            encoded = normalisation.encode(views)
+            with autocast(precision, place), execution.whole_batches(network):
+                logits = execution.gather(network(encoded), len(rows))
+                loss = cross_entropy(logits, labels[rows.to(place)], label_smoothing=0.1)
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * rate_factor(step / total, recipe.schedule)
-            learnt = _learn(network, optimiser, terms, len(own) * distributed.world() / len(rows))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            execution.average_gradients(network.parameters())
+            optimiser.step()
             step += 1
-            yield Step(epoch + 1, step, total, learnt)
+            yield Step(epoch + 1, step, total, {"cross-entropy": loss.detach()})
         with evaluating(network):
             yield Trained(epoch + 1, recipe.epochs, source)
-
-
-def _learn(
-    network: Network, optimiser: torch.optim.SGD, terms: dict[str, Tensor], weight: float
-) -> dict[str, Tensor]:
-    """One step of the optimiser; returns the terms of the whole batch.
-
-    The terms are means over the rows of this process, whose share of the batch may be a row more or less than
-    that of another: times ``weight``, rows times processes by rows of the batch, their mean over the
-    processes is the mean over the batch.
-    """
-    optimiser.zero_grad(set_to_none=True)
-    (weight * terms["cross-entropy"]).backward()
-    distributed.average_gradients(network.parameters())
-    optimiser.step()
-    return {name: distributed.averaged(weight * term.detach()) for name, term in terms.items()}
 
 
 def _cut_images(
@@ -220,13 +204,13 @@ def _cut_images(
     order: Tensor,
     generator: torch.Generator,
     place: torch.device,
+    own: slice,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of each batch of an epoch, and their views on the device; of several processes, its own share.
+    """Rows of each batch of an epoch, and the views of its ``own`` rows on the device.
 
     Other colours are drawn for a whole batch, so then every process cuts all of it.
     """
     recolour = images.modality != "depth" and recipe.recolour
-    own = distributed.share(recipe.batch_size)
     for rows in order.split(recipe.batch_size):
         drawn, cut = draw_views(images, len(rows), generator), slice(None) if recolour else own
         views = cut_views(images, rows[cut], drawn.take(cut), device=place)[images.modality]

@@ -1,117 +1,85 @@
-"""One pass of a trunk, and on a GPU the same pass as a CUDA graph.
+"""Passes of a trunk as CUDA graphs.
 
-A pass of a deep network is some hundreds of small operations, and a GPU is often done with one before the
-computer has asked for the next. A graph asks for all of them at once: the same kernels on the same numbers,
-in the time that the GPU needs.
+A pass of a deep network is some hundreds of small operations, and a GPU often finishes one before the
+computer has launched the next. A graph launches all of them at once: the same kernels on the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from socketlab.method.bnstats import Statistics, batch_statistics, frozen_running_statistics, statistics_of
+from socketlab.method.bnstats import Moments
+from socketlab.method.steps import Batch, TrunkPass
 from socketlab.networks.networks import Network, Trunk, device_of
-from socketlab.speed import distributed
+from socketlab.speed.fast_statistics import FastStatistics
+from socketlab.speed.prefetch import prefetched
 
 WARM = 3
 """Passes before a capture, in which cuDNN chooses its algorithms."""
 
 
-class Pass(NamedTuple):
-    """What a trunk says of a batch: its last map, its features and, watched, the batch's statistics."""
+class CudaGraphs(FastStatistics):
+    """Trunk passes as CUDA graphs on a GPU that holds the images too; elsewhere prefetched batches.
 
-    map: Tensor
-    features: Tensor
-    statistics: Statistics | None
-
-
-Runner = Callable[[Network, Tensor, bool, bool], Pass]
-"""`trunk_pass`, or a `Graphs` in its place."""
-
-
-def trunk_pass(network: Network, images: Tensor, watched: bool = False, untouched: bool = False) -> Pass:
-    """One pass of a network's trunk.
-
-    Parameters
-    ----------
-    images : (B, 3, H, W), encoded.
-    watched : whether the batch's statistics are wanted, with their gradient.
-    untouched : whether running statistics stay as they are (fault 9).
-    """
-    trunk = network.trunk
-    with frozen_running_statistics(trunk) if untouched else nullcontext():
-        if not watched:
-            return Pass(*trunk.with_map(images), None)
-        with batch_statistics(trunk, late=True) as layers:
-            spatial, features = trunk.with_map(images)
-            return Pass(spatial, features, statistics_of(layers))
-
-
-class Graphs:
-    """Passes of some trunks as CUDA graphs, where that can be; elsewhere each pass is a `trunk_pass`.
-
-    A graph belongs to a batch size and to where a network's numbers lie: weights that are changed in place,
-    as an optimiser does it, are seen. What a pass returns is overwritten by the next pass of the same kind.
-
-    It can be on a GPU that holds the images too, by one process, for trunks of this kit and of torchvision
-    without dropout. A module of one's own may look at its numbers in Python, which a graph would never do
-    again: it is left as it is.
-
-    Parameters
-    ----------
-    networks : in train mode when `prepare` is called, with batch norm in the mode it will have.
-    autocast : makes the context of a pass, without its cache of weights.
+    A graph belongs to a batch size and to where a network's numbers lie: weights that an optimiser changes in
+    place are seen. It is captured at the first pass of its kind; what a pass returns is overwritten by the
+    next of the same kind. Trunks with dropout, and a user's own modules, which may look at their numbers in
+    Python, pass without.
     """
 
-    def __init__(self, networks: Sequence[Network], autocast: Callable[[], torch.autocast]) -> None:
-        self.networks, self.autocast = networks, autocast
-        self._graphs: dict[tuple[int, tuple[int, ...], bool, bool], _Captured | None] = {}
+    def __init__(self) -> None:
+        self._graphs: dict[tuple[int, tuple[int, ...], bool, bool], Callable[..., TrunkPass] | None] = {}
+        self._prefetching = False
 
-    def prepare(self, batch: int, side: int, *, watched: bool = False, untouched: bool = False) -> None:
-        """Capture this kind of pass of every network, unless it is known; nothing else may use the GPU."""
-        shape = (batch, 3, side, side)
-        for network in self.networks:
-            key = (id(network), shape, watched, untouched)
-            if key not in self._graphs:
-                self._graphs[key] = self._captured(network, shape, watched, untouched)
-
-    def __call__(
-        self, network: Network, images: Tensor, watched: bool = False, untouched: bool = False
-    ) -> Pass:
+    def trunk_pass(
+        self, network: Network, images: Tensor, statistics: bool = False, frozen: bool = False
+    ) -> TrunkPass:
         """The pass, by its graph where there is one."""
-        graph = self._graphs.get((id(network), tuple(images.shape), watched, untouched))
-        return trunk_pass(network, images, watched, untouched) if graph is None else graph(images)
+        if self._prefetching or not capturable(network.trunk):  # no other CUDA work may run during a capture
+            return super().trunk_pass(network, images, statistics, frozen)
+        kind = id(network), tuple(images.shape), statistics, frozen
+        if kind not in self._graphs:
+            self._graphs[kind] = self._captured(network, images, statistics, frozen)
+        graph = self._graphs[kind]
+        return graph(images) if graph else super().trunk_pass(network, images, statistics, frozen)
+
+    def prefetch(
+        self, batches: Iterator[Batch], device: torch.device, *stored_on: torch.device
+    ) -> Iterator[Batch]:
+        """`prefetch.prefetched`."""
+        self._prefetching = any(place != device for place in stored_on)
+        return prefetched(batches, device, *stored_on)
 
     def _captured(
-        self, network: Network, shape: tuple[int, ...], watched: bool, untouched: bool
-    ) -> _Captured | None:
-        if not capturable(network.trunk):
-            return None
-        one = _OnePass(network, watched, untouched, self.autocast)
-        images = torch.zeros(shape, device=device_of(network))
+        self, network: Network, images: Tensor, statistics: bool, frozen: bool
+    ) -> Callable[..., TrunkPass] | None:
+        one = _OnePass(network, super().trunk_pass, statistics, frozen)
         try:
             with _buffers_kept(network.trunk):
-                return _Captured(graphed(one, images), one.widths)
+                run = graphed(one, torch.zeros_like(images))
         except torch.cuda.OutOfMemoryError:  # a graph holds its memory; without it the pass may still fit
             return None
 
+        def graph(images: Tensor) -> TrunkPass:
+            spatial, features, *rows = run(images)
+            if not rows:
+                return TrunkPass(spatial, features, None)
+            layers = zip(*(row.split(one.widths) for row in rows), strict=True)
+            return TrunkPass(spatial, features, [Moments(*layer) for layer in layers])
+
+        return graph
+
 
 def capturable(trunk: Trunk) -> bool:
-    """Whether a pass of this trunk may become a graph; see `Graphs`."""
+    """Whether a pass of this trunk may become a graph; see `CudaGraphs`."""
     random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in trunk.modules())
     learns = any(p.requires_grad for p in trunk.parameters())
-    return (
-        device_of(trunk).type == "cuda"
-        and distributed.world() == 1
-        and bool(trunk.name)
-        and learns
-        and not random
-    )
+    return device_of(trunk).type == "cuda" and bool(trunk.name) and learns and not random
 
 
 def graphed(one: nn.Module, images: Tensor) -> Callable[..., tuple[Tensor, ...]]:
@@ -123,51 +91,42 @@ def graphed(one: nn.Module, images: Tensor) -> Callable[..., tuple[Tensor, ...]]
 
 
 class _OnePass(nn.Module):
-    """A `trunk_pass` as a module that takes one tensor and returns several: map, features, statistics.
+    """A trunk pass as a module from one tensor to several: map, features, and statistics in two rows.
 
-    ``widths`` are those of the layers in the statistics, after a pass.
+    ``widths`` are the channels of each layer in the statistics, after a pass.
     """
 
-    widths: tuple[int, ...] = ()
+    widths: list[int]
 
     def __init__(
-        self, network: Network, watched: bool, untouched: bool, autocast: Callable[[], torch.autocast]
+        self, network: Network, run: Callable[..., TrunkPass], statistics: bool, frozen: bool
     ) -> None:
         super().__init__()
         self.trunk = network.trunk  # so that its weights are found
-        self.watched, self.untouched, self.autocast = watched, untouched, autocast
-        self._network = [network]  # in a list, for a network is no part of its own pass
+        self.run, self.statistics, self.frozen = run, statistics, frozen
+        self._network = [network]  # in a list: a network is no part of its own pass
+        self.sixteen_bits = torch.is_autocast_enabled("cuda")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        with self.autocast():
-            seen = trunk_pass(self._network[0], images, self.watched, self.untouched)
-        if seen.statistics is None:
-            return seen.map, seen.features
-        self.widths = seen.statistics.widths
-        return seen.map, seen.features, seen.statistics.means, seen.statistics.variances
-
-
-class _Captured:
-    """A captured pass, with its tensors put back in order."""
-
-    def __init__(self, run: Callable[..., tuple[Tensor, ...]], widths: tuple[int, ...]) -> None:
-        self.run, self.widths = run, widths
-
-    def __call__(self, images: Tensor) -> Pass:
-        spatial, features, *rows = self.run(images)
-        if not rows:
-            return Pass(spatial, features, None)
-        means, variances = rows
-        return Pass(spatial, features, Statistics(means, variances, self.widths))
+        # a graph cannot keep a weight in 16 bits from one pass to the next
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.sixteen_bits, cache_enabled=False):
+            passed = self.run(self._network[0], images, self.statistics, self.frozen)
+        if passed.statistics is None:
+            return passed.map, passed.features
+        self.widths = [len(layer.mean) for layer in passed.statistics]
+        means, variances, _ = zip(*passed.statistics, strict=True)
+        return passed.map, passed.features, torch.cat(means), torch.cat(variances)
 
 
 @contextmanager
 def _buffers_kept(trunk: nn.Module) -> Iterator[None]:
-    """Within the block running statistics may move; afterwards they are, where they lie, what they were."""
+    """Within the block running statistics may move; afterwards they are, where they lie, what they were.
+
+    By way of ``data``: an earlier pass of the same step may still need them for its gradient.
+    """
     kept = [(buffer, buffer.clone()) for buffer in trunk.buffers()]
     try:
         yield
     finally:
-        with torch.no_grad():
-            for buffer, value in kept:
-                buffer.copy_(value)
+        for buffer, value in kept:
+            buffer.data.copy_(value)

@@ -1,18 +1,17 @@
-"""Several processes at one adaptation: what each does of a batch, and how they put it together.
+"""Several processes at one adaptation, as torchrun starts them: each works on its share of every batch.
 
-Each process (rank) works on its share of the rows of every batch; what is made of the rows is gathered, so
-that every rank computes the loss of the whole batch, and the gradients are averaged. Alone, all functions
-hand back what they are given.
-
-The loss that is differentiated is the mean over the ranks of each one's loss. All are the same, so the mean
-is that loss; but each came to be with its own copies of what all rows share (weights of the network, mixing
-weights), and only together do the copies' gradients make up the whole.
+What is made of the rows is gathered, so that every process computes the loss of the whole batch, and the
+gradients are averaged. The loss that is differentiated is thereby the mean of the processes' equal losses:
+each was computed with its own copy of the shared weights, and the copies' gradients together are the whole.
+Alone, all functions return what they are given.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -20,12 +19,15 @@ from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
 from socketlab.errors import LabError
+from socketlab.method.bnstats import Moments, batch_statistics, moments, pooled
+from socketlab.method.steps import Execution
+from socketlab.networks.networks import BatchNorm, SeededDropout
 
-Told = TypeVar("Told")
+Result = TypeVar("Result")
 
 
 def world() -> int:
-    """How many processes work together; 1 alone."""
+    """The number of processes that work together; 1 alone."""
     joined = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if joined else 1
 
@@ -36,7 +38,7 @@ def rank() -> int:
 
 
 def share(count: int, of: int | None = None) -> slice:
-    """Which of ``count`` rows are those of rank ``of``, this one unless told.
+    """Which of ``count`` rows are those of rank ``of``, by default this one.
 
     Shares follow each other and differ by one row at most; the first are the larger, as those of
     `torch.tensor_split`. With more ranks than rows, the last have none.
@@ -47,92 +49,140 @@ def share(count: int, of: int | None = None) -> slice:
     return slice(start, start + least + (number < more))
 
 
-def gathered(own: Tensor, count: int) -> Tensor:
-    """The rows of all ranks, in order, with gradient: (b, ...) of each → (count, ...).
+class Distributed(Execution):
+    """Every process has its share of each batch; batch norm and dropout see the whole of it."""
 
-    Parameters
-    ----------
-    own : the rows that `share` gives this rank, b of them.
-    count : of the rows of all ranks.
-    """
-    if world() == 1:
-        return own
-    shares = [share(count, number) for number in range(world())]
-    longest = shares[0].stop
-    padded = torch.cat([own, own.new_zeros(longest - len(own), *own.shape[1:])])
-    every = stacked(padded)
-    return torch.cat([rows[: one.stop - one.start] for rows, one in zip(every, shares, strict=True)])
+    def rows(self, count: int) -> slice:
+        """The share of this process; a LabError where there are fewer rows than processes."""
+        if count < world():
+            raise LabError(
+                f"a batch of {count} images is too small for {world()} processes: start {count} at most"
+            )
+        return share(count)
+
+    def gather(self, own: Tensor, count: int) -> Tensor:
+        """The rows of all ranks, in order, with gradient: (b, ...) of each → (count, ...)."""
+        if world() == 1:
+            return own
+        shares = [share(count, number) for number in range(world())]
+        padded = torch.cat([own, own.new_zeros(shares[0].stop - len(own), *own.shape[1:])])
+        every = zip(_Stack.apply(padded), shares, strict=True)
+        return torch.cat([rows[: one.stop - one.start] for rows, one in every])
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the ranks, in one message.
+
+        `torch.nn.parallel.DistributedDataParallel` wraps one module with one forward pass; a step here goes
+        through several networks, twice, by way of their maps and features.
+        """
+        grads = [p.grad for p in parameters if p.grad is not None]
+        if world() == 1 or not grads:
+            return
+        mean = averaged(torch.cat([grad.flatten() for grad in grads]))
+        for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view(grad.shape))
+
+    def batch_statistics(self, network: nn.Module) -> AbstractContextManager[dict[nn.Module, Moments]]:
+        """Moments of the whole batch."""
+        return batch_statistics(network, moments if world() == 1 else _moments_of_all)
+
+    @contextmanager
+    def whole_batches(self, network: nn.Module) -> Iterator[None]:
+        """Within the block batch norm in train mode, and dropout, see the images of all processes."""
+        changed: dict[nn.Module, tuple[str, Callable[..., Any]]] = {}
+        for layer in network.modules() if world() > 1 else ():
+            if isinstance(layer, SeededDropout):
+                changed[layer] = "rows", _rows_of_all
+            elif isinstance(layer, BatchNorm) and not isinstance(layer, nn.SyncBatchNorm):
+                if type(layer).forward is not nn.BatchNorm2d.forward:
+                    kind = type(layer).__name__
+                    raise LabError(f"{kind} cannot normalise by the images of several processes: start one")
+                changed[layer] = "forward", _normalise_together
+        for layer, (name, method) in changed.items():
+            vars(layer)[name] = MethodType(method, layer)
+        try:
+            yield
+        finally:
+            for layer, (name, _) in changed.items():
+                del vars(layer)[name]
 
 
-def stacked(own: Tensor, group: Any = None) -> Tensor:
-    """A tensor of the same shape from each rank, with gradient: (...) → (ranks, ...)."""
-    return _Stack.apply(own, group)
+def _moments_of_all(x: Tensor) -> Moments:
+    """Moments of the images of all processes, with gradient."""
+    mean, variance, _ = moments(x)
+    own = torch.stack([mean, variance, torch.full_like(mean, x.numel() // x.shape[1])])
+    return pooled([Moments(mean, variance, size[0]) for mean, variance, size in _Stack.apply(own)])
+
+
+def _normalise_together(layer: BatchNorm, x: Tensor) -> Tensor:
+    """A batch-norm layer's forward pass by the images of all processes; in eval mode, as always."""
+    if not layer.training:
+        return type(layer).forward(layer, x)  # type: ignore[arg-type]
+    mean, variance, count = _moments_of_all(x)
+    if layer.track_running_stats:
+        assert layer.num_batches_tracked is not None
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        with torch.no_grad():
+            layer.num_batches_tracked.add_(1)
+            rate = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+            layer.running_mean.lerp_(mean, rate)
+            layer.running_var.lerp_(variance * (count / (count - 1)), rate)
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    scale = (variance + layer.eps).rsqrt()
+    out = (x - mean.view(shape)) * scale.view(shape)
+    if layer.affine:
+        out = out * layer.weight.view(shape) + layer.bias.view(shape)
+    return out.to(x.dtype)
+
+
+def _rows_of_all(layer: SeededDropout, x: Tensor) -> tuple[int, slice]:
+    count = int(summed(torch.tensor(len(x), device=x.device)))
+    return count, share(count)
 
 
 class _Stack(torch.autograd.Function):
-    """The tensors of all ranks; the gradient of this one's is summed over all that used it."""
+    """The tensors of all ranks, (...) → (ranks, ...); this one's gradient is summed over all that used it."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        rows = [torch.empty_like(own, memory_format=torch.contiguous_format)]
-        rows += [torch.empty_like(rows[0]) for _ in range(distributed.get_world_size(group) - 1)]
-        distributed.all_gather(rows, own.contiguous(), group=group)
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        rows = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(world())]
+        distributed.all_gather(rows, own.contiguous())
         return torch.stack(rows)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return summed(grad, ctx.group)[distributed.get_rank(ctx.group)], None
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return summed(grad)[rank()]
 
 
-def summed(own: Tensor, group: Any = None) -> Tensor:
+def summed(own: Tensor) -> Tensor:
     """The sum over the ranks of a tensor of one shape, without gradient."""
     total = own.detach().clone(memory_format=torch.contiguous_format)
-    distributed.all_reduce(total, group=group)
+    if world() > 1:
+        distributed.all_reduce(total)
     return total
 
 
 def averaged(own: Tensor) -> Tensor:
     """The mean over the ranks of a tensor of one shape, without gradient."""
-    return own if world() == 1 else summed(own) / world()
+    return summed(own) / world()
 
 
-def rows(own: Tensor) -> int:
-    """How many rows all ranks have together, where this one has those of ``own``."""
-    return len(own) if world() == 1 else int(summed(torch.tensor(len(own), device=own.device)))
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the ranks, in one message.
-
-    `torch.nn.parallel.DistributedDataParallel` does so too, but only around a module whose one forward pass
-    makes the loss; a step here goes through several networks, twice, by way of their maps and features.
-    """
-    if world() == 1:
-        return
-    grads = [p.grad for p in parameters if p.grad is not None]
-    together = torch.cat([grad.flatten() for grad in grads])
-    distributed.all_reduce(together)
-    together /= world()
-    for grad, mean in zip(grads, together.split([grad.numel() for grad in grads]), strict=True):
-        grad.copy_(mean.view(grad.shape))
-
-
-def on_rank_zero(work: Callable[[], Told]) -> Told:
-    """What ``work`` gives on rank 0, on every rank; a `LabError` there is raised everywhere."""
+def on_rank_zero(work: Callable[[], Result]) -> Result:
+    """What ``work`` returns on rank 0, on every rank; a `LabError` there is raised everywhere."""
     if world() == 1:
         return work()
-    told: list[Any] = [None]
+    found: list[Any] = [None]
     if rank() == 0:
         try:
-            told = [work()]
+            found = [work()]
         except LabError as error:
-            told = [error]
-    distributed.broadcast_object_list(told)
-    if isinstance(told[0], LabError):
-        raise told[0]
-    return told[0]
+            found = [error]
+    distributed.broadcast_object_list(found)
+    if isinstance(found[0], LabError):
+        raise found[0]
+    return found[0]
 
 
 def join(device: str) -> None:
@@ -144,11 +194,10 @@ def join(device: str) -> None:
 
     Raises
     ------
-    LabError
-        When there are more processes than GPUs, or this torch cannot do it.
+    LabError : more processes than GPUs, or a torch without torch.distributed.
     """
-    said = {"WORLD_SIZE", "RANK", "MASTER_ADDR"} <= os.environ.keys()
-    if not said or int(os.environ["WORLD_SIZE"]) == 1:
+    started = {"WORLD_SIZE", "RANK", "MASTER_ADDR"} <= os.environ.keys()
+    if not started or int(os.environ["WORLD_SIZE"]) == 1:
         return
     if not distributed.is_available():
         raise LabError("This torch was built without torch.distributed: start one process, without torchrun.")
@@ -165,7 +214,7 @@ def join(device: str) -> None:
 
 
 def leave() -> None:
-    """Work alone from here on, once all processes have come so far: none is left talking to one that went."""
+    """Leave the process group, after a barrier."""
     if world() > 1:
         distributed.barrier()
         distributed.destroy_process_group()

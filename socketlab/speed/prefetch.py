@@ -12,7 +12,7 @@ from torch import Tensor
 Batch = TypeVar("Batch")
 
 
-def ahead(batches: Iterator[Batch], device: torch.device, *stored_on: torch.device) -> Iterator[Batch]:
+def prefetched(batches: Iterator[Batch], device: torch.device, *stored_on: torch.device) -> Iterator[Batch]:
     """The same batches in the same order, each made while its predecessor is used.
 
     Images on the CPU (a memory-mapped pack, say, larger than the GPU's memory or than the computer's) are
@@ -21,8 +21,8 @@ def ahead(batches: Iterator[Batch], device: torch.device, *stored_on: torch.devi
 
     Parameters
     ----------
-    batches : an iterator that makes tensors on ``device`` (see `pairs.cut_views`), in lists, tuples or
-        dicts if it likes.
+    batches : an iterator that makes tensors on ``device`` (see `paired_images.cut_views`), in lists, tuples
+        or dicts.
     device : of the network.
     stored_on : of the images.
     """
@@ -48,11 +48,11 @@ _END = object()
 
 
 def in_a_thread(make: Callable[[], Batch], ended: Callable[[Batch], bool]) -> Iterator[Batch]:
-    """``make()`` over and over in one thread, one call ahead of the reader, until what it made says the end.
+    """``make()`` over and over in one thread, one call ahead of the reader, until ``ended`` of its result.
 
     An error in the thread is raised here, when its turn comes. Leaving the loop waits for the call under way.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as worker:
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as worker:
         coming = worker.submit(make)
         while not ended(made := coming.result()):
             coming = worker.submit(make)

@@ -18,7 +18,6 @@ from socketlab.images.encodings import measure
 from socketlab.images.paired_images import centre_view
 from socketlab.measures.bn_moments import norm_statistics
 from socketlab.measures.layer_features import extract_features, layer_names
-from socketlab.method.bnstats import watch
 from socketlab.networks.networks import small_network
 from tests.worlds import patterned
 
@@ -594,7 +593,7 @@ def test_a_norm_layer_that_is_called_twice_sees_both():
 
 def test_norm_statistics_of_the_lab_and_of_torchvision():
     world = patterned(6, 0).only("rgb")
-    network = watch(small_network(3, width=8))
+    network = small_network(3, width=8)
     found = norm_statistics(network, world, measure(world.images["rgb"], "rgb"))
     assert len(found) == 13 and found[-1].name == "bottleneck.1"
     assert [len(one.mean) for one in found[:2]] == [8, 8]

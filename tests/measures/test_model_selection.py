@@ -81,9 +81,9 @@ def test_gathering_moves_nothing_needs_no_label_and_measures_the_whole_target():
     images = adapted.normalisation.encode(target.images["depth"][..., 4:60, 4:60])
     with torch.no_grad():
         first = adapted.network.trunk[0](images)
-    seen = model_selection._seen_statistics(adapted.network, adapted, target).of(range(1))
-    torch.testing.assert_close(seen.means, first.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(seen.variances, first.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-4)
+    seen = model_selection._seen_statistics(adapted.network, adapted, target)[0]
+    torch.testing.assert_close(seen.mean, first.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(seen.variance, first.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-4)
     assert found.distance > 0
     assert found.logits.shape == (300, 3)
 

@@ -28,7 +28,7 @@ def test_fault_1_with_one_source_nothing_can_switch_bn_matching_off(share):
     """The gradient of L_BN and L_TI on g is exactly 0; under the published share it is not, and falls."""
     recipe = ALL_TERMS.replace(bn_share=share)
     state, batch = begun(trained_source(), recipe)
-    weights, shares = networks.mixing_weights(state.mixing), adapting._bn_shares(state.mixing, recipe)
+    weights, shares = networks.mixing_weights(state.mixing), adapting.bn_shares(state.mixing, recipe)
     terms = steps.target_terms(state.networks, weights, shares, batch, recipe)
     wanted = [(None, torch.zeros(8, 128))]
     terms |= steps.pair_terms(state.networks, weights, batch.images, wanted, recipe)

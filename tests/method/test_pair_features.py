@@ -1,4 +1,4 @@
-"""What the frozen networks say of the pairs: remembered or computed anew, the same; views in turn."""
+"""Features of the pairs from the frozen networks: cached or computed anew, the same; views in turn."""
 
 import pytest
 import torch
@@ -18,22 +18,28 @@ def pairs():
 
 
 def drawn(sources, pairs, recipe=RECIPE, seed=0, numbers=range(8)):
-    told = Teacher(sources, pairs, recipe, seed)
-    return [told.draw(number, "depth") for number in numbers]
+    teacher = Teacher(sources, pairs, recipe, seed)
+    return [draw(teacher, number) for number in numbers]
 
 
-def test_remembered_features_are_those_of_the_very_views_that_the_target_gets(pairs):
+def draw(teacher, number):
+    """The target halves of a batch, as stored, and the sources' features of the others."""
+    crops = teacher.crops(number, "depth")
+    return torch.cat([part["depth"] for part in crops]), teacher.features_of(number, crops)
+
+
+def test_cached_features_are_those_of_the_very_views_that_the_target_gets(pairs):
     """Recomputed by hand from rows, views and the source network, over several passes and their seams."""
     source = trained_source()
-    told = Teacher([source], pairs, RECIPE, seed=3)
+    teacher = Teacher([source], pairs, RECIPE, seed=3)
     for number in range(8):
         rows = endless_rows(20, 8, number, seed=3)
         passes = (number * 8 + torch.arange(8)) // 20
-        images, [(maps, features)] = told.draw(number, "depth")
+        images, [(maps, features)] = draw(teacher, number)
         # a seam may reorder a batch by pass: bring the expectation in that order
         order = passes.argsort(stable=True)
         for i, (row, one) in enumerate(zip(rows[order], passes[order] % 2, strict=True)):
-            view = told._views_of(int(one)).take(row[None])
+            view = teacher._views_of(int(one)).take(row[None])
             cut = cut_views(pairs, row[None], view)
             assert torch.equal(images[i : i + 1].view(torch.int16), cut["depth"].view(torch.int16))
             with torch.no_grad():
@@ -42,12 +48,12 @@ def test_remembered_features_are_those_of_the_very_views_that_the_target_gets(pa
             torch.testing.assert_close(features[i : i + 1], expected[1], rtol=1e-4, atol=1e-4)
 
 
-def test_without_room_to_remember_the_numbers_are_the_same(pairs, monkeypatch):
-    remembered = drawn([trained_source()], pairs)
+def test_without_room_for_a_cache_the_numbers_are_the_same(pairs, monkeypatch):
+    cached = drawn([trained_source()], pairs)
     monkeypatch.setattr(teaching, "CACHE_BYTES", 0)
     anew = drawn([trained_source()], pairs)
     for (images, [(maps, features)]), (others, [(other_maps, other_features)]) in zip(
-        remembered, anew, strict=True
+        cached, anew, strict=True
     ):
         assert torch.equal(images.view(torch.int16), others.view(torch.int16))
         torch.testing.assert_close(maps, other_maps, rtol=1e-4, atol=1e-4)
@@ -57,10 +63,10 @@ def test_without_room_to_remember_the_numbers_are_the_same(pairs, monkeypatch):
 def test_views_come_round_or_never(pairs):
     """With two views pass 2 shows what pass 0 showed; with 0 every pass is new."""
     for views, again in ((2, True), (0, False)):
-        told = Teacher([trained_source()], pairs, RECIPE.replace(pair_views=views), seed=0)
-        first, third = told._views_of(told._view(0)).top, told._views_of(told._view(2)).top
+        teacher = Teacher([trained_source()], pairs, RECIPE.replace(pair_views=views), seed=0)
+        first, third = teacher._views_of(teacher._view(0)).top, teacher._views_of(teacher._view(2)).top
         assert torch.equal(first, third) == again
-        assert not torch.equal(first, told._views_of(told._view(1)).top)
+        assert not torch.equal(first, teacher._views_of(teacher._view(1)).top)
 
 
 def test_each_view_is_computed_once(pairs):

@@ -17,7 +17,7 @@ from socketlab import adapt, features, losses
 from socketlab.images import encodings
 from socketlab.method import steps
 from socketlab.method.adaptation import Epoch, Step
-from socketlab.method.bnstats import Statistics, reestimate_statistics
+from socketlab.method.bnstats import Moments, reestimate_statistics
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import Bank
 from socketlab.networks import networks
@@ -158,7 +158,7 @@ def settled(state, target):
     """The networks of a state, with the statistics that they are asked with."""
     for network in state.networks:
         batches = features.encoded_batches(target, state.adapted.normalisation, adapting.REESTIMATION_BATCH)
-        reestimate_statistics(network, batches)
+        reestimate_statistics(network, ((len(images), images) for images in batches))
         network.eval()
     return state.networks
 
@@ -220,7 +220,7 @@ def test_layers_of_bn_matching():
         recipe = QUICK.replace(lambda_im=0.0, lambda_pl=0.0, **changes)
         return float(steps.target_terms(state.networks, one, one, batch, recipe)["BN"].detach())
 
-    count = len(batch.remembered[0].widths)
+    count = len(batch.source_statistics[0])
     early, late = (distance(bn_layers=which) for which in ("early", "late"))
     half = (count + 1) // 2
     assert distance() == pytest.approx((half * early + (count - half) * late) / count, rel=1e-4)
@@ -229,12 +229,12 @@ def test_layers_of_bn_matching():
 def test_the_memory_of_bn_matching_is_a_moving_average_with_the_gradient_of_the_new_batch():
     seen = [torch.tensor([1.0]), torch.tensor([3.0], requires_grad=True)]
     averages: list = []
-    first, second = (steps._averaged(Statistics(one, one, (1,)), 0, averages, 0.75) for one in seen)
-    assert first.means is seen[0]
-    assert float(second.means.detach()) == pytest.approx(0.75 * 1 + 0.25 * 3)
-    second.means.sum().backward()
+    (first,), (second,) = (steps._averaged([Moments(one, one)], 0, averages, 0.75) for one in seen)
+    assert first.mean is seen[0]
+    assert float(second.mean.detach()) == pytest.approx(0.75 * 1 + 0.25 * 3)
+    second.mean.sum().backward()
     assert float(seen[1].grad) == pytest.approx(0.25)
-    assert float(averages[0].means) == pytest.approx(1.5) and not averages[0].means.requires_grad
+    assert float(averages[0][0].mean) == pytest.approx(1.5) and not averages[0][0].mean.requires_grad
 
 
 # -------------------------------------------------------------- other methods, from their papers' equations
@@ -293,7 +293,7 @@ def test_adabn_replaces_mean_and_variance_by_the_targets_in_float64(target):
     images = encodings.measure(target.images["depth"], "depth").encode(target.images["depth"]).double()
     inputs = []
     handle = network.trunk[1].register_forward_hook(lambda _m, given, _o: inputs.append(given[0].detach()))
-    reestimate_statistics(network, iter([images]))
+    reestimate_statistics(network, [(len(images), images)])
     handle.remove()
     values = inputs[0].numpy()
     np.testing.assert_allclose(network.trunk[1].running_mean, values.mean((0, 2, 3)), rtol=1e-12, atol=1e-12)

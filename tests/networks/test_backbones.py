@@ -20,7 +20,6 @@ from socketlab.images.encodings import Normalisation
 from socketlab.method import bnstats
 from socketlab.method.adaptation import Epoch, State, Step, adapt
 from socketlab.method.recipe import Recipe
-from socketlab.method.steps import remembered_statistics
 from socketlab.networks.backbones import (
     BACKBONES,
     VGGTrunk,
@@ -30,7 +29,7 @@ from socketlab.networks.backbones import (
 )
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.custom_networks import adapted
-from socketlab.networks.networks import Mixture, Network
+from socketlab.networks.networks import Mixture, Network, norm_layers
 from socketlab.networks.weights import read_weights
 
 TORCHVISION = BACKBONES[:-1]
@@ -223,13 +222,13 @@ def test_a_module_with_its_own_head_keeps_its_logits():
 
 def test_layers_that_never_run_are_left_out():
     network = adapted(seeded(Own), 3, head="fc")
-    bnstats.watch(network.trunk)
-    assert list(bnstats.watched_layers(network.trunk)) == ["module.stem.1", "module.norm"]
+    names = {layer: name for name, layer in network.trunk.named_modules()}
+    assert [names[layer] for layer in norm_layers(network.trunk)] == ["module.stem.1", "module.norm"]
     early = adapted(seeded(Own), 3, features="stem", width=16)
     assert {name.split(".")[1] for name in early.trunk.state_dict()} == {"stem"}
-    with bnstats.batch_statistics(bnstats.watch(early.trunk)) as layers:
+    with bnstats.batch_statistics(early.trunk) as seen:
         early.train()(noise())
-        assert [layer.batch_mean.shape for layer in layers] == [(8,)]
+        assert [layer.mean.shape for layer in seen.values()] == [(8,)]
 
 
 @torch.no_grad()
@@ -398,7 +397,7 @@ def test_a_resnet_takes_one_step_with_every_term(resnet_source, tmp_path):
     assert set(losses) == {"TI", "BN", "IM", "PL"}
     assert all(value == value and abs(value) < 1e4 for value in losses.values())
     assert losses["BN"] > 0 and losses["TI"] > 0
-    assert len(remembered_statistics(state.networks[0]).widths) == 20  # all that a ResNet-18 has
+    assert len(bnstats.running_moments(state.networks[0].trunk)) == 20  # all that a ResNet-18 has
     assert_it_learnt(resnet_source, state)
     state.save(tmp_path / "state.safetensors")
     again = State.load(tmp_path / "state.safetensors", resnet_source)

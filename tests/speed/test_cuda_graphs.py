@@ -1,7 +1,6 @@
-"""Passes of a trunk as graphs: the wiring, with a stand-in for torch's capture; on a GPU the real one."""
+"""Passes of a trunk as graphs, with a stand-in for torch's capture; on a GPU with the real one."""
 
 import copy
-import importlib
 
 import pytest
 import torch
@@ -9,11 +8,12 @@ from torch import nn
 from worlds import patterned, trained_source
 
 from socketlab import features
-from socketlab.method.adaptation import Step, adapt
+from socketlab.method.adaptation import State, Step, adapt
 from socketlab.method.recipe import Recipe
 from socketlab.speed import cuda_graphs
+from socketlab.speed.fast_statistics import FastStatistics
 
-adapting = importlib.import_module("socketlab.method.adaptation")
+pytestmark = pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 RECIPE = Recipe(batch_size=8, align_epochs=1, epochs=2, lambda_bn=0.3, precision="float32")
 
 
@@ -28,7 +28,7 @@ def pairs():
 
 
 class Shown:
-    """In place of a capture: trains the batch statistics on nothing, as a capture does, then passes on."""
+    """In place of a capture: passes of nothing move the running statistics first, as in a capture."""
 
     made: list["Shown"]
 
@@ -44,9 +44,9 @@ class Shown:
         return self.one(images)
 
 
-def end(source, target, pairs, recipe):
+def end(source, target, pairs, recipe, execution=None):
     steps, state = [], None
-    for event in adapt(source, target, pairs, recipe):
+    for event in adapt(source, target, pairs, recipe, execution=execution):
         if isinstance(event, Step):
             steps.append(event.losses)
         else:
@@ -59,11 +59,11 @@ def end(source, target, pairs, recipe):
 def test_a_run_by_graphs_is_the_run_without_them(several, bn_mode, target, pairs, monkeypatch):
     source = [trained_source(), trained_source()] if several else trained_source()
     recipe = RECIPE.replace(bn_mode=bn_mode, test_statistics="running", trunk_lr=0.005)
-    plain, expected = end(source, target, pairs, recipe)
+    plain, expected = end(source, target, pairs, recipe, FastStatistics())
     Shown.made = []
     monkeypatch.setattr(cuda_graphs, "capturable", lambda trunk: True)
     monkeypatch.setattr(cuda_graphs, "graphed", Shown)
-    by_graphs, found = end(source, target, pairs, recipe)
+    by_graphs, found = end(source, target, pairs, recipe, cuda_graphs.CudaGraphs())
     assert by_graphs == plain
     for a, b in zip(
         expected.adapted.network.state_dict().values(),
@@ -72,34 +72,33 @@ def test_a_run_by_graphs_is_the_run_without_them(several, bn_mode, target, pairs
     ):
         assert torch.equal(a, b)
     networks = 2 if several else 1
-    kinds = [(one.one.watched, one.one.untouched) for one in Shown.made]
-    assert kinds == [(True, False)] * networks + [(False, True)] * networks
-    assert [one.calls for one in Shown.made] == [9] * networks + [9] * networks
+    kinds = {(one.one.statistics, one.one.frozen) for one in Shown.made}
+    assert kinds == {(True, False), (False, True)} and len(Shown.made) == 2 * networks
+    assert [one.calls for one in Shown.made] == [9] * 2 * networks
 
 
-def test_a_kind_that_was_not_captured_is_a_plain_pass(target, pairs, monkeypatch):
-    """λ_d moved up from 0 in the middle of an epoch: until the next, the target's passes are plain ones."""
+def test_a_kind_is_captured_when_it_first_occurs(target, pairs, monkeypatch):
+    """λ_d moved up from 0 in the middle of an epoch."""
     Shown.made = []
     monkeypatch.setattr(cuda_graphs, "capturable", lambda trunk: True)
     monkeypatch.setattr(cuda_graphs, "graphed", Shown)
     now = [RECIPE.replace(lambda_bn=0.0, align_epochs=0)]
     seen = []
-    for event in adapt(trained_source(), target, pairs, lambda: now[0]):
+    execution = cuda_graphs.CudaGraphs()
+    for event in adapt(trained_source(), target, pairs, lambda: now[0], execution=execution):
         if isinstance(event, Step):
             seen.append("BN" in event.losses)
             now[0] = RECIPE.replace(align_epochs=0)
     assert seen == [False, True, True, True, True, True]
-    assert [(one.one.watched, one.calls) for one in Shown.made] == [(False, 1), (False, 6), (True, 3)]
+    assert [(one.one.statistics, one.calls) for one in Shown.made] == [(False, 1), (False, 6), (True, 5)]
 
 
 def test_what_becomes_a_graph():
     trunk = copy.deepcopy(trained_source().network.trunk)
     assert not cuda_graphs.capturable(trunk)  # on a CPU
-    runner = cuda_graphs.Graphs([trained_source().network], lambda: torch.autocast("cpu", enabled=False))
-    runner.prepare(4, 16)
     images = torch.randn(4, 3, 16, 16)
     network = copy.deepcopy(trained_source().network).eval()
-    assert torch.equal(runner(network, images).features, network.trunk(images))
+    assert torch.equal(cuda_graphs.CudaGraphs().trunk_pass(network, images).features, network.trunk(images))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
@@ -118,14 +117,13 @@ class TestOnAGPU:
 
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
     @pytest.mark.parametrize("several", [False, True])
-    def test_graphs_give_the_numbers_of_plain_passes(self, several, precision, target, pairs, monkeypatch):
+    def test_graphs_give_the_numbers_of_plain_passes(self, several, precision, target, pairs):
         source = trained_source()
         source.network.cuda()
         try:
             used = [source, source] if several else source
             data, recipe = (target.to("cuda"), pairs.to("cuda")), RECIPE.replace(precision=precision)
-            by_graphs, found = end(used, *data, recipe)
-            monkeypatch.setattr(cuda_graphs, "capturable", lambda trunk: False)
+            by_graphs, found = end(used, *data, recipe, cuda_graphs.CudaGraphs())
             plain, expected = end(used, *data, recipe)
             for one, other in zip(by_graphs, plain, strict=True):
                 for name in other:
@@ -141,7 +139,7 @@ class TestOnAGPU:
         source.network.cuda()
         monkeypatch.setattr(cuda_graphs, "graphed", None)
         try:
-            _, state = end(source, target, pairs, RECIPE)
-            assert isinstance(state, adapting.State) and state.finished
+            _, state = end(source, target, pairs, RECIPE, cuda_graphs.CudaGraphs())
+            assert isinstance(state, State) and state.finished
         finally:
             source.network.cpu()

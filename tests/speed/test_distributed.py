@@ -21,8 +21,8 @@ from socketlab.errors import LabError
 from socketlab.images import encodings
 from socketlab.images.importers import survey
 from socketlab.images.packs import open_pack, write_pack
-from socketlab.method import bnstats
-from socketlab.method.adaptation import Epoch, State, Step, _check_shares, _pseudo_labels, adapt
+from socketlab.method.adaptation import Epoch, State, Step, adapt
+from socketlab.method.evaluate import predict
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.networks.networks import seed_dropout
@@ -75,13 +75,13 @@ def test_shares_are_those_of_tensor_split(count, world):
 def test_alone_everything_is_handed_back():
     x, layer = torch.randn(3, 2), nn.BatchNorm1d(2)
     assert (ranks.world(), ranks.rank(), ranks.share(5)) == (1, 0, slice(0, 5))
-    assert ranks.gathered(x, 3) is x
+    assert ranks.Distributed().gather(x, 3) is x
     assert ranks.on_rank_zero(lambda: x) is x
     ranks.join("cpu")
     assert ranks.world() == 1
     ranks.leave()
-    with bnstats.normalised_together(layer):
-        assert not hasattr(layer, "together")
+    with ranks.Distributed().whole_batches(layer):
+        assert "forward" not in vars(layer)
 
 
 # What each process does: everything once, in float64
@@ -120,7 +120,8 @@ def adapted(recipe: Recipe, count: int, state: State | None = None, stop: int = 
     """Losses and gradients of every step, labels and weights at the end, and the state."""
     target, pairs = patterned(24, 1).only("depth"), patterned(20, 2).unlabelled()
     losses, gradients, last = [], [], state
-    for event in adapt(sources(count), target, pairs, recipe, seed=5, state=state):
+    execution = ranks.Distributed()
+    for event in adapt(sources(count), target, pairs, recipe, seed=5, state=state, execution=execution):
         if isinstance(event, Step):
             losses.append(event.terms)
             slots = [p for group in last.optimiser.param_groups for p in group["params"]]
@@ -129,9 +130,9 @@ def adapted(recipe: Recipe, count: int, state: State | None = None, stop: int = 
             last = event.state
             if event.epoch == stop:
                 break
-    labels = _pseudo_labels(last, target)
+    logits, _ = predict(last.adapted, target, execution=execution)
     weights = {name: value.clone() for name, value in last.adapted.network.state_dict().items()}
-    return {"losses": losses, "gradients": gradients, "labels": labels, "weights": weights, "state": last}
+    return {"losses": losses, "gradients": gradients, "logits": logits, "weights": weights, "state": last}
 
 
 def one_process(rank: int, folder: str) -> None:
@@ -150,13 +151,12 @@ def one_process(rank: int, folder: str) -> None:
         half = adapted(ALL_TERMS, 2, stop=1)["state"]
         if rank == 0:
             half.save(f"{folder}/of-two.safetensors")
-        found["buffers"] = reestimated()
         found |= {name: taught(recipe) for name, recipe in LESSONS.items()}
         found |= {name: of_layers(training) for name, training in {"train": True, "eval": False}.items()}
         with pytest.raises(LabError, match="said by 0"):
             ranks.on_rank_zero(lambda: refuse(rank))
         with pytest.raises(LabError, match="batch of 1 images is too small for 2"):
-            _check_shares(patterned(1, 0), Recipe())
+            ranks.Distributed().rows(1)
         for name in (*CASES, "taken over from one"):
             found[name].pop("state")
         torch.save(found, f"{folder}/{rank}.pt")
@@ -166,7 +166,7 @@ def one_process(rank: int, folder: str) -> None:
 def taught(recipe: SourceRecipe) -> dict[str, object]:
     """Losses and gradients of every step of training a source network, and its weights at the end."""
     losses, gradients = [], []
-    for event in train(patterned(24, 3).only("rgb"), recipe, seed=2):
+    for event in train(patterned(24, 3).only("rgb"), recipe, seed=2, execution=ranks.Distributed()):
         if isinstance(event, Step):
             losses.append(event.terms)
         else:
@@ -187,33 +187,24 @@ def of_layers(training: bool) -> dict[str, object]:
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.ReLU(), nn.Conv2d(4, 2, 2),
         nn.BatchNorm2d(2, momentum=None), nn.Flatten(), nn.Dropout(0.4), nn.Linear(32, 5), nn.BatchNorm1d(5),
     )  # fmt: skip
-    bnstats.watch(network).train(training)
+    network.train(training)
     seed_dropout(network, 3)
+    execution = ranks.Distributed()
     whole = 2 + 3 * torch.randn(9, 3, 7, 7)
     x = whole[ranks.share(9)].requires_grad_()
-    with bnstats.normalised_together(network), bnstats.batch_statistics(network) as layers:
-        out = ranks.gathered(network(x), 9)
-        seen = [(layer.batch_mean, layer.batch_var) for layer in layers]
+    with execution.whole_batches(network), execution.batch_statistics(network) as layers:
+        out = execution.gather(network(x), 9)
+        seen = [(layer.mean, layer.variance) for layer in layers.values()]
         (out.square().mean() + sum((m**2).sum() + (v.sqrt() * m).sum() for m, v in seen)).backward()
-    ranks.average_gradients(network.parameters())
+    execution.average_gradients(network.parameters())
     gradients = [p.grad for p in network.parameters()]
     return {
         "out": out.detach(),
         "statistics": [(m.detach(), v.detach()) for m, v in seen],
         "gradients": gradients,
-        "of images": ranks.gathered(x.grad, 9) / ranks.world(),  # of the sum over the ranks' losses
+        "of images": execution.gather(x.grad, 9) / ranks.world(),  # of the sum over the ranks' losses
         "buffers": list(network.buffers()),
     }
-
-
-def reestimated() -> list[torch.Tensor]:
-    """Statistics of batches of four images and of one, of which the second process has none."""
-    torch.manual_seed(0)
-    network = bnstats.watch(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2)))
-    batches = (part[ranks.share(len(part))] for part in torch.randn(5, 3, 9, 9).split(4))
-    with bnstats.normalised_together(network):
-        bnstats.reestimate_statistics(network, batches)
-    return list(network.buffers())
 
 
 @pytest.fixture(scope="module")
@@ -280,17 +271,16 @@ def test_layers_normalise_by_all_images(both, in_double, name):
             alike(found[name][part], expected[part])
 
 
-@pytest.mark.timeout(300)
-def test_statistics_of_a_batch_smaller_than_the_processes(both, in_double):
-    for found in both[0]:
-        alike(found["buffers"], reestimated())
+class Own(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x)
 
 
 def test_a_layer_that_cannot_is_named(monkeypatch):
     monkeypatch.setattr(ranks, "world", lambda: 2)
     with (
-        pytest.raises(LabError, match="BatchNorm3d cannot normalise"),
-        bnstats.normalised_together(nn.Sequential(nn.BatchNorm3d(2))),
+        pytest.raises(LabError, match="Own cannot normalise"),
+        ranks.Distributed().whole_batches(nn.Sequential(Own(2))),
     ):
         pass
 

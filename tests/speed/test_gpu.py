@@ -11,6 +11,7 @@ from socketlab import features
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe
 from socketlab.networks import networks
+from socketlab.speed import best_execution
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 adapting = importlib.import_module("socketlab.method.adaptation")
@@ -35,16 +36,19 @@ def pairs():
     return patterned(40, 2).unlabelled().to("cuda")
 
 
+@pytest.mark.parametrize("execution", ["plain", "quick"])
 @pytest.mark.parametrize("several", [False, True], ids=["one source", "two sources"])
 @pytest.mark.parametrize("method", ["socket", "shot", "aad", "paper"])
-def test_no_step_waits_for_the_gpu(method, several, source, target, pairs, monkeypatch):
+def test_no_step_waits_for_the_gpu(method, several, execution, source, target, pairs, monkeypatch):
     """All that an epoch prepares may wait; from one step of it to the next nothing does."""
     monkeypatch.setattr(adapting, "LOOKS_ON_A_GPU", 10**6)
     recipe = Recipe.for_method(method).replace(batch_size=8, lambda_bn=0.3)
     recipe = recipe.replace(align_epochs=min(1, recipe.align_epochs), epochs=2)
     sources = [source, source] if several else source
     used = pairs if recipe.lambda_ti else None
-    events = adapt(sources, target, used, recipe)
+    events = adapt(
+        sources, target, used, recipe, execution=best_execution() if execution == "quick" else None
+    )
     found = 0
     for event in events:
         if isinstance(event, Epoch) and not event.state.finished:

@@ -66,7 +66,7 @@ def test_the_next_is_made_while_this_one_is_used():
     assert reached.wait(20)  # the second is under way though nobody asked for it
     go_on.set()
     assert list(numbers) == [2]
-    assert all(name.startswith("ahead") for name in made)
+    assert all(name.startswith("prefetch") for name in made)
 
 
 def test_order_end_and_leaving_early():
@@ -96,7 +96,7 @@ def test_an_error_comes_when_its_turn_comes():
 
 def test_in_one_place_a_batch_is_made_when_it_is_asked_for():
     made = []
-    batches = prefetch.ahead((made.append(i) or i for i in range(3)), CPU, CPU)
+    batches = prefetch.prefetched((made.append(i) or i for i in range(3)), CPU, CPU)
     assert made == [] and next(batches) == 0 and made == [0]
     threads = threading.active_count()
     assert list(batches) == [1, 2] and threading.active_count() == threads
@@ -122,7 +122,7 @@ def test_every_copy_is_waited_for(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: here)
     batches = [{"rgb": torch.full((2,), i)} for i in range(4)]
-    found = list(prefetch.ahead(iter(batches), torch.device("cuda", 0), torch.device("cuda", 0), CPU))
+    found = list(prefetch.prefetched(iter(batches), torch.device("cuda", 0), torch.device("cuda", 0), CPU))
     assert all(one is other for one, other in zip(found, batches, strict=True))
     assert len(set(here.events)) == 4
 
