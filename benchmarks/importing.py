@@ -25,8 +25,8 @@ from PIL import Image
 
 from socketlab.files import write_whole
 from socketlab.images.encodings import Normalisation
-from socketlab.images.importers import survey
-from socketlab.images.packs import Pack, open_pack, write_pack
+from socketlab.images.importers import survey, write_pack
+from socketlab.images.packs import Pack, open_pack
 from socketlab.images.paired_images import random_views
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "importing.md"

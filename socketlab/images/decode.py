@@ -7,6 +7,7 @@ of a surface and a hole, is a distance that nobody measured. Colours are resized
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import stat
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,28 +25,27 @@ from socketlab.errors import LabError
 
 FITS = ("centre", "letterbox", "stretch")
 """Ways to make a picture square: cut its middle out, pad it with black (missing), or squeeze it."""
-
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 """Endings of the files that are read."""
-
-CHANNELS = {"colour": 3, "grey": 1, "depth": 1}
-"""Form of a picture → channels stored; of the form ``bands`` as many as were chosen."""
-
 UNITS = {"millimetres": 1.0, "metres": 1000.0}
-"""Names of units of depth → millimetres; other units are numbers, counts per metre, or ``rotated``."""
-
+"""Names of units of depth → millimetres; other units are counts per metre ("5000"), or ``rotated``."""
 MISSING = 65535
 """Beside 0, what some sets and cameras write where they measured nothing."""
+CHUNK = 64
+"""Scenes that one job decodes."""
+
+SAMPLE = 24
+"""Pictures of each modality and domain whose values are looked at, evenly spaced."""
+NEAREST_MEDIAN, FARTHEST_MEDIAN, FARTHEST = 100, 8000, 20_000
+"""Millimetres: where the median of a room's depth lies, and what 99 % of it lie below."""
+UNITS_TO_TRY = ("rotated", "5000", "10000", "4000", "512", "256", "metres")
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 _EIGHT_BITS = ("L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
-_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _MODES = {"1": "1 bit", "L": "8 bits", "I": "32 bits", "F": "floating point", "I;16": "16 bits"}
 _BANDS = 13
-CHUNK = 64
-"""Scenes that one job decodes."""
-_SWAPPED = range(5, 9)
-"""EXIF orientations of pictures that lie on their side."""
+
+Result = TypeVar("Result")
 
 
 class BadPicture(Exception):
@@ -66,8 +66,8 @@ class Picture:
     form : ``colour`` (8 bits, three channels), ``grey`` (8 or 16 bits, one channel of 8 stored), ``depth``
         (16 bits in the file, uint16 millimetres stored, 0 where missing), ``bands`` (a TIFF of 13 bands of
         16 bits; of each chosen one 8 bits are stored).
-    unit : of the numbers of a depth file: a name in ``UNITS``, counts per metre ("5000"), or ``rotated``:
-        millimetres rotated left by three bits, as in SUN RGB-D.
+    unit : of the numbers of a depth file: a name in ``UNITS``, counts per metre, or ``rotated``: millimetres
+        rotated left by three bits, as in SUN RGB-D.
     levels : numbers of a 16-bit file that are stored as 0 and 255; None for 0 and 65535.
     bands : numbers of the bands, from 1.
     """
@@ -79,14 +79,9 @@ class Picture:
     bands: tuple[int, ...] = ()
 
     @property
-    def channels(self) -> int:
-        """Channels stored."""
-        return len(self.bands) or CHANNELS[self.form]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Number type stored: uint16 for depth, uint8 for the rest."""
-        return np.dtype(np.uint16 if self.form == "depth" else np.uint8)
+    def bytes_per_pixel(self) -> int:
+        """Of the stored image."""
+        return len(self.bands) or {"colour": 3, "grey": 1, "depth": 2}[self.form]
 
 
 # ------------------------------------------------------------------------ numbers
@@ -123,19 +118,19 @@ def eight_bits(raw: NDArray[Any], levels: tuple[float, float] | None) -> NDArray
 
 def square(width: int, height: int, fit: str) -> tuple[float, float, float, float]:
     """The part of a picture that is used: left, top, right, bottom, in pixels."""
-    if fit != "centre":
-        return 0, 0, width, height
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+    side = min(width, height) if fit == "centre" else 0
+    left, top = ((width - side) / 2, (height - side) / 2) if side else (0, 0)
+    return left, top, width - left, height - top
 
 
 def inner(width: int, height: int, size: int, fit: str) -> tuple[int, int]:
     """Width and height, within the stored (size × size), of what is picture and not padding."""
-    if fit != "letterbox":
-        return size, size
-    longer = max(width, height)
-    return max(1, round(size * width / longer)), max(1, round(size * height / longer))
+    longer = max(width, height) if fit == "letterbox" else 0
+    return (
+        (size, size)
+        if not longer
+        else (max(1, round(size * width / longer)), max(1, round(size * height / longer)))
+    )
 
 
 def placed_intrinsics(
@@ -150,21 +145,56 @@ def placed_intrinsics(
     return f_x * scale_x, f_y * scale_y, (c_x - left) * scale_x + pad_x, (c_y - top) * scale_y + pad_y
 
 
-def squared(image: Image.Image, size: int | None, fit: str, resample: int) -> NDArray[Any]:
+def squared(image: Image.Image, size: int | None, fit: str) -> NDArray[Any]:
     """A picture made square: (size, size) or (size, size, 3); what is padded is 0, that is missing depth."""
     if size is None or image.size == (size, size):
         return np.asarray(image)
     across, down = inner(*image.size, size, fit)
-    small = image.resize((across, down), resample, box=square(*image.size, fit))
-    padded = np.zeros((size, size, *np.asarray(small).shape[2:]), np.asarray(small).dtype)
+    how = Image.Resampling.NEAREST if image.mode == "I;16" else Image.Resampling.BILINEAR
+    small = np.asarray(image.resize((across, down), how, box=square(*image.size, fit)))
+    padded = np.zeros((size, size, *small.shape[2:]), small.dtype)
     y, x = (size - down) // 2, (size - across) // 2
-    padded[y : y + down, x : x + across] = np.asarray(small)
+    padded[y : y + down, x : x + across] = small
     return padded
 
 
 # ------------------------------------------------------------------------ files
 
 
+def _explained(read: Callable[..., Result]) -> Callable[..., Result]:
+    """What a damaged file makes a decoder raise, as a BadPicture that names no private folder."""
+
+    @functools.wraps(read)
+    def explained(picture: Picture, *more: Any) -> Result:
+        path = picture.path
+        try:
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+                raise BadPicture("folder in place of a file", "it is not a file")
+            if found.st_size == 0:
+                raise BadPicture("truncated file", "it is empty")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return read(picture, *more)
+        except BadPicture as bad:
+            raise BadPicture(bad.what, bad.why, path) from None
+        except Exception as error:
+            # Decoders raise OSError, SyntaxError, struct.error, IndexError and more for damaged files.
+            what, why = "unreadable file", getattr(error, "strerror", None) or str(error)
+            if isinstance(error, MemoryError):
+                why = "it does not fit into memory"
+            elif isinstance(error, UnidentifiedImageError):
+                why = "it is no picture of a known kind"
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                if file.read(40).startswith(b"version https://git-lfs"):
+                    what, why = "Git LFS pointer", "its content was not fetched: run `git lfs pull`"
+            why = " ".join(why.replace(str(path), path.name).split())
+            raise BadPicture(what, why or type(error).__name__, path) from None
+
+    return explained
+
+
+@_explained
 def size_of(picture: Picture) -> tuple[int, int]:
     """Width and height, upright, of a file that looks whole: right kind, bit depth and length; not decoded.
 
@@ -172,21 +202,19 @@ def size_of(picture: Picture) -> tuple[int, int]:
     ------
     BadPicture : it cannot be used.
     """
-
-    def look() -> tuple[int, int]:
-        if picture.form == "bands":
-            with _silent_tifffile(picture.path) as file:
-                page = _checked_page(file, picture.path)
-                return page.imagewidth, page.imagelength
-        with Image.open(picture.path, formats=_FORMATS) as image:
-            _require_bits(image, picture)
-            _require_end(image, picture.path)
-            on_its_side = image.format != "TIFF" and _orientation(image) in _SWAPPED  # Pillow turns a TIFF
-            return (image.height, image.width) if on_its_side else image.size
-
-    return _explained(picture.path, look)
+    if picture.form == "bands":
+        with _bands_of(picture.path) as page:
+            return page.imagewidth, page.imagelength
+    with Image.open(picture.path, formats=_FORMATS) as image:
+        _require_bits(image, picture)
+        _require_end(image, picture.path)
+        turned = False
+        with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse the pixels
+            turned = image.format != "TIFF" and image.getexif().get(0x112, 1) >= 5  # Pillow turns a TIFF
+        return (image.height, image.width) if turned else image.size
 
 
+@_explained
 def numbers_of(picture: Picture, seen: dict[Path, Any] | None = None) -> Image.Image | NDArray[Any]:
     """What a file holds, upright: an 8-bit picture, or the numbers (H, W) or (H, W, bands) of 16 bits.
 
@@ -199,30 +227,27 @@ def numbers_of(picture: Picture, seen: dict[Path, Any] | None = None) -> Image.I
     BadPicture : it cannot be used.
     """
     seen = {} if seen is None else seen
-
-    def read() -> Image.Image | NDArray[Any]:
-        if picture.form == "bands":
-            if picture.path not in seen:
-                with _silent_tifffile(picture.path) as file:
-                    values = _checked_page(file, picture.path).asarray(maxworkers=1)
-                seen[picture.path] = values if values.shape[-1] == _BANDS else np.moveaxis(values, 0, -1)
-            return seen[picture.path][..., [band - 1 for band in picture.bands]]
-        with Image.open(picture.path, formats=_FORMATS) as image:
-            _require_bits(image, picture)
-            image.load()
-            upright = _upright(image)
-            if picture.form == "depth" or (picture.form == "grey" and image.mode not in _EIGHT_BITS):
-                values = np.asarray(upright)
-                return values if image.mode == "F" else values.astype(np.uint16)
-            return upright.convert("RGB" if picture.form == "colour" else "L")
-
-    return _explained(picture.path, read)
+    if picture.form == "bands":
+        if picture.path not in seen:
+            with _bands_of(picture.path) as page:
+                values = page.asarray(maxworkers=1)
+            seen[picture.path] = values if values.shape[-1] == _BANDS else np.moveaxis(values, 0, -1)
+        return seen[picture.path][..., [band - 1 for band in picture.bands]]
+    with Image.open(picture.path, formats=_FORMATS) as image:
+        _require_bits(image, picture)
+        image.load()
+        upright: Image.Image = image
+        with contextlib.suppress(Exception):
+            upright = ImageOps.exif_transpose(image)
+        if picture.form == "depth" or (picture.form == "grey" and image.mode not in _EIGHT_BITS):
+            return np.asarray(upright).astype(np.float64 if image.mode == "F" else np.uint16)
+        return upright.convert("RGB" if picture.form == "colour" else "L")
 
 
 def decoded(
     picture: Picture, size: int | None, fit: str, seen: dict[Path, Any] | None = None
 ) -> NDArray[Any]:
-    """The picture as it is stored.
+    """The picture as it is stored: (C, size, size) uint8, or uint16 for depth.
 
     Parameters
     ----------
@@ -230,24 +255,18 @@ def decoded(
     size : side in pixels; None leaves the picture as it is.
     fit : one of ``FITS``.
 
-    Returns
-    -------
-    (C, size, size) uint8, or uint16 for depth.
-
     Raises
     ------
     BadPicture : it cannot be used.
     """
     found = numbers_of(picture, seen)
     if isinstance(found, Image.Image):
-        pixels = squared(found, size, fit, Image.Resampling.BILINEAR)
+        pixels = squared(found, size, fit)
         return pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None]
     if picture.form == "depth":
-        depth = Image.fromarray(millimetres(found, picture.unit))
-        return squared(depth, size, fit, Image.Resampling.NEAREST)[None]
+        return squared(Image.fromarray(millimetres(found, picture.unit)), size, fit)[None]
     eight = eight_bits(found.reshape(*found.shape[:2], -1), picture.levels)
-    bands = [Image.fromarray(eight[..., i]) for i in range(eight.shape[2])]
-    return np.stack([squared(band, size, fit, Image.Resampling.BILINEAR) for band in bands])
+    return np.stack([squared(Image.fromarray(eight[..., i]), size, fit) for i in range(eight.shape[2])])
 
 
 def decode_all(
@@ -259,16 +278,7 @@ def decode_all(
 ) -> Iterator[dict[str, NDArray[Any]] | BadPicture]:
     """The images of each scene by modality, or what is wrong with one of them, in the order of the scenes.
 
-    Parameters
-    ----------
-    scenes : the pictures of each by modality.
-    size, fit : as in `decoded`.
-    processes : default: one per core.
-    progress : called with (scenes done, scenes).
-
-    Raises
-    ------
-    LabError : a process died.
+    ``processes`` is one per core by default; ``progress`` is called with (scenes done, scenes).
     """
     import joblib
     from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -278,7 +288,7 @@ def decode_all(
     wanted = min(processes or joblib.cpu_count(), max(1, len(chunks) // 2))  # to start one takes a second
     done = 0
     try:
-        for found in joblib.Parallel(n_jobs=wanted, return_as="generator", idle_worker_timeout=5)(jobs):
+        for found in joblib.Parallel(n_jobs=wanted, return_as="generator", idle_worker_timeout=60)(jobs):
             done += len(found)
             if progress is not None:
                 progress(done, len(scenes))
@@ -302,117 +312,143 @@ def _decode_chunk(
     return found
 
 
-def _explained(path: Path, read: Callable[[], Any]) -> Any:
-    """``read()``; what a damaged file makes a decoder raise, as a BadPicture that names no private folder."""
-    try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
-            raise BadPicture("folder in place of a file", "it is not a file")
-        if found.st_size == 0:
-            raise BadPicture("truncated file", "it is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return read()
-    except BadPicture as bad:
-        raise BadPicture(bad.what, bad.why, path) from None
-    except Exception as error:
-        # Decoders raise OSError, SyntaxError, struct.error, IndexError and more for damaged files.
-        what, why = "unreadable file", getattr(error, "strerror", None) or str(error)
-        if _is_lfs_pointer(path):
-            what, why = "Git LFS pointer", "its content was not fetched: run `git lfs pull`"
-        elif isinstance(error, UnidentifiedImageError):
-            why = "it is no picture of a known kind"
-        elif isinstance(error, MemoryError):
-            why = "it does not fit into memory"
-        why = " ".join(why.replace(str(path), path.name).split())
-        raise BadPicture(what, why or type(error).__name__, path) from None
+# ------------------------------------------------------------------------ ranges of values
 
 
-def _is_lfs_pointer(path: Path) -> bool:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        return file.read(40).startswith(b"version https://git-lfs")
-    return False
+def value_range(pictures: Sequence[Picture], unit_is_known: bool) -> tuple[str, list[str]]:
+    """The range of the numbers in pictures of one modality, in a line, and notes on what can hardly be right.
+
+    A wrong unit or bit depth decodes without an error and gives wrong numbers. A sample makes it visible.
+    """
+    values, white = _sampled(pictures)
+    if not len(values):
+        return "nothing could be decoded", []
+    if pictures[0].form == "depth":
+        return _depth_range(values, pictures[0].unit, unit_is_known)
+    return _grey_range(values, white, pictures[0].levels is not None)
+
+
+def _sampled(pictures: Sequence[Picture]) -> tuple[NDArray[np.float64], int]:
+    """Some thousand numbers of each of some pictures, and the largest number that their type can hold."""
+    found, white = [np.zeros(0)], 255
+    for i in range(min(SAMPLE, len(pictures))):
+        try:
+            numbers = numbers_of(pictures[i * len(pictures) // min(SAMPLE, len(pictures))])
+        except BadPicture:
+            continue  # counted when the pack is written
+        values = np.asarray(numbers).ravel()
+        white = white if isinstance(numbers, Image.Image) else MISSING
+        found.append(values[:: max(1, len(values) // 8192)].astype(np.float64))
+    return np.concatenate(found), white
+
+
+def _measured(raw: NDArray[np.float64], unit: str) -> NDArray[np.uint16]:
+    """The millimetres of the numbers that are a measurement."""
+    whole_numbers = unit in ("rotated", "millimetres")
+    found = millimetres(raw.clip(0, MISSING).astype(np.uint16) if whole_numbers else raw, unit)
+    return found[found > 0]
+
+
+def _depth_range(raw: NDArray[np.float64], unit: str, unit_is_known: bool) -> tuple[str, list[str]]:
+    """A note where the unit can hardly be right, with the units that would give a room."""
+    measured = _measured(raw, unit)
+    if not len(measured):
+        return "nothing", [f"all is missing: every number is 0 or {MISSING}"]
+    low, middle, high = np.quantile(measured, (0.01, 0.5, 0.99))
+    line = f"{low / 1000:.2f} to {high / 1000:.2f} m (1 % to 99 %), median {middle / 1000:.2f} m"
+    line += f"; {1 - len(measured) / len(raw):.0%} missing"
+    share, reasons = float((raw == MISSING).mean()), []
+    notes = [f"{share:.2%} of the numbers are {MISSING}, which is stored as missing"] if share else []
+    if middle < NEAREST_MEDIAN:
+        reasons.append(f"half of it is nearer than {middle / 1000:.3f} m")
+    if middle > FARTHEST_MEDIAN or high > FARTHEST:
+        reasons.append(f"half of it is beyond {middle / 1000:.1f} m, 1 % beyond {high / 1000:.1f} m")
+    numbers = raw[(raw > 0) & (raw < MISSING)]
+    multiples = {n: float((numbers % n == 0).mean()) > 0.9 for n in (5, 8, 10, 16)}
+    few = len(np.unique(numbers)) < 16
+    divisor = next((n for n in (5, 8) if multiples[n] and not multiples[2 * n] and not few), 1)
+    if unit == "millimetres" and divisor > 1:
+        reasons.append(f"most numbers are multiples of {divisor}")
+    if reasons and not unit_is_known:
+        likely = []
+        for other in UNITS_TO_TRY:
+            there = _measured(raw, other)
+            fits = len(there) and 300 <= np.median(there) <= 6000 and np.quantile(there, 0.99) <= 12_000
+            if fits and other != unit and (other != "rotated" or divisor == 8):
+                likely.append(f"{other} (median {np.median(there) / 1000:.2f} m)")
+        way = f"; likely are {', '.join(likely)}" if likely else ""
+        why = f"read as {unit}, {' and '.join(reasons)}"
+        notes.append(f"{why}: another unit is --option depth_unit=UNIT{way}")
+    return line, notes
+
+
+def _grey_range(values: NDArray[np.float64], white: int, levels_are_chosen: bool) -> tuple[str, list[str]]:
+    """A note where the numbers use a small part of their range."""
+    low, high = np.quantile(values, (0.01, 0.99))
+    line = f"{low:.0f} to {high:.0f} of {white} (1 % to 99 %)"
+    least, most = float(values.min()), float(values.max())
+    between = f"all numbers lie between {least:.0f} and {most:.0f} of {white}"
+    if white == 255 and most - least < 8:
+        return line, [f"{between}: are these the pictures?"]
+    if white == 255 or levels_are_chosen or high - low >= 4096:
+        return line, []
+    top = next((one for one in (1023, 4095, 16383) if most <= one), MISSING)
+    levels = f"0:{top}" if least < 0.5 * top else f"{least:.0f}:{most:.0f}"
+    return line, [f"{between}, few of the 8 bits stored: choose black and white, --option levels={levels}"]
+
+
+# ------------------------------------------------------------------------ what a file must be
 
 
 def _require_bits(image: Image.Image, picture: Picture) -> None:
-    """Raise when the numbers of a file have another type than the form needs."""
+    """Raise when the numbers of a file have another type than the form needs, or Pillow would cut them."""
     mode, form = image.mode, picture.form
-    sixteen = mode in _SIXTEEN_BITS or (mode == "I" and image.format == "PNG")
-    given = _MODES.get(mode, f"{mode} of 8 bits" if mode in _EIGHT_BITS else mode)
-    if mode in _EIGHT_BITS and _is_cut(image):
-        given = f"{mode} of 16 bits"
-    if form == "depth" and mode == "F" and picture.unit not in ("millimetres", "rotated"):
-        return
-    if form == "depth" and not sixteen:
+    sixteen = mode.startswith("I;16") or (mode == "I" and image.format == "PNG")
+    bits = getattr(image, "tag_v2", {}).get(258, (8,))  # of a TIFF
+    tiles = [str(one[3]) for one in getattr(image, "tile", ())] if image.format == "PNG" else []
+    cut = mode in _EIGHT_BITS and (max(bits) > 8 or any("16" in one for one in tiles))
+    given = f"{mode} of 16 bits" if cut else _MODES.get(mode, f"{mode} of 8 bits")
+    if (
+        form == "depth"
+        and not sixteen
+        and not (mode == "F" and picture.unit not in ("millimetres", "rotated"))
+    ):
         way = ": is it in metres (--option depth_unit=metres)?" if mode == "F" else ""
         raise BadPicture("wrong bit depth", f"depth must have one channel of 16 bits, not {given}{way}")
-    if form == "colour" and (mode not in _EIGHT_BITS or _is_cut(image)):
+    if form == "colour" and (mode not in _EIGHT_BITS or cut):
         raise BadPicture("wrong bit depth", f"colour must have 8 bits per channel, not {given}: convert it")
-    if form == "grey" and not sixteen and (mode not in _EIGHT_BITS or _is_cut(image)):
+    if form == "grey" and not sixteen and (mode not in _EIGHT_BITS or cut):
         raise BadPicture("wrong bit depth", f"8 bits, or one channel of 16, were expected, not {given}")
-
-
-def _is_cut(image: Image.Image) -> bool:
-    """Whether Pillow would cut the channels of a picture to 8 bits."""
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (8,))) > 8  # type: ignore[attr-defined]
-    tiles = getattr(image, "tile", ()) if image.format == "PNG" else ()
-    return any("16" in str(one[3]) for one in tiles)
 
 
 def _require_end(image: Image.Image, path: Path) -> None:
     """Raise when the file stops before its picture does, as far as that shows without decoding."""
     length = path.stat().st_size
-    cut = BadPicture("truncated file", "the file ends before the picture does")
+    mark = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(image.format or "", b"")
+    with open(path, "rb") as file:
+        file.seek(max(0, length - 65536))
+        cut = mark not in file.read()
     if image.format == "TIFF":
-        offsets, counts = image.tag_v2.get(273, (0,)), image.tag_v2.get(279, (0,))  # type: ignore[attr-defined]
-        if max(o + c for o, c in zip(offsets, counts, strict=False)) > length:
-            raise cut
-    mark = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(image.format or "")
-    if mark is not None:
-        with open(path, "rb") as file:
-            file.seek(max(0, length - 65536))
-            if mark not in file.read():
-                raise cut
-
-
-def _orientation(image: Image.Image) -> int:
-    with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse the pixels
-        return int(image.getexif().get(0x112, 1))
-    return 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it, by the orientation in its EXIF block."""
-    with contextlib.suppress(Exception):
-        return ImageOps.exif_transpose(image)
-    return image
+        offsets, counts = (image.tag_v2.get(tag, (0,)) for tag in (273, 279))  # type: ignore[attr-defined]
+        cut = max(map(sum, zip(offsets, counts, strict=False))) > length
+    if cut:
+        raise BadPicture("truncated file", "the file ends before the picture does")
 
 
 @contextlib.contextmanager
-def _silent_tifffile(path: Path) -> Any:
-    """A TIFF opened by tifffile, whose log messages are left out: the errors come as a BadPicture."""
+def _bands_of(path: Path) -> Iterator[Any]:
+    """The page of a TIFF of 13 bands of 16 bits; a BadPicture when it is another one."""
     import tifffile
 
-    logger = logging.getLogger("tifffile")
-    was, logger.disabled = logger.disabled, True
-    try:
-        with tifffile.TiffFile(path) as file:
-            yield file
-    finally:
-        logger.disabled = was
-
-
-def _checked_page(file: Any, path: Path) -> Any:
-    """The page of a TIFF of 13 bands of 16 bits; a BadPicture when it is another one."""
-    page = file.pages[0]
-    if page.samplesperpixel != _BANDS:
-        raise BadPicture("wrong bands", f"{_BANDS} bands were expected, not {page.samplesperpixel}")
-    if page.dtype != np.uint16:
-        raise BadPicture("wrong bit depth", f"bands of 16 bits were expected, not {page.dtype}")
-    ends = (o + c for o, c in zip(page.dataoffsets, page.databytecounts, strict=False))
-    if max(ends, default=0) > path.stat().st_size:
-        raise BadPicture("truncated file", "the file ends before the picture does")
-    if page.imagewidth * page.imagelength > (Image.MAX_IMAGE_PIXELS or 2**27):
-        raise BadPicture("unreadable file", "its header gives a size larger than any picture of the set")
-    return page
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # its errors come as a BadPicture
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        if page.samplesperpixel != _BANDS:
+            raise BadPicture("wrong bands", f"{_BANDS} bands were expected, not {page.samplesperpixel}")
+        if page.dtype != np.uint16:
+            raise BadPicture("wrong bit depth", f"bands of 16 bits were expected, not {page.dtype}")
+        if max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=False))) > path.stat().st_size:
+            raise BadPicture("truncated file", "the file ends before the picture does")
+        if page.imagewidth * page.imagelength > (Image.MAX_IMAGE_PIXELS or 2**27):
+            raise BadPicture("unreadable file", "its header gives a size larger than any picture of the set")
+        yield page

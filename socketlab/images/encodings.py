@@ -20,13 +20,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
 from socketlab.images.paired_images import CROP, centre_view
 
-MODALITIES = ("rgb", "nir", "swir", "swir2", "depth")
+MODALITIES = ("rgb", "nir", "swir", "swir2", "thermal", "depth")
 DEPTH_ENCODINGS = ("metric", "inverse", "relative", "normals", "colours", "hha")
 DEPTH_UNIT_MM = 8000.0
 """Depth is divided by this before normalisation: 1.0 is 8 m. Nothing is clipped."""
@@ -40,7 +41,7 @@ MOST_AT_ONCE = 2**26
 def focal_of(field_of_view: float) -> tuple[float, float]:
     """Focal lengths, in sides of a view, of square pictures that are so many degrees wide, and as high.
 
-    A view is the part of a stored picture that a network sees, `pairs.CROP` of its side.
+    A view is the part of a stored picture that a network sees, `paired_images.CROP` of its side.
     """
     if not 1 <= field_of_view <= 170:
         raise LabError(f"a field of view of {field_of_view:g}° is out of range: choose 1 to 170 degrees")
@@ -49,25 +50,25 @@ def focal_of(field_of_view: float) -> tuple[float, float]:
 
 
 FOCAL = focal_of(57.0)
-"""Where nothing is known of a camera: that of a Kinect v1."""
+"""Of a Kinect v1: the default where nothing is known of a camera."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
     """Mean and standard deviation of one modality, per channel; they belong to a checkpoint.
 
-    A network trained on RGB is told with *its* numbers what grey is. A network for depth has others. Mixing
-    them up shifts every input (fault 7 of the published code).
+    A network trained on RGB needs *its* numbers, one for depth others. To use one pair for both, as the
+    published code does, shifts every input.
 
     Parameters
     ----------
     modality : one of ``MODALITIES``.
     mean, std : three numbers each, on the scale where white is 1 (rgb, nir), 8 m is 1 (metric depth), or of
         the channels of another depth encoding.
-    depth_encoding : one of ``DEPTH_ENCODINGS``; counts for depth alone.
-    focal : focal lengths across and down, in sides of a view, with the optical axis through its middle;
-        counts for ``normals`` and ``hha``. A random view lies up to a sixteenth of a picture beside the true
-        middle, some 3° at a Kinect's field of view.
+    depth_encoding : one of ``DEPTH_ENCODINGS``; for depth alone.
+    focal : focal lengths across and down, in sides of a view, with the optical axis through its middle; for
+        ``normals`` and ``hha``. A random view lies up to a sixteenth of a picture beside the true middle,
+        some 3° at a Kinect's field of view.
     """
 
     modality: str
@@ -81,8 +82,7 @@ class Normalisation:
 
         Raises
         ------
-        LabError
-            When the images have neither one channel (nir, depth) nor three (rgb).
+        LabError : the images have neither one channel (nir, depth) nor three (rgb).
         """
         values, valid = _channels(images, self.modality, self.depth_encoding, self.focal)
         mean, std = _per_channel(self.mean, values.device), _per_channel(self.std, values.device)
@@ -114,49 +114,27 @@ def measure(
     """Mean and standard deviation per channel of (N, C, H, W) images; of depth, where there is any.
 
     Needs no label: an adapted network measures the normalisation of its target on the target's own images.
-    A set larger than the memory is looked at slice by slice.
+    A set larger than the memory is read slice by slice.
 
     Raises
     ------
-    LabError
-        For an unknown modality or encoding, images of another shape, and depth that is missing everywhere.
+    LabError : unknown modality or encoding, images of another shape, depth that is missing everywhere.
     """
     plain = modality != "depth" or depth_encoding == "metric"
     most = MOST_AT_ONCE if plain else MOST_AT_ONCE // 16
-    slices = images.split(max(1, most // max(1, images[:1].numel())))
-    found = [
-        _mean_and_std(part if plain else centre_view(part), modality, depth_encoding, focal)
-        for part in slices
-    ]
-    total = sum(count for count, _, _ in found)
-    if not total:
+    count, sums, squares = 0, np.zeros(3), np.zeros(3)
+    for part in images.split(max(1, most // max(1, images[:1].numel()))):
+        values, valid = _channels(part if plain else centre_view(part), modality, depth_encoding, focal)
+        if valid is not None:
+            values = values * valid
+        count += values[:, 0].numel() if valid is None else int(valid.sum())
+        sums += values.sum((0, 2, 3), dtype=torch.float64).cpu().numpy()
+        squares += values.square().sum((0, 2, 3), dtype=torch.float64).cpu().numpy()
+    if not count:
         raise LabError("there is no valid depth in these images: every pixel is 0 (missing)")
-    shares = [count / total for count, _, _ in found]
-    mean, std = [], []
-    for channel in range(3):  # Var x = E Var(x | slice) + Var E(x | slice)
-        means, deviations = [m[channel] for _, m, _ in found], [s[channel] for _, _, s in found]
-        centre = math.fsum(share * m for share, m in zip(shares, means, strict=True))
-        parts = zip(shares, means, deviations, strict=True)
-        spread = math.sqrt(math.fsum(share * (s * s + (m - centre) ** 2) for share, m, s in parts))
-        mean.append(centre)
-        std.append(max(spread, 1e-6))
-    return Normalisation(modality, tuple(mean), tuple(std), depth_encoding, tuple(focal))  # type: ignore[arg-type]
-
-
-def _mean_and_std(
-    images: Tensor, modality: str, depth_encoding: str, focal: tuple[float, float]
-) -> tuple[int, list[float], list[float]]:
-    """How many numbers a channel has, and the mean and deviation of each of three channels."""
-    values, valid = _channels(images, modality, depth_encoding, focal)
-    if valid is None:
-        mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0)
-        count = values[:, 0].numel()
-    else:
-        count = int(valid.sum())
-        seen = [channel[valid[:, 0]] for channel in values.unbind(1)] if count else [values.new_zeros(1)]
-        mean = torch.stack([channel.mean() for channel in seen])
-        std = torch.stack([channel.std(correction=0) for channel in seen])
-    return count, mean.expand(3).tolist(), std.expand(3).tolist()
+    mean = sums / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
+    return Normalisation(modality, tuple(mean.tolist()), tuple(std.tolist()), depth_encoding, tuple(focal))  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -175,29 +153,23 @@ def _channels(
         raise LabError(
             f"unknown depth encoding {depth_encoding!r}: choose one of {', '.join(DEPTH_ENCODINGS)}"
         )
-    values, valid = _on_unit_scale(images, modality)
-    if valid is None or depth_encoding == "metric":
-        return values, valid
-    metres = values * (DEPTH_UNIT_MM / 1000)
-    alone = {"inverse": inverse_depth, "relative": relative_depth, "colours": colour_map}
-    if depth_encoding in alone:
-        return alone[depth_encoding](metres), valid
-    normals = surface_normals(metres, focal)
-    known = _is_known(normals)
-    return (normals if depth_encoding == "normals" else _hha(metres, normals, focal, None)), known
-
-
-def _on_unit_scale(images: Tensor, modality: str) -> tuple[Tensor, Tensor | None]:
-    """Float images (white or 8 m is 1) and, for depth, where there is a measurement at all."""
     if modality not in MODALITIES:
         raise LabError(f"unknown modality {modality!r}: choose one of {', '.join(MODALITIES)}")
     channels = 3 if modality == "rgb" else 1
     if images.ndim != 4 or images.shape[1] != channels:
         raise LabError(f"{modality} images must be (N, {channels}, H, W), not {tuple(images.shape)}")
     values = images.to(torch.float32)
-    if modality == "depth":
-        return values / DEPTH_UNIT_MM, values > 0
-    return values / 255.0, None
+    if modality != "depth":
+        return values / 255.0, None
+    valid, metres = values > 0, values / 1000
+    if depth_encoding == "metric":
+        return values / DEPTH_UNIT_MM, valid
+    alone = {"inverse": inverse_depth, "relative": relative_depth, "colours": colour_map}
+    if depth_encoding in alone:
+        return alone[depth_encoding](metres), valid
+    normals = surface_normals(metres, focal)
+    known = normals.square().sum(1, keepdim=True) > 0.5  # a unit vector, not 0
+    return (normals if depth_encoding == "normals" else hha(metres, focal, normals=normals)), known
 
 
 # ------------------------------------------------------------------------ encodings of depth
@@ -254,8 +226,7 @@ def surface_normals(depth: Tensor, focal: tuple[float, float] = FOCAL) -> Tensor
     Axes x to the right, y down, z away from the camera; a wall seen head-on has (0, 0, −1). 0 where depth is
     missing, or known along one line only.
     """
-    height, width = depth.shape[-2:]
-    side = min(height, width)
+    side = min(depth.shape[-2:])
     seen, inverse = (depth > 0).to(depth.dtype), inverse_depth(depth)
     radius = max(1, side // 28)
     m, mu, mv, muu, muv, mvv = _moments(seen, radius, second=True)
@@ -268,15 +239,19 @@ def surface_normals(depth: Tensor, focal: tuple[float, float] = FOCAL) -> Tensor
     determinant = torch.where(known, determinant, 1.0)
     across, down = (vv * ud - uv * vd) / determinant, (uu * vd - uv * ud) / determinant
     here = (d - across * mu - down * mv) / count
-    u = torch.arange(width, dtype=depth.dtype, device=depth.device) - (width - 1) / 2
-    v = (torch.arange(height, dtype=depth.dtype, device=depth.device) - (height - 1) / 2)[:, None]
-    axis = here - u * across - v * down
-    normals = -torch.cat([focal[0] * side * across, focal[1] * side * down, axis], dim=1)
+    x, y = focal[0] * side * across, focal[1] * side * down
+    u, v = _rays(depth, focal)
+    normals = -torch.cat([x, y, here - u * x - v * y], dim=1)
     length = normals.norm(dim=1, keepdim=True)
     return torch.where(known & (length > 0), normals / length.clamp(min=1e-12), 0.0)
 
 
-def hha(depth: Tensor, focal: tuple[float, float] = FOCAL, up: Sequence[float] | None = None) -> Tensor:
+def hha(
+    depth: Tensor,
+    focal: tuple[float, float] = FOCAL,
+    up: Sequence[float] | None = None,
+    normals: Tensor | None = None,
+) -> Tensor:
     """Inverse depth (1/m), height above the picture's lowest place (m), angle of the surface to up (rad).
 
     Parameters
@@ -284,6 +259,7 @@ def hha(depth: Tensor, focal: tuple[float, float] = FOCAL, up: Sequence[float] |
     depth : (B, 1, H, W) metres.
     focal : as for `surface_normals`.
     up : a vector in the camera's axes, as (0, −1, 0) for a level camera; None estimates it, `estimated_up`.
+    normals : `surface_normals` of the depth, where they are known already.
 
     Returns
     -------
@@ -291,30 +267,31 @@ def hha(depth: Tensor, focal: tuple[float, float] = FOCAL, up: Sequence[float] |
 
     Source: Gupta et al., ECCV 2014, for the three channels.
     """
-    return _hha(depth, surface_normals(depth, focal), focal, up)
-
-
-def _hha(depth: Tensor, normals: Tensor, focal: tuple[float, float], up: Sequence[float] | None) -> Tensor:
+    normals = surface_normals(depth, focal) if normals is None else normals
     if up is None:
         above = estimated_up(normals)
     else:
         above = torch.nn.functional.normalize(depth.new_tensor(up), dim=0).expand(len(depth), 3)
     above = above[:, :, None, None]
-    seen = depth > 0
-    height = (points(depth, focal) * above).sum(1, keepdim=True)
+    seen, height = depth > 0, (points(depth, focal) * above).sum(1, keepdim=True)
     lowest = height.masked_fill(~seen, torch.inf).amin((1, 2, 3), keepdim=True)
     angle = (normals * above).sum(1, keepdim=True).clamp(-1, 1).acos()
-    channels = torch.cat([inverse_depth(depth), height - lowest, angle], dim=1)
-    return torch.where(seen, channels, 0.0)
+    return torch.where(seen, torch.cat([inverse_depth(depth), height - lowest, angle], dim=1), 0.0)
 
 
 def points(depth: Tensor, focal: tuple[float, float] = FOCAL) -> Tensor:
     """Where each pixel lies in space: (B, 1, H, W) metres → (B, 3, H, W), x right, y down, z away."""
+    u, v = _rays(depth, focal)
+    return torch.cat([depth * u, depth * v, depth], dim=1)
+
+
+def _rays(depth: Tensor, focal: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Of each pixel x / z, across (W,), and y / z, down (H, 1)."""
     height, width = depth.shape[-2:]
-    side = min(height, width)
     u = torch.arange(width, dtype=depth.dtype, device=depth.device) - (width - 1) / 2
-    v = (torch.arange(height, dtype=depth.dtype, device=depth.device) - (height - 1) / 2)[:, None]
-    return torch.cat([depth * u / (focal[0] * side), depth * v / (focal[1] * side), depth], dim=1)
+    v = torch.arange(height, dtype=depth.dtype, device=depth.device) - (height - 1) / 2
+    side = min(height, width)
+    return u / (focal[0] * side), v[:, None] / (focal[1] * side)
 
 
 def estimated_up(normals: Tensor) -> Tensor:
@@ -347,34 +324,24 @@ def estimated_up(normals: Tensor) -> Tensor:
     return up.to(normals.dtype)
 
 
-def _is_known(normals: Tensor) -> Tensor:
-    """(B, 3, H, W) → (B, 1, H, W) bool: a unit vector, not 0."""
-    return normals.square().sum(1, keepdim=True) > 0.5
-
-
 def _moments(x: Tensor, radius: int, second: bool) -> list[Tensor]:
     """Σ x, Σ u x, Σ v x and, when asked for, Σ u² x, Σ uv x, Σ v² x over the window around each pixel.
 
     u and v count from the pixel, to the right and down; beyond the edge x is 0. In plain sums: a convolution
     on a GPU may round to ten bits, which slopes do not survive.
     """
-    places = range(-radius, radius + 1)
-    one, ramp, square = [1.0] * len(places), [float(k) for k in places], [float(k * k) for k in places]
-    flat, tilted = _weighted(x, one, 3), _weighted(x, ramp, 3)
-    found = [_weighted(flat, one, 2), _weighted(tilted, one, 2), _weighted(flat, ramp, 2)]
+
+    def weighted(values: Tensor, power: int, dim: int) -> Tensor:
+        """Σ_k k^power values[· + k] along one axis."""
+        edges = (radius, radius, 0, 0) if dim == 3 else (0, 0, radius, radius)
+        padded, total = torch.nn.functional.pad(values, edges), torch.zeros_like(values)
+        for k in range(-radius, radius + 1):
+            if k or not power:
+                total = total.add(padded.narrow(dim, k + radius, values.shape[dim]), alpha=float(k**power))
+        return total
+
+    flat, tilted = weighted(x, 0, 3), weighted(x, 1, 3)
+    found = [weighted(flat, 0, 2), weighted(tilted, 0, 2), weighted(flat, 1, 2)]
     if second:
-        found += [_weighted(_weighted(x, square, 3), one, 2), _weighted(tilted, ramp, 2)]
-        found.append(_weighted(flat, square, 2))
+        found += [weighted(weighted(x, 2, 3), 0, 2), weighted(tilted, 1, 2), weighted(flat, 2, 2)]
     return found
-
-
-def _weighted(x: Tensor, weights: Sequence[float], dim: int) -> Tensor:
-    """Σ_k weights[k] x[· + k − radius] along one axis of (B, C, H, W)."""
-    radius, length = len(weights) // 2, x.shape[dim]
-    edges = (radius, radius, 0, 0) if dim == 3 else (0, 0, radius, radius)
-    padded = torch.nn.functional.pad(x, edges)
-    total = torch.zeros_like(x)
-    for k, weight in enumerate(weights):
-        if weight:
-            total = total.add(padded.narrow(dim, k, length), alpha=weight)
-    return total

@@ -1,4 +1,4 @@
-"""Real data sets → packs: where their files lie, which of them belong together, which classes are the task.
+"""Real data sets → packs: which kinds of set there are, what is checked, how a set becomes a pack.
 
 ===============  ==========================================================================================
 ``sunrgbd``      SUN RGB-D: four sensors, depth rotated by three bits, the scene's kind in ``scene.txt``
@@ -14,47 +14,113 @@
 
 from __future__ import annotations
 
-import math
+import errno
 import os
 import re
-from collections import Counter, defaultdict
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from typing import Any, NamedTuple
 
 from socketlab.errors import LabError
-from socketlab.images.decode import (
-    MISSING,
-    UNITS,
-    BadPicture,
-    Picture,
-    millimetres,
-    numbers_of,
-    square,
+from socketlab.files import exclusive, write_whole
+from socketlab.images import finders
+from socketlab.images.decode import FITS, UNITS, BadPicture, decode_all, square, value_range
+from socketlab.images.packs import (
+    FORMAT,
+    MANIFEST,
+    VERSION,
+    Pack,
+    PackWriter,
+    as_json,
+    open_pack,
+    stamp,
 )
-from socketlab.images.finders import (
-    EUROSAT_BANDS,
-    Found,
-    find_diml,
-    find_eurosat,
-    find_folders,
-    find_lists,
-    find_rgbnir,
-    find_sunrgbd,
+from socketlab.images.scan import (
+    FORM_OF,
+    SPLITS,
+    Findings,
+    Frame,
+    Problem,
+    Survey,
+    checked,
+    divided,
+    near_duplicates,
+    place,
+    readable,
+    whole,
 )
-from socketlab.images.packs import Pack, require_settings, write_pack
-from socketlab.images.scan import FORM_OF, SPLITS, Findings, Frame, Survey, checked, divided, readable, whole
 
-SAMPLE = 24
-"""Pictures of each modality and domain whose values are looked at, evenly spaced."""
-NEAREST_MEDIAN, FARTHEST_MEDIAN, FARTHEST = 100, 8000, 20_000
-"""Millimetres: where the median of a room's depth lies, and what 99 % of it lie below."""
-UNITS_TO_TRY = ("rotated", "5000", "10000", "4000", "512", "256", "metres")
+ON_BAD = ("auto", "skip", "stop")
+LARGEST = 4096
+
+
+class Kind(NamedTuple):
+    """A sort of data set."""
+
+    find: Callable[..., finders.Found]
+    title: str
+    layout: str  # what its folder should look like
+    options: tuple[str, ...]  # of `survey`
+    modalities: tuple[str, ...] = ("rgb", "depth")  # what every scene has; empty for those that are found
+    size: int = 256  # default side of the stored images
+    numbered: bool = False  # whether consecutive numbers in names are consecutive images of a recording
+    source: str = ""  # where it can be had
+
+
+KINDS = {
+    "sunrgbd": Kind(
+        finders.find_sunrgbd,
+        "SUN RGB-D",
+        "kv1, kv2, realsense and xtion, with image/, depth/ and scene.txt in the folder of a frame,",
+        ("depth", "place"),
+        source="https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",
+    ),
+    "diml": Kind(
+        finders.find_diml,
+        "DIML/CVL RGB+D",
+        "{train,test}/HR/<NN. Scene>/{color,depth_filled}/",
+        ("quality", "depth_unit"),
+        numbered=True,
+        source="https://dimlrgbd.github.io",
+    ),
+    "rgbnir": Kind(
+        finders.find_rgbnir,
+        "RGB-NIR Scene",
+        "<class>/NNNN_rgb.tiff and <class>/NNNN_nir.tiff",
+        ("place", "levels"),
+        modalities=("rgb", "nir"),
+        source="https://ivrlwww.epfl.ch/supplementary_material/cvpr11/nirscene1.zip",
+    ),
+    "eurosat": Kind(
+        finders.find_eurosat,
+        "EuroSAT",
+        "<class>/<name>.tif of 13 bands",
+        ("place",),
+        modalities=tuple(finders.EUROSAT_BANDS),
+        size=64,
+        source="https://zenodo.org/records/7711810/files/EuroSAT_MS.zip",
+    ),
+    "lists": Kind(
+        finders.find_lists,
+        "text lists",
+        "<modality>/<domain>_list.txt or <domain>_<modality>_list.txt",
+        ("by_line", "base", "depth_unit", "levels"),
+        modalities=(),
+        numbered=True,
+    ),
+    "folders": Kind(
+        finders.find_folders,
+        "plain folders",
+        f"<modality>/<class>/<stem>.<ext>, with modalities {', '.join(FORM_OF)},",
+        ("unpaired", "place", "depth_unit", "levels"),
+        modalities=(),
+        numbered=True,
+    ),
+}
+"""The data sets that can be imported."""
 
 
 def survey(
@@ -73,39 +139,32 @@ def survey(
     path : the folder.
     task : classes of the task, instead of those that the protocol gives.
     progress : called with (files looked at, files).
-    options : of a kind, each a text or a value; those that a kind has are in ``KINDS``.
-        ``depth`` = "depth" or "depth_bfx" (holes filled) of SUN RGB-D. ``quality`` = "HR", the folder in
-        train and test of DIML. ``by_line`` = True pairs the lines of lists whatever their files are called;
-        ``base`` is the folder that paths of lists begin at. ``unpaired`` = True lets scenes of the task lack
-        a modality. ``place`` = a regular expression: scenes whose names match in the same text (its first
-        group, where it has one) stay on one side of train and test. ``depth_unit`` = "millimetres", "metres",
-        "rotated" or a number of counts per metre. ``levels`` = "LOW:HIGH", numbers of 16-bit pictures
-        that are stored as black and white.
+    options : those of the kind; values, or texts for them.
+        ``depth`` = "depth" or "depth_bfx" (holes filled) of SUN RGB-D; ``quality`` = "HR", the folder in
+        train and test of DIML; ``by_line`` = True pairs the lines of lists whatever their files are called;
+        ``base`` is the folder where paths of lists begin; ``unpaired`` = True lets scenes of the task lack a
+        modality; ``place`` = a regular expression: scenes with the same match (its first group, if any) in
+        their names stay on one side of train and test; ``depth_unit`` = "millimetres", "metres", "rotated" or
+        counts per metre; ``levels`` = "LOW:HIGH", numbers of 16-bit pictures stored as black and white.
 
     Raises
     ------
     LabError : unknown kind, option or class; no such folder; nothing usable in it.
     """
     require_options(kind, options)
-    sort = KINDS[kind]
+    sort, chosen = KINDS[kind], _parsed(options)
     root = Path(os.path.abspath(Path(path).expanduser()))
     if not root.is_dir():
         raise LabError(f"{readable(path)} is not a folder: give the folder of the data set.")
-    unpaired = kind == "lists" or _truth(options.get("unpaired", False), "unpaired")
-    read = _reading(options)
-    own = {name: options[name] for name in options if name in ("depth", "quality", "base")}
-    if "by_line" in options:
-        own["by_line"] = _truth(options["by_line"], "by_line")
     findings = Findings(root)
+    own = {name: chosen[name] for name in ("depth", "quality", "base", "by_line") if name in chosen}
     try:
         frames, classes, how = sort.find(findings, task, **own)
     except OSError as error:
         raise LabError(f"{readable(path)} cannot be read: {error.strerror or error}.") from error
     if not frames:
-        raise LabError(
-            f"{readable(path)} holds no scene of {sort.title}: {sort.layout} was expected; found: "
-            f"{findings.reasons()}."
-        )
+        found = f"{sort.layout} was expected; found: {findings.reasons()}"
+        raise LabError(f"{readable(path)} holds no scene of {sort.title}: {found}.")
     others = {one.kind for one in frames if one.split == "pairs" or not (one.split or one.kind in classes)}
     protocol = {
         "set": sort.title,
@@ -114,18 +173,14 @@ def survey(
     }
     seen = {modality for frame in frames for modality in frame.pictures}
     modalities = sort.modalities or tuple(modality for modality in FORM_OF if modality in seen)
-    names = Counter(frame.name for frame in frames)
-    for name, count in names.items():
-        if count > 1:
-            findings.bad("duplicate", name, f"{count} scenes have this name")
-    single = [read(frame) for frame in frames if names[frame.name] == 1]
-    complete = whole(_placed(single, options.get("place"), findings), findings, modalities, classes, unpaired)
+    may_lack = classes if chosen.get("unpaired", kind == "lists") else ()
+    complete = whole(_as_chosen(_single(frames, findings), chosen, findings), findings, modalities, may_lack)
     usable = list(checked(complete, findings, progress))
     if not usable:
         raise LabError(f"{readable(root.name)} holds no usable scene: {findings.reasons()}.")
     placed, protocol["split"] = divided(usable, set(classes), sort.numbered)
     ordered = sorted(placed, key=lambda frame: (SPLITS.index(frame.split), frame.domain, frame.name))
-    lines = _ranges(ordered, modalities, findings, "depth_unit" in options)
+    lines = _ranges(ordered, modalities, findings, "depth_unit" in chosen)
     return Survey(
         kind, root, modalities, tuple(ordered), tuple(findings.problems),
         len(frames) + findings.lost - len(ordered), (*findings.notes, *findings.unread()), classes,
@@ -137,65 +192,76 @@ def require_options(kind: str, names: Iterable[str]) -> None:
     """A `LabError` when there is no such data set, or it has no such option."""
     if kind not in KINDS:
         raise LabError(f"There is no data set {kind!r}: choose one of {', '.join(KINDS)}.")
-    known = KINDS[kind].options
     for name in names:
-        if name not in known:
-            told = f"its options are {', '.join(known)}" if known else "it has no options"
-            raise LabError(f"{kind} knows no option {name!r}: {told}.")
+        if name not in KINDS[kind].options:
+            known = ", ".join(KINDS[kind].options)
+            raise LabError(f"{kind} has no option {name!r}: its options are {known}.")
 
 
-def _truth(value: object, name: str) -> bool:
-    """True or false of a value or a word for it."""
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if str(value).strip().lower() not in words:
-        raise LabError(f"{name}={value} is neither true nor false: choose {name}=true or {name}=false.")
-    return words[str(value).strip().lower()]
+def _truth(text: str) -> bool:
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
 
 
-def _reading(options: dict[str, Any]) -> Callable[[Frame], Frame]:
-    """How the options change the reading of a frame's pictures: unit of depth, black and white."""
-    changes: dict[str, dict[str, Any]] = defaultdict(dict)
-    if "depth_unit" in options:
-        unit = str(options["depth_unit"])
-        if unit not in (*UNITS, "rotated") and not (_number(unit) or 0) > 0:
-            raise LabError(
-                f"depth_unit={unit} is no unit: choose {', '.join(UNITS)}, rotated or counts per metre."
-            )
-        changes["depth"]["unit"] = unit
-    if "levels" in options:
-        low, _, high = str(options["levels"]).partition(":")
-        black, white = _number(low), _number(high)
-        if black is None or white is None or black >= white:
-            raise LabError(f"levels={options['levels']} is no range: write LOW:HIGH, as in levels=0:1023.")
-        changes["grey"]["levels"] = (black, white)
+def _unit(text: str) -> str:
+    if text not in (*UNITS, "rotated") and not 0 < float(text) < float("inf"):
+        raise ValueError
+    return text
 
-    def read(frame: Frame) -> Frame:
+
+def _levels(text: str) -> tuple[float, float]:
+    low, high = map(float, text.split(":"))
+    if not -1e9 < low < high < 1e9:
+        raise ValueError
+    return low, high
+
+
+_VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "unpaired": (_truth, "true or false"),
+    "by_line": (_truth, "true or false"),
+    "place": (re.compile, "a regular expression"),
+    "depth_unit": (_unit, f"{', '.join(UNITS)}, rotated or counts per metre"),
+    "levels": (_levels, "LOW:HIGH, as 0:1023"),
+}
+"""Option → how its text is read, and what it must be."""
+
+
+def _parsed(options: dict[str, Any]) -> dict[str, Any]:
+    chosen = dict(options)
+    for name in options.keys() & _VALUES:
+        read, words = _VALUES[name]
+        try:
+            chosen[name] = read(str(options[name]).strip())
+        except (ValueError, KeyError, re.error):
+            raise LabError(f"{name}={options[name]} cannot be: give {words}.") from None
+    return chosen
+
+
+def _single(frames: Sequence[Frame], findings: Findings) -> list[Frame]:
+    """The frames whose name is their own."""
+    names = Counter(frame.name for frame in frames)
+    for name in (one for one, count in names.items() if count > 1):
+        findings.bad("duplicate", name, f"{names[name]} scenes have this name")
+    return [frame for frame in frames if names[frame.name] == 1]
+
+
+def _as_chosen(frames: list[Frame], chosen: dict[str, Any], findings: Findings) -> list[Frame]:
+    """The frames with the unit, the levels and the places that the options give."""
+    changes = {
+        form: {field: chosen[name]} if name in chosen else {}
+        for form, field, name in (("depth", "unit", "depth_unit"), ("grey", "levels", "levels"))
+    }
+    found, without = [], []
+    for frame in frames:
         pictures = {m: replace(one, **changes.get(one.form, {})) for m, one in frame.pictures.items()}
-        return replace(frame, pictures=pictures)
-
-    return read
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text) if math.isfinite(float(text)) else None
-    except ValueError:
-        return None
-
-
-def _placed(frames: list[Frame], pattern: str | None, findings: Findings) -> list[Frame]:
-    """The frames with the place that their names give, by a regular expression."""
-    if pattern is None:
-        return frames
-    try:
-        parts = {frame.name: re.search(pattern, frame.name) for frame in frames}
-    except re.error as error:
-        raise LabError(f"place={pattern} is no regular expression: {error}.") from None
-    lost = [name for name, found in parts.items() if found is None]
-    if lost:
-        findings.notes.append(f"place={pattern} is not in {len(lost)} names ({lost[0]})")
-    found = {name: one[min(1, len(one.groups()))] or "" for name, one in parts.items() if one}
-    return [replace(frame, group=found.get(frame.name, "")) for frame in frames]
+        group = frame.group
+        if "place" in chosen:
+            match = chosen["place"].search(frame.name)
+            group = match[min(1, len(match.groups()))] or "" if match else ""
+            without += [] if match else [frame.name]
+        found.append(replace(frame, pictures=pictures, group=group))
+    if without:
+        findings.notes.append(f"the pattern of places is not in {len(without)} names ({without[0]})")
+    return found
 
 
 def import_folder(
@@ -228,7 +294,7 @@ def import_folder(
     from tqdm import tqdm
 
     folder = Path("packs") / kind if out is None else Path(out)
-    require_settings(Path(path), folder, size, fit, on_bad)
+    require_settings(Path(path), folder, size, fit, on_bad, processes)
 
     def moved(bar: Any) -> Callable[[int, int], None]:
         def move(done: int, of: int) -> None:
@@ -242,15 +308,137 @@ def import_folder(
     if fit == "centre":
         found = replace(found, notes=(*found.notes, *_cut_away(found.frames)))
     say(found.report())
+    more: dict[str, Any] = {"size": size, "fit": fit, "on_bad": on_bad, "processes": processes}
     with tqdm(desc="packing", unit="scene", disable=hidden, leave=False) as bar:
-        pack = write_pack(
-            found, folder, size=size, fit=fit, on_bad=on_bad, processes=processes, progress=moved(bar)
-        )
+        pack = write_pack(found, folder, progress=moved(bar), **more)
     for note in pack.manifest["notes"][len(found.notes) :]:
         say(f"note: {note}")
     say(f"written to {folder}")
     say(pack.summary())
     return pack
+
+
+def write_pack(
+    survey: Survey,
+    out: str | Path,
+    *,
+    size: int | None = None,
+    fit: str = "centre",
+    on_bad: str = "auto",
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pack:
+    """Decode the scenes of a survey into a pack; the pack is there when it is whole, or not at all.
+
+    The same survey gives the same bytes, whatever the number of processes.
+
+    Parameters
+    ----------
+    out : folder of the pack; must not exist yet.
+    size : side in pixels (default: the set's own).
+    fit : ``centre`` cuts the middle square out, ``letterbox`` pads, ``stretch`` squeezes (as published).
+    on_bad : ``auto`` leaves out and counts the scenes that cannot be used, unless they are more than half;
+        ``skip`` however many they are; ``stop`` raises at a single one.
+    processes : default: one per core.
+    progress : called with (scenes done, scenes).
+
+    Raises
+    ------
+    LabError : too many problems; a full disk, a folder that cannot be written, a pack that exists.
+    """
+    out = Path(out).expanduser().absolute()
+    size = survey.size if size is None else size
+    require_settings(survey.root, out, size, fit, on_bad, processes)
+    survey.require_few([], on_bad)
+    outer = out.with_name(f".{out.name}.unfinished")
+    try:
+        with exclusive(outer):
+            folder = outer / "pack"
+            try:
+                shutil.rmtree(folder, ignore_errors=True)  # left by a kill
+                folder.mkdir()
+                _write_files(folder, survey, size, fit, on_bad, processes, progress)
+                os.rename(folder, out)
+            finally:
+                shutil.rmtree(outer, ignore_errors=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LabError(f"The disk is full: {out} was not written; free space, then retry.") from error
+        culprit, why = error.filename or out, error.strerror or error
+        raise LabError(f"{culprit} cannot be read or written: {why}.") from error
+    return open_pack(out)
+
+
+def require_settings(
+    root: Path, out: Path, size: int | None, fit: str, on_bad: str, processes: int | None = None
+) -> None:
+    """A `LabError` when a pack of the set in ``root`` cannot be so, or not there; looks at no picture."""
+    if on_bad not in ON_BAD:
+        raise LabError(f"on_bad {on_bad!r} is unknown: choose one of {', '.join(ON_BAD)}.")
+    if fit not in FITS:
+        raise LabError(f"fit {fit!r} is unknown: choose one of {', '.join(FITS)}.")
+    if size is not None and not 1 <= size <= LARGEST:
+        raise LabError(f"size {size} is out of range: choose 1 to {LARGEST} pixels.")
+    if processes is not None and processes < 1:
+        raise LabError(f"{processes} processes cannot work: choose 1 or more.")
+    root, out = (Path(os.path.realpath(one.expanduser())) for one in (root, out))
+    if os.path.lexists(out):
+        raise LabError(f"{out} exists already: choose another folder, or take it away.")
+    if out.is_relative_to(root):
+        raise LabError(f"{out} lies in the data set itself: choose a folder outside of it.")
+
+
+def _write_files(
+    folder: Path,
+    survey: Survey,
+    size: int,
+    fit: str,
+    on_bad: str,
+    processes: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """All files of a pack."""
+    pictures = [one for frame in survey.frames for one in frame.pictures.values()]
+    needed = sum(one.bytes_per_pixel for one in pictures) * size * size
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise LabError(
+            f"The pack needs {needed / 1e9:.2f} GB, but the disk has {free / 1e9:.2f} GB free: free space, "
+            "choose a smaller size, or another folder."
+        )
+    scenes = [frame.pictures for frame in survey.frames]
+    images = decode_all(scenes, size, fit, processes, progress)
+    failed: list[Problem] = []
+    parts = {split: PackWriter(folder, split, survey.modalities) for split in SPLITS}
+    try:
+        for frame, found in zip(survey.frames, images, strict=True):
+            if isinstance(found, BadPicture):
+                where = place(found.path or frame.name, survey.root)
+                failed.append(Problem(found.what, where, readable(found.why)))
+            else:
+                parts[frame.split].append(frame, found)
+    finally:
+        for part in parts.values():
+            part.close()
+    survey.require_few(failed, on_bad)
+    splits = {split: part.describe(size, fit) for split, part in parts.items() if part.frames}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": {"kind": survey.kind, "folder": readable(survey.root.name)},
+        "protocol": survey.protocol,
+        "size": size,
+        "fit": fit,
+        "classes": list(survey.classes),
+        "domains": list(survey.domains),
+        "splits": splits,
+        "left_out": survey.left_out + len(failed),
+        "skipped": [asdict(problem) for problem in (*survey.problems, *failed)],
+        "ranges": list(survey.ranges),
+        "notes": [*survey.notes, *near_duplicates(parts["train"].thumbnails, parts["test"].thumbnails)],
+    }
+    write_whole(folder / MANIFEST, as_json(manifest))
+    stamp(folder, [one["file"] for part in splits.values() for one in part["arrays"].values()])
 
 
 def _cut_away(frames: Sequence[Frame]) -> list[str]:
@@ -260,192 +448,21 @@ def _cut_away(frames: Sequence[Frame]) -> list[str]:
         left, top, right, bottom = square(width, height, "centre")
         shares.append(1 - (right - left) * (bottom - top) / (width * height))
     mean = sum(shares) / len(shares)
-    if mean < 0.01:
-        return []
-    words = f"cuts {mean:.0%} of a picture away on average, {max(shares):.0%} at most"
-    return [f"fit centre {words}; --fit letterbox keeps all, --fit stretch squeezes"]
-
-
-# ------------------------------------------------------------------------ ranges of values
+    words = f"fit centre cuts {mean:.0%} of a picture away on average, {max(shares):.0%} at most"
+    return [f"{words}; --fit letterbox keeps all, --fit stretch squeezes"] if mean > 0.01 else []
 
 
 def _ranges(
     frames: Sequence[Frame], modalities: Sequence[str], findings: Findings, unit_is_known: bool
 ) -> tuple[str, ...]:
-    """The range of the values of each modality and domain in a line; notes on what can hardly be right.
-
-    A wrong unit or bit depth decodes without an error and gives wrong numbers. A sample makes it visible.
-    """
+    """The range of the values of each modality and domain in a line; doubts become notes."""
     lines = []
     domains = sorted({frame.domain for frame in frames})
-    for modality in modalities:
-        for domain in domains:
-            mine = [
-                one.pictures[modality] for one in frames if one.domain == domain and modality in one.pictures
-            ]
+    for modality, domain in ((m, d) for m in modalities for d in domains):
+        mine = [one.pictures[modality] for one in frames if one.domain == domain and modality in one.pictures]
+        if mine:
             title = modality if len(domains) == 1 else f"{modality} of {domain}"
-            values, white = _sampled(mine)
-            if not len(values):
-                continue
-            if mine[0].form == "depth":
-                line, notes = _depth_range(values, mine[0].unit, unit_is_known)
-            else:
-                line, notes = _grey_range(values, white, mine[0].levels is not None)
+            line, notes = value_range(mine, unit_is_known)
             lines.append(f"{title}: {line}")
             findings.notes += [f"{title}: {note}" for note in notes]
     return tuple(lines)
-
-
-def _sampled(pictures: Sequence[Picture]) -> tuple[NDArray[np.float64], int]:
-    """Some thousand numbers of each of some pictures, and the largest number that their type can hold."""
-    found, white = [np.zeros(0)], 255
-    for i in range(min(SAMPLE, len(pictures))):
-        try:
-            numbers = numbers_of(pictures[i * len(pictures) // min(SAMPLE, len(pictures))])
-        except BadPicture:
-            continue  # counted when the pack is written
-        values = np.asarray(numbers).ravel()
-        white = white if isinstance(numbers, Image.Image) else 65535
-        found.append(values[:: max(1, len(values) // 8192)].astype(np.float64))
-    return np.concatenate(found), white
-
-
-def _depth_range(raw: NDArray[np.float64], unit: str, unit_is_known: bool) -> tuple[str, list[str]]:
-    stored = _stored(raw, unit)
-    measured = stored[stored > 0]
-    if not len(measured):
-        return "nothing", [f"all is missing: every number is 0 or {MISSING}"]
-    low, middle, high = np.quantile(measured, (0.01, 0.5, 0.99)) / 1000
-    missing = 1 - len(measured) / len(stored)
-    line = f"{low:.2f} to {high:.2f} m (1 % to 99 %), median {middle:.2f} m; {missing:.0%} missing"
-    share, notes = float((raw == MISSING).mean()), []
-    if share > 0:
-        notes.append(f"{share:.2%} of the numbers are {MISSING}, which is stored as missing")
-    if not unit_is_known:
-        notes += _unit_doubts(raw, unit, 1000 * middle, 1000 * high)
-    return line, notes
-
-
-def _stored(raw: NDArray[np.float64], unit: str) -> NDArray[np.uint16]:
-    whole = raw.clip(0, MISSING).astype(np.uint16) if unit in ("rotated", "millimetres") else raw
-    return millimetres(whole, unit)
-
-
-def _unit_doubts(raw: NDArray[np.float64], unit: str, middle: float, high: float) -> list[str]:
-    """A note where the unit can hardly be right, with the units that would give a room."""
-    reasons = []
-    if middle < NEAREST_MEDIAN:
-        reasons.append(f"half of it is nearer than {middle / 1000:.3f} m")
-    elif middle > FARTHEST_MEDIAN or high > FARTHEST:
-        reasons.append(f"half of it is beyond {middle / 1000:.1f} m, 1 % beyond {high / 1000:.1f} m")
-    different = np.unique(raw[(raw > 0) & (raw < MISSING)]).astype(np.int64)
-    divisor = int(np.gcd.reduce(different)) if len(different) >= 16 else 1
-    if unit == "millimetres" and divisor in (5, 8):
-        reasons.append(f"every number is a multiple of {divisor}")
-    if not reasons:
-        return []
-    likely = []
-    for other in UNITS_TO_TRY:
-        there = _stored(raw, other)
-        there = there[there > 0]
-        sensible = len(there) and 300 <= np.median(there) <= 6000 and np.quantile(there, 0.99) <= 12_000
-        if sensible and other != unit and (other != "rotated" or divisor % 8 == 0):
-            likely.append(f"{other} (median {np.median(there) / 1000:.2f} m)")
-    way = f"; likely are {', '.join(likely)}" if likely else ""
-    return [f"read as {unit}, {' and '.join(reasons)}: another unit is --option depth_unit=UNIT{way}"]
-
-
-def _grey_range(values: NDArray[np.float64], white: int, levels_are_chosen: bool) -> tuple[str, list[str]]:
-    low, high = np.quantile(values, (0.01, 0.99))
-    line = f"{low:.0f} to {high:.0f} of {white} (1 % to 99 %)"
-    least, most = float(values.min()), float(values.max())
-    between = f"all numbers lie between {least:.0f} and {most:.0f} of {white}"
-    if white == 255 and most - least < 8:
-        return line, [f"{between}: are these the pictures?"]
-    if white == 255 or levels_are_chosen or high - low >= 4096:
-        return line, []
-    top = next((one for one in (1023, 4095, 16383) if most <= one), 65535)
-    levels = f"0:{top}" if least < 0.25 * top else f"{least:.0f}:{most:.0f}"
-    return line, [f"{between}, few of the 8 bits stored: choose black and white, --option levels={levels}"]
-
-
-# ------------------------------------------------------------------------ the kinds of sets
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A sort of data set.
-
-    Parameters
-    ----------
-    find : its finder.
-    title : its name in a report.
-    layout : what its folder should look like.
-    modalities : what every scene has; empty for those that are found.
-    size : side of the stored images (default).
-    options : names of the options of `survey` that it has.
-    numbered : whether consecutive numbers in names are consecutive images of a recording.
-    source : where the set can be had.
-    """
-
-    find: Callable[..., Found]
-    title: str
-    layout: str
-    modalities: tuple[str, ...] = ("rgb", "depth")
-    size: int = 256
-    options: tuple[str, ...] = ("place",)
-    numbered: bool = False
-    source: str = ""
-
-
-_VALUES = ("place", "depth_unit", "levels")
-KINDS = {
-    "sunrgbd": Kind(
-        find_sunrgbd,
-        "SUN RGB-D",
-        "kv1, kv2, realsense and xtion, with image/, depth/ and scene.txt in the folder of a frame,",
-        options=("depth", "place"),
-        source="https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",
-    ),
-    "diml": Kind(
-        find_diml,
-        "DIML/CVL RGB+D",
-        "{train,test}/HR/<NN. Scene>/{color,depth_filled}/",
-        options=("quality", "depth_unit"),
-        numbered=True,
-        source="https://dimlrgbd.github.io",
-    ),
-    "rgbnir": Kind(
-        find_rgbnir,
-        "RGB-NIR Scene",
-        "<class>/NNNN_rgb.tiff and <class>/NNNN_nir.tiff",
-        modalities=("rgb", "nir"),
-        options=("place", "levels"),
-        source="https://ivrlwww.epfl.ch/supplementary_material/cvpr11/nirscene1.zip",
-    ),
-    "eurosat": Kind(
-        find_eurosat,
-        "EuroSAT",
-        "<class>/<name>.tif of 13 bands",
-        modalities=tuple(EUROSAT_BANDS),
-        size=64,
-        source="https://zenodo.org/records/7711810/files/EuroSAT_MS.zip",
-    ),
-    "lists": Kind(
-        find_lists,
-        "text lists",
-        "<modality>/<domain>_list.txt or <domain>_<modality>_list.txt",
-        modalities=(),
-        options=("by_line", "base", "depth_unit", "levels"),
-        numbered=True,
-    ),
-    "folders": Kind(
-        find_folders,
-        "plain folders",
-        f"<modality>/<class>/<stem>.<ext>, with modalities {', '.join(FORM_OF)},",
-        modalities=(),
-        options=("unpaired", *_VALUES),
-        numbered=True,
-    ),
-}
-"""The data sets that can be imported."""

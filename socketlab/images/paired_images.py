@@ -47,8 +47,7 @@ class PairedImages:
     def __post_init__(self) -> None:
         counts = {modality: len(images) for modality, images in self.images.items()}
         counts |= {"names": len(self.names), "kinds": len(self.kinds)}
-        if self.blocks:
-            counts["blocks"] = len(self.blocks)
+        counts |= {"blocks": len(self.blocks)} if self.blocks else {}
         if len(set(counts.values())) != 1:
             raise LabError(f"images are not paired: {counts}; every scene needs one image per modality")
         if len(set(self.names)) < len(self.names):
@@ -79,9 +78,9 @@ class PairedImages:
         """(N,) int64, an index into ``classes``; a LabError where a scene has none."""
         if not self.classes:
             raise LabError("these images carry no labels")
-        strangers = set(self.kinds) - set(self.classes)
-        if strangers:
-            raise LabError(f"kinds {sorted(strangers)} are not among the classes {list(self.classes)}")
+        others = set(self.kinds) - set(self.classes)
+        if others:
+            raise LabError(f"kinds {sorted(others)} are not among the classes {list(self.classes)}")
         return torch.tensor([self.classes.index(kind) for kind in self.kinds], device=self.device)
 
     def take(self, indices: Sequence[int] | Sequence[bool] | Tensor) -> PairedImages:
@@ -95,8 +94,8 @@ class PairedImages:
         if rows.dtype is torch.bool and rows.shape == (len(self),):
             rows = rows.nonzero()[:, 0]
         elif rows.numel() and (rows.dtype is torch.bool or rows.dtype.is_floating_point or rows.ndim != 1):
-            told = f"{rows.dtype} of shape {tuple(rows.shape)}"
-            raise LabError(f"take needs whole numbers, or a mask of {len(self)} truth values, not {told}")
+            given = f"{rows.dtype} of shape {tuple(rows.shape)}"
+            raise LabError(f"take needs whole numbers, or a mask of {len(self)} truth values, not {given}")
         rows = rows.long()
         if rows.numel() and not -len(self) <= int(rows.min()) <= int(rows.max()) < len(self):
             raise LabError(f"there are {len(self)} scenes: choose indices from 0 to {len(self) - 1}")
@@ -110,9 +109,8 @@ class PairedImages:
     def _with(
         self, images: dict[str, Tensor], chosen: Callable[[tuple[str, ...]], tuple[str, ...]]
     ) -> PairedImages:
-        names, kinds = chosen(self.names), chosen(self.kinds)
         blocks = chosen(self.blocks) if self.blocks else ()
-        return replace(self, images=images, names=names, kinds=kinds, blocks=blocks)
+        return replace(self, images=images, names=chosen(self.names), kinds=chosen(self.kinds), blocks=blocks)
 
     def only(self, *modalities: str) -> PairedImages:
         """The same scenes in these modalities alone."""
@@ -134,7 +132,7 @@ class PairedImages:
 def paired_by_name(
     modalities: Mapping[str, tuple[Sequence[str], Tensor]], kinds: Mapping[str, str] | None = None
 ) -> PairedImages:
-    """Images of several modalities, brought together by the names of their scenes.
+    """Images of several modalities, brought together by the names of their scenes, in the order of these.
 
     Two listings of two folders come in whatever order the disk likes: to take the i-th of one for the partner
     of the i-th of the other, as the published code does, makes pairs of unrelated scenes.
@@ -144,29 +142,26 @@ def paired_by_name(
     modalities : modality → the names of its scenes and their images (N, C, H, W), in the same order.
     kinds : name → kind of room, where it is known.
 
-    Returns
-    -------
-    The scenes in the order of their names.
-
     Raises
     ------
     LabError : a name comes twice, or a scene is missing in a modality.
     """
     places = {m: {name: i for i, name in enumerate(names)} for m, (names, _) in modalities.items()}
     scenes = tuple(sorted(set().union(*places.values())))
+    stored = {}
     for modality, (names, images) in modalities.items():
         if not len(places[modality]) == len(names) == len(images):
             twice = _repeated(names)
-            told = f"{twice} come twice" if twice else f"{len(names)} names, {len(images)} images"
-            raise LabError(f"{modality} images need one name each: {told}")
+            wrong = f"{twice} come twice" if twice else f"{len(names)} names, {len(images)} images"
+            raise LabError(f"{modality} images need one name each: {wrong}")
         orphans = [name for name in scenes if name not in places[modality]]
         if orphans:
             listed = ", ".join(orphans[:5]) + (", …" if len(orphans) > 5 else "")
             raise LabError(
                 f"{len(orphans)} scenes have no {modality} image: {listed}; add it, or take their others away"
             )
-    rows = {m: torch.tensor([found[name] for name in scenes]) for m, found in places.items()}
-    stored = {m: index_images(images, rows[m].to(images.device)) for m, (_, images) in modalities.items()}
+        rows = torch.tensor([places[modality][name] for name in scenes])
+        stored[modality] = index_images(images, rows.to(images.device))
     return PairedImages(stored, scenes, tuple((kinds or {}).get(name, "unknown") for name in scenes))
 
 
@@ -192,8 +187,11 @@ def on_device(images: Tensor, device: torch.device) -> Tensor:
     return bits.to(device, non_blocking=True).view(images.dtype)
 
 
+# ------------------------------------------------------------------------ views
+
+
 def crop_side(images: Tensor, size: int | None = None) -> int:
-    """Side of the crop of (N, C, H, W) images, in pixels: ``size``, or `CROP` of the shorter side.
+    """Side of the crop of (N, C, H, W) images in pixels (default: `CROP` of the shorter side).
 
     Raises
     ------
@@ -234,8 +232,7 @@ def draw_views(
     Drawn on the CPU, so that the views do not depend on the device.
     """
     stored = next(iter(images.images.values()))
-    height, width = stored.shape[-2:]
-    size = crop_side(stored, size)
+    size, (height, width) = crop_side(stored, size), stored.shape[-2:]
     return Views(
         torch.randint(height - size + 1, (count, 1), generator=generator),
         torch.randint(width - size + 1, (count, 1), generator=generator),
@@ -252,17 +249,16 @@ def cut_views(
 ) -> dict[str, Tensor]:
     """Crop and flip of the scenes at ``rows``, *the same for every modality of a scene*.
 
-    Per modality two gathers, of lines and of places in them, do crop and flip for the whole batch. To draw
-    the crop for each half of a pair by itself, as the published code does, would align a place with its
-    neighbour.
+    To draw the crop for each half of a pair by itself, as the published code does, would align a place with
+    its neighbour. Per modality two gathers, of lines and of places in them, do the whole batch.
 
     Parameters
     ----------
     rows : (B,) int64.
     views : of the B scenes.
     size : as for `draw_views`.
-    device : where the views are wanted, if not where the images lie. Pictures are then copied whole and cut
-        there: rows lie together in memory, places in them do not.
+    device : where the views are wanted (default: where the images lie). Pictures are then copied whole and
+        cut there: rows lie together in memory, places in them do not.
 
     Returns
     -------
@@ -277,7 +273,13 @@ def cut_views(
         here = rows
         if device is not None and images.device != device:
             images, here = on_device(index_images(images, rows), device), torch.arange(len(rows))
-        found[modality] = _gather_views(images, here, y, x)
+        bits = images.view(torch.int16) if images.dtype is torch.uint16 else images
+        here, down, along = (on_device(index, images.device) for index in (here, y, x))
+        lines = bits[here[:, None], :, down].transpose(
+            1, 2
+        )  # (B, C, size, W): whole lines, which lie together
+        cut = lines.gather(3, along[:, None, None, :].expand(*lines.shape[:3], -1))
+        found[modality] = cut.view(images.dtype)
     return found
 
 
@@ -289,19 +291,10 @@ def random_views(
 
 
 def recoloured(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The same pictures under other colours and light: training on these makes a network look at shapes.
+    """(B, C, H, W) uint8 under other colours and light: training on these makes a network look at shapes.
 
-    Per picture: channels in another order, saturation by 0 to 1.4, a gamma per channel, light by 0.7 to 1.3.
-    torchvision draws one such change per call; here every picture of a batch has its own.
-
-    Parameters
-    ----------
-    images : (B, C, H, W) uint8, rgb or nir.
-    generator : a CPU generator.
-
-    Returns
-    -------
-    (B, C, H, W) uint8.
+    Per picture, drawn from a CPU generator: channels in another order, saturation by 0 to 1.4, a gamma per
+    channel, light by 0.7 to 1.3. torchvision draws one such change per call.
     """
     batch, channels = images.shape[:2]
 
@@ -315,11 +308,3 @@ def recoloured(images: Tensor, generator: torch.Generator) -> Tensor:
     gamma = torch.exp(0.6 * (2 * draw(batch, channels, 1, 1) - 1))
     values = values.clamp(1e-3, 1) ** gamma * (0.7 + 0.6 * draw(batch, 1, 1, 1))
     return (values.clamp(0, 1) * 255).to(torch.uint8)
-
-
-def _gather_views(images: Tensor, rows: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    bits = images.view(torch.int16) if images.dtype is torch.uint16 else images
-    rows, y, x = (on_device(index, images.device) for index in (rows, y, x))
-    lines = bits[rows[:, None], :, y].transpose(1, 2)  # (B, C, size, W): whole lines, which lie together
-    views = lines.gather(3, x[:, None, None, :].expand(*lines.shape[:3], -1))
-    return views.view(torch.uint16) if images.dtype is torch.uint16 else views

@@ -58,30 +58,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Frame:
-    """One scene.
+    """One scene."""
 
-    Parameters
-    ----------
-    name : unique in the data set.
-    domain : the sensor, or the name of the set.
-    kind : its class, relevant to the task or not; ``unknown`` where there is no label.
-    pictures : modality → file.
-    group : scenes of one group were taken in one place, and stay on one side of train and test.
-    split : one of ``SPLITS``, or empty until it is decided.
-    intrinsics : f_x, f_y, c_x, c_y in pixels of the files, where they are known.
-    size : width and height of the files.
-    block : scenes of one block are not independent of each other.
-    """
-
-    name: str
-    domain: str
-    kind: str
-    pictures: dict[str, Picture]
-    group: str = ""
-    split: str = ""
-    intrinsics: tuple[float, ...] | None = None
-    size: tuple[int, int] = (0, 0)
-    block: str = ""
+    name: str  # unique in the data set
+    domain: str  # the sensor, or the name of the set
+    kind: str  # its class, relevant to the task or not; "unknown" where there is no label
+    pictures: dict[str, Picture]  # modality → file
+    group: str = ""  # scenes of one group were taken in one place: they stay on one side of train and test
+    split: str = ""  # one of SPLITS, or empty until it is decided
+    intrinsics: tuple[float, ...] | None = None  # f_x, f_y, c_x, c_y in pixels of the files
+    size: tuple[int, int] = (0, 0)  # width and height of the files
+    block: str = ""  # scenes of one block are not independent of each other
 
 
 @dataclass
@@ -117,34 +104,19 @@ class Findings:
 
 @dataclass(frozen=True)
 class Survey:
-    """All that was found, and what will be done with it.
+    """All that was found, and what will be done with it."""
 
-    Parameters
-    ----------
-    kind : of data set, a name in ``importers.KINDS``.
-    root : its folder.
-    modalities : in the order in which they are stored.
-    frames : the usable scenes, by split, domain and name.
-    problems : what keeps scenes out.
-    left_out : how many scenes the problems keep out.
-    notes : other things worth knowing.
-    classes : of the task.
-    protocol : how classes and splits were chosen, in words, by topic.
-    size : side of the stored images unless another is asked for.
-    ranges : the range of the values of each modality and domain, a line each.
-    """
-
-    kind: str
+    kind: str  # of data set, a name in importers.KINDS
     root: Path
-    modalities: tuple[str, ...]
-    frames: tuple[Frame, ...]
-    problems: tuple[Problem, ...]
-    left_out: int
-    notes: tuple[str, ...]
-    classes: tuple[str, ...]
-    protocol: dict[str, str]
-    size: int
-    ranges: tuple[str, ...] = ()
+    modalities: tuple[str, ...]  # in the order in which they are stored
+    frames: tuple[Frame, ...]  # the usable scenes, by split, domain and name
+    problems: tuple[Problem, ...]  # what keeps scenes out
+    left_out: int  # how many scenes the problems keep out
+    notes: tuple[str, ...]  # other things worth knowing
+    classes: tuple[str, ...]  # of the task
+    protocol: dict[str, str]  # how classes and splits were chosen, in words, by topic
+    size: int  # default side of the stored images
+    ranges: tuple[str, ...] = ()  # the range of the values of each modality and domain, a line each
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -174,7 +146,7 @@ class Survey:
         lines += [f"  {line}" for line in self.ranges] + [f"  note: {note}" for note in self.notes]
         if not self.problems:
             return "\n".join([*lines, "no scene is left out"])
-        lines.append(f"problems: {self.summary()}; they keep {self.left_out} scenes out")
+        lines.append(f"problems: {counted(self.problems)}; they keep {self.left_out} scenes out")
         for what, count in Counter(problem.what for problem in self.problems).most_common():
             shown = [problem for problem in self.problems if problem.what == what][:SHOWN]
             lines.append(f"  {what} ({count})")
@@ -182,9 +154,18 @@ class Survey:
             lines += [f"    … and {count - len(shown)} more"] if count > len(shown) else []
         return "\n".join(lines)
 
-    def summary(self) -> str:
-        """The problems in one line: how many of which sort."""
-        return counted(self.problems)
+    def require_few(self, failed: Sequence[Problem], on_bad: str) -> None:
+        """A `LabError` when more scenes are lost, with those that failed since, than ``on_bad`` allows."""
+        lost, every = self.left_out + len(failed), len(self.frames) + self.left_out
+        problems = [*self.problems, *failed]
+        shown = "; ".join(f"{one.where}: {one.why}" for one in problems[:3])
+        if len(failed) == len(self.frames):
+            raise LabError(f"No scene of {self.root.name} could be decoded: {shown}.")
+        if {"auto": 2 * lost > every, "stop": bool(problems), "skip": False}[on_bad]:
+            raise LabError(
+                f"{lost} of {every} scenes cannot be used ({counted(problems)}; {shown}): put them right, "
+                'or leave them out with on_bad="skip" (--on-bad skip).'
+            )
 
 
 def counted(problems: Iterable[Problem]) -> str:
@@ -314,13 +295,12 @@ def chosen_classes(task: Sequence[str], found: Iterable[str]) -> tuple[str, ...]
 
 
 def whole(
-    frames: Sequence[Frame],
-    findings: Findings,
-    modalities: Sequence[str],
-    classes: Sequence[str],
-    unpaired: bool,
+    frames: Sequence[Frame], findings: Findings, modalities: Sequence[str], may_lack: Sequence[str]
 ) -> list[Frame]:
-    """The frames that have every modality, or need not; a class that lacks one is reported once."""
+    """The frames with every modality, or of the task and of a class that may lack one.
+
+    A class of which no scene has a modality is reported once.
+    """
     seen: dict[str, set[str]] = defaultdict(set)
     for frame in frames:
         seen[frame.kind] |= set(frame.pictures)
@@ -328,8 +308,8 @@ def whole(
     kept, without = [], set()
     for frame in frames:
         lacking = tuple(modality for modality in modalities if modality not in frame.pictures)
-        of_the_task = frame.split != "pairs" and (frame.split != "" or frame.kind in classes)
-        if not lacking or (unpaired and of_the_task):
+        of_the_task = frame.split in ("train", "test") or (not frame.split and frame.kind in may_lack)
+        if not lacking or (may_lack and of_the_task):
             kept.append(frame)
         elif lacking == gaps[frame.kind]:
             without.add(frame.kind)
@@ -475,13 +455,16 @@ def near_duplicates(train: Thumbnails, test: Thumbnails) -> list[str]:
     modality = next((one for one in test if one in train), None)
     if modality is None:
         return []
-    names, learnt = zip(*train[modality], strict=True)
-    seen = np.stack(learnt)
-    alike = []
-    for name, image in test[modality]:
-        distances = np.linalg.norm(seen - image, axis=1)
-        if distances.min() < ALIKE * np.median(distances):
-            alike.append((name, names[distances.argmin()]))
+    seen = np.stack([image for _, image in train[modality]]).astype(np.float64)
+    lengths, alike = (seen**2).sum(1), []
+    for start in range(0, len(test[modality]), 256):
+        mine = test[modality][start : start + 256]
+        images = np.stack([image for _, image in mine]).astype(np.float64)
+        squares = (images**2).sum(1)[:, None] + lengths - 2 * images @ seen.T
+        distances = np.sqrt(squares.clip(0))
+        for (name, _), row in zip(mine, distances, strict=True):
+            if row.min() < ALIKE * np.median(row):
+                alike.append((name, train[modality][row.argmin()][0]))
     share = len(alike) / len(test[modality])
     if share < 0.1:
         return []

@@ -10,28 +10,18 @@ A sensor looks at the centre of it, as wide as its own field of view, on 64 x 64
 * active stereo (RealSense R200): error grows with z² and fast; edges are rounded; holes come in patches.
 
 ``strength`` multiplies every error: 0 is the perfect view, only cropped; 1 is as published; 3 is the most.
-The numbers are in `SENSORS`, each with its source, or marked as a modelling choice.
+The numbers are in ``sensors.toml``, each with its source, or marked as a modelling choice.
 
 Randomness comes from the generator passed in, and the same seed gives the same bits on the same machine. A
 generator of the CPU serves tensors on any device (its numbers are copied there, so that all devices see the
 same ones); a generator of the tensors' own device avoids the copy.
-
-Sources of the numbers
-    [Khoshelham] Khoshelham and Oude Elberink, Accuracy and resolution of Kinect depth data for indoor mapping
-        applications, Sensors 12(2), 2012.
-    [Nguyen] Nguyen, Izadi and Lovell, Modeling Kinect sensor noise for improved 3D reconstruction and
-        tracking, 3DIMPVT 2012.
-    [Boehm] Boehm, Natural user interface sensors for human body measurement, ISPRS Archives XXXIX-B3, 2012.
-    [Fankhauser] Fankhauser et al., Kinect v2 for mobile robot navigation: evaluation and modeling, ICAR 2015.
-    [Lange] Lange and Seitz, Solid-state time-of-flight range camera, IEEE J. Quantum Electronics 37(3), 2001.
-    [R200] Camera specifications in Intel's librealsense (doc/camera_specs.md); and Keselman et al., Intel
-        RealSense stereoscopic depth cameras, CVPR Workshops 2017 (how the R200 works).
-    [Miki] T. Miki's noise fit to a RealSense ZR300, the R200's successor, realsense_ZR300.yaml in
-        ANYbotics/elevation_mapping.
 """
 
 import math
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -93,89 +83,18 @@ class Sensor:
     nir: Response = Response()
 
 
-SENSORS: dict[str, Sensor] = {
-    sensor.name: sensor
-    for sensor in (
-        Sensor(
-            name="kinect_v1",
-            title="Kinect v1 (structured light)",
-            fov_deg=57.0,  # Microsoft's specification, 57 x 43 degrees
-            near_mm=500,  # operating range 0.5 to 5 m [Khoshelham]
-            far_mm=5000,
-            noise_floor=0.0,  # [Khoshelham]: 1.425e-3 z², half a disparity step,
-            noise_growth=1.425e-3,  # "up to about 4 cm at the maximum range"
-            noise_start=0.0,
-            disparity_step=2.85e-3,  # [Khoshelham]: 7 cm at 5 m (OpenKinect's calibration: 3.07e-3)
-            baseline_mm=75.0,  # [Boehm], [Khoshelham]
-            edge_loss=0.40,  # choice: a 9-pixel matching window, 10 raw pixels to a pixel here
-            dark_return=0.006,  # choice
-            rgb=Response(
-                (1.08, 1.0, 0.84), 1.0, 1.12, 0.95, blur=0.55, shot=0.030, read=0.006, vignette=0.12
-            ),  # warm, soft, noisy
-            nir=Response(blur=0.5, shot=0.03, read=0.010, speckle=0.12, vignette=0.25),
-        ),
-        Sensor(
-            name="kinect_v2",
-            title="Kinect v2 (time of flight)",
-            fov_deg=70.6,  # 70.6 x 60 degrees; Microsoft states "70 x 60"
-            near_mm=500,  # Microsoft: 0.5 to 4.5 m; its driver answers up to 8 m
-            far_mm=8000,
-            noise_floor=1.2917e-3,  # [Fankhauser], indoors, facing: 1.5 - 0.5 z + 0.3 z² mm, z in m,
-            noise_growth=0.3e-3,  # written as a square: 1.2917 + 0.3 (z - 0.8333)² mm
-            noise_start=0.8333,
-            noise_dark=3.0,  # choice; the law is that of shot noise, 1/√light [Lange]
-            edge_loss=0.05,  # choice: the driver's own filter takes some flying pixels out
-            edge_mixing=0.25,  # choice: a mixed band of 2 raw pixels, 8 raw pixels to a pixel here
-            dark_return=0.012,  # choice: begins to fail for 11 % reflectance at 3 m
-            rgb=Response(
-                (0.96, 1.0, 1.05), 1.12, 0.95, 1.15, blur=0.30, shot=0.012, read=0.002, vignette=0.18
-            ),  # cool, bright, clean
-            nir=Response(blur=0.3, shot=0.02, read=0.004, vignette=0.45),
-        ),
-        Sensor(
-            name="realsense",  # choice: SUN RGB-D does not name the model; an R200-class camera
-            title="RealSense R200 (active stereo)",
-            fov_deg=59.0,  # [R200] version 0.9, 59 x 46 degrees (version 1.12 states 56 x 43)
-            near_mm=700,  # [R200] 0.7 to 3.5 m indoors; to 6 m, with more and more holes, is a choice
-            far_mm=6000,
-            noise_floor=2.418e-3,  # [Miki]: 2.418e-3 + 6.625e-3 (z - 0.772)²
-            noise_growth=6.625e-3,
-            noise_start=0.772,
-            noise_grain=0.8,  # choice: a 7-pixel matching window makes neighbours alike
-            baseline_mm=70.0,  # [R200]
-            edge_loss=0.15,  # choice
-            edge_rounding=0.5,  # choice, same window
-            dark_return=0.004,  # choice
-            patch_holes=0.12,  # choice, growing with z²: the projected texture fades
-            rgb=Response(
-                (0.93, 1.02, 0.92), 0.72, 1.0, 0.75, blur=0.40, shot=0.028, read=0.005, vignette=0.40
-            ),  # greenish, dim, pale, dark corners
-            nir=Response(blur=0.4, shot=0.04, read=0.008, speckle=0.08, vignette=0.35),
-        ),
-        Sensor(
-            name="xtion",
-            title="Xtion Pro Live (structured light)",
-            fov_deg=58.0,  # ASUS's specification, 58 x 45 degrees
-            near_mm=800,  # ASUS: 0.8 to 3.5 m; that it answers up to 5 m, as its twin does, is a choice
-            far_mm=5000,
-            noise_floor=1.2e-3,  # [Nguyen]: 1.2e-3 + 1.9e-3 (z - 0.4)², measured on the Kinect v1;
-            noise_growth=1.9e-3,  # the Xtion shares its chip and baseline [Boehm],
-            noise_start=0.4,  # to take the fit for it is a choice
-            disparity_step=2.85e-3,  # as the Kinect v1: same chip
-            baseline_mm=75.0,  # [Boehm]
-            edge_loss=0.30,  # choice
-            dark_return=0.005,  # choice
-            rgb=Response(
-                (0.90, 0.99, 1.14), 1.05, 0.85, 0.85, blur=0.45, shot=0.020, read=0.004, vignette=0.22
-            ),  # bluish, flat
-            nir=Response(blur=0.5, shot=0.03, read=0.008, speckle=0.10, vignette=0.30),
-        ),
-    )
-}
+def _from_table(name: str, table: dict[str, Any]) -> Sensor:
+    rgb, nir = dict(table.pop("rgb")), Response(**table.pop("nir"))
+    return Sensor(name, rgb=Response(tuple(rgb.pop("white_balance")), **rgb), nir=nir, **table)
+
+
+_TABLES = tomllib.loads((Path(__file__).parent / "sensors.toml").read_text(encoding="utf-8"))
+SENSORS = {name: _from_table(name, table) for name, table in _TABLES.items()}
+"""Name → camera."""
 
 
 def sensor_named(name: str | Sensor) -> Sensor:
-    """Return the sensor of that name (a `Sensor` as it is); ``LabError`` lists the known names."""
+    """The sensor of that name (a `Sensor` as it is); ``LabError`` lists the known names."""
     if isinstance(name, Sensor):
         return name
     if name not in SENSORS:
@@ -186,7 +105,7 @@ def sensor_named(name: str | Sensor) -> Sensor:
 def see_depth(
     depth: Tensor, nir: Tensor, sensor: str | Sensor, strength: float, generator: Generator
 ) -> Tensor:
-    """Return the depth that the sensor would measure.
+    """The depth that the sensor would measure.
 
     What is missing at one strength is missing at every greater one, given the same seed.
 
@@ -207,9 +126,7 @@ def see_depth(
     LabError : unknown sensor, strength out of range, wrong dtype or shape.
     """
     sensor = sensor_named(sensor)
-    _check("depth", depth, torch.uint16, 1)
-    _check("nir", nir, torch.uint8, 1)
-    _check_call(strength, depth, nir)
+    _check(strength, depth=(depth, torch.uint16, 1), nir=(nir, torch.uint8, 1))
     ideal = crop_nearest(depth.to(torch.int32), sensor.fov_deg)
     if strength == 0:
         return ideal.to(torch.uint16)
@@ -219,7 +136,8 @@ def see_depth(
     z = ideal.to(torch.float32) / 1000
 
     edges = crop_nearest(depth_edges(depth.to(torch.float32) / 1000), sensor.fov_deg)
-    lost = (ideal == 0) | out_of_range(z, sensor, strength)
+    widening = min(1.0, strength)
+    lost = (ideal == 0) | (z < sensor.near_mm / 1000 * widening) | (z > sensor.far_mm / 1000 / widening)
     if sensor.baseline_mm:
         lost |= shadow(z, sensor.fov_deg, strength * sensor.baseline_mm / 1000)
     if sensor.edge_loss:
@@ -239,33 +157,16 @@ def see_depth(
 
 
 def see_rgb(rgb: Tensor, sensor: str | Sensor, strength: float, generator: Generator) -> Tensor:
-    """Return the colour picture that the sensor would take.
-
-    Parameters
-    ----------
-    rgb : (N, 3, 80, 80) uint8.
-    sensor, strength, generator : as in `see_depth`.
-
-    Returns
-    -------
-    (N, 3, 64, 64) uint8.
-
-    Raises
-    ------
-    LabError : as `see_depth`.
-    """
+    """The colour picture that the sensor would take: (N, 3, 80, 80) to (N, 3, 64, 64) uint8."""
     sensor = sensor_named(sensor)
-    _check("rgb", rgb, torch.uint8, 3)
+    _check(strength, rgb=(rgb, torch.uint8, 3))
     return _see(rgb, sensor.fov_deg, sensor.rgb, strength, generator)
 
 
 def see_nir(nir: Tensor, sensor: str | Sensor, strength: float, generator: Generator) -> Tensor:
-    """Return the near-infrared picture that the sensor would take: (N, 1, 80, 80) to (N, 1, 64, 64), uint8.
-
-    As `see_rgb` with one channel.
-    """
+    """The near-infrared picture that the sensor would take: (N, 1, 80, 80) to (N, 1, 64, 64), uint8."""
     sensor = sensor_named(sensor)
-    _check("nir", nir, torch.uint8, 1)
+    _check(strength, nir=(nir, torch.uint8, 1))
     return _see(nir, sensor.fov_deg, sensor.nir, strength, generator)
 
 
@@ -273,7 +174,7 @@ def see_nir(nir: Tensor, sensor: str | Sensor, strength: float, generator: Gener
 
 
 def view_positions(fov_deg: float) -> Tensor:
-    """Return where a sensor's 64 pixel centres fall on the view's 80 pixels: (64,) float64, in [0, 80].
+    """Where a sensor's 64 pixel centres fall on the view's 80 pixels: (64,) float64, in [0, 80].
 
     Pixel j of the view covers [j, j + 1]. A pinhole camera: positions are even in the tangent of the angle.
     """
@@ -333,19 +234,12 @@ def quantise_disparity(z: Tensor, step: float) -> Tensor:
 
 
 def shadow(z: Tensor, fov_deg: float, baseline: float) -> Tensor:
-    """Mark what a projector (or second camera) ``baseline`` metres to the right of the camera cannot see.
+    """What a projector (or second camera) ``baseline`` metres to the right of the camera cannot see.
 
     A point in column u shows in the projector's picture in column u - d, with disparity d = f baseline / z.
     It is hidden if something further right in the camera's picture lands further left in the projector's:
-    so the shadow of a near thing lies on its left, d(near) - d(far) pixels wide.
-
-    Parameters
-    ----------
-    z : (N, 1, 64, 64) metres, 0 = missing (casts no shadow).
-
-    Returns
-    -------
-    (N, 1, 64, 64) bool.
+    so the shadow of a near thing lies on its left, d(near) - d(far) pixels wide. What is missing (0) in
+    z (N, 1, 64, 64) metres casts no shadow. Returns (N, 1, 64, 64) bool.
     """
     focal = SIZE / 2 / math.tan(math.radians(fov_deg / 2))
     columns = torch.arange(z.shape[-1], device=z.device, dtype=z.dtype)
@@ -392,7 +286,7 @@ def rounded_edges(z: Tensor, weight: float) -> Tensor:
 
 
 def darkness(light: Tensor, z: Tensor, threshold: float) -> Tensor:
-    """Return the share of pixels that fail for want of light: from 0 at the threshold to 1 at black.
+    """The share of pixels that fail for want of light: from 0 at the threshold to 1 at black.
 
     What returns from a surface falls with its reflectance (for which the near-infrared picture stands) and
     with the square of its distance.
@@ -401,18 +295,11 @@ def darkness(light: Tensor, z: Tensor, threshold: float) -> Tensor:
     return (1 - returned / threshold).clamp(min=0)
 
 
-def out_of_range(z: Tensor, sensor: Sensor, strength: float) -> Tensor:
-    """Mark what is too near or too far; below strength 1 the range widens, without limit at 0."""
-    widening = min(1.0, strength)
-    return (z < sensor.near_mm / 1000 * widening) | (z > sensor.far_mm / 1000 / widening)
-
-
 # --- colour, near-infrared
 
 
 def _see(images: Tensor, fov_deg: float, response: Response, strength: float, generator: Generator) -> Tensor:
     """Crop, then apply a `Response`: light and noise on linear values, tone and saturation on coded ones."""
-    _check_call(strength, images)
     coded = crop_smooth(images.to(torch.float32) / 255, fov_deg, strength * response.blur)
     if strength > 0:
         gains = torch.tensor(response.white_balance).to(coded).view(-1, 1, 1) * response.exposure
@@ -427,7 +314,7 @@ def _see(images: Tensor, fov_deg: float, response: Response, strength: float, ge
 
 
 def _falloff(loss: float) -> Tensor:
-    """Return the share of light that reaches each pixel: 1 in the centre, 1 - loss in the corners."""
+    """The share of light that reaches each pixel: 1 in the centre, 1 - loss in the corners."""
     across = torch.linspace(-1, 1, SIZE)
     return 1 - loss * (across[:, None] ** 2 + across**2) / 2
 
@@ -462,7 +349,7 @@ def _grainy(like: Tensor, grain: float, generator: Generator) -> Tensor:
 
 
 def _gaussian(width: float) -> Tensor:
-    """Return exp(-(i - j)² / 2 width²), (64, 64) float64: a blur along one axis, rows not yet normalised.
+    """exp(-(i - j)² / 2 width²), (64, 64) float64: a blur along one axis, rows not yet normalised.
 
     What is below 1e-8 is 0: numbers too small for a normal float32 make a product several times slower.
     """
@@ -471,22 +358,18 @@ def _gaussian(width: float) -> Tensor:
     return weights.masked_fill(weights < 1e-8, 0)
 
 
-# --- checks
-
-
-def _check(what: str, images: Tensor, dtype: torch.dtype, channels: int) -> None:
-    shape = (channels, VIEW_SIZE, VIEW_SIZE)
-    if images.dtype != dtype or images.dim() != 4 or tuple(images.shape[1:]) != shape:
-        raise LabError(
-            f"The {what} views must be {dtype} of shape (N, {channels}, {VIEW_SIZE}, {VIEW_SIZE}), but are "
-            f"{images.dtype} of shape {tuple(images.shape)}: pass the stored views as they are."
-        )
-
-
-def _check_call(strength: float, *views: Tensor) -> None:
+def _check(strength: float, **views: tuple[Tensor, torch.dtype, int]) -> None:
+    """A LabError for views of another type or shape, not equally many, or a strength out of range."""
+    for what, (images, dtype, channels) in views.items():
+        shape = (channels, VIEW_SIZE, VIEW_SIZE)
+        if images.dtype != dtype or images.dim() != 4 or tuple(images.shape[1:]) != shape:
+            raise LabError(
+                f"The {what} views must be {dtype} of shape (N, {channels}, {VIEW_SIZE}, {VIEW_SIZE}), but "
+                f"are {images.dtype} of shape {tuple(images.shape)}: pass the stored views as they are."
+            )
     if not 0 <= strength <= STRONGEST:
         raise LabError(f"The strength of a sensor is {strength}: choose a number from 0 to {STRONGEST:g}.")
-    if len({(len(images), images.device) for images in views}) > 1:
+    if len({(len(images), images.device) for images, _, _ in views.values()}) > 1:
         raise LabError(
             "Depth and near-infrared views must be equally many, on one device: pass the same scenes."
         )

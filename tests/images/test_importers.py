@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 
 from socketlab.cli import app
 from socketlab.errors import LabError
-from socketlab.images import finders, importers, packs, scan
+from socketlab.images import finders, importers, scan
 from socketlab.images.encodings import measure
-from socketlab.images.importers import KINDS, import_folder, survey
-from socketlab.images.packs import open_pack, write_pack
+from socketlab.images.importers import KINDS, import_folder, survey, write_pack
+from socketlab.images.packs import open_pack
 from socketlab.images.scan import Frame, divided
 
 
@@ -394,7 +394,7 @@ def test_a_wrong_folder_is_one_sentence(arguments, told, tmp_path, monkeypatch):
 
 
 def test_options_are_checked(sets):
-    with pytest.raises(LabError, match="sunrgbd knows no option 'quality': its options are depth"):
+    with pytest.raises(LabError, match="sunrgbd has no option 'quality': its options are depth"):
         survey("sunrgbd", sets["sunrgbd"], quality="LR")
     with pytest.raises(LabError, match="no 'deep' images"):
         survey("sunrgbd", sets["sunrgbd"], depth="deep")
@@ -599,7 +599,7 @@ def damage_one(root: Path, path: Path, other: Path, what: str, where: int) -> se
         min_size=1,
         max_size=5,
     ),
-    st.sampled_from(packs.ON_BAD),
+    st.sampled_from(importers.ON_BAD),
 )
 def test_no_damage_is_more_than_a_sentence(clean, quick_folder, monkeypatch, kind, damages, on_bad):
     """A pack with all that was left alone, or a LabError; never another exception, never a change.
@@ -687,9 +687,11 @@ def test_the_command_line_imports_and_compares(tmp_path):
     assert open_pack(pack).classes == ("bedroom", "office")
     assert done.stdout.count("pack ") == 1
     options = ["--layers", "bottleneck", "--rounds", "4", "--no-umap", "--out", str(tmp_path / "report")]
-    done = CliRunner().invoke(app, ["compare", "--pack", str(pack), "--split", "train", *options])
+    done = CliRunner().invoke(
+        app, ["compare", "rgb_kinect_v1", "--pack", str(pack), "--split", "train", *options]
+    )
     assert done.exit_code == 0, done.output
-    assert "rgb against depth" in (tmp_path / "report" / "report.html").read_text()
+    assert "rgb by rgb_kinect_v1" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_the_command_line_passes_options_on(tmp_path):
@@ -712,7 +714,7 @@ def test_the_command_line_says_what_it_needs(tmp_path):
         (["folders", str(tmp_path / "nowhere")], "nowhere"),
         (["cifar", str(tmp_path)], "no data set 'cifar'"),
         (["folders", str(tmp_path), "--option", "unpaired"], "as in --option unpaired=true"),
-        (["folders", str(tmp_path), "--option", "size=3"], "knows no option 'size'"),
+        (["folders", str(tmp_path), "--option", "size=3"], "has no option 'size'"),
     ):
         done = CliRunner().invoke(app, ["import", *words])
         assert done.exit_code == 2

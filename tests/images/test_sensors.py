@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_pool2d
 
 from socketlab.errors import LabError
 from socketlab.images import sensors
@@ -259,8 +259,9 @@ def test_missing_stays_missing_and_nothing_wraps_around(name, strength, seed):
     seen = see_depth(view, nir, name, strength, seeded(seed)).to(torch.int32)
     ideal = see_depth(view, nir, name, 0, seeded()).to(torch.int32)
     assert (seen[ideal == 0] == 0).all()
-    assert (seen[(ideal == 65535) & (seen > 0)] > 10000).all()
-    assert (seen[(ideal == 1) & (seen > 0)] < 2000).all()
+    nearest = -max_pool2d(-ideal.float(), 3, stride=1, padding=1)  # flying pixels lie between near and far
+    assert (seen[(nearest == 65535) & (seen > 0)] > 10000).all()
+    assert (seen[(max_pool2d(ideal.float(), 3, stride=1, padding=1) == 1) & (seen > 0)] < 2000).all()
 
 
 @given(name=st.sampled_from(NAMES), pair=st.tuples(strengths, strengths))

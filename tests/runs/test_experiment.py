@@ -19,8 +19,7 @@ from socketlab import cli
 from socketlab.errors import LabError
 from socketlab.files import exclusive
 from socketlab.images.encodings import DEPTH_ENCODINGS
-from socketlab.images.importers import survey
-from socketlab.images.packs import write_pack
+from socketlab.images.importers import survey, write_pack
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import load_source
 from socketlab.runs import experiment, presets

@@ -20,8 +20,8 @@ from socketlab import features
 from socketlab.errors import LabError
 from socketlab.figures import maps
 from socketlab.images.encodings import FOCAL, focal_of
-from socketlab.images.importers import survey
-from socketlab.images.packs import open_pack, write_pack
+from socketlab.images.importers import survey, write_pack
+from socketlab.images.packs import open_pack
 from socketlab.images.paired_images import crop_side
 from socketlab.method.recipe import Recipe
 from socketlab.networks.backbones import ResNetTrunk, backbone_network

@@ -19,8 +19,8 @@ from worlds import patterned, trained_source
 
 from socketlab.errors import LabError
 from socketlab.images import encodings
-from socketlab.images.importers import survey
-from socketlab.images.packs import open_pack, write_pack
+from socketlab.images.importers import survey, write_pack
+from socketlab.images.packs import open_pack
 from socketlab.method.adaptation import Epoch, State, Step, adapt
 from socketlab.method.evaluate import predict
 from socketlab.method.recipe import Recipe
