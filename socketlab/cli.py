@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,6 @@ from socketlab.terminal import (
 if TYPE_CHECKING:
     from socketlab.figures.report import Score
     from socketlab.method.adaptation import Epoch, State
-    from socketlab.method.recipe import Recipe
     from socketlab.networks.checkpoints import Source
     from socketlab.runs.folder import Run
     from socketlab.runs.settings import Material
@@ -126,8 +126,9 @@ def adapt(
 
     Several processes can share the work: torchrun --nproc-per-node 2 -m socketlab adapt ...
     """
+    from socketlab.method.recipe import Recipe
     from socketlab.runs import folder as run_folder
-    from socketlab.runs.settings import Settings, gather, resolved
+    from socketlab.runs.settings import Settings, default_recipe, gather, resolved
     from socketlab.speed import distributed
 
     if pack is not None:
@@ -141,13 +142,12 @@ def adapt(
             material = gather(run.settings)
             _adapt_and_report(run, material, run_folder.resume(run, material))
         return
-    settings = resolved(
-        Settings(
-            sensor, method, pairs, pair_count, strength, source, seed, device_named(device),
-            _recipe(method, overrides or []), pack, domain, target, depth_encoding, field_of_view, size,
-            oracle,
-        )
+    settings = Settings(
+        sensor, method, pairs, pair_count, strength, source, seed, device_named(device), Recipe(), pack,
+        domain, target, depth_encoding, field_of_view, size, oracle,
     )  # fmt: skip
+    recipe = default_recipe(method, settings.source_names).replace(**dict(assignments(overrides or [])))
+    settings = resolved(replace(settings, recipe=recipe))
     distributed.join(settings.device)
     folder = distributed.on_rank_zero(lambda: out or run_folder.default_folder(settings, name))
     distributed.on_rank_zero(lambda: run_folder.check_free(folder))
@@ -213,13 +213,6 @@ def _print_scores(scores: Iterable[Score], has_oracle: bool, images: int) -> Non
             typer.echo(f"  {100 * closed:.0f} % of the way from source to oracle")
 
 
-def _recipe(method: str, overrides: Iterable[str]) -> Recipe:
-    """Return the method's recipe with the overrides of ``--set``."""
-    from socketlab.method.recipe import Recipe
-
-    return Recipe.for_method(method).replace(**dict(assignments(overrides)))
-
-
 def _refuse_contradictions(ctx: typer.Context, run: Run) -> None:
     """Raise when an option given beside ``--resume`` differs from the run's own configuration."""
     from socketlab.runs.settings import Settings
@@ -254,7 +247,7 @@ def train_source(
     pack: PackOption = None,
     domain: DomainOption = None,
     backbone: Annotated[
-        str, typer.Option(help="small, or resnet18, resnet50, vgg16_bn and others")
+        str, typer.Option(help="small, efficientnet_lite0, resnet18, resnet50, vgg16_bn and others")
     ] = "small",
     weights: Annotated[
         str | None,

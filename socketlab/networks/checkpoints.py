@@ -173,6 +173,19 @@ def _built(header: Mapping[str, Any], classes: int) -> Network | Mixture:
     return Mixture(networks) if len(networks) > 1 else networks[0]
 
 
+def is_pretrained(name: str | Path) -> bool:
+    """Whether a network's trunk began with published weights, by its header; SHOT's files did."""
+    path = _find(name)
+    if path.is_dir():
+        return True
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+        return header["card"]["recipe"]["weights"] is not None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False  # or no checkpoint at all, as `load_source` will find
+
+
 def require_classes(source: Source, classes: tuple[str, ...]) -> None:
     """A LabError when ``source`` was trained for other classes than these."""
     if source.classes != tuple(classes):

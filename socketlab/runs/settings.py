@@ -22,7 +22,13 @@ from socketlab.images.encodings import DEPTH_ENCODINGS, Normalisation
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS, STRONGEST, sensor_named
 from socketlab.method.recipe import METHODS, Recipe, knobs
-from socketlab.networks.checkpoints import Source, bottleneck_width, load_source, require_classes
+from socketlab.networks.checkpoints import (
+    Source,
+    bottleneck_width,
+    is_pretrained,
+    load_source,
+    require_classes,
+)
 from socketlab.runs import splits
 
 MIXES = ("near", "far", "both")
@@ -151,6 +157,24 @@ _OPTIONS = (
     "pair_count", "strength", "source", "domain", "target", "depth_encoding", "field_of_view", "size",
     "oracle",
 )  # fmt: skip
+
+
+def default_recipe(method: str, sources: Sequence[str] = ()) -> Recipe:
+    """The recipe of a method: for a trunk with pretrained weights at the published rates.
+
+    The kit's own rates are for its small network, trained from scratch; pretrained weights would be lost.
+
+    Parameters
+    ----------
+    sources : names, paths or folders of the source networks; those of SHOT's three files are pretrained.
+
+    Source: Liang et al., ICML 2020 (SHOT), section 4.1, for the rates.
+    """
+    recipe, kept = Recipe.for_method(method), Recipe()
+    kits_own = (recipe.trunk_lr, recipe.bottleneck_lr) == (kept.trunk_lr, kept.bottleneck_lr)
+    if kits_own and any(map(is_pretrained, sources)):
+        return recipe.replace(trunk_lr=1e-3, bottleneck_lr=1e-2)
+    return recipe
 
 
 def resolved(settings: Settings) -> Settings:

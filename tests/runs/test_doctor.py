@@ -284,7 +284,7 @@ def test_no_data_folder(data, monkeypatch):
 def test_one_line_for_each_requirement(quick, data):
     lines = doctor.report().splitlines()
     names = ["Python", "PyTorch", "packages", "kernel", "GPU", "computer", "disk"]
-    names += ["cache", "data"]
+    names += ["cache", "data", "weights"]
     assert [re.match(r"\[(?:ok|--)\] (\w+): ", line)[1] for line in lines[2:]] == names
     assert re.match(r"socketlab \d+\.\d+\.\d+ · Python 3\.\d+\.\d+ · \S", lines[0])
     assert "torch " in lines[1]
