@@ -130,11 +130,13 @@ def measure(
 
 
 def measure_epochs(jobs: list[tuple[str, Job]], path: Path, processes: int) -> None:
-    """Run the jobs that are not yet there once more, and judge every epoch."""
+    """Run the jobs that are not yet there by every rule once more, and judge every epoch."""
+    from socketlab.measures.model_selection import RULES
+
     known = []
     if path.exists():
         with open(path, newline="") as file:
-            known = list(csv.DictReader(file))
+            known = [line for line in csv.DictReader(file) if line.keys() >= RULES.keys()]
     there = {line["origin"] for line in known}
     missing = [job for _, job in jobs if job.origin not in there]
     with ProcessPoolExecutor(processes) as pool:
@@ -159,7 +161,7 @@ def judge(job: Job) -> list[dict[str, Any]]:
         if isinstance(event, Epoch):
             evidence = model_selection.gather(event.state.adapted, target, sources, before)
             before = evidence.logits
-            scores = {rule.__name__: f"{rule(evidence):.5f}" for rule in model_selection.RULES}
+            scores = {name: f"{rule(evidence):.5f}" for name, rule in model_selection.RULES.items()}
             share = f"{features.accuracy(event.state.adapted, held_out):.4f}"
             lines.append({"origin": job.origin, "epoch": event.epoch, "held_out": share} | scores)
     return lines

@@ -1,7 +1,7 @@
-"""Choosing an epoch, a weight or a run without a label: rules that look at the unlabelled target alone.
+"""Choosing an epoch, a weight or a run without a label: rules that see the unlabelled target alone.
 
-Each rule is a function of what there is to see, `Evidence`; the higher its value, the better it thinks of the
-network. A number chosen by a rule is to be named with the rule; one chosen by target labels is an oracle's.
+Each rule is a function of `Evidence`: the higher its value, the better the network should be. A number chosen
+by a rule is reported with the rule's name; one chosen by target labels is an oracle's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from socketlab.errors import LabError
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import losses
 from socketlab.method.bnstats import (
@@ -30,18 +31,20 @@ from socketlab.networks.networks import Network, device_of, networks_of, norm_la
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a network says of all target images, without their labels.
+    """What a network computes of all target images, without their labels.
 
     Parameters
     ----------
     logits : (N, K).
     before : (N, K) logits of the epoch before, or None.
     distance : L_BN of the target to the sources' statistics, the mean over the sources; ≥ 0.
+    features : (N, D), or None.
     """
 
     logits: Tensor
     before: Tensor | None
     distance: float
+    features: Tensor | None = None
 
 
 Rule = Callable[[Evidence], float]
@@ -52,23 +55,68 @@ def information(evidence: Evidence) -> float:
     return -float(losses.information_maximisation(evidence.logits))
 
 
+def certainty(evidence: Evidence) -> float:
+    """Minus the mean entropy of the predictions; nats, in [−log K, 0]. One class for all is best, too.
+
+    Source: Morerio et al., ICLR 2018 (minimal-entropy correlation alignment), section 4.
+    """
+    return -float(losses.mean_entropy(evidence.logits))
+
+
+def nuclear_norm(evidence: Evidence) -> float:
+    r"""Sum of the singular values of the predictions P, :math:`\|P\|_* / \sqrt{N \min(N, K)}`, in (0, 1].
+
+    1 where all predictions are certain and the classes even.
+
+    Source: Cui et al., CVPR 2020 (batch nuclear-norm maximisation), eq. 7.
+    """
+    p = evidence.logits.softmax(dim=1)
+    return float(torch.linalg.svdvals(p).sum() / (len(p) * min(p.shape)) ** 0.5)
+
+
+def matrix_norm(evidence: Evidence, order: int = 4, threshold: float = 5.0) -> float:
+    r"""MaNo: a norm of the normalised logits, :math:`(\tfrac{1}{NK} \sum q_{ik}^4)^{1/4}`, in (0, 1].
+
+    Rows q are the softmax where the mean of −log p over images and classes exceeds the threshold; else
+    1 + z + z²/2 in place of exp z, divided by its sum, which trusts large logits less.
+
+    Source: Xie et al., NeurIPS 2024 (MaNo).
+    """
+    z = evidence.logits
+    far = -z.log_softmax(dim=1).mean() > threshold
+    weights = z.softmax(dim=1) if far else 1 + z + z.square() / 2
+    return float((weights / weights.sum(dim=1, keepdim=True)).pow(order).mean() ** (1 / order))
+
+
+def class_clusters(evidence: Evidence) -> float:
+    """Agreement of the predicted classes with K-means clusters of the features (adjusted mutual information).
+
+    In about [0, 1]: 0 by chance, and where one class is predicted for all. Without features the logits count.
+
+    Source: Robbiano et al., WACV 2022; as a rule: Musgrave, Belongie, Lim, 2022 (class AMI).
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    points = evidence.logits if evidence.features is None else evidence.features
+    count = min(evidence.logits.shape)
+    clusters = KMeans(count, n_init=3, random_state=0).fit_predict(points.float().cpu().numpy())
+    return float(adjusted_mutual_info_score(evidence.logits.argmax(dim=1).cpu().numpy(), clusters))
+
+
 def neighbourhood_density(evidence: Evidence, temperature: float = 0.05) -> float:
-    r"""Soft neighbourhood density: how many close neighbours a prediction has, by an entropy.
+    r"""Soft neighbourhood density: the close neighbours of a prediction, as an entropy in [0, log (N − 1)].
 
     .. math:: SND = \tfrac1N \sum_i H(q_i), \quad
         q_{ij} \propto \exp(\cos(p_i, p_j) / \tau),\ j \ne i
 
-    Clusters of like predictions give a high value; so does a network that says the same of all.
-
-    Returns
-    -------
-    Nats, in [0, log (N - 1)].
+    Clusters of similar predictions give a high value; so does one prediction for all.
 
     Source: Saito et al., ICCV 2021, eq. 1 to 3; τ = 0.05 as there.
     """
     p = F.normalize(evidence.logits.softmax(dim=1), dim=1)
-    likeness = (p @ p.T / temperature).fill_diagonal_(-torch.inf)
-    return float(losses.entropy(likeness.log_softmax(dim=1)).mean())
+    similarity = (p @ p.T / temperature).fill_diagonal_(-torch.inf)
+    return float(losses.entropy(similarity.log_softmax(dim=1)).mean())
 
 
 def agreement(evidence: Evidence) -> float:
@@ -79,32 +127,44 @@ def agreement(evidence: Evidence) -> float:
 
 
 def bn_closeness(evidence: Evidence) -> float:
-    """−L_BN: how close the target's statistics are to those that the sources remember; ≤ 0."""
+    """−L_BN: how close the target's statistics are to the sources' running ones; ≤ 0."""
     return -evidence.distance
 
 
-RULES: tuple[Rule, ...] = (information, neighbourhood_density, agreement, bn_closeness)
+RULES: dict[str, Rule] = {
+    "information": information,
+    "neighbourhood_density": neighbourhood_density,
+    "agreement": agreement,
+    "bn_closeness": bn_closeness,
+    "certainty": certainty,
+    "nuclear_norm": nuclear_norm,
+    "matrix_norm": matrix_norm,
+    "class_clusters": class_clusters,
+}
+"""Name → rule."""
 
 
 def gather(
     adapted: Source, target: PairedImages, sources: Sequence[Source], before: Tensor | None = None
 ) -> Evidence:
-    """Let a network look at all target images, without moving anything in it.
+    """The evidence of a network on all target images; nothing in it is changed.
 
     Parameters
     ----------
-    adapted : as an `Epoch` has it.
-    target : of one modality; labels, where there are some, are not looked at.
+    adapted : of an `Epoch`: ``event.state.adapted``.
+    target : of one modality, two images or more; labels, where there are some, are not read.
     sources : the networks that the adaptation began from.
     before : logits of the `Evidence` of the epoch before.
     """
-    logits, _ = predict(adapted, target)
+    if len(target) < 2:
+        raise LabError(f"{len(target)} target image is too few for statistics: give two or more.")
+    logits, features = predict(adapted, target)
     networks = networks_of(adapted.network)
     distances = []
     for network, source in zip(networks, sources, strict=True):
         seen = _seen_statistics(network, adapted, target)
         distances.append(float(matching(seen, running_moments(networks_of(source.network)[0].trunk))))
-    return Evidence(logits, before, sum(distances) / len(distances))
+    return Evidence(logits, before, sum(distances) / len(distances), features)
 
 
 @torch.no_grad()
@@ -120,7 +180,9 @@ def _seen_statistics(network: Network, adapted: Source, target: PairedImages) ->
     return [pooled(parts) for parts in zip(*found, strict=True)]
 
 
-def choose(evidence: Sequence[Evidence], rule: Rule) -> int:
-    """Index of what the rule thinks best; the last of equals, as training went on from the others."""
-    scores = [rule(one) for one in evidence]
+def choose(evidence: Sequence[Evidence], rule: Rule | str) -> int:
+    """Index of the best by a rule or its name in `RULES`; of equals the last, the longest trained."""
+    if isinstance(rule, str) and rule not in RULES:
+        raise LabError(f"There is no rule {rule!r}: choose one of {', '.join(RULES)}.")
+    scores = [(RULES[rule] if isinstance(rule, str) else rule)(one) for one in evidence]
     return max(range(len(scores)), key=lambda i: (scores[i], i))

@@ -9,7 +9,7 @@ import torch
 from scipy.special import softmax
 from worlds import patterned, trained_source
 
-from socketlab import adapt, losses
+from socketlab import LabError, adapt, losses
 from socketlab.measures import model_selection
 from socketlab.measures.model_selection import Evidence
 from socketlab.method.adaptation import Epoch
@@ -63,6 +63,60 @@ def test_agreement_counts_equal_classes():
     assert model_selection.agreement(evidence(logits)) == 0
 
 
+def test_rules_of_predictions_against_numpy():
+    z = 2 * np.random.default_rng(0).normal(size=(20, 4))
+    p = softmax(z, axis=1)
+    found = evidence(z)
+    assert model_selection.certainty(found) == pytest.approx((p * np.log(p)).sum() / 20)
+    norm = np.linalg.norm(p, "nuc") / math.sqrt(20 * 4)
+    assert model_selection.nuclear_norm(found) == pytest.approx(norm)
+    taylor = 1 + z + z**2 / 2
+    taylor /= taylor.sum(axis=1, keepdims=True)
+    assert model_selection.matrix_norm(found) == pytest.approx((taylor**4).mean() ** 0.25)
+    loud = 10 * z  # mean of -log p far above 5
+    assert model_selection.matrix_norm(evidence(loud)) == pytest.approx(
+        (softmax(loud, axis=1) ** 4).mean() ** 0.25
+    )
+
+
+def test_rules_prefer_certain_and_even_predictions():
+    even, vague, one = (evidence(x) for x in (certain(4), certain(4, 12, 0), certain(4)[[0] * 12]))
+    assert model_selection.nuclear_norm(even) == pytest.approx(1, abs=1e-6)
+    for rule in ("nuclear_norm", "matrix_norm", "certainty"):
+        assert model_selection.RULES[rule](even) > model_selection.RULES[rule](vague)
+    assert model_selection.nuclear_norm(even) > model_selection.nuclear_norm(one)
+    assert model_selection.certainty(one) == pytest.approx(model_selection.certainty(even))
+
+
+def test_clusters_are_those_of_the_features():
+    rng = np.random.default_rng(0)
+    kinds = np.arange(60) % 3
+    features = torch.tensor(8 * np.eye(3)[kinds] + rng.normal(size=(60, 3)))
+    right = Evidence(torch.tensor(certain(3, 60)), None, 0.0, features)
+    shuffled = Evidence(torch.tensor(certain(3, 60)[rng.permutation(60)]), None, 0.0, features)
+    one = Evidence(torch.tensor(certain(3)[[0] * 60]), None, 0.0, features)
+    assert model_selection.class_clusters(right) == pytest.approx(1)
+    assert model_selection.class_clusters(shuffled) < 0.1
+    assert model_selection.class_clusters(one) == pytest.approx(0)
+    assert model_selection.class_clusters(evidence(certain(3))) == pytest.approx(1), "logits without features"
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(LabError, match="no rule 'luck': choose one of information"):
+        model_selection.choose([evidence(certain(3))], "luck")
+
+
+@pytest.mark.parametrize("count", [2, 3, 129, 257])
+def test_any_number_of_images_can_be_gathered(count):
+    """No batch is left with a single image, which batch norm could not normalise by."""
+    source, target = trained_source(), patterned(count, 1).only("rgb")
+    found = model_selection.gather(source, target, [source])
+    assert found.logits.shape == (count, 3) and found.features.shape[0] == count
+    assert math.isfinite(found.distance)
+    with pytest.raises(LabError, match="1 target image is too few"):
+        model_selection.gather(source, target.take([0]), [source])
+
+
 def test_the_best_is_chosen_and_the_last_of_equals():
     candidates = [evidence(certain(3), distance=d) for d in (0.4, 0.1, 0.7, 0.1)]
     assert model_selection.choose(candidates, model_selection.bn_closeness) == 3
@@ -105,6 +159,6 @@ def test_every_epoch_of_a_run_can_be_judged():
             before = seen[-1].logits if seen else None
             seen.append(model_selection.gather(event.state.adapted, target, [source], before))
     assert len(seen) == 3
-    for rule in model_selection.RULES:
+    for rule in (*model_selection.RULES, *model_selection.RULES.values()):
         assert model_selection.choose(seen, rule) in range(3)
     assert losses.information_maximisation(seen[-1].logits) <= 0
