@@ -175,14 +175,14 @@ def _built(header: Mapping[str, Any], classes: int) -> Network | Mixture:
 
 def is_pretrained(name: str | Path) -> bool:
     """Whether a network's trunk began with published weights, by its header; SHOT's files did."""
-    path = _find(name)
-    if path.is_dir():
-        return True
     try:
+        path = _find(name)
+        if path.is_dir():
+            return True
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])
         return header["card"]["recipe"]["weights"] is not None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (LabError, SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return False  # or no checkpoint at all, as `load_source` will find
 
 
