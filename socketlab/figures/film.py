@@ -12,7 +12,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -60,6 +62,47 @@ class Snapshot:
     title: str
     features: Mapping[str, NDArray[Any]]
     confusion: NDArray[np.int64] | None = None
+
+
+class Reel:
+    """The snapshots of a run in one file, so that a run that is resumed keeps them.
+
+    A set that does not change may be added with the first epoch alone.
+
+    Parameters
+    ----------
+    path : an ``.npz`` file; features are kept in 16 bits. A damaged file counts as empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                self._arrays = {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            self._arrays = {}
+
+    def add(self, epoch: int, features: Mapping[str, NDArray[Any]], confusion: NDArray[np.int64]) -> None:
+        """Write the features of an epoch; those of later ones, from before a resume, are dropped."""
+        self._arrays = {name: x for name, x in self._arrays.items() if int(name.split("/")[0]) < epoch}
+        self._arrays |= {f"{epoch}/{name}": x.astype(np.float16) for name, x in features.items()}
+        self._arrays[f"{epoch}/"] = confusion
+        file = io.BytesIO()
+        np.savez(file, **self._arrays)  # type: ignore[arg-type]
+        write_whole(self.path, file.getvalue())
+
+    def snapshots(self) -> list[Snapshot]:
+        """All epochs from 0 on; empty when one is missing."""
+        epochs = sorted({int(name.split("/")[0]) for name in self._arrays})
+        if epochs != list(range(len(epochs))):
+            return []
+        made: list[Snapshot] = []
+        for epoch in epochs:
+            own = {n.split("/")[1]: x for n, x in self._arrays.items() if n.split("/")[0] == str(epoch)}
+            confusion = own.pop("")
+            title = "before" if epoch == 0 else f"epoch {epoch} of {epochs[-1]}"
+            made.append(Snapshot(title, {**(made[0].features if made else {}), **own}, confusion))
+        return made
 
 
 @dataclass(frozen=True)
@@ -165,11 +208,6 @@ class Film:
         """The film in Jupyter; `widget.film = other.data()` shows another, with more frames for example."""
         return _widget_class()(film=self.data())
 
-    def fragment(self) -> str:
-        """The film as a piece of a page; the page needs `page_script()` once."""
-        data = json.dumps(self.data(), ensure_ascii=False).replace("<", "\\u003c")
-        return f'<div class="socketlab-film-here"><script type="application/json">{data}</script></div>'
-
     def html(self, title: str = "Features of every epoch") -> str:
         """A page with the film alone; it needs no other file and no network."""
         return (
@@ -178,7 +216,7 @@ class Film:
             '<meta name="color-scheme" content="light dark"><style>'
             "body { font-family: system-ui, sans-serif; margin: auto; padding: 1rem; max-width: 80rem; }"
             "</style></head><body>"
-            f"<h1>{html.escape(title)}</h1>{self.fragment()}"
+            f"<h1>{html.escape(title)}</h1>{fragment(self.data())}"
             f'<script type="module">{page_script()}</script></body></html>\n'
         )
 
@@ -260,6 +298,12 @@ def _mark_of(cloud: Cloud) -> dict[str, str]:
     style = modality_style(cloud.modality)
     colour = style.pale if cloud.labels is None else SOFT
     return {"marker": style.marker, "colour": colour, "title": cloud.title}
+
+
+def fragment(data: Mapping[str, Any]) -> str:
+    """A film's `data()` as a piece of a page; the page needs `page_script()` once."""
+    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    return f'<div class="socketlab-film-here"><script type="application/json">{text}</script></div>'
 
 
 @cache

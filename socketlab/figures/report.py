@@ -9,10 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import jinja2
 
-from socketlab.figures.film import Film, page_script, script_policy
+from socketlab.figures.film import fragment, page_script, script_policy
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Page:
     tables, notes : in their order; notes are remarks of their own.
     remarks : name and text, in one paragraph.
     figures : in their order; `beside` stands next to the first.
-    film : features of every epoch, or None.
+    film : `Film.data` of the features of every epoch, or None.
     """
 
     title: str
@@ -103,7 +104,7 @@ class Page:
     remarks: Sequence[tuple[str, str]] = ()
     figures: Sequence[Figure] = ()
     beside: Table | None = None
-    film: Film | None = None
+    film: Mapping[str, Any] | None = None
     film_title: str = "Epoch by epoch on one map"
     film_caption: str = ""
 
@@ -127,7 +128,7 @@ class Report:
     notes : further sentences: what is missing, what to bear in mind.
     figures : in their order; the accuracies per class stand beside the first.
     things : what the networks name.
-    film : features of every epoch, or None.
+    film : `Film.data` of the features of every epoch, or None.
     """
 
     title: str
@@ -145,7 +146,7 @@ class Report:
     notes: Sequence[str] = ()
     figures: Sequence[Figure] = field(default=())
     things: str = "rooms"
-    film: Film | None = None
+    film: Mapping[str, Any] | None = None
 
 
 def gap_closed(source: float, method: float, oracle: float) -> float | None:
@@ -180,7 +181,8 @@ def percent(share: float | None) -> str:
 def render(page: Page) -> str:
     """Return a page as HTML that needs no other file; all texts are escaped."""
     template = _environment().get_template("report.html.j2")
-    return template.render(page=page, script=page_script(), policy=script_policy())
+    film = None if page.film is None else fragment(page.film)
+    return template.render(page=page, film=film, script=page_script(), policy=script_policy())
 
 
 @cache

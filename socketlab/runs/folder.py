@@ -4,13 +4,14 @@
 ``config.json``           all that is needed to repeat the run: settings, recipe, versions, digests
 ``epochs.csv``            a row per epoch: mean losses, target accuracies (unseen by the method), seconds
 ``state.safetensors``     the state of the training, for ``--resume``; replaced whole after every epoch
+``film.npz``               features of some images at every epoch, for the film of the report
 ``adapted.safetensors``   the network of the last epoch, a checkpoint like any other
 ``results.json``          accuracies, recalls and the confusion matrix of the last epoch
-``*.png``                 confusion matrix, feature map, curves
+``*.png``, ``film.json``   confusion matrix, mistakes, feature map, curves, features of every epoch on one map
 ``report.html``           one page with all of it
 ========================  ==================================================================================
 
-A command that writes into the folder holds its lock (``.lock``); `results` writes the last four.
+A command that writes into the folder holds its lock (``.lock``); `results` writes the last five.
 """
 
 from __future__ import annotations
@@ -27,17 +28,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from socketlab.errors import LabError
+from socketlab.figures.film import Reel
 from socketlab.files import csv_text, exclusive, from_json, is_free, read_csv, read_json, reason, write_whole
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, State, Step, adapt
+from socketlab.networks.checkpoints import Source
+from socketlab.networks.networks import networks_of
 from socketlab.runs.settings import Material, Settings, fingerprints
 from socketlab.speed import best_execution, distributed
 
 CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
 CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
+REEL, FILM = "film.npz", "film.json"
 TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
 HELD_OUT = "unseen_by_method_accuracy_held_out"
 _LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")
@@ -202,7 +209,7 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
     ------
     LabError : a loss is not a number, or the disk is full; the folder then holds the last whole epoch.
     """
-    settings = run.settings
+    settings, reel = run.settings, Reel(run.folder / REEL)
     losses: dict[str, list[float]] = {}
     begun = time.perf_counter()
     for event in adapt(
@@ -219,12 +226,40 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
             row |= {name: f"{math.fsum(values) / len(values):.6g}" for name, values in losses.items()}
             if material.labelled_target is not None:
                 row[TRANSDUCTIVE] = f"{evaluate.accuracy(event.state.adapted, material.labelled_target):.6f}"
-            row[HELD_OUT] = f"{evaluate.accuracy(event.state.adapted, material.held_out):.6f}"
+            features, counts = film_features(material, event.state.adapted, first=event.epoch == 0)
+            row[HELD_OUT] = f"{counts.trace() / counts.sum():.6f}"
             row["seconds"] = f"{time.perf_counter() - begun:.3f}"
             run.add(row)
+            reel.add(event.epoch, features, counts)
             event.state.save(run.folder / STATE)
             losses, begun = {}, time.perf_counter()
         yield event
+
+
+MOST_ROOMS_IN_FILM, MOST_PAIRS_IN_FILM = 240, 120
+
+
+def film_features(
+    material: Material, adapted: Source, first: bool
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+    """Features of some held-out images and some pairs, (n, D) each, and the confusion of all held-out images.
+
+    Of several sources, the features of the network that began from the first. Those of the source network do
+    not change: they are computed for the ``first`` epoch alone.
+    """
+    logits, features = evaluate.predict(adapted, material.held_out)
+    counts = np.zeros((len(adapted.classes),) * 2, np.int64)
+    np.add.at(counts, (material.held_out.labels.cpu().numpy(), logits.argmax(dim=1).cpu().numpy()), 1)
+    width = features.shape[1] // len(networks_of(adapted.network))
+    spread = np.linspace(0, len(features) - 1, min(MOST_ROOMS_IN_FILM, len(features))).round().astype(int)
+    found = {"target": features[spread, :width].cpu().numpy()}
+    if material.pairs is not None:
+        some = material.pairs.take(range(min(MOST_PAIRS_IN_FILM, len(material.pairs))))
+        halves = {"pairs, target": adapted} | ({"pairs, source": material.source} if first else {})
+        for name, network in halves.items():
+            half = some.only(material.modality if network is adapted else network.modality)
+            found[name] = evaluate.predict(network, half)[1][:, :width].cpu().numpy()
+    return found, counts
 
 
 def locked(folder: Path) -> contextlib.AbstractContextManager[None]:

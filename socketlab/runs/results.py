@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as Drawing
 from socketlab.errors import LabError
 from socketlab.figures import figures as plots
 from socketlab.figures import maps
+from socketlab.figures.film import Film, Reel
 from socketlab.figures.report import Figure, Report, Score, page
 from socketlab.files import from_json, read_json, reason, write_whole
 from socketlab.images.sensors import sensor_named
@@ -28,7 +29,9 @@ from socketlab.networks.checkpoints import Source, save_source
 from socketlab.networks.networks import networks_of
 from socketlab.runs.folder import (
     CHECKPOINT,
+    FILM,
     HELD_OUT,
+    REEL,
     REPORT,
     RESULTS,
     TRANSDUCTIVE,
@@ -201,18 +204,26 @@ def add_oracle(run: Run, oracle: str) -> Results:
 def illustrate(run: Run, material: Material, adapted: Source, results: Results) -> Results:
     """Draw the pictures and write the report; a picture that fails is left out, with its reason."""
     figures, failed = [], []
-    drawings: dict[str, tuple[str, Callable[[], tuple[Axes | Drawing, str]], bool]] = {
+    drawings: dict[str, tuple[str, Callable[[], tuple[Axes | Drawing | None, str]], bool]] = {
         "confusion.png": ("What is taken for what", lambda: _confusion(results), False),
+        "mistakes.png": ("The commonest mistakes", lambda: _mistakes(material, adapted), False),
         "map.png": ("Map of the features", lambda: _map(run.settings, material, adapted), True),
         "losses.png": ("Epoch by epoch", lambda: _curves(run, results.scores), True),
     }
     for file, (title, draw, wide) in drawings.items():
         try:
             drawing, caption = draw()
+            if drawing is None:
+                continue
             write_whole(run.folder / file, plots.png(drawing, dpi=130))
             figures.append(Picture(file, title, plots.alt_text(drawing), caption, wide))
         except Exception as error:  # whatever it is, the scores stand
             failed.append(f"“{title}” could not be drawn: {reason(error)}.")
+    try:
+        if (film := _film(run, material, adapted.classes)) is not None:
+            write_whole(run.folder / FILM, to_json(film.data()))
+    except Exception as error:
+        failed.append(f"The film of the epochs could not be made: {reason(error)}.")
     results = dataclasses.replace(results, notes=[*results.notes, *failed], figures=figures)
     write_whole(run.folder / RESULTS, to_json(asdict(results)))
     write_report(run)
@@ -222,6 +233,39 @@ def illustrate(run: Run, material: Material, adapted: Source, results: Results) 
 def _confusion(results: Results) -> tuple[Axes, str]:
     caption = f"Held-out target images, {results.scores[1].name}; each row sums to 100 %."
     return plots.confusion_matrix(torch.tensor(results.confusion), tuple(results.classes)), caption
+
+
+def _mistakes(material: Material, adapted: Source) -> tuple[Drawing | None, str]:
+    found = evaluate.predict(adapted, material.held_out)[0].argmax(dim=1).cpu()
+    images = material.held_out
+    drawing = plots.confusion_examples(
+        images.images[images.modality].cpu(), images.modality, images.labels.cpu(), found, adapted.classes
+    )
+    return drawing, "Held-out target images behind the largest numbers off the diagonal."
+
+
+def _film(run: Run, material: Material, classes: Sequence[str]) -> Film | None:
+    """Features of every epoch on one map; None where those of some epoch were not kept."""
+    snapshots = Reel(run.folder / REEL).snapshots()
+    if len(snapshots) != len(run.rows) or len(snapshots) < 2:
+        return None
+    shown = len(snapshots[0].features["target"])
+    spread = np.linspace(0, len(material.held_out) - 1, shown).round().astype(int)
+    sets = _sets(material, material.held_out.labels.cpu().numpy()[spread])
+    links = ("pairs, source", "pairs, target") if material.pairs is not None else None
+    return Film.of_features(snapshots, sets, classes, links)
+
+
+def _sets(material: Material, labels: np.ndarray) -> dict[str, tuple[str, str, np.ndarray | None]]:
+    """Modality, title and labels of every set on the maps; those drawn last lie on top."""
+    modality, source = material.modality, material.source.modality
+    pairs = {
+        "pairs, source": (source, f"{source.replace('rgb', 'RGB')} of pairs", None),
+        "pairs, target": (modality, f"{modality} of pairs", None),
+    }
+    return (pairs if material.pairs is not None else {}) | {
+        "target": (modality, f"{modality}, held out", labels)
+    }
 
 
 def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes, str]:
@@ -241,45 +285,21 @@ def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes,
             f"Pale: both halves of {len(some)} pairs; in feature space {100 * purity:.0f} % of a half's 15 "
             "nearest neighbours are of its own modality (50 % = fully mixed, 100 % = two islands). "
         )
-    positions, kind = _positions({n: values.cpu().numpy() for n, values in found.items()}, settings.seed)
-    modality, source = material.modality, material.source.modality
-    of = {
-        "target": (modality, f"{modality}, held out", material.held_out.labels.cpu().numpy()),
-        "pairs, target": (modality, f"{modality} of pairs", None),
-        "pairs, source": (source, f"{source.replace('rgb', 'RGB')} of pairs", None),
-    }
-    clouds = {name: plots.Cloud(points, *of[name]) for name, points in reversed(positions.items())}
-    return plots.feature_map(
-        clouds, adapted.classes
-    ), f"{kind} {caption}Distances between clusters mean little."
-
-
-def _positions(sets: dict[str, np.ndarray], seed: int) -> tuple[dict[str, np.ndarray], str]:
-    """Positions on the map and how its caption begins: UMAP, else principal components with the reason."""
-    try:
-        return maps.joint_map(sets, seed), "UMAP of the"
-    except Exception as error:
-        return maps.pca_map(sets), f"Principal components (UMAP failed: {reason(error)}) of the"
+    sets = _sets(material, material.held_out.labels.cpu().numpy())
+    points, why = maps.joint_map_or_pca({name: found[name].cpu().numpy() for name in sets}, settings.seed)
+    clouds = {name: plots.Cloud(points[name], *about) for name, about in sets.items()}
+    kind = "Principal components" if why else "UMAP"
+    caption = f"{kind} of the {caption}Distances between clusters mean little. {why}".strip()
+    return plots.feature_map(clouds, adapted.classes), caption
 
 
 def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:
     """Losses and accuracies over the epochs, side by side."""
-    figure = plots.new_figure(1180, 380)
-    left, right = (figure.add_axes((x, 0.17, 0.3, 0.7)) for x in (0.075, 0.575))
-    losses = {}
-    for name in run.losses:
-        epochs, values = run.curve(name)
-        largest = max(map(abs, values)) or 1.0
-        losses[name] = (epochs, [value / largest for value in values])
-    plots.curves(losses, left, title="losses", ylabel="share of the largest", ylim=None)
     measured = {"held out": run.curve(HELD_OUT), "adapted to": run.curve(TRANSDUCTIVE)}
     accuracies = {title: curve for title, curve in measured.items() if curve[0]}
     levels = {other.name: other.held_out for other in (scores[0], *scores[2:])}
-    plots.curves(accuracies, right, title="target accuracy", ylabel="share right", levels=levels)
-    for ax in (left, right):
-        ax.locator_params(axis="x", integer=True)  # there is no half epoch
-    return figure, (
-        "Left: mean of each loss over an epoch, unweighted, divided by its largest value so that all fit. "
+    return plots.training_curves({name: run.curve(name) for name in run.losses}, accuracies, levels), (
+        "Left: mean of each loss over an epoch, unweighted, each in its own units. "
         "Right: target accuracy after each epoch (0: before any training, with the statistics that the "
         "recipe tests with); the method does not see it, and no epoch is chosen by it."
     )
@@ -316,8 +336,14 @@ def write_report(run: Run) -> Path:
             figures.append(Figure(picture.title, png, picture.alt, picture.caption, picture.wide))
         except (OSError, ValueError) as error:
             left_out.append(f"{picture.file} was left out: {reason(error)}.")
+    film = None
+    if (run.folder / FILM).exists():
+        try:
+            film = _stored_film(run.folder / FILM)
+        except LabError as error:
+            left_out.append(f"{FILM} was left out: {reason(error)}.")
     results = dataclasses.replace(results, notes=[*results.notes, *left_out])
-    write_whole(run.folder / REPORT, page(_report(run, results, figures)).encode())
+    write_whole(run.folder / REPORT, page(_report(run, results, figures, film)).encode())
     return run.folder / REPORT
 
 
@@ -331,7 +357,15 @@ def _png(folder: Path, name: str) -> bytes:
     return data
 
 
-def _report(run: Run, results: Results, figures: list[Figure]) -> Report:
+def _stored_film(path: Path) -> dict[str, Any]:
+    """The film's data as they were written; a `LabError` for anything else."""
+    found = None if path.is_symlink() else read_json(path, "draw it again with --resume")
+    if not isinstance(found, dict) or not {"positions", "titles", "limits", "groups", "labels"} <= set(found):
+        raise LabError("it is not a film")
+    return found
+
+
+def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, Any] | None = None) -> Report:
     """The run in the fields of the page."""
     settings = run.settings
     kind = f"{settings.pairs} pairs" if settings.pack is None else "task-irrelevant pairs"
@@ -362,6 +396,7 @@ def _report(run: Run, results: Results, figures: list[Figure]) -> Report:
         ),
         notes=results.notes,
         figures=figures,
+        film=film,
     )
 
 

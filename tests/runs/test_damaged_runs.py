@@ -49,7 +49,7 @@ def test_a_picture_that_fails_is_named_and_the_rest_stands(tmp_path, monkeypatch
 
     monkeypatch.setattr(plots, "confusion_matrix", no_matrix)
     run, results = full_run(tmp_path / "run", Settings(recipe=TINY))
-    assert [picture.file for picture in results.figures] == ["map.png", "losses.png"]
+    assert [picture.file for picture in results.figures] == ["mistakes.png", "map.png", "losses.png"]
     words = "“What is taken for what” could not be drawn: ParseFatalException: Expected \\frac."
     assert words in results.notes and words in (run.folder / REPORT).read_text()
     assert outcome.read_results(run) == results
@@ -62,7 +62,8 @@ def test_a_map_without_umap_is_one_of_principal_components(tmp_path, monkeypatch
     monkeypatch.setattr(maps, "joint_map", unkept)
     _, results = full_run(tmp_path / "run", Settings(recipe=TINY))
     caption = next(picture.caption for picture in results.figures if picture.file == "map.png")
-    assert caption.startswith("Principal components (UMAP failed: cannot cache function 'rdist'")
+    assert caption.startswith("Principal components of the features")
+    assert "in place of UMAP: cannot cache function 'rdist'" in caption
 
 
 @pytest.mark.parametrize("where", ["illustrate", "write_report"])
@@ -193,9 +194,33 @@ def test_a_strangers_results_embed_nothing_but_the_runs_own_pictures(copied, tmp
     changed(copied / RESULTS, "figures", value=pictures)
     assert call("report", "run").exit_code == 0
     text = (copied / REPORT).read_text()
-    assert text.count("data:image/png;base64,") == 3 and "alert" not in text
+    assert text.count("data:image/png;base64,") == 4 and "alert" not in text
     assert text.count("was left out: it is not a picture in the run&#39;s folder") == 6
     assert "fake.png was left out: it is not a PNG" in text and "gone.png was left out" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "cannot be read"),
+        ("[" * 5000, "nested too deeply"),
+        ("[]", "it is not a film"),
+        ("{}", "not a film"),
+    ],
+)
+def test_a_strangers_film_that_is_none_is_left_out(copied, content, words):
+    (copied / "film.json").write_text(content)
+    assert call("report", "run").exit_code == 0
+    text = (copied / REPORT).read_text()
+    assert "film.json was left out" in text and words in text and "<script" not in text
+
+
+def test_a_strangers_film_stays_data(copied):
+    film = json.loads((copied / "film.json").read_text())
+    film["titles"][0] = "</script><script>alert(1)</script>"
+    (copied / "film.json").write_text(json.dumps(film))
+    assert call("report", "run").exit_code == 0
+    assert "<script>alert" not in (copied / REPORT).read_text()
 
 
 # locks and leftovers

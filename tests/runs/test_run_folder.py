@@ -16,6 +16,7 @@ from tiny_runs import TINY, epochs_without_seconds, full_run, settings_of_any_ki
 from socketlab import files, rooms
 from socketlab.errors import LabError
 from socketlab.figures import report
+from socketlab.figures.film import script_policy
 from socketlab.figures.report import Figure, Report, Score, gap_closed, interval, page
 from socketlab.method import steps
 from socketlab.method.recipe import METHODS, Recipe
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 def test_a_finished_run_holds_all_its_files(finished):
     run, _ = finished
     names = {path.name for path in run.folder.iterdir()}
-    pictures = {"confusion.png", "map.png", "losses.png"}
+    pictures = {"confusion.png", "mistakes.png", "map.png", "losses.png", "film.json", "film.npz"}
     assert names == {
         run_folder.CONFIG, run_folder.EPOCHS, run_folder.STATE, run_folder.RESULTS,
         run_folder.CHECKPOINT, run_folder.REPORT, *pictures
@@ -311,9 +312,11 @@ def test_the_report_of_an_unfinished_run_says_how_to_go_on(tmp_path):
 def test_the_report_stands_alone(finished):
     run, results = finished
     text = (run.folder / run_folder.REPORT).read_text()
-    for link in ("http:", "https:", 'src="/', "url(", "<script", "<link", "@import"):
+    for link in ("http:", "https:", 'src="/', "url(", "<script src", "<link", "@import"):
         assert link not in text
-    assert text.count('src="data:image/png;base64,') == text.count("<img") == 3
+    assert text.count('src="data:image/png;base64,') == text.count("<img") == 4
+    assert f"script-src {script_policy()}" in text and "default-src 'none'" in text
+    assert text.count("<script") == 2, "the film's data, and what shows it"
     assert text.count('alt=""') == 0
     for one in results.scores:
         assert report.percent(one.held_out) in text
