@@ -20,6 +20,12 @@ ONE = "kinect_v1"
 """The sensor of the sweeps."""
 ALL = 500
 """Pairs of each sort, near and far."""
+LENGTHS = {
+    "10 + 5 epochs": Recipe.socket(),
+    "3 + 11 epochs": Recipe.socket().replace(align_epochs=3, epochs=11),
+    "3 + 27 epochs, new crops": Recipe.socket().replace(align_epochs=3, epochs=27, pair_views=0),
+}
+"""Epochs of alignment and of all terms: the default, a quarter longer in time, and three times as long."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Job:
     count, kinds : how many pairs, of how many kinds of room; None for all.
     recipe : complete.
     seed : of the adaptation, and of the choice of pairs.
+    baseline : what is done in place of the recipe, or with it: see `other_methods`.
+    untidy : how the target is not even: "uneven", "missing", "strangers", or "".
     """
 
     sources: tuple[str, ...] = ("rgb_kinect_v1",)
@@ -45,6 +53,8 @@ class Job:
     kinds: int | None = None
     recipe: Recipe = field(default_factory=Recipe)
     seed: int = 0
+    baseline: str = ""
+    untidy: str = ""
 
     @property
     def origin(self) -> str:
@@ -57,6 +67,12 @@ class Job:
         about = asdict(self)
         if len(self.sources) == 1:
             del about["recipe"]["source_gradient"], about["recipe"]["mixing_start"]
+        for name in (
+            "baseline",
+            "untidy",
+        ):  # runs that were made before these were thought of keep their names
+            if not about[name]:
+                del about[name]
         return about
 
     @property
@@ -348,8 +364,111 @@ def watched(seeds: Iterable[int]) -> list[tuple[str, Job]]:
     ]
 
 
+def lengths(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "lengths": how long to align, and how long to learn with all terms; many and few pairs."""
+    for seed in seeds:
+        for sensor in SENSORS:
+            for mix, count in (("near", None), ("far", None), ("near", 25)):
+                plain = words(recipe=next(iter(LENGTHS)), pairs=mix, count=count or ALL, sensor=sensor)
+                for name, recipe in LENGTHS.items():
+                    job = Job(
+                        (f"rgb_{sensor}",), "depth", sensor, mix=mix, count=count, recipe=recipe, seed=seed
+                    )
+                    about = words(recipe=name, pairs=mix, count=count or ALL, sensor=sensor)
+                    yield Row("lengths", about, job, against=plain)
+
+
+def rivals(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "rivals": what else can be done with the same pairs, each against SOCKET."""
+    from socketlab.baselines.pair_losses import PAIR_LOSSES
+
+    socket = LENGTHS["3 + 11 epochs"]
+    others = [(name, socket) for name in (*PAIR_LOSSES, "translator")]
+    attract = socket.replace(lambda_pl=0.0, lambda_im=0.0, lambda_aad=1.0)
+    for seed in seeds:
+        for sensor in SENSORS:
+            for mix in ("near", "far"):
+                plain = words(method="socket", pairs=mix, sensor=sensor)
+                about = {"sensor": sensor, "mix": mix, "seed": seed, "sources": (f"rgb_{sensor}",)}
+                yield Row("rivals", plain, Job(recipe=socket, **about), against=plain)
+                for name, recipe in (
+                    ("features alone", socket.replace(ti_map=0.0)),
+                    ("pairs and AaD", attract),
+                ):
+                    row = words(method=name, pairs=mix, sensor=sensor)
+                    yield Row("rivals", row, Job(recipe=recipe, **about), against=plain)
+                for name, recipe in others:
+                    row = words(method=name, pairs=mix, sensor=sensor)
+                    yield Row("rivals", row, Job(recipe=recipe, baseline=name, **about), against=plain)
+
+
+def labels(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "labels": what some labelled depth images of each class are worth, with SOCKET and without."""
+    from other_methods import LABELS
+
+    for seed in list(seeds)[:3]:
+        for sensor in SENSORS:
+            for start in ("from scratch", "fine-tuned", "socket, then labels"):
+                mix = "near" if start.startswith("socket") else ""
+                recipe = LENGTHS["3 + 11 epochs"] if mix else Recipe.for_method("adabn")
+                for count in LABELS:
+                    job = Job(
+                        (f"rgb_{sensor}",), "depth", sensor, mix=mix, recipe=recipe, seed=seed,
+                        baseline=f"{start}:{count}",
+                    )  # fmt: skip
+                    yield Row("labels", words(start=start, labels=count, sensor=sensor), job)
+
+
+def untidy_targets(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "untidy": uneven classes, a class missing, strangers among the target's images."""
+    socket = Recipe.socket()
+    kinds = [
+        ("adabn", "", Recipe.for_method("adabn")),
+        ("shot", "", Recipe.shot()),
+        ("socket", "near", socket),
+    ]
+    kinds += [
+        ("socket without IM", "near", socket.replace(lambda_im=0.0)),
+        ("socket, λ_IM = 0.3", "near", socket.replace(lambda_im=0.3)),
+    ]
+    for seed in list(seeds)[:3]:
+        for sensor in SENSORS:
+            for how in ("", "uneven", "missing", "strangers"):
+                plain = words(target=how or "even", method="socket", sensor=sensor)
+                for method, mix, recipe in kinds:
+                    job = Job(
+                        (f"rgb_{sensor}",), "depth", sensor, mix=mix, recipe=recipe, seed=seed, untidy=how
+                    )
+                    row = words(target=how or "even", method=method, sensor=sensor)
+                    yield Row("untidy", row, job, against=plain)
+
+
+def one_of_several(seeds: Iterable[int]) -> Iterator[Row]:
+    """Table "distilled": four networks, and the one that they teach."""
+    networks = tuple(f"rgb_{sensor}" for sensor in SENSORS)
+    for seed in list(seeds)[:3]:
+        for sensor in SENSORS:
+            mixture = words(network="four networks", sensor=sensor)
+            for name, baseline in (("four networks", ""), ("one out of four", "distilled")):
+                job = Job(
+                    networks,
+                    "depth",
+                    sensor,
+                    mix="near",
+                    recipe=Recipe.socket(),
+                    seed=seed,
+                    baseline=baseline,
+                )
+                yield Row("distilled", words(network=name, sensor=sensor), job, against=mixture)
+
+
 TABLES = (
     same_sensor,
+    lengths,
+    rivals,
+    labels,
+    untidy_targets,
+    one_of_several,
     slower_forms,
     near_infrared,
     bn_matching,

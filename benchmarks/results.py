@@ -29,6 +29,7 @@ from tqdm import tqdm
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import experiments
+import other_methods
 import pages
 import tables
 from experiments import Job, Row
@@ -106,7 +107,7 @@ def measure(
     jobs = {row.job.origin: row.job for row in plan if row.job and row.job.origin not in made}
     groups: dict[str, list[Job]] = defaultdict(list)
     for origin, job in jobs.items():
-        groups[job.alignment or origin].append(job)
+        groups[(not job.baseline and not job.untidy and job.alignment) or origin].append(job)
     order = {origin: i for i, origin in enumerate(row.job.origin for row in plan if row.job)}
     seconds: list[dict[str, Any]] = []
     bar = tqdm(total=len(jobs), unit="run", smoothing=0.05)
@@ -203,8 +204,14 @@ def carry_out(jobs: list[Job], device: str = "cpu") -> list[dict[str, Any]]:
         state = None
         if aligned is not None:
             state = dataclasses.replace(copy.deepcopy(aligned), recipe=job.recipe)
-        last, how = finish(job, *data, state)
-        found.append(result(job, last, how) | {"seconds": f"{shared + time.perf_counter() - begun:.1f}"})
+        if job.baseline:
+            adapted, mixing, how = other_methods.adapted_by(job, *data), None, "last epoch"
+        else:
+            last, how = finish(job, *data, state)
+            adapted, mixing = last.adapted, last.mixing
+        found.append(
+            result(job, adapted, mixing, how) | {"seconds": f"{shared + time.perf_counter() - begun:.1f}"}
+        )
     return found
 
 
@@ -221,6 +228,8 @@ def read(job: Job, device: str = "cpu") -> tuple[list[Any], Any, Any]:
     for source in sources:
         source.network.to(device)
     target = rooms.load("target_adapt", job.sensor, (job.modality,), job.strength)
+    if job.untidy:
+        target = other_methods.untidy(target, job.untidy, job.sensor, job.modality, job.seed)
     pairs = drawn_pairs(job, (sources[0].modality, job.modality)) if job.mix else None
     return sources, target.to(device), pairs.to(device) if pairs else None
 
@@ -273,14 +282,14 @@ def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = N
     return state, "last epoch"
 
 
-def result(job: Job, state: Any, how: str) -> dict[str, Any]:
+def result(job: Job, adapted: Any, mixing: Any, how: str) -> dict[str, Any]:
     """A line of ``runs.csv``: the job in words, and what the adapted network makes of the target."""
     from socketlab import features, rooms
     from socketlab.networks.networks import device_of, mixing_weights
 
     held_out = rooms.load("target_test", job.sensor, (job.modality,), job.strength)
     target = rooms.load("target_adapt", job.sensor, (job.modality,), job.strength)
-    counts = features.confusion(state.adapted, held_out)
+    counts = features.confusion(adapted, held_out)
     return {
         "origin": job.origin,
         "sources": " ".join(job.sources),
@@ -293,11 +302,13 @@ def result(job: Job, state: Any, how: str) -> dict[str, Any]:
         "recipe": in_words(job),
         "seed": job.seed,
         "held_out": f"{float(counts.trace() / counts.sum()):.4f}",
-        "transductive": f"{features.accuracy(state.adapted, target):.4f}",
+        "transductive": f"{features.accuracy(adapted, target):.4f}",
         "class_mean": f"{features.class_mean_accuracy(counts):.4f}",
-        "shares": " ".join(f"{a:.3f}" for a in mixing_weights(state.mixing.detach()).tolist()),
+        "shares": ""
+        if mixing is None
+        else " ".join(f"{a:.3f}" for a in mixing_weights(mixing.detach()).tolist()),
         "chosen_by": how,
-        "environment": environment(job, device_of(state.adapted.network)),
+        "environment": environment(job, device_of(adapted.network)),
     }
 
 
@@ -306,7 +317,9 @@ def in_words(job: Job) -> str:
     from socketlab import Recipe
 
     plain, own = dataclasses.asdict(Recipe()), dataclasses.asdict(job.recipe)
-    return " ".join(f"{name}={own[name]}" for name in own if own[name] != plain[name])
+    changed = [f"{name}={own[name]}" for name in own if own[name] != plain[name]]
+    more = [f"{name}={getattr(job, name)}" for name in ("baseline", "untidy") if getattr(job, name)]
+    return " ".join([*changed, *more])
 
 
 def environment(job: Job, device: Any) -> str:

@@ -162,3 +162,63 @@ def test_every_epoch_of_a_run_can_be_judged():
     for rule in (*model_selection.RULES, *model_selection.RULES.values()):
         assert model_selection.choose(seen, rule) in range(3)
     assert losses.information_maximisation(seen[-1].logits) <= 0
+
+
+# depth encodings
+
+
+def test_the_encoding_with_the_lowest_partner_rank_is_taken(monkeypatch):
+    """The rank of each candidate is given; labels are not there, and a tenth of the pairs is held out."""
+    from socketlab import Recipe, load_source, rooms
+    from socketlab.measures import encoding_choice
+
+    ranks = {"metric": 0.2, "inverse": 0.1, "relative": 0.3}
+    asked = []
+
+    def rank(source, adapted, pairs):
+        asked.append(len(pairs))
+        return ranks[adapted.normalisation.depth_encoding]
+
+    monkeypatch.setattr(encoding_choice, "partner_rank", rank)
+    monkeypatch.setattr(encoding_choice, "STEPS", 1)
+    target = rooms.load("target_adapt", "kinect_v1", ("depth",)).take(range(32))
+    pairs = rooms.ti_pairs("kinect_v1", "near", count=60)
+    source = load_source("rgb_kinect_v1")
+    chosen = encoding_choice.choose_encoding(source, target, pairs, Recipe.socket(), candidates=tuple(ranks))
+    assert chosen.encoding == "inverse" and chosen.ranks == ranks and chosen.held_out == 20
+    assert asked == [20, 20, 20]
+    assert "inverse 0.100, metric 0.200, relative 0.300" in chosen.reason
+
+
+def test_an_encoding_needs_depth_and_some_pairs():
+    from socketlab import LabError, Recipe, load_source, rooms
+    from socketlab.measures.encoding_choice import choose_encoding
+
+    source, pairs = load_source("rgb_kinect_v1"), rooms.ti_pairs("kinect_v1", "near", count=30)
+    depth = rooms.load("target_adapt", "kinect_v1", ("depth",))
+    with pytest.raises(LabError, match="30 pairs are too few"):
+        choose_encoding(source, depth, pairs, Recipe.socket())
+    with pytest.raises(LabError, match="nir images have no depth encoding"):
+        choose_encoding(source, rooms.load("target_adapt", "kinect_v1", ("nir",)), pairs, Recipe.socket())
+
+
+def test_partner_rank_by_hand(monkeypatch):
+    """Three scenes on a line: the first is next to its partner, the others' partners are farthest away."""
+    from types import SimpleNamespace
+
+    from socketlab.measures import encoding_choice
+
+    features = {"rgb": torch.tensor([[0.0], [10.0], [20.0]]), "depth": torch.tensor([[1.0], [21.0], [-1.0]])}
+    monkeypatch.setattr(encoding_choice, "predict", lambda source, images: (None, features[images]))
+
+    class Pairs(SimpleNamespace):
+        def only(self, modality):
+            return modality
+
+        def __len__(self):
+            return 3
+
+    rank = encoding_choice.partner_rank(
+        SimpleNamespace(modality="rgb"), SimpleNamespace(modality="depth"), Pairs()
+    )
+    assert rank == pytest.approx((0 + 1 / 2 + 2 / 2) / 3)

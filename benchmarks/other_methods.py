@@ -1,0 +1,75 @@
+"""Jobs that are no recipe of `adapt`: other losses on the pairs, a translator, labels, distillation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LABELS = (1, 2, 5, 10, 20, 60)
+"""Labelled images of each class."""
+
+
+def adapted_by(job: Any, sources: list[Any], target: Any, pairs: Any) -> Any:
+    """The network that the job's ``baseline`` ends with; ``target`` has labels, which only some may see.
+
+    "distillation", "contrast", "unpaired CORAL", "unpaired MMD" and "translator" use the pairs;
+    "fine-tuned:5", "from scratch:5" and "socket, then labels:5" five labelled images of each class;
+    "distilled" is one network out of SOCKET's several.
+    """
+    from socketlab.baselines import distillation, supervised, translation
+    from socketlab.baselines.pair_losses import PAIR_LOSSES
+
+    kind, _, count = job.baseline.partition(":")
+    if kind in PAIR_LOSSES:
+        loss, weight = PAIR_LOSSES[kind]
+        return last(job, sources, target, pairs, lambda_ti=weight, pair_loss=loss)
+    if kind == "translator":
+        return translation.translate(sources[0], target, pairs, seed=job.seed)
+    if kind == "distilled":
+        return distillation.distilled(last(job, sources, target, pairs), target, seed=job.seed)
+    few = supervised.labelled_subset(target, int(count), job.seed)
+    begin = {
+        "fine-tuned": lambda: sources[0],
+        "from scratch": lambda: supervised.untrained(target.classes, target, job.seed),
+        "socket, then labels": lambda: last(job, sources, target, pairs),
+    }[kind]()
+    return supervised.fine_tune(begin, few, target, seed=job.seed)
+
+
+def last(job: Any, sources: list[Any], target: Any, pairs: Any, lambda_ti: float = 0.0, **more: Any) -> Any:
+    """The network after the job's recipe, perhaps with another loss on the pairs and its weight."""
+    from socketlab import adapt
+
+    recipe = job.recipe.replace(lambda_ti=lambda_ti, ti_map=0.0) if more else job.recipe
+    for event in adapt(sources, target, pairs, recipe, seed=job.seed, every=10**6, **more):
+        if hasattr(event, "state"):
+            state = event.state
+    return state.adapted
+
+
+def untidy(target: Any, how: str, sensor: str, modality: str, seed: int) -> Any:
+    """A target that is not even: "uneven" classes (10 : 1), one class "missing", or "strangers" among them.
+
+    Which classes are the rare ones, and which is missing, is drawn by the seed. Strangers are 120 far rooms,
+    of kinds that the network has no name for.
+    """
+    import torch
+
+    from socketlab import rooms
+
+    generator = torch.Generator().manual_seed(1000 + seed)
+    classes = len(target.classes)
+    order = torch.randperm(classes, generator=generator).tolist()
+    labels = target.labels.tolist()
+    if how == "strangers":
+        far = rooms.load("ti_far", sensor, (modality,)).to(target.device)
+        return rooms.join(target, far.take(torch.randperm(len(far), generator=generator)[:120]))
+    most = max(labels.count(c) for c in range(classes))
+    kept = {c: round(most * (1 - 0.9 * i / (classes - 1))) for i, c in enumerate(order)}
+    if how == "missing":
+        kept = {c: 0 if c == order[0] else most for c in range(classes)}
+    rows = []
+    for row in torch.randperm(len(labels), generator=generator).tolist():
+        if kept[labels[row]] > 0:
+            kept[labels[row]] -= 1
+            rows.append(row)
+    return target.take(sorted(rows))

@@ -1,0 +1,121 @@
+r"""A translator in front of a frozen network: depth becomes a picture that the source network can read.
+
+.. math:: \min_G \tfrac1B \sum_i \| G(t_i) - s_i \|_1 + \lambda \| f(G(t_i)) - f(s_i) \|_2^2
+
+The pairs teach G; the source network, frozen, both reads its output and judges it. The idea is that of TGKT
+(Zhu, Chen, Wang, arXiv 2401.05014), of which this is the smallest form: no adversary, no target images.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from socketlab.baselines.training import descend, endless_batches
+from socketlab.images import encodings
+from socketlab.images.paired_images import PairedImages, random_views
+from socketlab.networks.checkpoints import Source
+from socketlab.networks.networks import Network, Trunk, device_of, networks_of
+
+
+class Translator(nn.Module):
+    """A U-Net with two halvings: (B, 3, H, W) → (B, 3, H, W), H and W multiples of 4; 0.5 M weights."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.begin = _convolutions(3, width)
+        self.down = _convolutions(width, 2 * width)
+        self.bottom = _convolutions(2 * width, 4 * width)
+        self.up = _convolutions(6 * width, 2 * width)
+        self.end = _convolutions(3 * width, width)
+        self.colours = nn.Conv2d(width, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) encoded target images → (B, 3, H, W) on the source's encoded scale."""
+        whole = self.begin(x)  # (B, w, H, W)
+        half = self.down(F.avg_pool2d(whole, 2))  # (B, 2w, H/2, W/2)
+        quarter = self.bottom(F.avg_pool2d(half, 2))  # (B, 4w, H/4, W/4)
+        half = self.up(torch.cat([F.interpolate(quarter, scale_factor=2), half], dim=1))
+        whole = self.end(torch.cat([F.interpolate(half, scale_factor=2), whole], dim=1))
+        return self.colours(whole)
+
+
+def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for size in (inputs, outputs):
+        layers += [nn.Conv2d(size, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class TranslatedTrunk(Trunk):
+    """A trunk behind a translator."""
+
+    def __init__(self, translator: Translator, trunk: Trunk) -> None:
+        super().__init__()
+        self.translator, self.trunk, self.features = translator, trunk, trunk.features
+
+    def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The trunk's last map and features of the translated images."""
+        return self.trunk.with_map(self.translator(x))
+
+
+def translate(
+    source: Source,
+    target: PairedImages,
+    pairs: PairedImages,
+    *,
+    steps: int = 300,
+    feature_weight: float = 1.0,
+    rate: float = 2e-3,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> Source:
+    """Train a translator on the pairs and put it in front of the frozen source network.
+
+    Adam with a one-cycle rate. The target's images are used for their normalisation alone.
+
+    Parameters
+    ----------
+    source : one network; not changed.
+    target : unlabelled images of the target modality.
+    pairs : task-irrelevant scenes in both modalities.
+    feature_weight : λ above, on squared distances of features.
+
+    Returns
+    -------
+    The source network behind the translator; it reads the target's modality.
+    """
+    modality = target.modality
+    frozen = copy.deepcopy(networks_of(source.network)[0]).eval().requires_grad_(False)
+    device = device_of(frozen)
+    normalisation = encodings.measure(target.images[modality], modality)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        translator = Translator().to(device)
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss_of(rows: Tensor) -> Tensor:
+        views = random_views(pairs, rows, generator)
+        wanted = source.normalisation.encode(views[source.modality])
+        made = translator(normalisation.encode(views[modality]))
+        loss = F.l1_loss(made, wanted)
+        if feature_weight > 0:
+            with torch.no_grad():
+                features = frozen.features(wanted)
+            loss = loss + feature_weight * F.mse_loss(frozen.features(made), features)
+        return loss
+
+    translator.train()
+    batches = endless_batches(len(pairs), min(batch_size, len(pairs)), generator)
+    descend(torch.optim.Adam(translator.parameters(), lr=rate), loss_of, batches, steps, rate)
+    return Source(_behind(translator, frozen), source.classes, normalisation, dict(source.card))
+
+
+def _behind(translator: Translator, network: Network) -> Network:
+    """The network with the translator in front of its trunk."""
+    whole = copy.deepcopy(network)
+    whole.trunk = TranslatedTrunk(translator, network.trunk)
+    return whole.eval()
