@@ -8,7 +8,7 @@ over the batch size needs one pass over the images and no more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from socketlab.cache import Cache, Entry, opened
+from socketlab.cache import Cache, opened
 from socketlab.errors import LabError
 from socketlab.measures.feature_sets import Features, no_grad_no_autocast
 from socketlab.measures.layer_features import ForwardPass, Hook, Images, Progress, Transform
+from socketlab.method.bnstats import Moments, moments, pooled
 from socketlab.method.losses import gaussian_divergence
 from socketlab.networks.networks import norm_layers
 
@@ -100,12 +101,8 @@ def norm_statistics(
     r"""Mean and variance of these images at the input of every batch-norm layer, beside its running ones.
 
     The network runs in eval mode: each layer sees the images as the layers before it, normalising by *their*
-    running statistics, pass them on. Batches A and B are merged in float64, with M the sum of squared
-    deviations and δ the difference of the means:
-
-    .. math:: M = M_A + M_B + \delta^2 \frac{n_A n_B}{n_A + n_B}
-
-    so that the result is that of all images at once.
+    running statistics, pass them on. Batches are merged in float64 (`bnstats.pooled`): the result is that of
+    all images at once.
 
     Parameters
     ----------
@@ -119,9 +116,6 @@ def norm_statistics(
     Raises
     ------
     LabError : the network has no batch norm with running statistics, or none was reached.
-
-    Source: Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample variances,
-    1979, eq. 2.1.
     """
     names = _norm_names(network)
     run = ForwardPass(network, images, transform, batch, device, precision, progress)
@@ -129,11 +123,8 @@ def norm_statistics(
     if store is None:
         seen = _merged(run, names)
     else:
-
-        def make(entry: Entry) -> None:
-            entry.save(_merged(run, names))
-
-        seen = store.get(run.fingerprint("norm statistics"), make)
+        key = run.fingerprint("norm statistics")
+        seen = store.get(key, lambda entry: entry.save(_merged(run, names)))
     records = []
     for name, rows in seen.items():
         layer: Any = network.get_submodule(name)
@@ -142,39 +133,25 @@ def norm_statistics(
     return records
 
 
-@dataclass
-class _Moments:
-    """Count, mean and sum of squared deviations per channel of all values so far, float64."""
-
-    count: int = 0
-    mean: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-    squares: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-
-    def add(self, x: Tensor, values: int = 2**22) -> None:
-        """Take in (B, C, ...) values, a slice of images at a time: float64 needs twice their room."""
-        for part in x.split(max(1, values * len(x) // max(1, x.numel()))):
-            part = (part.cpu() if part.is_mps else part).double()  # Apple's GPUs have no float64
-            var, mean = torch.var_mean(part, dim=[0, *range(2, part.ndim)], correction=0)
-            n, apart = part.numel() // part.shape[1], mean.cpu() - self.mean
-            total = self.count + n
-            self.mean = self.mean + apart * (n / total)
-            self.squares = self.squares + var.cpu() * n + apart.square() * (self.count * n / total)
-            self.count = total
-
-
 def _merged(run: ForwardPass, names: list[str]) -> dict[str, NDArray[Any]]:
-    """Name → count, mean and biased variance of the layer's input, (3, C)."""
-    moments = {name: _Moments() for name in names}
-    _pass(run, names, lambda name, x: moments[name].add(x))
-    reached = {name: one for name, one in moments.items() if one.count}
+    """Name → count, mean and biased variance of the layer's input, (3, C) float64."""
+    parts: dict[str, list[Moments]] = {name: [] for name in names}
+
+    def add(name: str, x: Tensor) -> None:
+        for part in x.split(max(1, 2**22 * len(x) // max(1, x.numel()))):  # float64 needs twice their room
+            found = moments((part.cpu() if part.is_mps else part).double())  # Apple's GPUs have no float64
+            parts[name].append(Moments(found.mean.cpu(), found.variance.cpu(), found.size))
+
+    _pass(run, names, add)
+    reached = {name: pooled(found) for name, found in parts.items() if found}
     if not reached:
         raise LabError(
             f"No batch-norm layer of {type(run.network).__name__} was called in its forward pass: are they "
             "folded into other layers, or called by their forward()?"
         )
     return {
-        name: torch.stack([torch.full_like(m.mean, m.count), m.mean, m.squares / m.count]).numpy()
-        for name, m in reached.items()
+        name: torch.stack([torch.full_like(one.mean, float(one.size)), one.mean, one.variance]).numpy()
+        for name, one in reached.items()
     }
 
 
@@ -246,12 +223,12 @@ def image_moments(network: nn.Module, images: Images, transform: Transform = Non
         found[name].append((places.mean(dim=2), places.var(dim=2, correction=0), places.shape[2]))
 
     _pass(ForwardPass(network, images, transform, precision="float32"), names, add)
-    moments = {}
+    images_of = {}
     for name, parts in found.items():
         if parts:
             mean, var = (torch.cat([part[i] for part in parts]) for i in (0, 1))  # type: ignore[misc]
-            moments[name] = ImageMoments(mean, var, parts[0][2], _memory(network.get_submodule(name)))
-    return moments
+            images_of[name] = ImageMoments(mean, var, parts[0][2], _memory(network.get_submodule(name)))
+    return images_of
 
 
 def draws(count: int, batch_size: int, batches: int, seed: int = 0) -> list[Tensor]:

@@ -38,6 +38,7 @@ from socketlab.networks.networks import Mixture, norm_layers
 PROFILE = ("neighbour_purity", "mmd", "linear_cka_debiased")
 """Measured at every layer; all measures are taken at one of them."""
 MOST_LAYERS = 10
+Labels = ArrayLike | Tensor
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,13 @@ class Comparison:
     ----------
     a, b : the sides.
     paired : row i of both is one scene.
-    layers : layer of a → the layer of b that it was compared with.
+    layers : layer of a → the layer of b beside it.
     at : the layer of a at which all measures were taken; the last of ``layers``.
     features : of a and b at that layer, (n, D) and (m, D').
     outputs : what both networks return, (n, K) and (m, K'); None where that is no row of numbers per image.
     measures : layer of a → its numbers.
     norms : None where a network has no batch norm.
-    notes : what could not be had, and why.
+    notes : what is missing, and why.
     settings : to make it again.
     seconds : how long it took.
     """
@@ -151,25 +152,13 @@ class Comparison:
 
 
 def compare(
-    model_a: Source | nn.Module,
-    model_b: Source | nn.Module | Pattern | Sequence[Pattern],
-    data_a: Images,
-    data_b: Images,
-    *,
-    layers: Pattern | Sequence[Pattern] | None = None,
-    layers_b: Pattern | Sequence[Pattern] | None = None,
-    transform_a: Transform = None,
-    transform_b: Transform = None,
-    labels_a: ArrayLike | Tensor | None = None,
-    labels_b: ArrayLike | Tensor | None = None,
-    titles: tuple[str, str] = ("", ""),
-    paired: bool | None = None,
-    rounds: int = 100,
-    seed: int = 0,
-    precision: str = "float32",
-    cache: Cache | str | None = None,
-    progress: Progress | None = None,
-) -> Comparison:
+    model_a: Source | nn.Module, model_b: Source | nn.Module | Pattern | Sequence[Pattern], data_a: Images,
+    data_b: Images, *, layers: Pattern | Sequence[Pattern] | None = None,
+    layers_b: Pattern | Sequence[Pattern] | None = None, transform_a: Transform = None,
+    transform_b: Transform = None, labels_a: Labels | None = None, labels_b: Labels | None = None,
+    titles: tuple[str, str] = ("", ""), paired: bool | None = None, rounds: int = 100, seed: int = 0,
+    precision: str = "float32", cache: Cache | str | None = None, progress: Progress | None = None,
+) -> Comparison:  # fmt: skip
     """How far apart two sets of features are, layer by layer, in every measure and with intervals.
 
     One network on two kinds of images shows a gap between modalities; two networks on the same images show
@@ -212,8 +201,13 @@ def compare(
     matched = {la: lb for la, lb in matched.items() if la in of_a and lb in of_b}
     at = list(matched)[-1]
     features = {la: (of_a[la], of_b[lb]) for la, lb in matched.items()}
-    labels = (a.labels, b.labels) if _same_classes(a, b) else (None, None)
-    measured = _measured(features, at, together, labels, rounds, seed)
+    measured = {}
+    for layer, (x, y) in features.items():  # all measures at one layer, and some at the others
+        about: dict[str, Any] = {"labels_a": a.labels, "labels_b": b.labels} if _same_classes(a, b) else {}
+        if layer != at:
+            names = [name for name in PROFILE if name in possible_measures(x, y, together)]
+            about = {"names": names, "rounds": min(rounds, 50)}
+        measured[layer] = measure_all(x, y, **{"paired": together, "rounds": rounds, "seed": seed} | about)
     norms, missing = _norm_gaps(a, b, reading)
     notes = [*missing, *_notes([(a.title, model_a), (b.title, model_b)], layers is None, together)]
     settings = {"layers": matched, "at": at, "paired": together, "rounds": rounds, "seed": seed,
@@ -225,12 +219,9 @@ def compare(
 
 
 def side(
-    model: Source | nn.Module,
-    data: Images,
-    transform: Transform = None,
-    labels: ArrayLike | Tensor | None = None,
+    model: Source | nn.Module, data: Images, transform: Transform = None, labels: Labels | None = None,
     title: str = "",
-) -> Side:
+) -> Side:  # fmt: skip
     """One side: a `Source` brings classes and normalisation, `PairedImages` labels and names."""
     if not isinstance(model, Source | nn.Module):
         raise LabError(f"A network is a Source or a torch module, not {model!r}: see load_source.")
@@ -251,34 +242,13 @@ def side(
     )  # fmt: skip
 
 
-def _checked_labels(labels: ArrayLike | Tensor, count: int | None, title: str) -> NDArray[np.int64]:
+def _checked_labels(labels: Labels, count: int | None, title: str) -> NDArray[np.int64]:
     found = np.asarray(labels)
     if found.dtype.kind not in "iu" or found.ndim != 1 or (found < 0).any():
         raise LabError(f"{title}: labels are whole numbers from 0, one for each image.")
     if count is not None and len(found) != count:
         raise LabError(f"{title}: {count} images need as many labels, not {found.shape}.")
     return found.astype(np.int64)
-
-
-def _measured(
-    features: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
-    at: str,
-    paired: bool,
-    labels: tuple[Any, Any],
-    rounds: int,
-    seed: int,
-) -> dict[str, list[Measured]]:
-    """All measures at one layer, and those of `PROFILE` at the others."""
-    found = {}
-    for layer, (x, y) in features.items():
-        if layer == at:
-            found[layer] = measure_all(
-                x, y, paired=paired, labels_a=labels[0], labels_b=labels[1], rounds=rounds, seed=seed
-            )
-        else:
-            names = [name for name in PROFILE if name in possible_measures(x, y, paired)]
-            found[layer] = measure_all(x, y, paired=paired, rounds=min(rounds, 50), seed=seed, names=names)
-    return found
 
 
 def _notes(models: Sequence[tuple[str, Source | nn.Module]], default_layers: bool, paired: bool) -> list[str]:

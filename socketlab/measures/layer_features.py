@@ -40,7 +40,7 @@ Hook = Callable[..., None]
 Hooks = Callable[[nn.Module], list[tuple[nn.Module, Hook]]]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-POOLS = ("mean", "max", "flat", "spatial")
+POOLS = ("mean", "max", "flat")
 
 
 # ---- names
@@ -182,15 +182,9 @@ class ForwardPass:
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        images: Images,
-        transform: Transform = None,
-        batch: int = 256,
-        device: torch.device | str | None = None,
-        precision: str = "auto",
-        progress: Progress | None = None,
-    ) -> None:
+        self, network: nn.Module, images: Images, transform: Transform = None, batch: int = 256,
+        device: torch.device | str | None = None, precision: str = "auto", progress: Progress | None = None,
+    ) -> None:  # fmt: skip
         if precision not in PRECISIONS:
             raise LabError(f"There is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
         if not isinstance(network, nn.Module):
@@ -280,71 +274,23 @@ def _evaluated(network: nn.Module, device: torch.device, half: bool) -> Iterator
 # ---- features
 
 
-@dataclass(frozen=True)
-class Pooling:
-    """How the output of a layer becomes rows: see `extract_features`."""
-
-    pool: str = "mean"
-    positions: int | None = None
-    channels: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.pool not in POOLS:
-            raise LabError(f"There is no pool {self.pool!r}: choose one of {', '.join(POOLS)}.")
-        if self.positions is not None and (self.pool != "spatial" or self.positions < 1):
-            raise LabError(f'positions={self.positions} is for pool="spatial", and at least 1.')
-
-    def __call__(self, module: nn.Module, x: Tensor) -> Tensor:
-        """The output of a layer (B, ...) → (B, D), or (B, P, C) when spatial; full precision."""
-        full = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-        if self.pool == "flat" or x.ndim <= 2:
-            rows = x.flatten(1) if x.ndim > 1 else x[:, None]
-            return rows[:, None].to(full) if self.pool == "spatial" else rows.to(full)
-        places = x.movedim(self._channel_dimension(module, x), 1).flatten(2)  # (B, C, P)
-        if self.pool == "mean":
-            return places.mean(dim=2, dtype=full)
-        if self.pool == "max":
-            return places.amax(dim=2).to(full)
-        return places[:, :, self._drawn(places.shape[2])].transpose(1, 2).to(full)
-
-    def _channel_dimension(self, module: nn.Module, x: Tensor) -> int:
-        if self.channels is not None:
-            if not -x.ndim <= self.channels < x.ndim or self.channels % x.ndim == 0:
-                raise LabError(f"channels={self.channels} is no dimension of an output {tuple(x.shape)}.")
-            return self.channels
-        if type(module) in (nn.Linear, nn.LayerNorm):
-            return -1
-        if norm_layers(module) == [module] or isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            return 1
-        return -1 if x.ndim == 3 else 1
-
-    def _drawn(self, places: int) -> Tensor:
-        """Which places are kept: the same ones in every image, and in every layer of as many."""
-        if self.positions is None or self.positions >= places:
-            return torch.arange(places)
-        generator = torch.Generator().manual_seed(self.seed)
-        return torch.randperm(places, generator=generator)[: self.positions].sort().values
+def pooled_rows(module: nn.Module, x: Tensor, pool: str) -> Tensor:
+    """The output of a layer (B, ...) → rows (B, D) in full precision; see `extract_features`."""
+    full = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
+    if pool == "flat" or x.ndim <= 2:
+        return (x.flatten(1) if x.ndim > 1 else x[:, None]).to(full)
+    first = norm_layers(module) == [module] or isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    last = type(module) in (nn.Linear, nn.LayerNorm) or (x.ndim == 3 and not first)
+    places = x.movedim(-1 if last else 1, 1).flatten(2)  # (B, C, P)
+    return places.mean(dim=2, dtype=full) if pool == "mean" else places.amax(dim=2).to(full)
 
 
 def extract_features(
-    network: nn.Module,
-    images: Images,
-    layers: Pattern | Sequence[Pattern] = "*",
-    transform: Transform = None,
-    *,
-    pool: str = "mean",
-    positions: int | None = None,
-    channels: int | None = None,
-    dtype: DTypeLike = "float32",
-    batch: int = 256,
-    device: torch.device | str | None = None,
-    precision: str = "auto",
-    seed: int = 0,
-    budget: int = ROOM,
-    cache: Cache | str | None = None,
-    progress: Progress | None = None,
-) -> dict[str, NDArray[Any]]:
+    network: nn.Module, images: Images, layers: Pattern | Sequence[Pattern] = "*",
+    transform: Transform = None, *, pool: str = "mean", dtype: DTypeLike = "float32", batch: int = 256,
+    device: torch.device | str | None = None, precision: str = "auto", budget: int = ROOM,
+    cache: Cache | str | None = None, progress: Progress | None = None,
+) -> dict[str, NDArray[Any]]:  # fmt: skip
     """Features of images at chosen layers, in eval mode, without gradient.
 
     A layer that is called several times in one pass counts with its last output; of a tuple, list or dict
@@ -358,11 +304,8 @@ def extract_features(
         be read again; floats of another size are converted to the network's.
     layers : for `layer_names`.
     transform : a `Normalisation` (which takes the centre view of `PairedImages`), or any function of a batch.
-    pool : over places, "mean" or "max" → (N, C); "flat" keeps all numbers → (N, C·H·W); "spatial" keeps
-        places → (N, P, C).
-    positions : with "spatial", how many places to keep, drawn once with ``seed`` for all images.
-    channels : the dimension of an output that holds the channels; by default the last one of linear layers,
-        layer norms and token sequences (B, T, C), else 1.
+    pool : over places, "mean" or "max" → (N, C); "flat" keeps all numbers → (N, C·H·W). The channels are the
+        last dimension of linear layers, layer norms and token sequences (B, T, C), else dimension 1.
     dtype : of the numbers kept, "float32" or "float16" (half the room, 3 digits, up to 65,504).
     batch : images at a time, where they do not come in batches.
     device : where to compute; elsewhere than the network lies, on a copy of it. None: where it lies.
@@ -379,26 +322,27 @@ def extract_features(
     Raises
     ------
     LabError : no such layer; one named in full is never reached, or returns nothing per image; images that
-        are none, integers, or of several sizes where places are kept; numbers too large for float16; with a
-        cache, images that can be read once only, or differ when read again.
+        are none, integers, or of several sizes with pool="flat"; numbers too large for float16; with a cache,
+        images that can be read once only, or differ when read again.
     """
     names = layer_names(network, layers)
     exact = [name for name in names if name in _patterns(layers)]
     if np.dtype(dtype).kind != "f":
         raise LabError(f"Features are kept as float16 or float32, not {np.dtype(dtype)}.")
-    pooling = Pooling(pool, positions, channels, seed)
+    if pool not in POOLS:
+        raise LabError(f"There is no pool {pool!r}: choose one of {', '.join(POOLS)}.")
     run = ForwardPass(network, images, transform, batch, device, precision, progress)
     store = opened(cache)
     if store is None:
         rows = Rows(np.dtype(dtype))
-        _read_layers(run, names, exact, pooling, rows)
+        _read_layers(run, names, exact, pool, rows)
         return {name: np.concatenate(parts) for name, parts in rows.parts.items()}
 
     def make(entry: Entry) -> None:
-        _read_layers(run, names, exact, pooling, Rows(np.dtype(dtype), entry, run.count))
+        _read_layers(run, names, exact, pool, Rows(np.dtype(dtype), entry, run.count))
 
-    how = [pool, positions, channels, seed, np.dtype(dtype).str]
-    return store.get(run.fingerprint("features", names, exact, how), make, budget)
+    key = run.fingerprint("features", names, exact, pool, np.dtype(dtype).str)
+    return store.get(key, make, budget)
 
 
 @dataclass
@@ -430,7 +374,7 @@ class Rows:
             self.entry.append(name, kept, (self.count or 0, *width))
 
 
-def _read_layers(run: ForwardPass, names: list[str], exact: list[str], pooling: Pooling, rows: Rows) -> None:
+def _read_layers(run: ForwardPass, names: list[str], exact: list[str], pool: str, rows: Rows) -> None:
     """One pass over all images; after each batch the rows of each layer are appended."""
     found: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
@@ -444,7 +388,7 @@ def _read_layers(run: ForwardPass, names: list[str], exact: list[str], pooling: 
             elif tensor.ndim == 0 or len(tensor) != run.size:
                 refused[name] = f"returns {tuple(tensor.shape)} for a batch of {run.size} images"
             else:  # a copy: the next layer may work in place
-                found[name] = pooling(module, tensor).clone()
+                found[name] = pooled_rows(module, tensor, pool).clone()
 
         return keep
 

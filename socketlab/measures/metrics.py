@@ -16,25 +16,9 @@ import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
+from socketlab.measures import distances
 from socketlab.measures.bootstrap import Distance, Measured, permutation_test, row_interval
-from socketlab.measures.distances import (
-    EXACT,
-    Kernel,
-    block_estimate,
-    channel_divergence,
-    class_gap,
-    coral,
-    domain_mistakes,
-    energy,
-    frechet,
-    median_distance,
-    minus_distance,
-    mmd,
-    neighbour_purity,
-    proxy_a_distance,
-    rbf,
-    sliced_wasserstein,
-)
+from socketlab.measures.distances import EXACT, Kernel, block_estimate, median_distance, mmd, rbf
 from socketlab.measures.feature_sets import Features, checked
 from socketlab.measures.similarity import kernel_cka, linear_cka, pair_alignment
 
@@ -74,37 +58,35 @@ class Measure:
     tested: bool = False
 
 
-def _mmd(scales: tuple[float, ...]) -> Fix:
-    return lambda a, b, paired, seed: functools.partial(
-        mmd, bandwidth=median_distance(a, b), scales=scales, paired=paired, seed=seed
-    )
+def _mmd(title: str, scales: tuple[float, ...]) -> Measure:
+    def fix(a: Tensor, b: Tensor, paired: bool, seed: int) -> Distance:
+        width = median_distance(a, b)
+        return functools.partial(mmd, bandwidth=width, scales=scales, paired=paired, seed=seed)
+
+    error = _block_error(lambda a, b: rbf(median_distance(a, b), scales))
+    return Measure(title, fix, "further apart", -math.inf, 2.0, error=error, tested=True)
 
 
 def _block_error(kernel: Callable[[Tensor, Tensor], Kernel]) -> Error:
     """Of MMD² and energy where there are more than `EXACT` rows."""
-
-    def error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float] | None:
-        if max(len(a), len(b)) <= EXACT:
-            return None
-        return block_estimate(a, b, kernel(a, b), paired=paired, seed=seed)
-
-    return error
-
-
-def _rbf_error(scales: tuple[float, ...]) -> Error:
-    return _block_error(lambda a, b: rbf(median_distance(a, b), scales))
+    return lambda a, b, paired, seed: (
+        block_estimate(a, b, kernel(a, b), paired=paired, seed=seed) if max(len(a), len(b)) > EXACT else None
+    )
 
 
 def _proxy_error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float]:
     """Value, and the error that as many tosses of two coins have (two held-out rows more on either side)."""
-    mistakes = domain_mistakes(a, b, paired=paired, seed=seed)
+    mistakes = distances.domain_mistakes(a, b, paired=paired, seed=seed)
     rates = [((wrong.sum() + 2) / (len(wrong) + 4), len(wrong) + 4) for wrong in mistakes]
     variance = sum(rate * (1 - rate) / count for rate, count in rates) / 4
     return 2 * (1 - 2 * float(np.mean([wrong.mean() for wrong in mistakes]))), 4 * math.sqrt(variance)
 
 
-def _plain(measure: Distance) -> Fix:
-    return lambda a, b, paired, seed: measure
+def _with(measure: Callable[..., float], *names: str) -> Fix:
+    """A measure that is given ``paired``, ``seed`` or both."""
+    return lambda a, b, paired, seed: functools.partial(
+        measure, **{name: {"paired": paired, "seed": seed}[name] for name in names}
+    )
 
 
 def _fixed_kernel_cka(a: Tensor, b: Tensor, paired: bool, seed: int) -> Distance:
@@ -112,54 +94,53 @@ def _fixed_kernel_cka(a: Tensor, b: Tensor, paired: bool, seed: int) -> Distance
     return functools.partial(kernel_cka, bandwidths=widths, debiased=True, seed=seed)
 
 
+def _partner_rank(a: Tensor, b: Tensor) -> float:
+    return float(np.mean(pair_alignment(a, b).median_rank))
+
+
+def _partner_recall(a: Tensor, b: Tensor) -> float:
+    return float(np.mean(pair_alignment(a, b, ks=(1,)).recall[1]))
+
+
+_CKA: dict[str, Any] = {"high": 1.0, "pairs": True, "one_space": False}
+_PAIRS: dict[str, Any] = {"pairs": True, "most": EXACT}
 MEASURES: dict[str, Measure] = {
-    "mmd": Measure(
-        "MMD²", _mmd((1.0,)), "further apart", -math.inf, 2.0, error=_rbf_error((1.0,)), tested=True
-    ),
-    "mmd_scales": Measure(
-        "MMD², five bandwidths", _mmd(SCALES), "further apart", -math.inf, 2.0,
-        error=_rbf_error(SCALES), tested=True,
-    ),
+    "mmd": _mmd("MMD²", (1.0,)),
+    "mmd_scales": _mmd("MMD², five bandwidths", SCALES),
     "energy": Measure(
-        "energy distance", lambda a, b, paired, seed: functools.partial(energy, paired=paired, seed=seed),
-        "further apart", -math.inf, error=_block_error(lambda a, b: minus_distance), tested=True,
+        "energy distance", _with(distances.energy, "paired", "seed"), "further apart", -math.inf,
+        error=_block_error(lambda a, b: distances.minus_distance), tested=True,
     ),
-    "frechet": Measure("Fréchet distance²", _plain(frechet), "further apart"),
+    "frechet": Measure("Fréchet distance²", _with(distances.frechet), "further apart"),
     "sliced_wasserstein": Measure(
-        "sliced Wasserstein distance²",
-        lambda a, b, paired, seed: functools.partial(sliced_wasserstein, seed=seed), "further apart",
+        "sliced Wasserstein distance²", _with(distances.sliced_wasserstein, "seed"), "further apart"
     ),
-    "coral": Measure("CORAL", _plain(coral), "covariances further apart"),
-    "channel_divergence": Measure("symmetric KL per channel", _plain(channel_divergence), "further apart"),
+    "coral": Measure("CORAL", _with(distances.coral), "covariances further apart"),
+    "channel_divergence": Measure(
+        "symmetric KL per channel", _with(distances.channel_divergence), "further apart"
+    ),
     "proxy_a_distance": Measure(
-        "proxy A-distance",
-        lambda a, b, paired, seed: functools.partial(proxy_a_distance, paired=paired, seed=seed),
-        "easier to tell apart", -2.0, 2.0, most=2000, error=_proxy_error,
+        "proxy A-distance", _with(distances.proxy_a_distance, "paired", "seed"), "easier to tell apart",
+        -2.0, 2.0, most=2000, error=_proxy_error,
     ),
     "neighbour_purity": Measure(
-        "neighbours of the same set", _plain(neighbour_purity), "further apart", 0.0, 1.0, most=EXACT
+        "neighbours of the same set", _with(distances.neighbour_purity), "further apart", 0.0, 1.0, most=EXACT
     ),
-    "linear_cka": Measure(
-        "linear CKA", _plain(linear_cka), "more alike", 0.0, 1.0, pairs=True, one_space=False
-    ),
+    "linear_cka": Measure("linear CKA", _with(linear_cka), "more alike", **_CKA),
     "linear_cka_debiased": Measure(
-        "linear CKA, debiased", _plain(functools.partial(linear_cka, debiased=True)), "more alike",
-        -math.inf, 1.0, pairs=True, one_space=False,
+        "linear CKA, debiased", _with(functools.partial(linear_cka, debiased=True)), "more alike", -math.inf,
+        **_CKA,
     ),
-    "kernel_cka": Measure(
-        "RBF CKA, debiased", _fixed_kernel_cka, "more alike", -math.inf, 1.0, pairs=True, one_space=False
-    ),
+    "kernel_cka": Measure("RBF CKA, debiased", _fixed_kernel_cka, "more alike", -math.inf, **_CKA),
     "pair_cosine": Measure(
-        "cosine of partners, less that of others", _plain(lambda a, b: pair_alignment(a, b).cosine_gain),
-        "partners nearer", -2.0, 2.0, pairs=True, most=EXACT,
+        "cosine of partners, less that of others", _with(lambda a, b: pair_alignment(a, b).cosine_gain),
+        "partners nearer", -2.0, 2.0, **_PAIRS,
     ),
     "pair_rank": Measure(
-        "median rank of the partner", _plain(lambda a, b: float(np.mean(pair_alignment(a, b).median_rank))),
-        "partners harder to find", 0.0, 1.0, pairs=True, most=EXACT,
+        "median rank of the partner", _with(_partner_rank), "partners harder to find", 0.0, 1.0, **_PAIRS
     ),
     "pair_recall": Measure(
-        "partner found first", _plain(lambda a, b: float(np.mean(pair_alignment(a, b, ks=(1,)).recall[1]))),
-        "partners easier to find", 0.0, 1.0, pairs=True, most=EXACT,
+        "partner found first", _with(_partner_recall), "partners easier to find", 0.0, 1.0, **_PAIRS
     ),
 }  # fmt: skip
 """Name → measure; `measure_all` adds `class_gap`, which needs labels."""
@@ -271,6 +252,6 @@ def _class_gap(
     distance = functools.partial(mmd, bandwidth=median_distance(a, b), paired=False, seed=seed)
 
     def ratio(i: Tensor, j: Tensor) -> float:
-        return class_gap(a[i], b[j], labels[0][i], labels[1][j], distance).ratio
+        return distances.class_gap(a[i], b[j], labels[0][i], labels[1][j], distance).ratio
 
     return _interval("class_gap", ratio, len(a), len(b), rounds, seed, paired, most)

@@ -130,7 +130,6 @@ def test_pools_equal_a_forward_pass_by_hand(batch):
         ("mean", last.mean((2, 3)), out),
         ("max", last.amax((2, 3)), out),
         ("flat", last.flatten(1), out),
-        ("spatial", last.flatten(2).transpose(1, 2), out[:, None]),
     ):
         found = floats(network, x, ["1", "3", "6", ""], pool=pool, batch=batch)
         assert list(found) == ["", "1", "3", "6"]
@@ -140,18 +139,6 @@ def test_pools_equal_a_forward_pass_by_hand(batch):
         assert found["3"].dtype == np.float32
     # what follows works in place: the features are those from before it
     np.testing.assert_allclose(floats(network, x, "1", pool="flat")["1"], first.flatten(1), atol=1e-6)
-
-
-def test_drawn_positions_are_the_same_for_all_images_and_batches():
-    network, x = small(), pictures()
-    every = floats(network, x, ["1", "3"], pool="spatial")
-    drawn = floats(network, x, ["1", "3"], pool="spatial", positions=5, batch=3)
-    other = floats(network, x, "1", pool="spatial", positions=5, seed=1)
-    assert drawn["1"].shape == (10, 5, 6)
-    (places,) = np.nonzero((every["1"][0][:, None] == drawn["1"][0]).all(axis=2).any(axis=1))
-    assert len(places) == 5
-    np.testing.assert_allclose(every["1"][:, places], drawn["1"], atol=1e-6)
-    assert not np.array_equal(drawn["1"], other["1"])
 
 
 def test_every_form_of_images_gives_the_same():
@@ -271,14 +258,11 @@ def _patches(vit: nn.Module, x: Tensor) -> Tensor:
     return vit.conv_proj(x).flatten(2).transpose(1, 2)
 
 
-def test_channels_by_kind_of_layer_or_as_told():
+def test_channels_by_kind_of_layer():
     network = nn.Sequential(nn.Conv1d(3, 5, 1), nn.Unflatten(1, (5, 1)), nn.LayerNorm(7))
     x = torch.randn(4, 3, 7)
     widths = {name: rows.shape[1] for name, rows in floats(network, x).items()}
     assert widths == {"0": 5, "1": 5, "2": 7}
-    assert floats(network, x, "0", channels=2)["0"].shape == (4, 7)
-    with pytest.raises(LabError, match="channels=0 is no dimension"):
-        floats(network, x, "0", channels=0)
 
 
 def test_half_precision():
@@ -315,7 +299,6 @@ def test_half_precision():
         ),
         (pictures(), {"layers": 5}, "by its name or a pattern, not by 5"),
         (pictures(), {"pool": "median"}, "no pool 'median'"),
-        (pictures(), {"positions": 4}, 'for pool="spatial"'),
         (pictures(), {"precision": "int8"}, "no precision 'int8'"),
     ],
 )
@@ -488,8 +471,6 @@ def changes():
     yield "dtype", None, {"dtype": "float16"}
     yield "precision", None, {"precision": "bfloat16"}
     yield "transform", None, {"transform": lambda x: 2 * x}
-    yield "positions", None, {"pool": "spatial", "positions": 3}
-    yield "seed", None, {"pool": "spatial", "positions": 3, "seed": 1}
 
 
 def test_whatever_changes_is_measured_again(tmp_path):
