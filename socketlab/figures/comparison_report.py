@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import platform
@@ -23,9 +21,9 @@ from socketlab.figures import gap_figures
 from socketlab.figures.figures import channel_statistics
 from socketlab.figures.map_figures import Cloud, feature_map
 from socketlab.figures.maps import joint_map_or_pca, pca_map
-from socketlab.figures.report import Figure, Page, Table, interval, render, settings_table
+from socketlab.figures.report import Figure, Table, interval, render, settings_table
 from socketlab.figures.style import Style, alt_text, modality_style, png
-from socketlab.files import write_whole
+from socketlab.files import csv_text, write_whole
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures.bootstrap import Measured
 from socketlab.measures.comparison import PROFILE, Comparison, Side
@@ -59,7 +57,7 @@ def write(
     about : what was compared, name → text: the sensor, the names of the networks, …
     """
     folder, settings = Path(folder), _settings(comparison, about or {})
-    write_whole(folder / NUMBERS, _csv(comparison.numbers()))
+    write_whole(folder / NUMBERS, csv_text(comparison.numbers()).encode())
     write_whole(folder / SETTINGS, (json.dumps(settings, indent=1, ensure_ascii=False) + "\n").encode())
     write_whole(folder / REPORT, page(comparison, rerun or _call(comparison), umap, settings).encode())
     return folder / REPORT
@@ -79,17 +77,15 @@ def page(
     )
     accuracies = _accuracies(comparison)
     return render(
-        Page(
-            title=f"{comparison.a.title} against {comparison.b.title}",
-            subtitle=f"{counts} images, {len(comparison.layers)} layers · {settings['made']}",
-            headline=headline(comparison),
-            tables=[found] if accuracies is None else [accuracies, found],
-            notes=comparison.notes,
-            figures=pictures(comparison, umap),
-            settings=settings_table(_in_words(settings)),
-            seconds=f"Measuring took {comparison.seconds:.0f} seconds.",
-            rerun=rerun,
-        )
+        title=f"{comparison.a.title} against {comparison.b.title}",
+        subtitle=f"{counts} images, {len(comparison.layers)} layers · {settings['made']}",
+        headline=headline(comparison),
+        tables=[found] if accuracies is None else [accuracies, found],
+        notes=comparison.notes,
+        figures=pictures(comparison, umap),
+        settings=settings_table(_in_words(settings)),
+        seconds=f"Measuring took {comparison.seconds:.0f} seconds.",
+        rerun=rerun,
     )
 
 
@@ -330,11 +326,3 @@ def _call(comparison: Comparison) -> str:
     }
     arguments = ", ".join(f"{name}={value!r}" for name, value in words.items())
     return f"compare(model_a, model_b, data_a, data_b, {arguments})"
-
-
-def _csv(lines: Sequence[dict[str, Any]]) -> bytes:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return file.getvalue().encode()

@@ -247,7 +247,7 @@ def _reach(depth: torch.Tensor) -> float:
 
 
 def curves(
-    series: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    series: Mapping[str, tuple[ArrayLike, ...]],
     ax: Axes | None = None,
     *,
     title: str = "",
@@ -261,7 +261,7 @@ def curves(
 
     Parameters
     ----------
-    series : name -> (x, y).
+    series : name -> (x, y), or (x, y, low, high) with the ends of an interval.
     levels : name -> a height to compare with, a dotted line (chance, source only, oracle).
     styles : name -> style, where the name is not a method or a modality.
     """
@@ -269,9 +269,11 @@ def curves(
     dress(ax, title, xlabel, ylabel)
     ends: list[tuple[float, str, Any]] = []
     told = []
-    for i, (name, (x, y)) in enumerate(series.items()):
+    for i, (name, parts) in enumerate(series.items()):
         style = (styles or {}).get(name) or known_style(name, i)
-        x, y = np.asarray(x, float), np.asarray(y, float)
+        x, y, *band = (np.asarray(part, float) for part in parts)
+        if band:
+            ax.fill_between(x, band[0], band[1], color=style.colour, alpha=0.18, linewidth=0)
         marker = style.marker if len(x) <= 25 else ""
         ax.plot(x, y, style.line, color=style.colour, linewidth=2.2, marker=marker, markersize=6)
         if len(y):
@@ -283,7 +285,7 @@ def curves(
         told.append(f"{name} at {level:.2f}")
     if ylim is not None:
         ax.set_ylim(*ylim)
-    places = [np.asarray(x, float) for x, _ in series.values() if np.size(x)]
+    places = [np.asarray(x, float) for x, *_ in series.values() if np.size(x)]
     if places:  # the last points stand whole within the frame, close to their names
         first, last = min(x.min() for x in places), max(x.max() for x in places)
         ax.set_xlim(first - 0.05 * (last - first or 1), last + 0.025 * (last - first or 1))

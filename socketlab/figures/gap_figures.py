@@ -1,7 +1,6 @@
 """Pictures of the gap between two sets of features, and of what a classifier makes of it.
 
-Like seaborn's own functions, each draws into the axes given (or makes a figure of its own) and returns them;
-lines with bands and matrices are seaborn's, the style is that of `style`.
+Like seaborn's own functions, each draws into the axes given (or makes a figure of its own) and returns them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,41 +65,35 @@ def layer_profile(
                 f"({len(layers)}, runs)."
             )
     ax = own_axes(ax, 860, 440)
-    dress(ax, title, "layer", ylabel)
+    dress(ax, title, "", ylabel)
     if log:
         ax.set_yscale("log")
-    ends = []
+    ends, words = [], []
     for i, (name, y) in enumerate(values.items()):
         style = (styles or {}).get(name) or known_style(name, i)
-        line = y if y.ndim == 1 else y.mean(axis=1)
-        _line(ax, np.arange(len(layers)), y, (bands or {}).get(name), style)
+        runs = y.reshape(len(layers), -1)
+        line = runs.mean(axis=1)
+        band = (bands or {}).get(name)
+        if band is None and runs.shape[1] > 1:
+            band = np.percentile(runs, 2.5, axis=1), np.percentile(runs, 97.5, axis=1)
+        (drawn,) = ax.plot(line, style.line, color=style.colour, linewidth=2.2, markersize=7,
+                           marker=style.marker if len(line) <= 25 else "")  # fmt: skip
+        if band is not None:
+            low, high = (np.asarray(end, float) for end in band)
+            ax.fill_between(np.arange(len(line)), low, high, color=style.colour, alpha=0.18, linewidth=0)
         if np.isfinite(line).any():
             ends.append((float(line[np.isfinite(line)][-1]), style.title, style.colour))
+            drawn.set_label(style.title)
+            most = int(np.nanargmax(line))
+            words.append(f"{name} from {line[0]:.3g} to {line[-1]:.3g}, largest at {layers[most]} "
+                         f"({line[most]:.3g})")  # fmt: skip
     _name_layers(ax, layers)
     ax.set_xlim(-0.3, max(len(layers) - 1, 0.5) + 0.1)
-    _name_ends(ax, ends)
-    return describe(ax, _profile_in_words(layers, values, ylabel))
-
-
-def _line(ax: Axes, x: Any, y: Any, band: tuple[ArrayLike, ArrayLike] | None, style: Style) -> None:
-    """One line with its band: the one given, else the middle 95 % of the columns of y, else none."""
-    repeats = 1 if y.ndim == 1 else y.shape[1]
-    percentiles = ("pi", 95) if repeats > 1 and band is None else None
-    seaborn.lineplot(
-        x=np.repeat(x, repeats),
-        y=y.ravel(),
-        ax=ax,
-        color=style.colour,
-        linestyle=style.line,
-        linewidth=2.2,
-        marker=style.marker if len(x) <= 25 else "",
-        markersize=7,
-        errorbar=percentiles,
-        err_kws={"alpha": 0.18, "linewidth": 0},
-    )
-    if band is not None:
-        low, high = (np.asarray(end, float) for end in band)
-        ax.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
+    if log:  # where heights are no distances, names beside the ends would be misplaced
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=TEXT, labelcolor=INK)
+    else:
+        name_ends(ax, ends)
+    return describe(ax, f"{ylabel} over {len(layers)} layers: {'; '.join(words) or 'no values'}.")
 
 
 def _name_layers(ax: Axes, layers: Sequence[str]) -> None:
@@ -110,37 +103,6 @@ def _name_layers(ax: Axes, layers: Sequence[str]) -> None:
     lean = sum(len(layers[i]) for i in shown) > 60
     turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if lean else {}
     ax.set_xticks(list(shown), [layers[i] for i in shown], **turned)
-    ax.set_xlabel("")
-
-
-def _name_ends(ax: Axes, ends: list[tuple[float, str, Any]]) -> None:
-    """Names beside the ends of the lines, or in a legend where a logarithmic axis would misplace them."""
-    if ax.get_yscale() == "linear":
-        name_ends(ax, ends)
-        return
-    handles = [line for line in ax.get_lines() if len(line.get_xdata()) > 0]  # type: ignore[arg-type]
-    for handle, (_, name, _) in zip(handles, ends, strict=False):
-        handle.set_label(name)
-    ax.legend(
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-        fontsize=TEXT,
-        labelcolor=INK,
-    )
-
-
-def _profile_in_words(layers: Sequence[str], values: Mapping[str, Any], ylabel: str) -> str:
-    words = []
-    for name, y in values.items():
-        line = y if y.ndim == 1 else y.mean(axis=1)
-        if not np.isfinite(line).any():
-            continue
-        most = int(np.nanargmax(line))
-        words.append(
-            f"{name} from {line[0]:.3g} to {line[-1]:.3g}, largest at {layers[most]} ({line[most]:.3g})"
-        )
-    return f"{ylabel} over {len(layers)} layers: {'; '.join(words) or 'no values'}."
 
 
 def gap_over_training(
@@ -171,20 +133,8 @@ def gap_over_training(
             )
     ax = own_axes(ax, 800, 420)
     ax.locator_params(axis="x", integer=True)
-    for i, (name, parts) in enumerate(series.items()):
-        if len(parts) == 4:
-            style = (styles or {}).get(name) or known_style(name, i)
-            x, _, low, high = (np.asarray(part, float) for part in parts)
-            ax.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
     return curves(
-        {name: (parts[0], parts[1]) for name, parts in series.items()},
-        ax,
-        title=title,
-        xlabel=xlabel,
-        ylabel=ylabel,
-        ylim=ylim,
-        levels=levels,
-        styles=styles,
+        series, ax, title=title, xlabel=xlabel, ylabel=ylabel, ylim=ylim, levels=levels, styles=styles
     )
 
 
@@ -322,7 +272,11 @@ def reliability(
     words = []
     for i, (name, one) in enumerate(found.items()):
         style = (styles or {}).get(name) or known_style(name, i)
-        _reliability_line(ax, one, style)
+        seen = one.count > 0
+        x, y, area = one.confidence[seen], one.accuracy[seen], 30 + 230 * one.count[seen] / one.count.max()
+        label = f"{style.title}: ECE {100 * one.error:.1f} %"
+        ax.plot(x, y, style.line, color=style.colour, linewidth=2, label=label)
+        ax.scatter(x, y, s=area, color=style.colour, marker=style.marker, edgecolors="white", zorder=3)
         width = 0.86 / bins / len(found)
         places = one.edges[:-1] + 0.07 / bins + (i + 0.5) * width
         heights = (_BARS_TOP - _BARS_FOOT) * one.count / most
@@ -333,26 +287,8 @@ def reliability(
             f"accuracy {correct:.2f}, expected calibration error {one.error:.3f}"
         )
     _reliability_frame(ax, most)
-    ax.legend(
-        loc="upper left",
-        frameon=True,
-        framealpha=0.9,
-        edgecolor="none",
-        fontsize=TEXT,
-        labelcolor=INK,
-    )
+    ax.legend(loc="upper left", framealpha=0.9, edgecolor="none", fontsize=TEXT, labelcolor=INK)
     return describe(ax, f"Reliability diagram, {bins} bins: {'; '.join(words)}.")
-
-
-def _reliability_line(ax: Axes, found: Calibration, style: Style) -> None:
-    seen = found.count > 0
-    x, y = found.confidence[seen], found.accuracy[seen]
-    label = f"{style.title}: ECE {100 * found.error:.1f} %"
-    ax.plot(x, y, style.line, color=style.colour, linewidth=2, label=label)
-    area = 30 + 230 * found.count[seen] / found.count.max()
-    ax.scatter(
-        x, y, s=area, color=style.colour, marker=style.marker, edgecolors="white", linewidths=0.8, zorder=3
-    )
 
 
 def _reliability_frame(ax: Axes, most: int) -> None:
@@ -363,12 +299,5 @@ def _reliability_frame(ax: Axes, most: int) -> None:
     for share in shares:
         ax.axhline(share, color=GRID, linewidth=0.8, zorder=0)
     ax.yaxis.label.set_y(0.63)
-    ax.text(
-        *(-0.095, 0.12, "images"),
-        transform=ax.transAxes,
-        rotation=90,
-        ha="right",
-        va="center",
-        fontsize=TEXT,
-        color=INK,
-    )
+    ax.text(-0.095, 0.12, "images", transform=ax.transAxes, rotation=90, ha="right", va="center",
+            fontsize=TEXT, color=INK)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Maps of features: marker = modality, colour = class or modality, lines between partners, thumbnails."""
+"""Maps of features: marker = modality, colour = class or modality, lines between partners."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
@@ -19,11 +18,9 @@ from socketlab.figures.style import (
     INK,
     SOFT,
     TEXT,
-    alt_text,
     class_colour,
     describe,
     dress,
-    figure_of,
     link_colours,
     modality_style,
     own_axes,
@@ -206,72 +203,3 @@ def map_legend(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str], hu
 def legend_dot(marker: str, colour: Any, label: str) -> Line2D:
     """A marker for a legend."""
     return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=8, label=label)
-
-
-def thumbnails(
-    ax: Axes,
-    points: ArrayLike,
-    pictures: Sequence[ArrayLike] | NDArray[np.uint8],
-    *,
-    most: int = 20,
-    side: float = 56,
-    colours: Sequence[Any] | None = None,
-) -> list[int]:
-    """Lay a few images on a map, at their points, none over another.
-
-    Parameters
-    ----------
-    ax : a map with its limits and place settled, as `feature_map` returns it.
-    points : (n, 2) positions, in data coordinates.
-    pictures : n images (H, W, 3) uint8, as `figures.paint` makes them.
-    most : how many at most.
-    side : of a picture, pixels at 100 dpi.
-    colours : n colours of the frames; INK when None.
-
-    Returns
-    -------
-    Indices of the images shown: each next one the farthest from those before, while there is room.
-    """
-    where = np.asarray(points, float)
-    if where.ndim != 2 or where.shape[1] != 2 or len(where) != len(pictures):
-        raise LabError(f"{len(pictures)} pictures need as many points (n, 2), not {where.shape}.")
-    figure = figure_of(ax)
-    figure.draw_without_rendering()  # settles the layout: only then is it known what overlaps
-    scale = figure.dpi / 72
-    frame = side * 0.72 + 5  # points: the picture and its border
-    pixels = ax.transData.transform(where)
-    low, high = np.asarray(ax.get_window_extent().get_points())
-    room = frame * scale / 2 + 4
-    inside = ((pixels > low + room) & (pixels < high - room)).all(axis=1)
-    shown = spread(pixels, inside, most, (frame + 1) * scale)
-    for i in shown:
-        image = np.asarray(pictures[i])
-        zoom = side * 0.72 / max(image.shape[:2])
-        small = OffsetImage(image, zoom=zoom, interpolation="nearest", resample=False)
-        edge = {"edgecolor": INK if colours is None else colours[i], "linewidth": 1.6, "facecolor": "white"}
-        at = float(where[i, 0]), float(where[i, 1])
-        ax.add_artist(AnnotationBbox(small, at, frameon=True, pad=0.12, bboxprops=edge))
-    describe(ax, f"{alt_text(ax)} {len(shown)} images lie at their points.")
-    return shown
-
-
-def spread(pixels: NDArray[np.float64], inside: NDArray[np.bool_], most: int, apart: float) -> list[int]:
-    """At most `most` points that lie `apart` in x or in y: squares of that side around them do not overlap.
-
-    Farthest first: begins next to the middle of all and then takes the point that is farthest (in the maximum
-    of both coordinates) from all taken.
-
-    Parameters
-    ----------
-    pixels : (n, 2).
-    inside : (n,) which may be taken.
-    """
-    if most < 1 or not inside.any():
-        return []
-    from_middle = np.abs(pixels - np.median(pixels[inside], axis=0)).max(axis=1)
-    taken = [int(np.where(inside, from_middle, np.inf).argmin())]
-    nearest = np.where(inside, np.abs(pixels - pixels[taken[0]]).max(axis=1), -np.inf)
-    while len(taken) < most and nearest.max() >= apart:
-        taken.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, np.abs(pixels - pixels[taken[-1]]).max(axis=1))
-    return taken

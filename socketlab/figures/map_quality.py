@@ -4,8 +4,6 @@ UMAP draws clusters into noise as well. A neighbourhood that other seeds draw to
 is more than an accident.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,7 +15,7 @@ from socketlab.errors import LabError
 from socketlab.figures.maps import Points, joint_map, nearest_neighbours
 
 MapMaker = Callable[[Mapping[str, ArrayLike], int], Mapping[str, Points]]
-"""From sets of features and a seed to their map, as `embed.joint_map`."""
+"""From sets of features and a seed to their map, as `maps.joint_map`."""
 
 
 def kept_neighbours(before: ArrayLike, after: ArrayLike, k: int = 15) -> NDArray[np.float64]:
@@ -35,10 +33,6 @@ def kept_neighbours(before: ArrayLike, after: ArrayLike, k: int = 15) -> NDArray
     (n,) shares in [0, 1]. Pictures that have nothing to do with each other keep k / (n - 1) on average. The
     same number from both sides: what one forgets the other invents.
 
-    Raises
-    ------
-    LabError : unequal numbers of points, fewer than 3, or no neighbours.
-
     Source: neighbourhood preservation, as in Lee and Verleysen, Neurocomputing 2009 (Q_NX).
     """
     k = _usable(before, after, k)
@@ -51,8 +45,7 @@ def trustworthiness(features: ArrayLike, points: ArrayLike, k: int = 15, most: i
 
     .. math:: 1 - \frac{2}{n k (2 n - 3 k - 1)} \sum_i \sum_{j \in N_k^{map}(i)} \max(0, r(i, j) - k)
 
-    with r(i, j) the rank of j among the neighbours of i in the features: strangers count by how far off they
-    are.
+    with r(i, j) the rank of j among the neighbours of i in the features.
 
     Parameters
     ----------
@@ -82,8 +75,8 @@ class Stability:
 
     Parameters
     ----------
-    between_seeds : (n,) share of each point's neighbours on one map that are so on another, mean over pairs.
-    to_features : (n,) share of its neighbours in the features that are so on the map, mean over seeds.
+    between_seeds : (n,) share of each point's neighbours on one map that are so on another, mean of pairs.
+    to_features : (n,) share of its neighbours in the features that are so on the map, mean of seeds.
     trust : (seeds,) trustworthiness of each map.
     chance : what unrelated pictures would share: k / (n - 1).
     maps : one per seed, in their order.
@@ -111,14 +104,10 @@ def stability(
 
     Parameters
     ----------
-    feature_sets : as for `embed.joint_map`; points are compared over all sets together.
+    feature_sets : as for `maps.joint_map`; points are compared over all sets together.
     seeds : at least two.
     k : neighbours that count.
     make_map : another kind of map, for example ``lambda sets, seed: projected_map(sets, "rgb", seed)``.
-
-    Raises
-    ------
-    LabError : fewer than two seeds, or what ``make_map`` refuses.
     """
     if len(set(seeds)) < 2:
         raise LabError(f"Stability compares maps of at least two seeds, and {list(seeds)} were given.")

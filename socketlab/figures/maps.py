@@ -13,6 +13,9 @@ nothing has moved; `moving_map` lays all epochs out together.
 
 UMAP is imported late (2 to 30 s) and compiles itself at its first fit (7 to 17 s): call `warm_up()` early,
 show `pca_map` meanwhile. Two fits at once would abort the process, so all of them wait for one lock.
+
+Sources: McInnes, Healy, Melville, UMAP, 2018 (arXiv:1802.03426); for `moving_map` the idea of AlignedUMAP
+(umap-learn 0.5), as one graph instead of one layout per step.
 """
 
 import atexit
@@ -22,14 +25,13 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
 
-from socketlab.cache import Cache, fingerprint, opened
 from socketlab.errors import LabError
 from socketlab.measures.distances import neighbour_purity as neighbour_purity
 
@@ -40,21 +42,6 @@ _warm_thread: threading.Thread | None = None
 _warm = threading.Event()
 
 
-@contextmanager
-def one_fit_at_a_time() -> Iterator[None]:
-    """UMAP is imported and fitted in here: alone in this process, and PyTorch keeps its number of threads.
-
-    UMAP's compiler would set it to all cores, whatever ``OMP_NUM_THREADS`` says; where several processes
-    share them, training then takes many times as long.
-    """
-    with _FIT:
-        threads = torch.get_num_threads()
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-
-
 def joint_map(
     feature_sets: Mapping[str, ArrayLike],
     seed: int = 0,
@@ -62,13 +49,11 @@ def joint_map(
     min_dist: float = 0.1,
     epochs: int = 200,
     start: Mapping[str, ArrayLike] | None = None,
-    cache: Cache | str | None = None,
 ) -> dict[str, Points]:
     """One UMAP of several sets of features, fitted on all of them together.
 
-    Neighbours are exact (Euclidean, from torch). The layout starts from the first two principal components,
-    or from `start`, an earlier map of as many points: then clusters move instead of jumping. Same input and
-    seed, same map on one machine.
+    Neighbours are exact (Euclidean). The layout starts from the first two principal components, or from
+    `start`, an earlier map of as many points: then clusters move instead of jumping.
 
     Parameters
     ----------
@@ -78,40 +63,28 @@ def joint_map(
     min_dist : how close points may lie on the map, in [0, 1].
     epochs : rounds of the layout.
     start : name -> (n, 2) positions to begin from.
-    cache : a `Cache` or a folder in which maps are kept by content; None for none.
 
     Returns
     -------
-    name -> (n, 2) float32, in the order given.
+    name -> (n, 2) float32, in the order given. Same input and seed, same map on one machine.
 
     Raises
     ------
     LabError : no sets, unequal widths, numbers that are not finite, fewer than 5 points.
-
-    Source: McInnes, Healy, Melville, UMAP, 2018 (arXiv:1802.03426).
     """
     names, features, cuts = _stack(feature_sets)
-    k = usable_neighbours(neighbours, len(features))
+    k = _usable_neighbours(neighbours, len(features))
     init: Any = "pca"
     if start is not None:
         init = np.concatenate([np.asarray(start[name], np.float32) for name in names])
         if init.shape != (len(features), 2):
             raise LabError(f"start has shape {init.shape}; the features need {(len(features), 2)}.")
-
-    def fit() -> Points:
-        with one_fit_at_a_time():
-            umap = _umap()(
-                n_neighbors=k,
-                min_dist=min_dist,
-                n_epochs=epochs,
-                init=init,
-                random_state=seed,
-                n_jobs=1,
-                precomputed_knn=nearest_neighbours(features, k),
-            )
-            return np.asarray(umap.fit_transform(features), np.float32)
-
-    points = kept(cache, ["joint map", version("umap-learn"), features, seed, k, min_dist, epochs, init], fit)
+    with _one_fit_at_a_time():
+        umap = _umap()(
+            n_neighbors=k, min_dist=min_dist, n_epochs=epochs, init=init, random_state=seed, n_jobs=1,
+            precomputed_knn=nearest_neighbours(features, k),
+        )  # fmt: skip
+        points = np.asarray(umap.fit_transform(features), np.float32)
     return dict(zip(names, np.split(points, cuts), strict=True))
 
 
@@ -121,10 +94,6 @@ def joint_map_or_pca(feature_sets: Mapping[str, ArrayLike], seed: int = 0) -> tu
     Returns
     -------
     The map, and a sentence that gives the reason for principal components; empty for a UMAP.
-
-    Raises
-    ------
-    LabError : features that no map can be made of, as for `pca_map`.
     """
     components = pca_map(feature_sets)
     try:
@@ -141,82 +110,32 @@ def projected_map(
     neighbours: int = 15,
     min_dist: float = 0.1,
     epochs: int = 200,
-    cache: Cache | str | None = None,
 ) -> dict[str, Points]:
     """A UMAP of one set, on which the others are placed afterwards, point by point.
 
     Each point of another set starts in the middle of its nearest neighbours *in the set fitted on* and is
-    moved for a third of the rounds, while the map stands still. The sets placed do not see each other: how
-    one looks does not depend on which others are there. The map stays as it was for the set fitted on, and so
-    it hides a gap (see the module).
+    moved for a third of the rounds, while the map stands still. How one set looks does not depend on the
+    other ones, nor does the map of the set fitted on: so it hides a gap (see the module).
 
     Parameters
     ----------
-    feature_sets : name -> (n, D) array or tensor of finite numbers; one D for all.
     fit_on : the set that the map is made of, at least 5 points.
-    seed, neighbours, min_dist, epochs, cache : as for `joint_map`.
-
-    Returns
-    -------
-    name -> (n, 2) float32, in the order given. Same input and seed, same map on one machine.
-
-    Raises
-    ------
-    LabError : as for `joint_map`, or `fit_on` is not a set.
+    feature_sets, seed, neighbours, min_dist, epochs : as for `joint_map`, also what is returned and raised.
     """
-    names, features, cuts = _stack(feature_sets)
-    if fit_on not in names:
-        raise LabError(f"There is no set {fit_on!r} to fit on; the sets are {', '.join(names)}.")
+    names, features, cuts = _stack(feature_sets, fit_on)
     parts = dict(zip(names, np.split(features, cuts), strict=True))
     basis = parts[fit_on]
-    k = usable_neighbours(neighbours, len(basis))
-
-    def make() -> Points:
-        start = pca_map({fit_on: basis})[fit_on]
-        with one_fit_at_a_time():
-            umap = fit_on_neighbours(nearest_neighbours(basis, k), start, seed, min_dist, epochs)
-            drawn = [
-                umap.embedding_ if name == fit_on else umap.transform(_distances_to(basis, part, k))
-                for name, part in parts.items()
-            ]
-        return np.concatenate(drawn).astype(np.float32)
-
-    about = ["projected map", version("umap-learn"), list(parts.values()), names.index(fit_on)]
-    points = kept(cache, [*about, seed, k, min_dist, epochs], make)
-    return dict(zip(names, np.split(points, cuts), strict=True))
-
-
-def fit_on_neighbours(
-    known: tuple[NDArray[np.int32], Points], start: Points, seed: int, min_dist: float, epochs: int
-) -> Any:
-    """A UMAP fitted to each point's neighbours and nothing else; call it under the lock.
-
-    umap-learn takes them for a matrix of distances, of which it needs no more than these entries: an empty
-    one does. That keeps `transform` possible, with neighbours that are as exact.
-    """
-    from scipy.sparse import csr_matrix
-
-    umap = _umap()(
-        n_neighbors=known[0].shape[1],
-        metric="precomputed",
-        precomputed_knn=known,
-        min_dist=min_dist,
-        n_epochs=epochs,
-        init=start,
-        random_state=seed,
-        transform_seed=seed,
-        n_jobs=1,
-    )
-    return umap.fit(csr_matrix((len(start), len(start)), dtype=np.float32))
-
-
-def _distances_to(basis: Points, others: Points, k: int) -> Any:
-    """(m, n) sparse: the distances of other points to their k nearest in the basis."""
-    from scipy.sparse import csr_matrix
-
-    indices, distances = _nearest(torch.as_tensor(others), torch.as_tensor(basis), k)
-    ends = np.arange(0, len(others) * k + 1, k)
-    return csr_matrix((distances.ravel(), indices.ravel(), ends), shape=(len(others), len(basis)))
+    k = _usable_neighbours(neighbours, len(basis))
+    start = pca_map({fit_on: basis})[fit_on]
+    with _one_fit_at_a_time():
+        umap = _fit_on_neighbours(nearest_neighbours(basis, k), start, seed, min_dist, epochs)
+        return {
+            name: np.asarray(
+                umap.embedding_ if name == fit_on else umap.transform(_distances_to(basis, part, k)),
+                np.float32,
+            )
+            for name, part in parts.items()
+        }
 
 
 def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) -> dict[str, Points]:
@@ -224,29 +143,21 @@ def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) ->
 
     Parameters
     ----------
-    feature_sets : name -> (n, D) array or tensor of finite numbers; one D >= 2 for all.
+    feature_sets : name -> (n, D) array or tensor of finite numbers; one D for all.
     fit_on : find the directions in this set only (and project the others); None uses all sets.
 
     Returns
     -------
     name -> (n, 2) float32. Each axis points so that its largest loading is positive: no mirror images.
-
-    Raises
-    ------
-    LabError : as for `joint_map`, or `fit_on` is not a set.
     """
-    names, features, cuts = _stack(feature_sets)
-    if fit_on is not None and fit_on not in names:
-        raise LabError(f"There is no set {fit_on!r} to fit on; the sets are {', '.join(names)}.")
+    names, features, cuts = _stack(feature_sets, fit_on)
     basis = features if fit_on is None else np.asarray(feature_sets[fit_on], np.float32)
     centre = basis.mean(axis=0)
-    _, _, directions = np.linalg.svd(basis - centre, full_matrices=False)
-    directions = directions[:2]
+    directions = np.linalg.svd(basis - centre, full_matrices=False)[2][:2]
     largest = np.abs(directions).argmax(axis=1)
     directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
     points = ((features - centre) @ directions.T).astype(np.float32)
-    if points.shape[1] < 2:
-        points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+    points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
     return dict(zip(names, np.split(points, cuts), strict=True))
 
 
@@ -257,7 +168,6 @@ def moving_map(
     tie: float = 1.0,
     min_dist: float = 0.1,
     epochs: int = 200,
-    cache: Cache | str | None = None,
 ) -> list[Points]:
     """One coherent UMAP for snapshots of the same samples.
 
@@ -267,10 +177,10 @@ def moving_map(
     Parameters
     ----------
     snapshots : T arrays (n, D_t) of finite numbers, the same samples in the same order.
-    seed, min_dist, epochs, cache : as for `joint_map`.
     neighbours : number of neighbours of each point within its snapshot, itself counted; at least 2.
     tie : distance of a sample to itself one step on, in units of the distance to its nearest neighbour. Up to
         1 nothing is nearer; above 1 it counts less than neighbours do, and the steps may drift apart.
+    seed, min_dist, epochs : as for `joint_map`.
 
     Returns
     -------
@@ -279,23 +189,60 @@ def moving_map(
     Raises
     ------
     LabError : no snapshots, unequal counts, fewer than 5 samples, numbers that are not finite, or no tie.
-
-    Source: the idea of AlignedUMAP (McInnes, umap-learn 0.5), as one graph instead of one layout per step.
     """
-    arrays = _checked(snapshots)
+    arrays = [np.asarray(snapshot, np.float32) for snapshot in snapshots]
+    if not arrays:
+        raise LabError("A moving map needs at least one snapshot.")
+    if any(array.ndim != 2 for array in arrays) or len({len(array) for array in arrays}) > 1:
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise LabError(f"Snapshots hold the same samples in the same order, (n, D) each; these are {shapes}.")
+    for t, array in enumerate(arrays):
+        if not np.isfinite(array).all():
+            raise LabError(f"Snapshot {t} holds NaN or infinite numbers; it cannot be put on a map.")
     if not 0 < tie < np.inf:
         raise LabError(f"tie is {tie}; it must be a number above 0.")
+    k = _usable_neighbours(neighbours, len(arrays[0]))
+    with _one_fit_at_a_time():
+        known = temporal_neighbours(arrays, k, tie)
+        umap = _fit_on_neighbours(known, aligned_starts(arrays), seed, min_dist, epochs)
+    return np.split(np.asarray(umap.embedding_, np.float32), len(arrays))
 
-    k = usable_neighbours(neighbours, len(arrays[0]))
 
-    def make() -> Points:
-        with one_fit_at_a_time():
-            known = temporal_neighbours(arrays, k, tie)
-            umap = fit_on_neighbours(known, aligned_starts(arrays), seed, min_dist, epochs)
-        return np.asarray(umap.embedding_, np.float32)
+# ------------------------------------------------------------------------ neighbours and beginnings
 
-    about = ["moving map", version("umap-learn"), arrays, seed, k, float(tie), min_dist, epochs]
-    return np.split(kept(cache, about, make), len(arrays))
+
+def nearest_neighbours(features: ArrayLike, k: int) -> tuple[NDArray[np.int32], Points]:
+    """The k nearest points to each point, itself first, k at most N.
+
+    Returns
+    -------
+    indices (N, k) int32 and Euclidean distances (N, k) float32, nearest first.
+    """
+    x = torch.as_tensor(np.asarray(features, np.float32))
+    return _nearest(x, x, k, to_itself=True)
+
+
+def _nearest(
+    points: torch.Tensor, among: torch.Tensor, k: int, to_itself: bool = False
+) -> tuple[NDArray[np.int32], Points]:
+    indices, distances = [], []
+    for first in range(0, len(points), 2048):
+        rows = points[first : first + 2048]
+        distance = torch.cdist(rows, among, compute_mode="donot_use_mm_for_euclid_dist")
+        if to_itself:
+            here = torch.arange(len(rows))
+            distance[here, first + here] = -1.0  # a point is its own nearest, also among duplicates
+        near, index = distance.topk(k, largest=False)
+        indices.append(index)
+        distances.append(near.clamp_min(0.0))
+    return torch.cat(indices).numpy().astype(np.int32), torch.cat(distances).numpy()
+
+
+def _distances_to(basis: Points, others: Points, k: int) -> csr_matrix:
+    """(m, n) sparse: the distances of other points to their k nearest in the basis."""
+    indices, distances = _nearest(torch.as_tensor(others), torch.as_tensor(basis), k)
+    ends = np.arange(0, len(others) * k + 1, k)
+    return csr_matrix((distances.ravel(), indices.ravel(), ends), shape=(len(others), len(basis)))
 
 
 def temporal_neighbours(
@@ -306,8 +253,7 @@ def temporal_neighbours(
     Parameters
     ----------
     snapshots : T arrays (n, D_t), same samples in the same order.
-    k : neighbours within the snapshot, itself counted. The first and the last have one more, instead of the
-        step that is missing; so has a small set fewer.
+    k : neighbours within the snapshot, itself counted; the first and the last snapshot have one more.
     tie : distance to the same point, in units of the distance to the nearest neighbour.
 
     Returns
@@ -348,49 +294,7 @@ def aligned_starts(snapshots: Sequence[ArrayLike]) -> Points:
     return np.concatenate(starts).astype(np.float32)
 
 
-def _checked(snapshots: Sequence[ArrayLike]) -> list[Points]:
-    arrays = [np.asarray(snapshot, np.float32) for snapshot in snapshots]
-    if not arrays:
-        raise LabError("A moving map needs at least one snapshot.")
-    if any(array.ndim != 2 for array in arrays) or len({len(array) for array in arrays}) > 1:
-        shapes = ", ".join(str(array.shape) for array in arrays)
-        raise LabError(f"Snapshots hold the same samples in the same order, (n, D) each; these are {shapes}.")
-    for t, array in enumerate(arrays):
-        if not np.isfinite(array).all():
-            raise LabError(f"Snapshot {t} holds NaN or infinite numbers; it cannot be put on a map.")
-    return arrays
-
-
-def nearest_neighbours(features: ArrayLike, k: int) -> tuple[NDArray[np.int32], Points]:
-    """The k nearest points to each point, itself first.
-
-    Parameters
-    ----------
-    features : (N, D) array or tensor.
-    k : how many, itself included, at most N.
-
-    Returns
-    -------
-    indices (N, k) int32 and Euclidean distances (N, k) float32, nearest first.
-    """
-    x = torch.as_tensor(np.asarray(features, np.float32))
-    return _nearest(x, x, k, to_itself=True)
-
-
-def _nearest(
-    points: torch.Tensor, among: torch.Tensor, k: int, to_itself: bool = False
-) -> tuple[NDArray[np.int32], Points]:
-    indices, distances = [], []
-    for first in range(0, len(points), 2048):
-        rows = points[first : first + 2048]
-        distance = torch.cdist(rows, among, compute_mode="donot_use_mm_for_euclid_dist")
-        if to_itself:
-            here = torch.arange(len(rows))
-            distance[here, first + here] = -1.0  # a point is its own nearest, also among duplicates
-        near, index = distance.topk(k, largest=False)
-        indices.append(index)
-        distances.append(near.clamp_min(0.0))
-    return torch.cat(indices).numpy().astype(np.int32), torch.cat(distances).numpy()
+# ------------------------------------------------------------------------ UMAP
 
 
 def warm_up() -> threading.Thread:
@@ -409,9 +313,23 @@ def is_warm() -> bool:
 
 
 def _first_fit() -> None:
-    noise = np.random.default_rng(0).normal(size=(60, 8))
-    joint_map({"noise": noise}, epochs=20)
+    joint_map_or_pca({"noise": np.random.default_rng(0).normal(size=(60, 8))})
     _warm.set()
+
+
+@contextmanager
+def _one_fit_at_a_time() -> Iterator[None]:
+    """UMAP is imported and fitted in here: alone in this process, and PyTorch keeps its number of threads.
+
+    UMAP's compiler would set it to all cores, whatever ``OMP_NUM_THREADS`` says; where several processes
+    share them, training then takes many times as long.
+    """
+    with _FIT:
+        threads = torch.get_num_threads()
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _umap() -> Callable[..., Any]:
@@ -436,16 +354,22 @@ def _umap() -> Callable[..., Any]:
     return UMAP
 
 
-def kept(cache: Cache | str | None, about: list[Any], make: Callable[[], Points]) -> Points:
-    """Positions on a map, from the cache if it has them."""
-    store = opened(cache)
-    if store is None:
-        return make()
-    key = fingerprint("map", *about)
-    return store.get(key, lambda entry: entry.save({"points": make()}))["points"]
+def _fit_on_neighbours(
+    known: tuple[NDArray[np.int32], Points], start: Points, seed: int, min_dist: float, epochs: int
+) -> Any:
+    """A UMAP fitted to each point's neighbours and nothing else; call it under the lock.
+
+    umap-learn takes them for a matrix of distances, of which it needs no more than these entries: an empty
+    one does. That keeps `transform` possible, with neighbours that are as exact.
+    """
+    umap = _umap()(
+        n_neighbors=known[0].shape[1], metric="precomputed", precomputed_knn=known, min_dist=min_dist,
+        n_epochs=epochs, init=start, random_state=seed, transform_seed=seed, n_jobs=1,
+    )  # fmt: skip
+    return umap.fit(csr_matrix((len(start), len(start)), dtype=np.float32))
 
 
-def usable_neighbours(wanted: int, points: int) -> int:
+def _usable_neighbours(wanted: int, points: int) -> int:
     """How many neighbours a map of so many points uses, itself counted; a LabError where there is none."""
     if points < 5:
         raise LabError(f"A map needs at least 5 points, and {points} were given.")
@@ -454,13 +378,16 @@ def usable_neighbours(wanted: int, points: int) -> int:
     return min(wanted, points - 1)
 
 
-def _stack(feature_sets: Mapping[str, ArrayLike]) -> tuple[list[str], Points, NDArray[np.int64]]:
+def _stack(
+    feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None
+) -> tuple[list[str], Points, NDArray[np.int64]]:
     """Check the sets and join them: names, (N, D) float32, where to cut."""
     if not feature_sets:
         raise LabError("A map needs at least one set of features.")
+    if fit_on is not None and fit_on not in feature_sets:
+        raise LabError(f"There is no set {fit_on!r} to fit on; the sets are {', '.join(feature_sets)}.")
     arrays = {name: np.asarray(values, np.float32) for name, values in feature_sets.items()}
-    widths = {name: array.shape[1:] for name, array in arrays.items()}
-    if any(array.ndim != 2 for array in arrays.values()) or len(set(widths.values())) > 1:
+    if any(array.ndim != 2 for array in arrays.values()) or len({a.shape[1] for a in arrays.values()}) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise LabError(f"All sets need one width, (n, D); they have {shapes}.")
     for name, array in arrays.items():

@@ -1,7 +1,7 @@
 """The one-page report of a run: plain values in, HTML out.
 
 The page stands alone: style, pictures and film are inside it, and its content policy forbids any request.
-`Page` and the template beside this file serve the report of a comparison too.
+`render` and the template beside this file serve the report of a comparison too.
 """
 
 import base64
@@ -75,41 +75,6 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Page:
-    """All parts of a page, as plain values; the template decides their order.
-
-    Parameters
-    ----------
-    title, subtitle : the heading, and one line below it.
-    headline : the answer in a few sentences; parts between two pairs of asterisks are bold.
-    settings : the table of all settings.
-    rerun : the command that makes this again.
-    seconds : a sentence on how long it took.
-    bars : name and share of each bar above the tables.
-    tables, notes : in their order; notes are remarks of their own.
-    remarks : name and text, in one paragraph.
-    figures : in their order; `beside` stands next to the first.
-    film : `Film.data` of the features of every epoch, or None.
-    """
-
-    title: str
-    subtitle: str
-    headline: str
-    settings: Table
-    rerun: str
-    seconds: str
-    bars: Sequence[tuple[str, float]] = ()
-    tables: Sequence[Table] = ()
-    notes: Sequence[str] = ()
-    remarks: Sequence[tuple[str, str]] = ()
-    figures: Sequence[Figure] = ()
-    beside: Table | None = None
-    film: Mapping[str, Any] | None = None
-    film_title: str = "Epoch by epoch on one map"
-    film_caption: str = ""
-
-
-@dataclass(frozen=True)
 class Report:
     """All that the report of a run shows, as plain values.
 
@@ -178,11 +143,26 @@ def percent(share: float | None) -> str:
     return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}\u00a0%"
 
 
-def render(page: Page) -> str:
-    """Return a page as HTML that needs no other file; all texts are escaped."""
-    template = _environment().get_template("report.html.j2")
-    film = None if page.film is None else fragment(page.film)
-    return template.render(page=page, film=film, script=page_script(), policy=script_policy())
+_PARTS = {"bars": (), "tables": (), "notes": (), "remarks": (), "figures": (), "beside": None, "film": None}
+
+
+def render(**parts: Any) -> str:
+    """Return a page as HTML that needs no other file; all texts are escaped.
+
+    Parameters
+    ----------
+    title, subtitle, headline, rerun, seconds : texts; of the headline what stands in ``**`` is bold.
+    settings : a `Table`.
+    bars : name and share of each bar.
+    tables, notes, figures : `Table`s, texts and `Figure`s in their order.
+    beside : a table beside the first figure.
+    remarks : name and text of each, in one paragraph.
+    film : `Film.data` of the features of every epoch.
+    """
+    parts = _PARTS | parts
+    film = None if parts["film"] is None else fragment(parts["film"])
+    about = {"film": film, "script": page_script(), "policy": script_policy()}
+    return _environment().get_template("report.html.j2").render(parts | about)
 
 
 @cache
@@ -196,25 +176,22 @@ def _environment() -> jinja2.Environment:
 def page(report: Report) -> str:
     """Return the report of a run as one HTML page."""
     return render(
-        Page(
-            title=report.title,
-            subtitle=report.subtitle,
-            headline=_headline(report),
-            bars=[(score.name, score.held_out) for score in report.scores],
-            tables=[_accuracies(report)],
-            notes=report.notes,
-            remarks=[
-                ("Which network is reported", report.selection),
-                ("What labels were used for", report.labels),
-            ],
-            figures=report.figures,
-            beside=_recalls(report),
-            film=report.film,
-            film_caption="Distances between clusters mean little; lines join the two halves of a pair.",
-            settings=settings_table(report.settings),
-            seconds=f"Training and evaluation took {report.wall_seconds:.0f} seconds.",
-            rerun=report.rerun,
-        )
+        title=report.title,
+        subtitle=report.subtitle,
+        headline=_headline(report),
+        bars=[(score.name, score.held_out) for score in report.scores],
+        tables=[_accuracies(report)],
+        notes=report.notes,
+        remarks=[
+            ("Which network is reported", report.selection),
+            ("What labels were used for", report.labels),
+        ],
+        figures=report.figures,
+        beside=_recalls(report),
+        film=report.film,
+        settings=settings_table(report.settings),
+        seconds=f"Training and evaluation took {report.wall_seconds:.0f} seconds.",
+        rerun=report.rerun,
     )
 
 

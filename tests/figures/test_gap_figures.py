@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
-from matplotlib.offsetbox import AnnotationBbox
 from PIL import Image
 
 from socketlab.errors import LabError
-from socketlab.figures import figures, gap_figures, map_figures, style
+from socketlab.figures import figures, gap_figures, style
 from socketlab.figures.figures import Cloud
 
 LAYERS = ("stem", "layer1", "layer2", "head")
@@ -31,14 +30,13 @@ def every_picture() -> dict[str, Axes]:
     classes = ("bedroom", "kitchen", "living_room")
     training = {"shot": (range(4), [0.4, 0.3, 0.2, 0.1], [0.3, 0.2, 0.1, 0], [0.5, 0.4, 0.3, 0.2])}
     on_map = figures.feature_map(CLOUDS, classes, links=("a", "b"), title="T")
-    map_figures.thumbnails(on_map, POINTS[0], RNG.integers(0, 255, (40, 8, 8, 3)).astype(np.uint8), most=5)
     return {
         "layers": gap_figures.layer_profile(LAYERS, {"adabn": [0.1, 0.2, 0.4, 0.3]}, title="T"),
         "layers, log": gap_figures.layer_profile(LAYERS, {"x": [1, 10, 3, 2], "y": [1, 2, 3, 4]}, log=True),
         "training": gap_figures.gap_over_training(training, levels={"within RGB": 0.05}, title="T"),  # type: ignore
         "matrix": gap_figures.matrix(np.eye(4), LAYERS, LAYERS, title="T", label="linear CKA"),
         "reliability": gap_figures.reliability({"shot": (CONFIDENCE, CORRECT)}, title="T"),
-        "thumbnails": on_map,
+        "map": on_map,
     }
 
 
@@ -156,36 +154,6 @@ def test_matrix_refuses_names_that_do_not_fit_and_keeps_empty_cells() -> None:
     assert "largest 1.00 at b and d, smallest 0.10 at b and c" in figures.alt_text(ax)
     with pytest.raises(LabError, match="shape"):
         gap_figures.matrix(values, ["a"], ["c", "d"])
-
-
-def test_thumbnails_do_not_overlap_and_stay_on_the_map() -> None:
-    ax = figures.feature_map(CLOUDS)
-    pictures = np.zeros((40, 16, 12, 3), np.uint8)
-    shown = map_figures.thumbnails(ax, POINTS[0], pictures, most=12, side=40)
-    figures.png(ax)
-    renderer = figures.figure_of(ax).canvas.get_renderer()  # type: ignore[attr-defined]
-    boxes = [a.patch.get_window_extent(renderer) for a in ax.artists if isinstance(a, AnnotationBbox)]
-    assert 3 <= len(shown) == len(boxes) <= 12 and len(set(shown)) == len(shown)
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[:i])
-        assert ax.get_window_extent().containsx(box.x0) and ax.get_window_extent().containsx(box.x1)
-    assert f"{len(shown)} images lie at their points" in figures.alt_text(ax)
-    with pytest.raises(LabError, match="as many points"):
-        map_figures.thumbnails(ax, POINTS[0][:3], pictures)
-
-
-@given(st.integers(0, 50), st.integers(0, 12), st.floats(0.1, 60), st.integers(0, 99))
-def test_spread_points_lie_apart(count: int, most: int, apart: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    pixels, inside = rng.uniform(0, 100, (count, 2)), rng.uniform(size=count) < 0.7
-    taken = map_figures.spread(pixels, inside, most, apart)
-    assert len(taken) <= most and all(inside[i] for i in taken)
-    for k, i in enumerate(taken):
-        assert all(np.abs(pixels[i] - pixels[j]).max() >= apart for j in taken[:k])
-    if len(taken) < most and taken:  # no room was left
-        rest = np.flatnonzero(inside)
-        nearest = np.abs(pixels[rest, None] - pixels[None, taken]).max(axis=2).min(axis=1)
-        assert (nearest < apart).all()
 
 
 def test_a_modality_of_ones_own_has_a_look_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,7 +170,7 @@ def test_projected_points_lie_among_their_neighbours_and_leave_the_map_alone():
 def test_a_umap_of_neighbours_alone_is_the_umap_of_their_features() -> None:
     sets = blobs()
     near, start = maps.nearest_neighbours(sets["rgb"], 10), maps.pca_map({"rgb": sets["rgb"]})["rgb"]
-    told = maps.fit_on_neighbours(near, start, seed=0, min_dist=0.1, epochs=50)
+    told = maps._fit_on_neighbours(near, start, seed=0, min_dist=0.1, epochs=50)
     own = maps._umap()(
         n_neighbors=10, precomputed_knn=near, init=start, random_state=0, n_jobs=1, n_epochs=50, min_dist=0.1
     ).fit(sets["rgb"])
@@ -215,34 +215,6 @@ def test_set_to_fit_on_must_be_there_and_large_enough():
         maps.projected_map(blobs(), "nir")
     with pytest.raises(LabError, match="at least 5 points, and 4 were given"):
         maps.projected_map({"a": np.ones((4, 3)), "b": np.ones((9, 3))}, "a")
-
-
-# kept on disk
-
-
-def test_maps_are_kept_by_content(tmp_path, monkeypatch):
-    sets, asked = blobs(), []
-    real = maps._umap
-    monkeypatch.setattr(maps, "_umap", lambda: asked.append(1) or real())
-    first = maps.joint_map(sets, epochs=20, cache=tmp_path)
-    again = maps.joint_map({name: torch.as_tensor(x) for name, x in sets.items()}, epochs=20, cache=tmp_path)
-    assert len(asked) == 1
-    assert all(np.array_equal(first[name], again[name]) for name in sets)
-    moved = {**sets, "rgb": sets["rgb"] + 1e-3}
-    for sets_, options in (
-        (sets, {"seed": 1}),
-        (sets, {"neighbours": 9}),
-        (moved, {}),
-        (sets, {"start": first}),
-    ):
-        maps.joint_map(sets_, **{"epochs": 20, **options}, cache=tmp_path)
-    assert len(asked) == 5
-    for _ in range(2):
-        maps.projected_map(sets, "rgb", epochs=20, cache=tmp_path)
-        maps.moving_map(list(sets.values()), epochs=20, cache=tmp_path)
-    assert len(asked) == 7
-    maps.projected_map(sets, "depth", epochs=20, cache=tmp_path)
-    assert len(asked) == 8
 
 
 # features that move
