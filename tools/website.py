@@ -25,6 +25,7 @@ from typing import Any
 from socketlab.course import quiz
 from socketlab.course.name_this_room import NameThisRoom
 from socketlab.errors import LabError
+from socketlab.figures import film
 from socketlab.files import write_whole
 from tools import run_notebooks
 
@@ -119,7 +120,9 @@ def shown_outputs(cell: Any, pictures: Path) -> Iterator[str]:
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
         text = output.get("text") or data.get("text/plain", "")
-        if "image/png" in data:
+        if film.MIME in data:
+            yield film.fragment(data[film.MIME])
+        elif "image/png" in data:
             yield _picture(data["image/png"], output.get("metadata", {}).get("image/png", {}), pictures)
         elif "text/html" in data:
             yield f'<div class="output">{_bare(data["text/html"])}</div>'
@@ -184,6 +187,8 @@ def notebook_page(path: Path, out: Path, reader: Any) -> Page:
         elif cell.cell_type == "code":
             parts.append(f'<pre class="code"><code>{coloured(cell.source)}</code></pre>')
             parts += shown_outputs(cell, out / "pictures")
+    if any("socketlab-film-here" in part for part in parts):
+        parts.append(f'<script type="module">{film.page_script()}</script>')
     page = Page(path, f"{path.stem}.html", _title(whole, path), _with_places(parts))
     page.summary = _plain_text(reader.renderInline(_paragraph(whole, "What you will see.")))
     page.minutes = _plain_text(reader.renderInline(_paragraph(whole, "Time.")))

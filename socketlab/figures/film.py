@@ -42,6 +42,8 @@ from socketlab.figures.style import (
 )
 from socketlab.files import write_whole
 
+MIME = "application/vnd.socketlab.film+json"
+"""Key of a film's data in a notebook's output, from which a page without a kernel can play it."""
 _MOUNT = """
 for (const el of document.querySelectorAll(".socketlab-film-here"))
   film(el, JSON.parse(el.querySelector("script").textContent));
@@ -333,5 +335,9 @@ def _widget_class() -> Any:
 
         _esm = _source()
         film: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
+
+        def _repr_mimebundle_(self, **named: Any) -> Any:
+            data, metadata = super()._repr_mimebundle_(**named) or ({}, {})
+            return {**data, MIME: dict(self.film)}, metadata
 
     return FilmWidget

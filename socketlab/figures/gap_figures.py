@@ -138,6 +138,47 @@ def gap_over_training(
     )
 
 
+def forest(
+    rows: Mapping[str, tuple[float, float, float]],
+    ax: Axes | None = None,
+    *,
+    title: str = "",
+    xlabel: str = "difference, points",
+) -> Axes:
+    """Differences and their intervals, a row each, against zero; pale where the interval holds zero.
+
+    Parameters
+    ----------
+    rows : name -> value, lower and upper end; drawn from the top in this order.
+    """
+    ax = dress(own_axes(ax, 800, 90 + 27 * len(rows)), title, xlabel, grid="x")
+    ax.axvline(0, color=INK, linewidth=1.2)
+    for row, (value, low, high) in enumerate(rows.values()):
+        colour = INK if low > 0 or high < 0 else SOFT
+        ax.plot([low, high], [row, row], color=colour, linewidth=2)
+        ax.plot(value, row, "o", color=colour, markersize=7)
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    apart = [name for name, (_, low, high) in rows.items() if low > 0 or high < 0]
+    return describe(
+        ax, f"{len(rows)} differences with intervals; away from zero: {', '.join(apart) or 'none'}."
+    )
+
+
+def scatter_by_group(
+    groups: Mapping[str, tuple[ArrayLike, ArrayLike]], ax: Axes | None = None, *,
+    title: str = "", xlabel: str = "", ylabel: str = "held-out accuracy",
+) -> Axes:  # fmt: skip
+    """Two numbers of many networks against each other, a dot each: group -> (n,) across and (n,) upwards."""
+    ax = dress(own_axes(ax, 800, 440), title, xlabel, ylabel, grid="both")
+    for i, (name, (x, y)) in enumerate(groups.items()):
+        style = known_style(name, i)
+        ax.scatter(x, y, s=60, color=style.colour, marker=style.marker, label=style.title, alpha=0.9)
+    ax.legend(frameon=False, fontsize=TEXT, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    count = sum(np.size(x) for x, _ in groups.values())
+    return describe(ax, f"{ylabel} against {xlabel} of {count} networks, by {', '.join(groups)}.")
+
+
 def matrix(
     values: ArrayLike,
     rows: Sequence[str],

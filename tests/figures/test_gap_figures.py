@@ -34,6 +34,10 @@ def every_picture() -> dict[str, Axes]:
         "layers": gap_figures.layer_profile(LAYERS, {"adabn": [0.1, 0.2, 0.4, 0.3]}, title="T"),
         "layers, log": gap_figures.layer_profile(LAYERS, {"x": [1, 10, 3, 2], "y": [1, 2, 3, 4]}, log=True),
         "training": gap_figures.gap_over_training(training, levels={"within RGB": 0.05}, title="T"),  # type: ignore
+        "forest": gap_figures.forest({"a": (1.0, 0.2, 1.8), "b": (-0.1, -0.5, 0.3)}, title="T"),
+        "scatter": gap_figures.scatter_by_group(
+            {"shot": ([1, 2], [0.3, 0.4]), "socket": ([0], [0.9])}, title="T"
+        ),
         "matrix": gap_figures.matrix(np.eye(4), LAYERS, LAYERS, title="T", label="linear CKA"),
         "reliability": gap_figures.reliability({"shot": (CONFIDENCE, CORRECT)}, title="T"),
         "map": on_map,
@@ -166,3 +170,12 @@ def test_a_modality_of_ones_own_has_a_look_and_keeps_it(monkeypatch: pytest.Monk
     cloud = {"t": Cloud(POINTS[0], "thermal", "thermal images")}
     assert "thermal images" in figures.alt_text(figures.feature_map(cloud, hue="modality"))
     assert figures.channel_statistics(([0, 1], [1, 1]), {"thermal": ([0, 2], [1, 2])}).legends
+
+
+def test_of_differences_those_away_from_zero_are_dark_and_named() -> None:
+    ax = gap_figures.forest({"up": (1.0, 0.2, 1.8), "none": (0.1, -0.5, 0.3), "down": (-2, -3, -1)})
+    lines = [line for line in ax.get_lines() if len(line.get_xdata()) == 2][1:]
+    assert [tuple(line.get_xdata()) for line in lines] == [(0.2, 1.8), (-0.5, 0.3), (-3, -1)]
+    assert [line.get_color() == style.INK for line in lines] == [True, False, True]
+    assert "away from zero: up, down" in figures.alt_text(ax)
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "drawn from the top"
