@@ -11,12 +11,13 @@ py := $(VENV)/bin/python
 moved := $(shell [ "`cat $(VENV)/.folder 2>/dev/null`" = "`pwd -P`" ] || echo moved)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test test-all results trust bench distances notebooks traces instructor classroom site lint venv clean moved
+.PHONY: help lab test test-slow test-all results trust bench distances notebooks traces instructor classroom site lint venv clean moved
 
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
 	@echo "make test       install the test tools too and run the tests, some minutes"
-	@echo "make test-all   run the slow tests too: training, kills, every notebook, every panel in a browser"
+	@echo "make test-slow  run the slow tests: training, kills, every section alone, every panel in a browser"
+	@echo "make test-all   run both"
 	@echo "make results    measure again the tables in data/results that the prose quotes"
 	@echo "make trust      measure again which measures of the gap go with accuracy"
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
@@ -46,8 +47,10 @@ lab: $(VENV)/.lab
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(py) -m pytest -m "not slow" $(PYTEST_FLAGS)
 
-test-all: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(py) -m pytest $(PYTEST_FLAGS)
+test-slow: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(py) -m pytest -m slow $(PYTEST_FLAGS)
+
+test-all: test test-slow
 
 results: $(VENV)/.lab
 	$(py) benchmarks/results.py
