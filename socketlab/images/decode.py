@@ -34,7 +34,7 @@ MISSING = 65535
 CHUNK = 64
 """Scenes that one job decodes."""
 
-SAMPLE = 24
+SAMPLE = 12
 """Pictures of each modality and domain whose values are looked at, evenly spaced."""
 NEAREST_MEDIAN, FARTHEST_MEDIAN, FARTHEST = 100, 8000, 20_000
 """Millimetres: where the median of a room's depth lies, and what 99 % of it lie below."""
@@ -408,11 +408,8 @@ def _require_bits(image: Image.Image, picture: Picture) -> None:
     tiles = [str(one[3]) for one in getattr(image, "tile", ())] if image.format == "PNG" else []
     cut = mode in _EIGHT_BITS and (max(bits) > 8 or any("16" in one for one in tiles))
     given = f"{mode} of 16 bits" if cut else _MODES.get(mode, f"{mode} of 8 bits")
-    if (
-        form == "depth"
-        and not sixteen
-        and not (mode == "F" and picture.unit not in ("millimetres", "rotated"))
-    ):
+    floats = mode == "F" and picture.unit not in ("millimetres", "rotated")
+    if form == "depth" and not (sixteen or floats):
         way = ": is it in metres (--option depth_unit=metres)?" if mode == "F" else ""
         raise BadPicture("wrong bit depth", f"depth must have one channel of 16 bits, not {given}{way}")
     if form == "colour" and (mode not in _EIGHT_BITS or cut):

@@ -6,24 +6,20 @@ import math
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from socketlab.errors import LabError
+from socketlab.images import scan
 from socketlab.images.decode import Picture
 from socketlab.images.scan import (
-    FORM_OF,
-    MODALITY_NAMES,
-    UNKNOWN,
     Findings,
     Frame,
     by_stem,
-    chosen_classes,
     composed,
     listed,
-    pictures_in,
     pictures_of,
     readable,
     text_of,
@@ -52,8 +48,8 @@ Found = tuple[list[Frame], tuple[str, ...], str]
 Entries = list[tuple[Path, int] | None]
 """Path and label of each line of a list; None where the line cannot be read."""
 
-_UNLABELLED = {"idk", UNKNOWN, "unlabelled"}
-_WORDS = "|".join(sorted(MODALITY_NAMES, key=len, reverse=True))
+_UNLABELLED = {"idk", scan.UNKNOWN, "unlabelled"}
+_WORDS = "|".join(sorted(scan.MODALITY_NAMES, key=len, reverse=True))
 _MODALITY = re.compile(rf"^(?:(?P<first>{_WORDS})[_-](?P<rest>.+)|(?P<stem>.+)[_-](?P<last>{_WORDS}))$", re.I)
 _ENDING = re.compile(r"[_-](?:c|d|abs|abs_smooth)$", re.I)
 _ROLE = "(?:_(?P<role>train|test|ti|pairs))?"
@@ -79,7 +75,7 @@ def find_sunrgbd(findings: Findings, task: Sequence[str] | None, depth: str = "d
                 else:
                     frames.append(_sun_frame(folder, root, domain, kind, depth, findings))
     if task is not None:
-        return frames, chosen_classes(task, (frame.kind for frame in frames)), "chosen"
+        return frames, scan.chosen_classes(task, (frame.kind for frame in frames)), "chosen"
     kinds: dict[str, set[str]] = defaultdict(set)
     for frame in frames:
         kinds[frame.domain].add(frame.kind)
@@ -96,11 +92,11 @@ def find_sunrgbd(findings: Findings, task: Sequence[str] | None, depth: str = "d
 def _sun_frame(folder: Path, root: Path, domain: str, kind: str, depth: str, findings: Findings) -> Frame:
     pictures = {}
     for modality, below in (("rgb", "image"), ("depth", depth)):
-        files = pictures_in(folder / below, findings) if (folder / below).is_dir() else []
+        files = pictures_of(*listed(folder / below, findings), findings)
         for file in files[1:]:
             findings.bad("duplicate", file, f"one picture was expected, beside {readable(files[0].name)}")
         if len(files) == 1:
-            pictures[modality] = Picture(files[0], FORM_OF[modality], unit="rotated")
+            pictures[modality] = Picture(files[0], scan.FORM_OF[modality], unit="rotated")
     name = folder.relative_to(root).as_posix()
     intrinsics = _sun_intrinsics(folder / "intrinsics.txt")
     return Frame(name, domain, kind, pictures, _sun_place(name), intrinsics=intrinsics)
@@ -156,11 +152,11 @@ def find_diml(findings: Findings, task: Sequence[str] | None, quality: str = "HR
             kind = re.sub(r"^\d+\s*[._]?\s*", "", folder.name).strip().lower().replace(" ", "_")
             found = {}
             for modality, below in (("rgb", "color"), ("depth", "depth_filled")):
-                files = pictures_in(folder / below, findings) if (folder / below).is_dir() else []
+                files = pictures_of(*listed(folder / below, findings), findings)
                 found[modality] = by_stem(files, findings, _bare)
             frames += _together(found, f"{half}/{folder.name}", "diml", kind or folder.name, half)
-    classes, how = _preferred(DIML_TASK, Counter(frame.kind for frame in frames), task)
-    return [one if one.kind in classes else replace(one, split="pairs") for one in frames], classes, how
+    classes, how = _preferred(DIML_TASK, {frame.kind for frame in frames}, task)
+    return _with_pairs(frames, classes), classes, how
 
 
 def find_rgbnir(findings: Findings, task: Sequence[str] | None) -> Found:
@@ -172,7 +168,7 @@ def find_rgbnir(findings: Findings, task: Sequence[str] | None) -> Found:
             mine = [one for one in pictures if one.stem.lower().endswith(f"_{modality}")]
             found[modality] = by_stem(mine, findings, lambda path: path.stem[:-4])
         frames += _together(found, folder.name, "rgbnir", folder.name)
-    classes, how = _preferred(RGBNIR_TASK, Counter(frame.kind for frame in frames), task)
+    classes, how = _preferred(RGBNIR_TASK, {frame.kind for frame in frames}, task)
     return frames, classes, how
 
 
@@ -188,7 +184,7 @@ def find_eurosat(findings: Findings, task: Sequence[str] | None) -> Found:
                 for modality, (numbers, white) in EUROSAT_BANDS.items()
             }
             frames.append(Frame(f"{folder.name}/{stem}", "sentinel_2", folder.name, bands))
-    classes, how = _preferred(EUROSAT_TASK, Counter(frame.kind for frame in frames), task)
+    classes, how = _preferred(EUROSAT_TASK, {frame.kind for frame in frames}, task)
     return frames, classes, how
 
 
@@ -203,9 +199,11 @@ def find_folders(findings: Findings, task: Sequence[str] | None) -> Found:
     """
     found: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     names: dict[str, str] = {}
+    idle: set[str] = set()  # folders of the set in which nothing was found
     for folder, folders, files in walk(findings.root, findings):
         parts = [composed(part) for part in folder.relative_to(findings.root).parts]
-        modality, parts = _named_part(parts, MODALITY_NAMES)
+        idle |= {one.name for one in folders} if folder == findings.root else set()
+        modality, parts = _named_part(parts, scan.MODALITY_NAMES)
         half, rest = _named_part(parts, HALVES)
         half, rest = (half, rest) if rest else ("", parts)  # a folder train without folders in it is a class
         for file in pictures_of(folders, files, findings):
@@ -216,40 +214,36 @@ def find_folders(findings: Findings, task: Sequence[str] | None) -> Found:
                 where = "in a folder deeper than its class" if rest else "beside the class folders"
                 findings.not_read(f"picture {where}", file)
             else:
-                kind = names.setdefault(rest[0].casefold(), rest[0])
-                found[half, kind][seen].append(file)
+                found[half, names.setdefault(rest[0].casefold(), rest[0])][seen].append(file)
+                idle.discard(file.relative_to(findings.root).parts[0])
+    findings.notes += [f"nothing in the folder {name} is read" for name in sorted(idle)]
     has_test = any(half == "test" for half, _ in found)
-    frames = []
+    frames: list[Frame] = []
     for (half, kind), modalities in sorted(found.items()):
         if half == "val" and has_test:
-            for file in (one for files in modalities.values() for one in files):
+            for file in (one for mine in modalities.values() for one in mine):
                 findings.not_read("picture of a validation set, beside train and test", file)
             continue
-        split = "test" if half == "val" else half
-        if kind.lower() in _UNLABELLED:  # to adapt to; as pairs they might show the task
-            split = "train"
-        mine = {m: by_stem(files, findings) for m, files in sorted(modalities.items())}
-        if len(mine) > 1 and not set.intersection(
-            *({stem.casefold() for stem in one} for one in mine.values())
-        ):
-            mine = {m: by_stem(files, findings, _bare) for m, files in sorted(modalities.items())}
-            example = " and ".join(readable(files[0].name) for files in modalities.values())
+        mine = {m: by_stem(each, findings) for m, each in sorted(modalities.items())}
+        stems = [{stem.casefold() for stem in one} for one in mine.values()]
+        if len(mine) > 1 and not set.intersection(*stems):
+            mine = {m: by_stem(each, findings, _bare) for m, each in sorted(modalities.items())}
+            example = " and ".join(readable(each[0].name) for each in modalities.values())
             findings.notes.append(f"{kind}: partners have one name but for the modality, as {example}")
-        above = f"{half}/{kind}" if half else kind
-        frames += _together(mine, above, readable(findings.root.name) or "folders", kind, split)
-    frames = [replace(one, kind=UNKNOWN) if one.kind.lower() in _UNLABELLED else one for one in frames]
+        unknown = kind.lower() in _UNLABELLED  # to adapt to; as pairs they might show the task
+        split = "train" if unknown else half.replace("val", "test")
+        above, domain = f"{half}/{kind}".lstrip("/"), readable(findings.root.name) or "folders"
+        frames += _together(mine, above, domain, scan.UNKNOWN if unknown else kind, split)
     kinds = {frame.kind for frame in frames}
     if task is None:
         return frames, tuple(sorted(kinds - _UNLABELLED)), "every folder is a class of the task"
-    classes = chosen_classes(task, kinds)
-    return (
-        [
-            one if one.kind in classes or one.kind == UNKNOWN else replace(one, split="pairs")
-            for one in frames
-        ],
-        classes,
-        "chosen",
-    )
+    classes = scan.chosen_classes(task, kinds)
+    return _with_pairs(frames, classes), classes, "chosen"
+
+
+def _with_pairs(frames: list[Frame], classes: tuple[str, ...]) -> list[Frame]:
+    """The frames of other classes as pairs, on whichever side of the set's own split they are."""
+    return [one if one.kind in (*classes, scan.UNKNOWN) else replace(one, split="pairs") for one in frames]
 
 
 def _named_part(parts: list[str], words: dict[str, str]) -> tuple[str, list[str]]:
@@ -262,7 +256,7 @@ def _named_part(parts: list[str], words: dict[str, str]) -> tuple[str, list[str]
 
 def _modality_of(file: Path) -> str:
     parts = _MODALITY.fullmatch(file.stem)
-    return MODALITY_NAMES[(parts["first"] or parts["last"]).lower()] if parts else ""
+    return scan.MODALITY_NAMES[(parts["first"] or parts["last"]).lower()] if parts else ""
 
 
 def _bare(file: Path) -> str:
@@ -280,7 +274,7 @@ def _together(
     for modality, files in found.items():
         for stem, file in files.items():
             names.setdefault(stem.casefold(), stem)
-            scenes[stem.casefold()][modality] = Picture(file, FORM_OF[modality])
+            scenes[stem.casefold()][modality] = Picture(file, scan.FORM_OF[modality])
     return [
         Frame(f"{folder}/{names[key]}", domain, kind, pictures, split=split)
         for key, pictures in sorted(scenes.items())
@@ -288,19 +282,15 @@ def _together(
 
 
 def _preferred(
-    default: tuple[str, ...], counts: Counter[str], task: Sequence[str] | None
+    default: tuple[str, ...], counts: set[str], task: Sequence[str] | None
 ) -> tuple[tuple[str, ...], str]:
-    """The classes asked for; else the default ones that are there, filled up with the most frequent."""
+    """The classes asked for; else those of the default that are there."""
     if task is not None:
-        return chosen_classes(task, counts), "chosen"
-    chosen = [name for name in default if name in counts]
-    rest = sorted((-count, name) for name, count in counts.items() if name not in chosen)
-    more = [name for _, name in rest if name not in _UNLABELLED][: max(0, len(default) - len(chosen))]
-    if len(counts) > len(chosen) + len(more) or not more:
-        how = "socketlab's default" + (f", with the most frequent, {', '.join(more)}" if more else "")
-    else:
-        more, how = more[: max(0, len(more) - 1)], "socketlab's default, filled up, one class left for pairs"
-    return tuple(sorted(chosen + more)), how
+        return scan.chosen_classes(task, counts), "chosen"
+    there = [name for name in default if name in counts]
+    if counts and not there:
+        raise LabError(f"The set has none of {', '.join(default)}: choose the classes of the task (--task).")
+    return tuple(sorted(there)), "socketlab's default"
 
 
 def _below(root: Path, holds: Callable[[Path], bool]) -> Path:
@@ -342,12 +332,12 @@ def find_lists(
             frames += _joined_by_line(modalities, domain, names, findings, by_line)
         else:
             frames += _joined_by_stem(modalities, domain, role, names, findings)
-    labelled = {frame.kind for frame in frames if frame.split != "pairs"} - {UNKNOWN}
+    labelled = {frame.kind for frame in frames if frame.split != "pairs"} - {scan.UNKNOWN}
     shown = {frame.kind for frame in frames if frame.split == "pairs"} & labelled
     if shown:
         findings.notes.append(f"pairs show classes of the task: {', '.join(sorted(shown))}")
     if task is not None:
-        return frames, chosen_classes(task, labelled), "chosen"
+        return frames, scan.chosen_classes(task, labelled), "chosen"
     return frames, tuple(sorted(labelled)), "the labels of the lists"
 
 
@@ -358,13 +348,13 @@ def _lists_in(findings: Findings) -> Iterator[tuple[Path, str, str, str]]:
     folders, files = listed(findings.root, findings)
     candidates = [(file, named.fullmatch(file.name), "") for file in files]
     for folder in folders:
-        if folder.name.lower() in MODALITY_NAMES:
+        if folder.name.lower() in scan.MODALITY_NAMES:
             inside = listed(folder, findings)[1]
             candidates += [(file, plain.fullmatch(file.name), folder.name.lower()) for file in inside]
     for file, parts, modality in candidates:
         if parts is not None:
             role = (parts["role"] or "train").lower()
-            modality = MODALITY_NAMES[modality or parts["modality"].lower()]
+            modality = scan.MODALITY_NAMES[modality or parts["modality"].lower()]
             yield file, parts["domain"], modality, "pairs" if role == "ti" else role
 
 
@@ -445,9 +435,9 @@ def _joined_by_line(
             why = f"{words} have different names (--option by_line=true pairs them)"
             findings.bad("mismatched pair", f"{domain}, pair {number}", why, scenes=1)
         else:
-            pictures = {m: Picture(path, FORM_OF[m]) for m, (path, _) in entries.items()}
+            pictures = {m: Picture(path, scan.FORM_OF[m]) for m, (path, _) in entries.items()}
             path, label = next(iter(entries.values()))
-            kind = names.get(label, UNKNOWN if label < 0 else f"class_{label}")
+            kind = names.get(label, scan.UNKNOWN if label < 0 else f"class_{label}")
             name = f"{domain}/ti/{number:06}/{_bare(path)}"
             frames.append(Frame(name, domain, kind, pictures, split="pairs"))
     return frames
@@ -472,7 +462,7 @@ def _joined_by_stem(
             why = f"labels {sorted(labels)} in the lists of {domain}"
             findings.bad("contradictory labels", name, why, scenes=1)
             continue
-        kind = next((names.get(label, f"class_{label}") for label in labels), UNKNOWN)
-        pictures = {m: Picture(path, FORM_OF[m]) for m, (path, _) in found.items()}
+        kind = next((names.get(label, f"class_{label}") for label in labels), scan.UNKNOWN)
+        pictures = {m: Picture(path, scan.FORM_OF[m]) for m, (path, _) in found.items()}
         frames.append(Frame(f"{domain}/{role}/{name}", domain, kind, pictures, split=role))
     return frames

@@ -26,32 +26,10 @@ from typing import Any, NamedTuple
 
 from socketlab.errors import LabError
 from socketlab.files import exclusive, write_whole
-from socketlab.images import finders
+from socketlab.images import finders, scan
 from socketlab.images.decode import FITS, UNITS, BadPicture, decode_all, square, value_range
-from socketlab.images.packs import (
-    FORMAT,
-    MANIFEST,
-    VERSION,
-    Pack,
-    PackWriter,
-    as_json,
-    open_pack,
-    stamp,
-)
-from socketlab.images.scan import (
-    FORM_OF,
-    SPLITS,
-    Findings,
-    Frame,
-    Problem,
-    Survey,
-    checked,
-    divided,
-    near_duplicates,
-    place,
-    readable,
-    whole,
-)
+from socketlab.images.packs import FORMAT, MANIFEST, VERSION, Pack, PackWriter, as_json, open_pack, stamp
+from socketlab.images.scan import SPLITS, Findings, Frame, Problem, Survey, readable
 
 ON_BAD = ("auto", "skip", "stop")
 LARGEST = 4096
@@ -72,54 +50,34 @@ class Kind(NamedTuple):
 
 KINDS = {
     "sunrgbd": Kind(
-        finders.find_sunrgbd,
-        "SUN RGB-D",
+        finders.find_sunrgbd, "SUN RGB-D",
         "kv1, kv2, realsense and xtion, with image/, depth/ and scene.txt in the folder of a frame,",
-        ("depth", "place"),
-        source="https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",
+        ("depth", "place"), source="https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",
     ),
     "diml": Kind(
-        finders.find_diml,
-        "DIML/CVL RGB+D",
-        "{train,test}/HR/<NN. Scene>/{color,depth_filled}/",
-        ("quality", "depth_unit"),
-        numbered=True,
-        source="https://dimlrgbd.github.io",
+        finders.find_diml, "DIML/CVL RGB+D", "{train,test}/HR/<NN. Scene>/{color,depth_filled}/",
+        ("quality", "depth_unit"), numbered=True, source="https://dimlrgbd.github.io",
     ),
     "rgbnir": Kind(
-        finders.find_rgbnir,
-        "RGB-NIR Scene",
-        "<class>/NNNN_rgb.tiff and <class>/NNNN_nir.tiff",
-        ("place", "levels"),
-        modalities=("rgb", "nir"),
+        finders.find_rgbnir, "RGB-NIR Scene", "<class>/NNNN_rgb.tiff and <class>/NNNN_nir.tiff",
+        ("place", "levels"), modalities=("rgb", "nir"),
         source="https://ivrlwww.epfl.ch/supplementary_material/cvpr11/nirscene1.zip",
     ),
     "eurosat": Kind(
-        finders.find_eurosat,
-        "EuroSAT",
-        "<class>/<name>.tif of 13 bands",
-        ("place",),
-        modalities=tuple(finders.EUROSAT_BANDS),
-        size=64,
+        finders.find_eurosat, "EuroSAT", "<class>/<name>.tif of 13 bands", ("place",),
+        modalities=tuple(finders.EUROSAT_BANDS), size=64,
         source="https://zenodo.org/records/7711810/files/EuroSAT_MS.zip",
     ),
     "lists": Kind(
-        finders.find_lists,
-        "text lists",
-        "<modality>/<domain>_list.txt or <domain>_<modality>_list.txt",
-        ("by_line", "base", "depth_unit", "levels"),
-        modalities=(),
-        numbered=True,
+        finders.find_lists, "text lists", "<modality>/<domain>_list.txt or <domain>_<modality>_list.txt",
+        ("by_line", "base", "depth_unit", "levels"), modalities=(), numbered=True,
     ),
     "folders": Kind(
-        finders.find_folders,
-        "plain folders",
-        f"<modality>/<class>/<stem>.<ext>, with modalities {', '.join(FORM_OF)},",
-        ("unpaired", "place", "depth_unit", "levels"),
-        modalities=(),
-        numbered=True,
+        finders.find_folders, "plain folders",
+        f"<modality>/<class>/<stem>.<ext>, with modalities {', '.join(scan.FORM_OF)},",
+        ("unpaired", "place", "depth_unit", "levels"), modalities=(), numbered=True,
     ),
-}
+}  # fmt: skip
 """The data sets that can be imported."""
 
 
@@ -172,13 +130,15 @@ def survey(
         "task-irrelevant": f"{', '.join(sorted(others))}; all domains pooled" if others else "none: no pairs",
     }
     seen = {modality for frame in frames for modality in frame.pictures}
-    modalities = sort.modalities or tuple(modality for modality in FORM_OF if modality in seen)
+    modalities = sort.modalities or tuple(modality for modality in scan.FORM_OF if modality in seen)
     may_lack = classes if chosen.get("unpaired", kind == "lists") else ()
-    complete = whole(_as_chosen(_single(frames, findings), chosen, findings), findings, modalities, may_lack)
-    usable = list(checked(complete, findings, progress))
+    complete = scan.whole(
+        _as_chosen(_single(frames, findings), chosen, findings), findings, modalities, may_lack
+    )
+    usable = list(scan.checked(complete, findings, progress))
     if not usable:
         raise LabError(f"{readable(root.name)} holds no usable scene: {findings.reasons()}.")
-    placed, protocol["split"] = divided(usable, set(classes), sort.numbered)
+    placed, protocol["split"] = scan.divided(usable, set(classes), sort.numbered)
     ordered = sorted(placed, key=lambda frame: (SPLITS.index(frame.split), frame.domain, frame.name))
     lines = _ranges(ordered, modalities, findings, "depth_unit" in chosen)
     return Survey(
@@ -413,7 +373,7 @@ def _write_files(
     try:
         for frame, found in zip(survey.frames, images, strict=True):
             if isinstance(found, BadPicture):
-                where = place(found.path or frame.name, survey.root)
+                where = scan.place(found.path or frame.name, survey.root)
                 failed.append(Problem(found.what, where, readable(found.why)))
             else:
                 parts[frame.split].append(frame, found)
@@ -435,7 +395,7 @@ def _write_files(
         "left_out": survey.left_out + len(failed),
         "skipped": [asdict(problem) for problem in (*survey.problems, *failed)],
         "ranges": list(survey.ranges),
-        "notes": [*survey.notes, *near_duplicates(parts["train"].thumbnails, parts["test"].thumbnails)],
+        "notes": [*survey.notes, *scan.near_duplicates(parts["train"].thumbnails, parts["test"].thumbnails)],
     }
     write_whole(folder / MANIFEST, as_json(manifest))
     stamp(folder, [one["file"] for part in splits.values() for one in part["arrays"].values()])

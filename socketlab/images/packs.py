@@ -267,6 +267,7 @@ def _require_manifest(manifest: dict[str, Any]) -> None:
         _require_types(part, _SPLIT)
         for array in part["arrays"].values():
             _require_types(array, _ARRAY)
+            _, _, _, _ = array["shape"]
         files = [one["file"] for one in (part, *part["arrays"].values())]
         ends = [end for start, stop in part["domains"].values() for end in (start, stop - start, stop)]
         plain = all(Path(file).name == file and "\\" not in file for file in files)

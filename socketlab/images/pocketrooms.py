@@ -22,15 +22,8 @@ from socketlab.images import sensors
 from socketlab.images.paired_images import PairedImages
 
 CLASSES = (
-    "bathroom",
-    "bedroom",
-    "conference_room",
-    "dining_room",
-    "kitchen",
-    "living_room",
-    "nursery",
-    "office",
-)
+    "bathroom", "bedroom", "conference_room", "dining_room", "kitchen", "living_room", "nursery", "office",
+)  # fmt: skip
 """The task: eight kinds of room."""
 
 SPLITS = ("source_train", "source_test", "target_adapt", "target_test", "ti_near", "ti_far")
@@ -50,8 +43,8 @@ def load(
 ) -> PairedImages:
     """One split as one sensor sees it, 64 × 64 pixels.
 
-    Only the files of the modalities asked for are opened, and for depth the near-infrared one, which tells
-    how much of a depth camera's light comes back: an adaptation to depth opens no colour picture of the task.
+    Only the files of the modalities asked for are opened, and for depth the near-infrared one, for how much
+    of a depth camera's light comes back: an adaptation to depth opens no colour picture of the task.
 
     Parameters
     ----------
@@ -63,27 +56,22 @@ def load(
 
     Raises
     ------
-    LabError
-        For an unknown split, sensor or modality, and for a missing or altered data file.
+    LabError : unknown split, sensor or modality; a missing or altered data file.
     """
     rows = _index(split)
     camera = sensors.sensor_named(sensor)
     images: dict[str, Tensor] = {}
     for modality in modalities:
+        if modality not in ("rgb", "nir", "depth"):
+            raise LabError(f"unknown modality {modality!r}: choose among rgb, nir, depth")
+        views = _tiles(split, modality, len(rows))
         generator = _generator(seed, split, sensor, modality)
-        match modality:
-            case "rgb":
-                seen = sensors.see_rgb(_tiles(split, "rgb", len(rows)), camera, strength, generator)
-            case "nir":
-                seen = sensors.see_nir(_tiles(split, "nir", len(rows)), camera, strength, generator)
-            case "depth":
-                light = _tiles(split, "nir", len(rows))
-                seen = sensors.see_depth(
-                    _tiles(split, "depth", len(rows)), light, camera, strength, generator
-                )
-            case _:
-                raise LabError(f"unknown modality {modality!r}: choose among rgb, nir, depth")
-        images[modality] = seen
+        if modality == "depth":
+            light = _tiles(split, "nir", len(rows))
+            images[modality] = sensors.see_depth(views, light, camera, strength, generator)
+        else:
+            see = sensors.see_rgb if modality == "rgb" else sensors.see_nir
+            images[modality] = see(views, camera, strength, generator)
     return PairedImages(
         images,
         names=tuple(row["name"] for row in rows),
@@ -111,18 +99,16 @@ def ti_pairs(
 
     Raises
     ------
-    LabError
-        For an unknown mix, or more pairs than there are.
+    LabError : unknown mix, or more pairs than there are.
     """
     shares = {"near": 1.0, "far": 0.0}
     if mix not in (*shares, "both") and not (isinstance(mix, int | float) and 0 <= mix <= 1):
         raise LabError(f"unknown mix {mix!r}: choose near, far, both, or a share of near rooms from 0 to 1")
     share = None if mix == "both" else float(shares.get(mix, mix))  # type: ignore[call-overload, arg-type]
-    parts = []
-    if share is None or share > 0:
-        parts.append(load("ti_near", sensor, modalities, strength, seed, device))
-    if share is None or share < 1:
-        parts.append(load("ti_far", sensor, modalities, strength, seed, device))
+    splits = [
+        one for one, wanted in (("ti_near", 1), ("ti_far", 0)) if share in (None, wanted) or 0 < share < 1
+    ]
+    parts = [load(split, sensor, modalities, strength, seed, device) for split in splits]
     everything = parts[0] if len(parts) == 1 else join(*parts)
     if count is None and (share is None or share in (0, 1)):
         return everything
@@ -131,16 +117,15 @@ def ti_pairs(
 
 def join(first: PairedImages, second: PairedImages) -> PairedImages:
     """The scenes of two sets of the same modalities, one after the other."""
-    bits = {m: [part.images[m] for part in (first, second)] for m in first.modalities}
-    joined = {m: _concatenate(parts) for m, parts in bits.items()}
+    joined = {}
+    for modality, images in first.images.items():
+        parts = [images, second.images[modality]]
+        if images.dtype is torch.uint16:
+            joined[modality] = torch.cat([part.view(torch.int16) for part in parts]).view(torch.uint16)
+        else:
+            joined[modality] = torch.cat(parts)
     blocks = first.blocks + second.blocks if first.blocks and second.blocks else ()
     return PairedImages(joined, first.names + second.names, first.kinds + second.kinds, first.classes, blocks)
-
-
-def _concatenate(parts: list[Tensor]) -> Tensor:
-    if parts[0].dtype is torch.uint16:
-        return torch.cat([part.view(torch.int16) for part in parts]).view(torch.uint16)
-    return torch.cat(parts)
 
 
 def _draw(sizes: list[int], share: float | None, count: int | None, seed: int) -> Tensor:

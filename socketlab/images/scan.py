@@ -194,48 +194,40 @@ def place(path: Path | str, root: Path) -> str:
     return readable(inside.as_posix())
 
 
-def listed(folder: Path, findings: Findings) -> tuple[list[Path], list[Path]]:
-    """Subfolders and files of a folder, sorted by name; hidden ones left out, unreadable ones reported."""
-    folders: list[Path] = []
-    files: list[Path] = []
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        findings.bad("unreadable folder", folder, error.strerror or "it cannot be read")
-        return [], []
-    for entry in found:
-        if entry.name.startswith("."):
-            continue
-        try:
-            entry.name.encode()
-            (folders if entry.is_dir() else files).append(Path(entry.path))
-        except UnicodeEncodeError:
-            findings.bad("unreadable file", Path(entry.path), "its name is not text")
-        except OSError as error:  # a link to itself
-            findings.bad("symlink loop", Path(entry.path), error.strerror or "it leads nowhere")
-    return folders, files
+def walk(folder: Path, findings: Findings) -> Iterator[tuple[Path, list[Path], list[Path]]]:
+    """A folder and all below it, with their subfolders and files, sorted; links are followed, in no circle.
 
-
-def walk(
-    folder: Path, findings: Findings, above: tuple[tuple[int, int], ...] = ()
-) -> Iterator[tuple[Path, list[Path], list[Path]]]:
-    """A folder and all below it, with their subfolders and files; links are followed, but in no circle.
-
-    Whoever takes names out of the list of subfolders keeps the walk out of them.
+    What cannot be read is reported; hidden entries are left out. Whoever takes names out of the list of
+    subfolders keeps the walk out of them.
     """
-    try:
-        found = os.stat(folder)
-    except OSError as error:
-        findings.bad("unreadable folder", folder, error.strerror or "it cannot be read")
-        return
-    if (found.st_dev, found.st_ino) in above:
-        findings.bad("symlink loop", folder, "it leads to a folder that it lies in")
-        return
-    folders, files = listed(folder, findings)
-    yield folder, folders, files
-    for inner in folders:
-        yield from walk(inner, findings, (*above, (found.st_dev, found.st_ino)))
+
+    def unreadable(error: OSError) -> None:
+        findings.bad("unreadable folder", error.filename, error.strerror or "it cannot be read")
+
+    for path, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
+        here, real = Path(path), os.path.realpath(path)
+        for name in [*folders, *files]:
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                findings.bad("unreadable file", here / name, "its name is not text")
+                (folders if name in folders else files).remove(name)
+        for name in list(folders):
+            target = os.path.realpath(here / name)
+            if f"{real}/".startswith(f"{target}/"):
+                findings.bad("symlink loop", here / name, "it leads to a folder that it lies in")
+                folders.remove(name)
+        inner = [here / name for name in sorted(folders) if name[0] != "."]
+        yield here, inner, [here / name for name in sorted(files) if name[0] != "."]
+        folders[:] = [one.name for one in inner]
+
+
+def listed(folder: Path, findings: Findings) -> tuple[list[Path], list[Path]]:
+    """Subfolders and files of a folder, as `walk` gives them; nothing where there is no such folder."""
+    if not folder.is_dir():
+        return [], []
+    _, folders, files = next(walk(folder, findings), (folder, [], []))
+    return folders, files
 
 
 def text_of(file: Path) -> str:
@@ -245,11 +237,6 @@ def text_of(file: Path) -> str:
     data = file.read_bytes()
     text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def pictures_in(folder: Path, findings: Findings) -> list[Path]:
-    """The picture files of a folder; what else looks like data is counted as not read."""
-    return pictures_of(*listed(folder, findings), findings)
 
 
 def pictures_of(folders: list[Path], files: list[Path], findings: Findings) -> list[Path]:

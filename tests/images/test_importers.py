@@ -282,7 +282,7 @@ def test_all_that_is_wrong_is_in_one_report(tmp_path, monkeypatch):
 
     def forbidden(folder):
         if not isinstance(folder, int) and Path(folder).parts[-2:] == ("rgb", "laundry"):
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(folder))
         return real(folder)
 
     monkeypatch.setattr(scan.os, "scandir", forbidden)

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from socketlab import files
 from socketlab.errors import LabError
-from socketlab.files import exclusive
 from socketlab.images import decode, finders, importers, packs
 from socketlab.images.decode import Picture, decoded, placed_intrinsics
 from socketlab.images.encodings import measure
@@ -317,20 +317,130 @@ def test_a_damaged_pack_is_told(whole, tmp_path):
         open_pack(whole.folder)
 
 
-def test_a_manifest_that_lacks_or_confuses_something_is_told(whole):
-    """Somebody's hand in the files: one sentence, never a traceback, never rows under other names."""
+def test_a_pixel_altered_after_the_import_is_noticed_when_it_is_read(whole, pictures):
+    """By size and time, or on request whatever they are; a copy of a pack is compared once."""
+    file = whole.folder / "train.rgb.npy"
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    digests = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(packs, "digest", lambda path: digests.append(path.name) or files.digest(path))
+        open_pack(whole.folder).load("train")
+        assert digests == ["train.scenes.json"]  # nothing has changed since the import
+        os.utime(file)
+        for _ in range(2):
+            open_pack(whole.folder).load("train")
+        assert digests.count("train.rgb.npy") == 1
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(LabError, match=r"train\.rgb\.npy was altered: import the data set again"):
+        open_pack(whole.folder).load("train", modalities=("rgb",))
+    open_pack(whole.folder).load("train", modalities=("depth",))
+    (whole.folder / packs.STAMPS).unlink()
+    os.utime(file, ns=times)
+    with pytest.raises(LabError, match="was altered"):
+        open_pack(whole.folder).load("train")
+    with pytest.raises(LabError, match="was altered"):
+        open_pack(whole.folder).verify()
+
+
+def test_a_pack_that_cannot_be_written_to_is_compared_each_time(whole, monkeypatch):
+    def forbidden(*arguments):
+        raise LabError("read-only")
+
+    (whole.folder / packs.STAMPS).write_text("[" * 100_000)
+    monkeypatch.setattr(packs, "write_whole", forbidden)
+    assert len(open_pack(whole.folder).load("train")) == len(open_pack(whole.folder).load("train"))
+
+
+def edited(value, path, new):
+    """A copy of nested JSON with one place changed, or taken away where ``new`` is ``...``."""
+    copy = json.loads(json.dumps(value))
+    *above, last = path
+    place = copy
+    for key in above:
+        place = place[key]
+    if new is ...:
+        del place[last]
+    else:
+        place[last] = new
+    return copy
+
+
+ENTRY = ("splits", "train", "arrays", "rgb")
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        *(((key,), new) for key in packs._MANIFEST for new in (..., None, "x", [[]])),
+        *(((*ENTRY, key), new) for key in packs._ARRAY for new in (..., None, [])),
+        *((("splits", "train", key), new) for key in packs._SPLIT for new in (..., 7.5)),
+        (("splits", "train"), []),
+        (("splits", "holiday"), {}),
+        (("splits", "train", "domains"), {"my rooms": [0]}),
+        (("splits", "train", "domains"), {"my rooms": [0, 99]}),
+        (("splits", "train", "domains"), {"my rooms": [3, 1]}),
+        (("splits", "train", "counts"), {"my rooms": ["office"]}),
+        ((*ENTRY, "file"), "../train.rgb.npy"),
+        ((*ENTRY, "file"), "/etc/hostname"),
+        ((*ENTRY, "file"), "..\\train.rgb.npy"),
+        (("splits", "train", "file"), "deeper/train.scenes.json"),
+    ],
+)  # fmt: skip
+def test_a_manifest_of_another_shape_is_one_sentence(whole, path, new):
+    """Somebody's hand in the files: never a traceback, never a file of another folder."""
     manifest = json.loads((whole.folder / "manifest.json").read_text())
-    for key in ("splits", "classes", "domains", "size", "left_out"):
-        for spoilt in ({k: v for k, v in manifest.items() if k != key}, manifest | {key: None}):
-            (whole.folder / "manifest.json").write_text(json.dumps(spoilt))
-            with pytest.raises(LabError, match=r"manifest\.json is damaged"):
-                open_pack(whole.folder).summary()
-    (whole.folder / "manifest.json").write_text(json.dumps(manifest))
-    scenes = whole.folder / "train.scenes.json"
-    told = json.loads(scenes.read_text())
-    scenes.write_text(json.dumps(told | {"names": told["names"][::-1]}))
+    (whole.folder / "manifest.json").write_text(json.dumps(edited(manifest, path, new)))
+    with pytest.raises(LabError, match="damaged or missing"):
+        open_pack(whole.folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "null", "[]", "7", '{"format": "socketlab pack"'])
+def test_a_manifest_that_is_none_is_one_sentence(whole, text):
+    (whole.folder / "manifest.json").write_text(text)
+    with pytest.raises(LabError, match=r"damaged or missing|no pack"):
+        open_pack(whole.folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        (("names",), ["one"]),
+        (("names", 0), None),
+        (("names", 1), ["nested"]),
+        (("kinds",), "office"),
+        (("rows",), {}),
+        (("rows", "rgb"), [0, 0]),
+        (("rows", "rgb"), [1, 99]),
+        (("rows", "rgb"), "all"),
+        (("intrinsics",), None),
+        (("intrinsics", 0), "wide"),
+        (("blocks",), [1]),
+    ],
+)
+def test_a_list_of_scenes_of_another_shape_is_one_sentence(whole, path, new):
+    """Also where its digest is right, and rows under other names are noticed by it."""
+    file = whole.folder / "train.scenes.json"
+    file.write_text(json.dumps(edited(json.loads(file.read_text()), path, new)))
     with pytest.raises(LabError, match=r"train\.scenes\.json was altered"):
         open_pack(whole.folder).load("train")
+    manifest = json.loads((whole.folder / "manifest.json").read_text())
+    manifest["splits"]["train"]["sha256"] = files.digest(file)
+    (whole.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(LabError, match=r"train\.scenes\.json is damaged or missing"):
+        open_pack(whole.folder).load("train")
+
+
+def test_a_pack_of_version_0_1_is_read(whole):
+    """It has no blocks and no record of times."""
+    file, manifest = whole.folder / "train.scenes.json", whole.folder / "manifest.json"
+    file.write_text(json.dumps(edited(json.loads(file.read_text()), ("blocks",), ...)))
+    about = edited(json.loads(manifest.read_text()), ("ranges",), ...)
+    about["splits"]["train"]["sha256"] = files.digest(file)
+    manifest.write_text(json.dumps(about))
+    (whole.folder / packs.STAMPS).unlink()
+    assert open_pack(whole.folder).load("train").blocks == ()
 
 
 def test_scenes_of_the_task_may_lack_a_modality(tmp_path):
@@ -471,7 +581,7 @@ def test_too_small_a_disk_is_told_before_the_work(found, tmp_path, monkeypatch):
 
 
 def test_two_imports_of_one_name_do_not_meet(found, tmp_path):
-    with exclusive(tmp_path / ".pack.unfinished"), pytest.raises(LabError, match="Another process"):
+    with files.exclusive(tmp_path / ".pack.unfinished"), pytest.raises(LabError, match="Another process"):
         write_pack(found, tmp_path / "pack", processes=1)
 
 

@@ -1,5 +1,8 @@
 """The paired store: rows stay together, views are joint, uint16 survives."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -55,6 +58,41 @@ def test_take_only_unlabelled_and_labels():
         _ = pairs.unlabelled().labels
     with pytest.raises(LabError, match="only rgb, depth"):
         pairs.only("nir")
+
+
+def test_a_mask_takes_the_scenes_that_it_marks():
+    """Read as indices it would give the first two scenes, again and again."""
+    images = numbered(6)
+    mask = [False, False, False, True, True, True]
+    for form in (mask, torch.tensor(mask), np.array(mask)):
+        assert images.take(form).names == ("3", "4", "5")
+    assert images.take(torch.zeros(6, dtype=torch.bool)).names == ()
+    assert images.take([-1, 0]).names == ("5", "0") and images.take(range(2)).names == ("0", "1")
+    assert images.take([]).names == ()
+
+
+@pytest.mark.parametrize(
+    ("indices", "told"),
+    [
+        ([0.5, 1.0], "whole numbers, or a mask of 6"),
+        ([True, False], "mask of 6 truth values"),
+        ([[0, 1]], "of shape"),
+        ([6], "choose indices from 0 to 5"),
+        ([-7], "there are 6 scenes"),
+        ([1, 1], "names must be unique, but 1 come more than once"),
+    ],
+)
+def test_indices_that_cannot_be(indices, told):
+    with pytest.raises(LabError, match=told):
+        numbered(6).take(indices)
+
+
+def test_blocks_stay_with_their_scenes():
+    images = replace(numbered(6), blocks=tuple("aabbcc"))
+    assert images.take([4, 1]).blocks == ("c", "a") and images.part(slice(1, 3)).blocks == ("a", "b")
+    assert images.only("depth").blocks == images.blocks and images.unlabelled().blocks == ()
+    with pytest.raises(LabError, match="not paired"):
+        replace(images, blocks=("a",))
 
 
 def test_unpaired_images_are_refused():
