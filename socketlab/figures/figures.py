@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
 from socketlab.errors import LabError
@@ -334,16 +334,22 @@ def channel_statistics(
     remembered: tuple[ArrayLike, ArrayLike],
     measured: Mapping[str, tuple[ArrayLike, ArrayLike]],
     title: str = "",
-) -> Figure:
+    figure: Figure | SubFigure | None = None,
+    styles: Mapping[str, Style] | None = None,
+) -> Figure | SubFigure:
     """Running statistics of a batch-norm layer against measured ones: a dot per channel.
 
     Parameters
     ----------
     remembered : running mean and variance of the source's layer, (C,) each.
     measured : modality -> mean and variance of the layer's input on a batch, (C,) each.
+    figure : to draw into; by default a new one.
+    styles : name -> style, where a name is not a modality.
     """
-    figure = new_figure(960, 400)
-    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+    looks = {name: (styles or {}).get(name) or modality_style(name) for name in measured}
+    if figure is None:
+        figure = new_figure(960, 400)
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
     for k, (ax, name) in enumerate(zip(figure.subplots(1, 2), ("mean", "standard deviation"), strict=True)):
         power = 0.5 if k else 1.0  # of the variance, its root
         known = np.asarray(remembered[k], float) ** power
@@ -353,11 +359,11 @@ def channel_statistics(
         everything = np.concatenate([known, *found.values()])
         ends = [everything.min(), everything.max()]
         ax.plot(ends, ends, color=SOFT, linewidth=1.2, linestyle=DOTTED)
-        for modality, values in found.items():
-            style = modality_style(modality)
+        for name, values in found.items():
+            style = looks[name]
             ax.scatter(known, values, s=44, color=style.colour, marker=style.marker, alpha=0.85,
                        edgecolors="white", linewidths=0.5, label=style.title)  # fmt: skip
-        far = {modality_style(m).title: np.abs(values - known).mean() for m, values in found.items()}
+        far = {looks[m].title: np.abs(values - known).mean() for m, values in found.items()}
         told = ", ".join(f"{name} {distance:.2f}" for name, distance in far.items())
         describe(ax, f"Measured against remembered {name} of each channel; mean distance from the diagonal: "
                      f"{told}.")  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
 from socketlab.errors import LabError
@@ -31,6 +32,103 @@ from socketlab.figures.style import (
 MOST_LAYER_NAMES = 24
 _BARS_FOOT, _BARS_TOP = -0.34, -0.09  # where a reliability diagram draws its counts
 Series = Mapping[str, tuple[ArrayLike, ...]]
+
+
+# ------------------------------------------------------------------------ images, numbers, values
+
+
+def tiles(ax: Axes, rows: Mapping[str, Sequence[NDArray[np.uint8]]], titles: Sequence[str]) -> Axes:
+    """Images (H, W, 3) of one size, a row per name, under column titles, all in one axes."""
+    height, width = next(iter(rows.values()))[0].shape[:2]
+    gap = max(1, width // 16)
+    canvas = np.full((len(rows) * (height + gap) - gap, len(titles) * (width + gap) - gap, 3), 255, np.uint8)
+    for r, images in enumerate(rows.values()):
+        for c, image in enumerate(images):
+            y, x = r * (height + gap), c * (width + gap)
+            canvas[y : y + height, x : x + width] = image
+    ax.imshow(canvas, interpolation="nearest")
+    ax.set_xticks([c * (width + gap) + width / 2 for c in range(len(titles))], titles)
+    ax.set_yticks([r * (height + gap) + height / 2 for r in range(len(rows))], list(rows))
+    ax.tick_params(length=0, labelsize=TEXT, labelcolor=INK, top=True, labeltop=True, labelbottom=False)
+    ax.spines[:].set_visible(False)
+    words = ", ".join(title.replace("\n", " ") for title in titles)
+    return describe(ax, f"{len(titles)} images in each of {len(rows)} rows ({', '.join(rows)}): {words}.")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A number's title, the ends of its scale, what to compare it with, and how it is written."""
+
+    title: str
+    low: float
+    high: float
+    marks: Mapping[str, float]
+    form: str = "{:.2f}"
+
+    def written(self, value: float) -> str:
+        """The number as text; a dash where it could not be computed."""
+        return self.form.format(value).replace("%", " %") if np.isfinite(value) else "–"
+
+
+def scales(
+    figure: Figure | SubFigure,
+    about: Mapping[str, Scale],
+    values: Mapping[str, float],
+    before: Mapping[str, float],
+    colour: str,
+) -> None:
+    """Numbers on scales, one below another; a pale dot where each of them was before."""
+    axes: Any = figure.subplots(len(about), 1, squeeze=False)[:, 0]
+    for ax, (name, scale) in zip(axes, about.items(), strict=True):
+        span, value = scale.high - scale.low, values[name]
+        ax.set(xlim=(scale.low - 0.04 * span, scale.high + 0.3 * span), ylim=(0, 1))
+        ax.set_axis_off()
+        ax.text(scale.low, 0.98, scale.title, fontsize=TEXT, color=INK, va="top")
+        ax.plot([scale.low, scale.high], [0.42, 0.42], color=PALE, linewidth=4, solid_capstyle="round")
+        for title, place in scale.marks.items():
+            ax.plot([place, place], [0.3, 0.54], color=SOFT, linewidth=1.6)
+            share = (place - scale.low) / span
+            across = "left" if share < 0.12 else "right" if share > 0.88 else "center"
+            ax.text(place, 0.24, title, fontsize=TEXT, color=SOFT, ha=across, va="top")
+        for dot, shade, size in ((before.get(name, np.nan), PALE, 10), (value, colour, 12)):
+            ax.plot(
+                [np.clip(dot, scale.low, scale.high)],
+                [0.42],
+                "o",
+                markersize=size,
+                color=shade,
+                clip_on=False,
+            )
+        ax.text(scale.high + 0.06 * span, 0.42, scale.written(value), fontsize=TEXT + 2, fontweight="bold",
+                color=INK, va="center")  # fmt: skip
+    told = "; ".join(f"{scale.title} {scale.written(values[name])}" for name, scale in about.items())
+    describe(axes[0], f"In numbers: {told}.")
+
+
+def histograms(
+    figure: Figure | SubFigure, sets: Mapping[str, tuple[ArrayLike, float, float]], colour: str, name: str
+) -> None:
+    """Values as histograms, each over the bell curve that it is compared with; the axes hold 8 deviations.
+
+    Parameters
+    ----------
+    sets : title -> values, and mean and standard deviation of the curve.
+    name : of the curve.
+    """
+    axes: Any = figure.subplots(1, len(sets), squeeze=False)[0]
+    for ax, (title, (given, mean, deviation)) in zip(axes, sets.items(), strict=True):
+        values, width = np.asarray(given, float), max(deviation, 1e-6)
+        edges = np.linspace(mean - 8 * width, mean + 8 * width, 129)
+        density, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
+        curve = np.exp(-0.5 * ((edges - mean) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+        dress(ax, title, grid="")
+        ax.fill_between(edges, curve, color=PALE, alpha=0.8, label=name, linewidth=0)
+        ax.stairs(density / len(values) / (edges[1] - edges[0]), edges, fill=True, color=colour, alpha=0.6,
+                  label="this batch")  # fmt: skip
+        ax.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.8 * curve.max()), yticks=[])
+        ax.legend(loc="upper right", frameon=False, fontsize=TEXT, labelcolor=INK)
+        describe(ax, f"{title}: mean {values.mean():.2f}, deviation {values.std():.2f}; {name}: {mean:.2f} "
+                     f"and {deviation:.2f}.")  # fmt: skip
 
 
 # ------------------------------------------------------------------------ gaps over layers and time

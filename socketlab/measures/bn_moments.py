@@ -24,11 +24,12 @@ from socketlab.method.bnstats import Moments, moments, pooled
 from socketlab.method.losses import gaussian_divergence
 from socketlab.networks.networks import norm_layers
 
+EPS = 1e-5  # what torch's layers add to a variance
 Statistics = tuple[Tensor, Tensor]
 """Mean and variance of each channel, (C,) float64."""
 
 
-def _norm_names(network: nn.Module) -> list[str]:
+def norm_names(network: nn.Module) -> list[str]:
     """Names of the batch-norm layers with running statistics, or a LabError."""
     layers = norm_layers(network)
     wanted = {id(layer) for layer in layers if layer.running_mean is not None}
@@ -117,7 +118,7 @@ def norm_statistics(
     ------
     LabError : the network has no batch norm with running statistics, or none was reached.
     """
-    names = _norm_names(network)
+    names = norm_names(network)
     run = ForwardPass(network, images, transform, batch, device, precision, progress)
     store = opened(cache)
     if store is None:
@@ -215,7 +216,7 @@ def image_moments(network: nn.Module, images: Images, transform: Transform = Non
     ------
     LabError : the network has no batch norm with running statistics.
     """
-    names = _norm_names(network)
+    names = norm_names(network)
     found: dict[str, list[tuple[Tensor, Tensor, int]]] = {name: [] for name in names}
 
     def add(name: str, x: Tensor) -> None:
@@ -254,6 +255,80 @@ def running(values: Sequence[Tensor], momentum: float, start: Tensor) -> Tensor:
     for value in values:
         found.append((1 - momentum) * found[-1] + momentum * value)
     return torch.stack(found)
+
+
+def convergence(images: ImageMoments, batches: Sequence[Tensor], momentum: float) -> dict[str, list[float]]:
+    """Running statistics against those of all images, batch by batch, from the layer's own ones on.
+
+    Parameters
+    ----------
+    batches : T tensors of rows, equally many in each.
+    momentum : how far the average moves toward each batch, in [0, 1].
+
+    Returns
+    -------
+    T + 1 numbers each. "torch", "biased": the running variance of all channels together as a share of that
+    of all images; torch takes N / (N − 1) times a batch's variance. "mean": the mean distance of the running
+    mean from that of all images, in their standard deviations.
+    """
+    mean, var = images.batch()
+    means, variances = zip(*(images.batch(rows) for rows in batches), strict=True)
+    count, (first_mean, first_var) = images.count(len(batches[0])), images.remembered
+    found = {}
+    for name, factor in {"torch": count / (count - 1), "biased": 1.0}.items():
+        moved = running([factor * one for one in variances], momentum, first_var)
+        found[name] = (moved.sum(dim=1) / var.sum()).tolist()
+    away = (running(means, momentum, first_mean) - mean).abs() / (var + EPS).sqrt()
+    return found | {"mean": away.mean(dim=1).tolist()}
+
+
+# ---- one channel, value by value
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a batch-norm layer.
+
+    Parameters
+    ----------
+    values : (n,) float64 at the layer's input, of all images of a batch and all places.
+    mean, var : running mean and variance.
+    weight, bias : γ and β.
+    """
+
+    values: Tensor
+    mean: float
+    var: float
+    weight: float
+    bias: float
+
+    def input(self, scale: float = 1.0, shift: float = 0.0) -> Tensor:
+        """The values as scale · x + shift · σ, with σ the remembered deviation."""
+        return scale * self.values + shift * self.var**0.5
+
+    def output(self, scale: float, shift: float, training: bool) -> Tensor:
+        r"""What the layer makes of that input.
+
+        .. math:: y = \gamma \, (x - \mu) / \sqrt{v + \epsilon} + \beta
+
+        In training μ and v are those of the batch, in evaluation the running ones.
+        """
+        x = self.input(scale, shift)
+        mean, var = (x.mean(), x.var(correction=0)) if training else (self.mean, torch.tensor(self.var))
+        return self.weight * (x - mean) / (var + EPS).sqrt() + self.bias
+
+
+def read_channels(
+    network: nn.Module, images: Images, layer: str, transform: Transform = None
+) -> list[Channel]:
+    """All channels of a batch-norm layer on one batch: one pass in evaluation mode."""
+    found: list[Tensor] = []
+    run = ForwardPass(network, images, transform, precision="float32")
+    _pass(run, [layer], lambda _, x: found.append(x.cpu().double().flatten(2)))
+    values, norm = torch.cat(found).transpose(0, 1).flatten(1), network.get_submodule(layer)
+    columns: list[Any] = [norm.running_mean, norm.running_var, norm.weight, norm.bias]
+    numbers = zip(*(column.detach().tolist() for column in columns), strict=True)
+    return [Channel(x, *four) for x, four in zip(values, numbers, strict=True)]
 
 
 # ---- distances between statistics

@@ -1,20 +1,22 @@
-"""The live panel of batch-norm statistics: what a layer remembers, what a batch says, and matching the two.
+"""The live panel of batch-norm statistics, and one channel of a layer seen close up.
 
-Sliders are answered at once. Matching runs `adapt` with the loss L_BN
-alone, beside AdaBN, which sets at once what matching approaches.
+`StatisticsPanel` compares running statistics with those of a batch while sliders move (`bn_moments` has every
+image's part, from which any batch follows), and matches the two by `adapt` with the loss L_BN alone, beside
+AdaBN. `ChannelView` shows what batch norm does to shift and stretch, in training and in evaluation.
 """
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
+import ipywidgets as widgets
 import torch
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
-from socketlab.figures import figures, gap_figures
-from socketlab.figures.figures import Style
+from socketlab.figures import figures, gap_figures, style
+from socketlab.figures.style import Style
 from socketlab.images import encodings, pocketrooms
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures import bn_moments
@@ -23,28 +25,14 @@ from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, load_source
-from socketlab.panels import live_pictures, session
-from socketlab.panels.exports import Table
-from socketlab.panels.live_pictures import LiveChannels, LiveProfile
-from socketlab.panels.old_base import (  # fmt: skip
-    Panel,
-    heading,
-    in_a_row,
-    in_words,
-    menu,
-    rows_table,
-    said,
-    share_bar,
-    slider,
-    slider_for,
-    steps_slider,
-    text_box,
-    with_class,
-)
+from socketlab.panels import session
+from socketlab.panels.base import Control, Table, accessible, box_of, make_controls, text_box
+from socketlab.panels.training import PanelRun, RunPanel
 from socketlab.runs import replay
 
-BATCHES = 60
+BATCHES, LARGEST, LONGEST = 60, 128, 20
 WHERE = {"rgb": "new colour rooms", "depth": "depth"}
+BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
 FIXED = {"bn_mode": "running", "test_statistics": "running", "trunk_lr": 0.005, "bottleneck_lr": 0.005}
 RUNNING = {
     "torch": Style("unbiased variance (torch)", "#0b6bcb", "", "-"),
@@ -59,7 +47,7 @@ PROFILE = {
 }
 
 
-# ------------------------------------------------------------------------ settings and runs
+# ------------------------------------------------------------------------ settings
 
 
 @dataclass(frozen=True)
@@ -94,7 +82,7 @@ class StatisticsChoice:
 
     @property
     def of_a_run(self) -> "StatisticsChoice":
-        """What a matching run depends on; everything that is only looked at is as at the beginning."""
+        """What a matching run depends on; all else as by default."""
         return StatisticsChoice(
             seed=self.seed, lambda_bn=self.lambda_bn, layers=self.layers, by=self.by, epochs=self.epochs
         )
@@ -107,6 +95,19 @@ class StatisticsChoice:
         return alone.replace(**FIXED) if self.by == "running" else alone
 
 
+def experiments(first: StatisticsChoice) -> dict[str, StatisticsChoice]:
+    """Matching runs worth trying, by title."""
+    return {
+        "match all layers": first,
+        "match the first layer": replace(first, layers="first"),
+        "normalised by the source's statistics": replace(first, by="running"),
+        "no weight, λ_d 0": replace(first, lambda_bn=0.0),
+    }
+
+
+# ------------------------------------------------------------------------ networks and images
+
+
 @dataclass(frozen=True)
 class StatisticsMaterial:
     """Networks and images: the source, unlabelled depth to match on, held-out rooms in colour and depth."""
@@ -116,9 +117,9 @@ class StatisticsMaterial:
     held_out: PairedImages
 
 
-@dataclass
+@dataclass(frozen=True)
 class StatisticsBench:
-    """What does not change while sliders move."""
+    """What does not change while sliders move: moments by modality and layer, accuracies and gaps by name."""
 
     material: StatisticsMaterial
     moments: dict[str, dict[str, ImageMoments]]
@@ -129,29 +130,6 @@ class StatisticsBench:
     def layers(self) -> list[str]:
         """Names of the batch-norm layers, in order."""
         return list(next(iter(self.moments.values())))
-
-
-@dataclass
-class MatchingRun:
-    """One matching run that the panel keeps."""
-
-    number: int
-    choice: StatisticsChoice
-    losses: list[float] = field(default_factory=list)
-    epochs: list[int] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-    profile: list[float] = field(default_factory=list)
-    outcome: str = "running"
-
-    @property
-    def name(self) -> str:
-        """How pictures and table call it."""
-        return f"run {self.number}"
-
-    @property
-    def look(self) -> Style:
-        """Its line."""
-        return figures.run_style(self.number)
 
 
 def shipped(sensor: str = "kinect_v1") -> StatisticsMaterial:
@@ -167,20 +145,17 @@ def prepare(material: StatisticsMaterial) -> StatisticsBench:
     """Read all images once, and take the two levels that cost no training: source only and AdaBN."""
     source, held_out = material.source, material.held_out
     (target,) = (m for m in held_out.modalities if m != source.modality)
-    own = encodings.measure(held_out.images[target], target)
+    transforms = {source.modality: source.normalisation}
+    transforms[target] = encodings.measure(held_out.images[target], target)
     moments = {
-        source.modality: bn_moments.image_moments(
-            source.network, held_out.only(source.modality), source.normalisation
-        ),
-        target: bn_moments.image_moments(source.network, held_out.only(target), own),
+        m: bn_moments.image_moments(source.network, held_out.only(m), transform)
+        for m, transform in transforms.items()
     }
-    begun = {name: beginning(material, name) for name in ("source-only", "adabn")}
     depth = held_out.only(target)
-    levels = {
-        "chance": 1 / len(source.classes),
-        "source only": evaluate.accuracy(begun["source-only"], depth),
-    }
-    levels["AdaBN"] = evaluate.accuracy(begun["adabn"], depth)
+    begun = {name: beginning(material, name) for name in ("source-only", "adabn")}
+    levels = {"chance": 1 / len(source.classes)}
+    for title, name in (("source only", "source-only"), ("AdaBN", "adabn")):
+        levels[title] = evaluate.accuracy(begun[name], depth)
     memory = {name: one.remembered for name, one in moments[target].items()}
     profiles = {"all": layer_gaps(moments[target], memory), "adabn": gaps_of(begun["adabn"], depth, memory)}
     return StatisticsBench(material, moments, levels, profiles)
@@ -194,9 +169,7 @@ def beginning(material: StatisticsMaterial, method: str) -> Source:
 
 
 def layer_gaps(
-    moments: dict[str, ImageMoments],
-    memory: dict[str, Statistics],
-    rows: torch.Tensor | None = None,
+    moments: dict[str, ImageMoments], memory: dict[str, Statistics], rows: torch.Tensor | None = None
 ) -> list[float]:
     """Mean divergence over the channels of each layer, of a batch (None: all images) from a memory."""
     return [float(bn_moments.divergence(moments[name].batch(rows), memory[name]).mean()) for name in memory]
@@ -204,25 +177,24 @@ def layer_gaps(
 
 def gaps_of(adapted: Source, images: PairedImages, memory: dict[str, Statistics]) -> list[float]:
     """How far an adapted network's layers are from the *source's* memory."""
-    found = bn_moments.image_moments(adapted.network, images, adapted.normalisation)
-    return layer_gaps(found, memory)
+    return layer_gaps(bn_moments.image_moments(adapted.network, images, adapted.normalisation), memory)
+
+
+# ------------------------------------------------------------------------ what the sliders show
 
 
 @dataclass(frozen=True)
 class Answer:
-    """All that the sliders ask for.
+    """One batch, and a row of batches, at one layer.
 
     Parameters
     ----------
-    remembered, batch, everything : mean and variance of the layer's channels: its memory, one batch, all
-        images.
+    remembered, batch, everything : mean and variance of the channels: running, of the batch, of all images.
     profile : gap of each layer, of the batch.
-    running : name in `RUNNING` -> one number before the first and after each batch.
-    values : N, the values per channel behind a batch.
+    running : as `bn_moments.convergence`.
+    values, size : N, the values per channel behind a batch, and its images.
     gap, all_gap : divergence of the batch and of all images at this layer, nats.
-    size : images in the batch.
-    out_shift : mean size of the layer's output in evaluation, before its own scale and shift, where a batch
-        like the source's would give 0.
+    out_shift : mean size of the layer's output in evaluation, before γ and β; 0 on the source's images.
     """
 
     remembered: Statistics
@@ -239,50 +211,19 @@ class Answer:
 
 def answer(bench: StatisticsBench, choice: StatisticsChoice) -> Answer:
     """Statistics of one batch and of a row of batches, from the moments of the images."""
-    layer = choice.layer or bench.layers[0]
-    plain = bench.moments[choice.modality]
+    layer, plain = choice.layer or bench.layers[0], bench.moments[choice.modality]
     moved = dict(plain) | {layer: plain[layer].changed(choice.scale, choice.shift)}
     here = moved[layer]
     rows = bn_moments.draws(len(here), min(choice.batch_size, len(here)), BATCHES, choice.seed)
-    memory = {name: one.remembered for name, one in plain.items()}
-    batch, everything = here.batch(rows[0]), here.batch()
-    profile = layer_gaps(moved, memory, rows[0])
-    (mean, _), (m, r) = everything, here.remembered
-    place = bench.layers.index(layer)
+    profile = layer_gaps(moved, {name: one.remembered for name, one in plain.items()}, rows[0])
+    everything, (m, r) = here.batch(), here.remembered
     return Answer(
-        here.remembered,
-        batch,
-        everything,
-        profile,
-        converging(here, rows, choice.momentum),
-        here.count(len(rows[0])),
-        profile[place],
-        float(bn_moments.divergence(everything, here.remembered).mean()),
-        float(((mean - m) / (r + 1e-5).sqrt()).abs().mean()),
-        len(rows[0]),
-    )
-
-
-def converging(here: ImageMoments, rows: list[torch.Tensor], momentum: float) -> dict[str, list[float]]:
-    """Running statistics against those of all images, from the layer's memory on, batch by batch.
-
-    "torch" and "biased" are variances of all channels together, as a share of that of all images; the first
-    takes N / (N - 1) times a batch's variance, as torch does. "mean" is the mean distance of the running
-    mean, in standard deviations of all images.
-    """
-    whole_mean, whole_var = here.batch()
-    found = [here.batch(one) for one in rows]
-    count = here.count(len(rows[0]))
-    start_mean, start_var = here.remembered
-    biased = bn_moments.running([var for _, var in found], momentum, start_var)
-    unbiased = bn_moments.running([var * count / (count - 1) for _, var in found], momentum, start_var)
-    means = bn_moments.running([mean for mean, _ in found], momentum, start_mean)
-    away = ((means - whole_mean).abs() / (whole_var + 1e-5).sqrt()).mean(dim=1)
-    return {
-        "torch": (unbiased.sum(dim=1) / whole_var.sum()).tolist(),
-        "biased": (biased.sum(dim=1) / whole_var.sum()).tolist(),
-        "mean": away.tolist(),
-    }
+        here.remembered, here.batch(rows[0]), everything, profile,
+        running=bn_moments.convergence(here, rows, choice.momentum),
+        values=here.count(len(rows[0])), size=len(rows[0]), gap=profile[bench.layers.index(layer)],
+        all_gap=float(bn_moments.divergence(everything, here.remembered).mean()),
+        out_shift=float(((everything[0] - m) / (r + bn_moments.EPS).sqrt()).abs().mean()),
+    )  # fmt: skip
 
 
 def in_numbers(choice: StatisticsChoice, found: Answer) -> str:
@@ -301,65 +242,68 @@ def in_numbers(choice: StatisticsChoice, found: Answer) -> str:
     return text
 
 
-def still_figure(bench: StatisticsBench, shown: list[StatisticsChoice], runs: list[MatchingRun]) -> Figure:
-    """Channels and running averages of each setting, and below them layers and accuracies of the runs."""
-    rows = len(shown) + 1
-    figure = figures.new_figure(1180, 330 * rows)
-    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
-    grid = figure.subplots(rows, 2, squeeze=False, width_ratios=(1, 1))
-    for (left, right), choice in zip(grid, shown, strict=False):
-        found = answer(bench, choice)
-        _still_channels(found, choice, left)
-        series = {RUNNING[name].title: (range(BATCHES + 1), y) for name, y in found.running.items()}
-        looks = {look.title: look for look in RUNNING.values()}
-        title = f"Running statistics, batches of {found.size}, momentum {choice.momentum:g}"
-        about: dict[str, Any] = {"xlabel": "batches since the memory", "ylabel": "share / distance"}
-        top = 1.1 * max(1.0, *(max(y) for y in found.running.values()))
-        figures.curves(
-            series, right, title=title, ylim=(0, top), levels={"all images": 1.0}, styles=looks, **about
-        )
-    gaps = {PROFILE[name].title: values for name, values in bench.profiles.items()}
-    gaps |= {run.name: run.profile for run in runs if run.profile}
-    looks = {look.title: look for look in PROFILE.values()} | {run.name: run.look for run in runs}
-    about = {"title": "Distance from the source's memory", "ylabel": "nats", "styles": looks, "log": True}
-    gap_figures.layer_profile(bench.layers, gaps, ax=grid[-1, 0], **about)
-    curves = {run.name: (run.epochs, run.accuracies) for run in runs if run.epochs}
-    title = "Accuracy on held-out depth" + ("" if curves else " (no matching run yet)")
-    figures.curves(curves, grid[-1, 1], title=title, levels=bench.levels, styles=looks)
-    return figure
+@dataclass
+class MatchingRun(PanelRun[StatisticsChoice]):
+    """One matching run: L_BN of every step, and the gap of every layer after the last epoch seen."""
+
+    losses: list[float] = field(default_factory=list)
+    profile: list[float] = field(default_factory=list)
 
 
-def _still_channels(found: Answer, choice: StatisticsChoice, ax: Any) -> None:
-    title = f"Deviations, {choice.layer}, batch of {found.size}"
-    figures.dress(ax, title, "remembered", "measured", grid="both")
-    known = found.remembered[1].sqrt().numpy()
-    ends = [float(known.min()), float(known.max())]
-    ax.plot(ends, ends, color=figures.SOFT, linewidth=1.2, linestyle=(0, (1, 2)))
-    look = figures.modality_style(choice.modality)
-    sets = {
-        "all images": (found.everything, figures.PALE, "o"),
-        "this batch": (found.batch, look.colour, look.marker),
-    }
-    told = []
-    for name, ((_, var), colour, marker) in sets.items():
-        seen = var.sqrt().numpy()
-        ax.scatter(known, seen, s=40, color=colour, marker=marker, edgecolors="white", linewidths=0.4)
-        ax.plot([], [], marker, color=colour, label=name)
-        told.append(f"{name} {float(np.abs(seen - known).mean()):.2f}")
-    ax.legend(fontsize=figures.TEXT, labelcolor=figures.INK, frameon=False, handletextpad=0.2)
-    where = WHERE.get(choice.modality, choice.modality)
-    figures.describe(ax, f"{title}, {where}: mean distance from what is remembered: {', '.join(told)}.")
+# ------------------------------------------------------------------------ pictures
+
+
+def draw_channels(figure: Figure | SubFigure, found: Answer, choice: StatisticsChoice) -> None:
+    """Remembered against measured statistics, a dot per channel; all images pale behind the batch."""
+    styles = {"all images": Style("all images", style.PALE, "o", "")}
+    styles[choice.modality] = replace(style.modality_style(choice.modality), title="this batch")
+    sets = {"all images": found.everything, choice.modality: found.batch}
+    title = f"{choice.layer}, {WHERE.get(choice.modality, choice.modality)}"
+    figures.channel_statistics(found.remembered, sets, title, figure=figure, styles=styles)
+
+
+def draw_running(figure: Figure | SubFigure, found: Answer, choice: StatisticsChoice) -> None:
+    """Running statistics of the layer, batch by batch."""
+    series = {name: (range(BATCHES + 1), y) for name, y in found.running.items()}
+    top = 1.1 * max(1.0, *(max(y) for y in found.running.values()))
+    figures.curves(
+        series, figure.subplots(), title=f"Batches of {found.size}, momentum {choice.momentum:g}",
+        xlabel="batches so far", ylabel="share / distance", levels={"all images": 1.0}, styles=RUNNING,
+        ylim=(0, top),
+    )  # fmt: skip
+
+
+def draw_profile(
+    figure: Figure | SubFigure, layers: list[str], gaps: dict[str, list[float]], marked: str
+) -> None:
+    """Distance of every layer from the source's memory; the layer of the sliders is shaded."""
+    ax = gap_figures.layer_profile(
+        layers, gaps, ax=figure.subplots(), title="Distance from the source's memory", ylabel="nats",
+        styles=PROFILE, log=True,
+    )  # fmt: skip
+    place = layers.index(marked)
+    ax.axvspan(place - 0.4, place + 0.4, color=style.GRID, alpha=0.6, linewidth=0, zorder=0)
+
+
+def draw_runs(
+    figure: Figure | SubFigure, runs: list[MatchingRun], name: str, levels: dict[str, float]
+) -> None:
+    """Accuracy over epochs, or L_BN over steps, of the last five runs."""
+    styles = {run.name: run.style for run in runs}
+    if name == "accuracy":
+        series: Any = {run.name: run.curve(name) for run in runs[-5:]}
+        top = 0.7 if max(levels.values(), default=0.0) < 0.5 else 1.05
+        about: dict[str, Any] = {"title": "Accuracy on held-out depth", "ylim": (0, top), "levels": levels}
+    else:
+        series = {run.name: (range(1, len(run.losses) + 1), list(run.losses)) for run in runs[-5:]}
+        about = {"title": "L_BN while matching", "xlabel": "step", "ylabel": "nats", "ylim": None}
+    figures.curves(series, figure.subplots(), styles=styles, **about)
 
 
 # ------------------------------------------------------------------------ the panel
 
 
-MOST, LATE = 128, 20
-BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
-PARTS = ((0, "mean"), (1, "var"))
-
-
-class StatisticsPanel(Panel):
+class StatisticsPanel(RunPanel[StatisticsChoice]):
     """What a batch-norm layer remembers against what it measures, and what matching the two is worth.
 
     Sliders answer at once. **Run** takes gradient steps on L_BN alone, live, beside AdaBN.
@@ -371,42 +315,33 @@ class StatisticsPanel(Panel):
     """
 
     name = "statistics"
+    live = ("layer", "modality", "batch_size", "momentum", "shift", "scale")
 
     def __init__(
-        self,
-        choice: StatisticsChoice | None = None,
-        gather: Callable[[], StatisticsMaterial] = shipped,
+        self, choice: StatisticsChoice | None = None, gather: Callable[[], StatisticsMaterial] = shipped
     ) -> None:
-        super().__init__({"run": "match statistics: gradient steps on L_BN alone"})
-        self._first, self._gather = choice or StatisticsChoice(), gather
-        self._loading = threading.Lock()
+        first = choice or StatisticsChoice()
+        self._gather, self._loading = gather, threading.Lock()
         self._bench: StatisticsBench | None = None
-        self.runs: list[MatchingRun] = []
         self._answer: Answer | None = None
-        self._asked: session.Background[None] = session.Background(
-            lambda _: self._show(), self.box, share=1.0
-        )
-        self._levelled = False
-        self.controls = with_class(self._make_controls())
-        self._make_pictures()
-        self.children = self._arrange()
-        self._listen()
-        self._on_change(("layer", "modality", "batch_size", "momentum", "shift", "scale", "seed"), self._move)
-        self._move()
+        self._cleared = True
+        pictures = {
+            name: session.LiveFigure(alt=f"{name}: the layers read their first images.")
+            for name in ("channels", "running", "layers", "accuracy", "loss")
+        }
+        folded = {"Matching": ["lambda_bn", "layers", "by", "epochs", "seed"]}
+        tips = {"run": "match statistics: gradient steps on L_BN alone"}
+        super().__init__(first, experiments(first), _table(first), pictures, folded, self.live, tips)
+        self._asked: session.Background[None] = session.Background(lambda _: self._show(), self.box, 1.0)
+        self._on_change((*self.live, "seed"), self._ask)
+        self._ready()
 
-    def __repr__(self) -> str:
-        return f"StatisticsPanel with {len(self.runs)} runs: run this cell to see it live"
+    def _run_of(self, choice: StatisticsChoice) -> StatisticsChoice:
+        return choice.of_a_run
 
-    @property
-    def choice(self) -> StatisticsChoice:
-        """The settings that the controls show."""
-        return StatisticsChoice(**{name: control.value for name, control in self.controls.items()})
-
-    def set(self, choice: StatisticsChoice) -> None:
-        """Move all controls."""
-        for name, control in self.controls.items():
-            value = getattr(choice, name)
-            control.value = control.options[0] if name == "layer" and not value else value
+    def _values_of(self, choice: StatisticsChoice) -> dict[str, Any]:
+        values = super()._values_of(choice)
+        return values | {"layer": choice.layer or self.controls["layer"].options[0]}
 
     def bench(self) -> StatisticsBench:
         """Networks, images and what was measured once; the first call loads them."""
@@ -415,265 +350,191 @@ class StatisticsPanel(Panel):
                 self._bench = prepare(self._gather())
             return self._bench
 
-    # what the buttons do
+    # showing
 
-    def reset(self) -> None:
-        """Stop, forget all runs, settings as at the beginning."""
-        self._halt()
-        self.runs = []
-        self.set(self._first)
-        self._clear_runs(self._first)
-        self.session.reset()
-        self._move()
+    def _ask(self) -> None:
+        self._asked.post(None, at_once=True)
+
+    def _show(self) -> None:
+        bench, control = self.bench(), self.controls["layer"]
+        if tuple(control.options) != tuple(bench.layers):
+            control.options = bench.layers
+            control.value = self.first.layer or bench.layers[0]
+        choice = self.choice
+        found = self._answer = answer(bench, choice)
+        self.pictures["channels"].post(partial(draw_channels, found=found, choice=choice), at_once=True)
+        self.pictures["running"].post(partial(draw_running, found=found, choice=choice), at_once=True)
+        self._draw_profile()
+        if self._cleared:
+            self._cleared = False
+            self._draw_runs(at_once=True)
+        self.headline.value = in_numbers(choice, found)
+
+    def _draw_profile(self) -> None:
+        if self._answer is not None:
+            bench = self.bench()
+            gaps = {"batch": self._answer.profile, **bench.profiles}
+            matched = [run.profile for run in self.runs if run.profile]
+            gaps |= {"matched": matched[-1]} if matched else {}
+            layers, marked = bench.layers, self.controls["layer"].value
+            self.pictures["layers"].post(partial(draw_profile, layers=layers, gaps=gaps, marked=marked), True)
 
     def wait(self, timeout: float | None = None) -> str:
-        """Wait for the pictures and for a run, and raise what went wrong."""
+        """Wait for sliders, run and pictures, and raise what went wrong."""
         self._asked.wait(timeout)
-        return self.session.wait(timeout)
+        return super().wait(timeout)
+
+    # a run
+
+    def _new_run(self, number: int, choice: StatisticsChoice) -> MatchingRun:
+        return MatchingRun(number, choice)
+
+    def _events(self, run: MatchingRun) -> Iterator[Step | replay.Observation]:
+        material, choice = self.bench().material, run.choice
+
+        def begin() -> Iterator[Step | Epoch]:
+            return adapt(material.source, material.target, None, choice.recipe, seed=choice.seed)
+
+        return replay.played(choice.of_a_run, begin, self._observe)
+
+    def _observe(self, event: Epoch) -> dict[str, Any]:
+        """Accuracy of an epoch, and how far its layers are from the source's memory."""
+        bench, adapted = self.bench(), event.state.adapted
+        images = bench.material.held_out.only(adapted.modality)
+        memory = {name: one.remembered for name, one in bench.moments[adapted.modality].items()}
+        return {"accuracy": evaluate.accuracy(adapted, images), "profile": gaps_of(adapted, images, memory)}
+
+    def _note(self, run: MatchingRun, step: Step) -> str:
+        return f"epoch {step.epoch} of {run.choice.epochs}"
+
+    def _step(self, run: MatchingRun, step: Step) -> None:
+        run.losses.append(float(step.losses.get("BN", 0.0)))
+
+    def _epoch(self, run: MatchingRun, seen: replay.Observation) -> None:
+        run.add(seen.epoch, accuracy=seen.seen["accuracy"])
+        run.profile = seen.seen["profile"]
+
+    def _draw(self, run: MatchingRun) -> None:
+        self._draw_runs(run.outcome != "running")
+        self._draw_profile()
+
+    def _draw_runs(self, at_once: bool) -> None:
+        runs, levels = list(self.runs), self.bench().levels
+        for name in ("accuracy", "loss"):
+            self.pictures[name].post(partial(draw_runs, runs=runs, name=name, levels=levels), at_once)
+
+    def _clear(self, run: MatchingRun | None) -> None:
+        self._cleared = True
+        self._ask()
+
+    def _cells(self, run: MatchingRun) -> dict[str, str]:
+        c = run.choice
+        first, last = (f"{run.losses[i]:.3f}" if run.losses else "–" for i in (0, -1))
+        return {"λ<sub>d</sub>": f"{c.lambda_bn:g}", "layers": c.layers, "normalised by": BY[c.by],
+                "seed": f"{c.seed}", "L<sub>BN</sub>": f"{first} → {last}"}  # fmt: skip
 
     def tables(self) -> dict[str, Table]:
         """Channels, layers, running averages and runs."""
         if self._answer is None:
             return {}
         found, bench = self._answer, self.bench()
-        columns = {"remembered": found.remembered, "batch": found.batch, "all_images": found.everything}
-        channels = [
-            {"channel": c}
-            | {f"{name}_{part}": float(pair[i][c]) for name, pair in columns.items() for i, part in PARTS}
-            for c in range(len(found.remembered[0]))
+        sets = {"remembered": found.remembered, "batch": found.batch, "all_images": found.everything}
+        parts = [
+            (f"{n}_{part}", pair[i]) for n, pair in sets.items() for i, part in enumerate(("mean", "var"))
         ]
-        gaps = {"batch": found.profile, **bench.profiles} | {
-            r.name: r.profile for r in self.runs if r.profile
+        gaps = {
+            "batch": found.profile,
+            **bench.profiles,
+            **{r.name: r.profile for r in self.runs if r.profile},
         }
-        layers = [
-            {"layer": layer} | {name: values[i] for name, values in gaps.items()}
-            for i, layer in enumerate(bench.layers)
-        ]
-        batches = [
-            {"batch": t} | {name: values[t] for name, values in found.running.items()}
-            for t in range(BATCHES + 1)
-        ]
-        steps = [
-            {"run": run.number, "step": i + 1, "L_BN": value}
-            for run in self.runs
-            for i, value in enumerate(run.losses)
-        ]
-        epochs = [
-            {"run": run.number, "lambda_bn": run.choice.lambda_bn, "layers": run.choice.layers,
-             "normalised_by": run.choice.by, "epoch": epoch, "held_out_accuracy": accuracy}
-            for run in self.runs
-            for epoch, accuracy in zip(run.epochs, run.accuracies, strict=True)
-        ]  # fmt: skip
-        return {"channels": channels, "layers": layers, "batches": batches, "steps": steps, "epochs": epochs}
+        return {
+            "channels": _rows("channel", {name: values.tolist() for name, values in parts}),
+            "layers": _rows("layer", gaps, bench.layers),
+            "batches": _rows("batch", found.running),
+            "steps": [
+                {"run": r.number, **row} for r in self.runs for row in _rows("step", {"L_BN": r.losses})
+            ],
+            "epochs": [row for r in self.runs for row in r.rows(**asdict(r.choice.of_a_run))],
+        }
 
-    def still(self, extremes: bool = False, dpi: float = 100) -> Any:
-        """A picture for readers without a kernel, as an IPython `Image` with its description.
 
-        Parameters
-        ----------
-        extremes : also the smallest and the largest batch, in rows of their own.
-        """
-        self.wait()
-        now = self.choice
-        sizes = [2, now.batch_size, self.controls["batch_size"].max] if extremes else [now.batch_size]
-        shown = [replace(now, batch_size=size) for size in dict.fromkeys(sizes)]
-        with session.DRAW:
-            figure = still_figure(self.bench(), shown, self.runs[-5:])
-        return figures.show(figure, dpi)
+def _rows(name: str, columns: dict[str, list[float]], names: list[str] | None = None) -> list[dict[str, Any]]:
+    """Columns as rows, each with its number or name."""
+    keys = names or range(max(map(len, columns.values())))
+    return [{name: key} | {c: values[i] for c, values in columns.items()} for i, key in enumerate(keys)]
 
-    # showing
 
-    def _move(self) -> None:
-        """Answer at once where everything is loaded, else when it is."""
-        if self._bench is None:
-            self._asked.post(None, at_once=True)
-        else:
-            self._show()
+def _table(first: StatisticsChoice) -> dict[str, Control]:
+    """Every control of the panel."""
+    names, by = ([(title, name) for name, title in names.items()] for names in (WHERE, BY))
+    layers = knobs()["bn_layers"]
+    return {
+        "layer": Control("layer", first.layer, "of batch norm", options=[first.layer], steps=True, live=True),
+        "modality": Control("batches of", first.modality, "what the layer sees", options=names),
+        "batch_size": Control("batch", first.batch_size, "images in a batch", 2, LARGEST, 1, live=True),
+        "momentum": Control("momentum", first.momentum, "weight of a batch in the average", 0.01, live=True),
+        "shift": Control("shift of the input", first.shift, "in running deviations", -2, 2, 0.1, live=True),
+        "scale": Control("scale of the input", first.scale, "the input times this", 0.25, 4, 0.05, live=True),
+        "lambda_bn": Control.of_recipe("lambda_bn", first.lambda_bn),
+        "layers": Control("matched layers", first.layers, layers.help, options=layers.choices or ()),
+        "by": Control("normalised by", first.by, knobs()["bn_mode"].help, options=by),
+        "epochs": Control("epochs", first.epochs, "passes over the target images", 1, LONGEST, 1),
+        "seed": Control("seed", first.seed, "random seed of the batches and of a run", 0, 99, 1),
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------------ one channel
+
+
+class ChannelView(widgets.VBox):
+    """One channel of a batch-norm layer: shift and stretch its input, in training and in evaluation.
+
+    In training the output stands still; in evaluation it runs away.
+
+    Parameters
+    ----------
+    source : whose layer.
+    images : a batch of one modality; default: the shipped network, and 32 depth images.
+    layer : name of a batch-norm layer; default: the first.
+    """
+
+    def __init__(
+        self, source: Source | None = None, images: PairedImages | None = None, layer: str = ""
+    ) -> None:
+        if source is None or images is None:
+            source = load_source("rgb_kinect_v1")
+            images = pocketrooms.load("target_adapt", "kinect_v1", ("depth",)).take(range(32))
+        name = self.modality = images.modality
+        own = name == source.modality
+        transform = source.normalisation if own else encodings.measure(images.images[name], name)
+        layer = layer or bn_moments.norm_names(source.network)[0]
+        self.channels = bn_moments.read_channels(source.network, images, layer, transform)
+        self.controls = make_controls({
+            "channel": Control("channel", 0, f"of {layer}", 0, len(self.channels) - 1, 1, live=True),
+            "shift": Control("shift", 0.0, "of the input, in running deviations", -4.0, 4.0, 0.1, live=True),
+            "scale": Control("stretch", 1.0, "the input times this", 0.25, 4.0, 0.05, live=True),
+            "mode": Control("mode", "training", "of the layer", options=("training", "evaluation")),
+        })  # fmt: skip
+        self.box = session.ErrorBox()
+        self.picture = session.LiveFigure(860, 260, f"One channel of {layer}", self.box, share=1.0)
+        self.headline = text_box("headline")
+        column = box_of("column", list(self.controls.values()))
+        super().__init__([box_of("channel-view", [column, self.picture.image]), self.headline, self.box])
+        self.add_class("socketlab-panel")
+        accessible(self)
+        for control in self.controls.values():
+            control.observe(session.guarded(self.box, lambda _: self._show()), "value")
+        self._show()
 
     def _show(self) -> None:
-        bench = self.bench()
-        control = self.controls["layer"]
-        if tuple(control.options) != tuple(bench.layers):
-            self.profile.name_layers(bench.layers)
-            control.options = bench.layers
-            control.value = self._first.layer or bench.layers[0]
-        choice = self.choice
-        found = self._answer = answer(bench, choice)
-        self.channels.draw(
-            found.remembered,
-            {"all": found.everything, choice.modality: found.batch},
-            f"{choice.layer}: a dot per channel, {WHERE.get(choice.modality, choice.modality)}",
+        number, shift, scale, mode = (self.controls[n].value for n in ("channel", "shift", "scale", "mode"))
+        channel = self.channels[number]
+        out = {m: channel.output(scale, shift, m == "training") for m in ("training", "evaluation")}
+        sets = {"input": (channel.input(scale, shift), channel.mean, channel.var**0.5),
+                f"output in {mode}": (out[mode], channel.bias, abs(channel.weight))}  # fmt: skip
+        colour = style.modality_style(self.modality).colour
+        self.picture.post(partial(gap_figures.histograms, sets=sets, colour=colour, name="remembered"), True)
+        self.headline.value = "; ".join(
+            f"{name}: output mean <b>{y.mean():.2f}</b>, deviation <b>{y.std(correction=0):.2f}</b>"
+            for name, y in out.items()
         )
-        self.running.draw({name: (range(BATCHES + 1), y) for name, y in found.running.items()})
-        self._draw_profile()
-        if not self._levelled:
-            self._clear_runs(choice)
-        self.headline.value = said(in_numbers(choice, found))
-        self.words.value = in_words(self.pictures)
-
-    def _draw_profile(self) -> None:
-        if self._answer is None:
-            return
-        bench = self.bench()
-        shown = {"batch": self._answer.profile, **bench.profiles}
-        done = [run for run in self.runs if run.profile]
-        if done:
-            shown["matched"] = done[-1].profile
-        self.profile.mark(self.choice.layer)
-        self.profile.draw(shown)
-
-    # the worker's side
-
-    def _begin(self) -> None:
-        choice = self.choice
-        run = MatchingRun(len(self.runs) + 1, choice)
-
-        def events() -> Iterator[Step | replay.Observation]:
-            self.box.clear()
-            material = self.bench().material
-            if self.session.stopping:
-                return iter(())
-            self.runs.append(run)
-            self._clear_runs(choice)
-
-            def begin() -> Iterator[Step | Epoch]:
-                return adapt(material.source, material.target, None, choice.recipe, seed=choice.seed)
-
-            return replay.played(choice.of_a_run, begin, self._look)
-
-        self.session.start(
-            events, lambda e: self._see(run, e), self._draw_runs, lambda state: self._end(run, state)
-        )
-
-    def _look(self, event: Epoch) -> dict[str, Any]:
-        """Accuracy of an epoch, and how far its layers are from the source's memory."""
-        bench = self.bench()
-        adapted, images = event.state.adapted, bench.material.held_out.only(event.state.adapted.modality)
-        memory = {name: one.remembered for name, one in bench.moments[adapted.modality].items()}
-        return {"accuracy": evaluate.accuracy(adapted, images), "profile": gaps_of(adapted, images, memory)}
-
-    def _see(self, run: MatchingRun, event: Step | replay.Observation) -> float | None:
-        if isinstance(event, Step):
-            run.losses.append(event.losses.get("BN", 0.0))
-            self.session.note = f"epoch {event.epoch} of {run.choice.epochs}"
-            if event.step == 1:
-                self.losses.clear((0, event.steps))
-            return event.step / event.steps
-        run.epochs.append(event.epoch)
-        run.accuracies.append(event.seen["accuracy"])
-        run.profile = event.seen["profile"]
-        return event.epoch / event.epochs if event.epochs else 1.0
-
-    def _draw_runs(self) -> None:
-        for run in self.runs[-5:]:
-            self.losses.looks[run.name] = self.accuracy.looks[run.name] = run.look
-        self.losses.draw({run.name: run.losses for run in self.runs[-5:] if run.losses})
-        self.accuracy.draw({run.name: (run.epochs, run.accuracies) for run in self.runs[-5:] if run.epochs})
-        self._draw_profile()
-
-    def _end(self, run: MatchingRun, state: str) -> None:
-        run.outcome = state
-        self.table.value = table_of(self.runs)
-        self.words.value = in_words(self.pictures)
-        if state == "finished":
-            self.tell_listeners()
-
-    def _clear_runs(self, choice: StatisticsChoice) -> None:
-        last = max([choice.epochs, 1, *[max(run.epochs, default=0) for run in self.runs[-5:]]])
-        levels = self.bench().levels
-        self.accuracy.ylim = (0, 0.7 if max(levels.values()) < 0.5 else 1.1)
-        self.accuracy.clear((0, last), levels)
-        self.losses.clear((0, 1))
-        self.table.value = table_of(self.runs)
-        self._levelled = True
-
-    # making
-
-    def _make_controls(self) -> dict[str, Any]:
-        first = self._first
-        names = [(title, name) for name, title in WHERE.items()]
-        return {
-            "layer": steps_slider("layer", [first.layer], first.layer, "which batch-norm layer"),
-            "modality": menu("batches of", names, first.modality, "what the layer sees"),
-            "batch_size": slider("batch", first.batch_size, 2, MOST, 1, "images in a batch"),
-            "momentum": slider(
-                "momentum", first.momentum, 0.01, 1.0, 0.01, "how far the average moves to a batch"
-            ),
-            "shift": slider("shift of the input", first.shift, -2.0, 2.0, 0.1, "in remembered deviations"),
-            "scale": slider("scale of the input", first.scale, 0.25, 4.0, 0.05, "the input times this"),
-            "seed": slider("which batches", first.seed, 0, 99, 1, "seed of the batches and of a run"),
-            "lambda_bn": slider_for("lambda_bn", knobs()["lambda_bn"], first.lambda_bn),
-            "layers": menu(
-                "matched layers", knobs()["bn_layers"].choices, first.layers, knobs()["bn_layers"].help
-            ),
-            "by": menu("normalised by", [(t, n) for n, t in BY.items()], first.by, knobs()["bn_mode"].help),
-            "epochs": slider("epochs", first.epochs, 1, LATE, 1, "passes over the target images"),
-        }
-
-    def _make_pictures(self) -> None:
-        looks = {"all": Style("all images", figures.PALE, "o", "")}
-        for modality in WHERE:
-            known = figures.MODALITIES[modality]
-            looks[modality] = Style(f"this batch, {known.title}", known.colour, known.marker, "")
-        self.channels = LiveChannels(looks, 600, 344)
-        self.running = live_pictures.LivePlot(
-            tuple(RUNNING), title="Running statistics, batch by batch", xlabel="batches since the memory",
-            ylabel="share / distance", xlim=(0, BATCHES), levels={"all images": 1.0}, looks=RUNNING,
-            width=600, height=344,
-        )  # fmt: skip
-        self.profile = LiveProfile(
-            [""], ("batch",), title="Distance from the source's memory, by layer", ylabel="nats",
-            looks=PROFILE, width=520, height=404,
-        )  # fmt: skip
-        self.accuracy = live_pictures.LivePlot(
-            (), title="Accuracy on held-out depth", xlabel="epoch", ylabel="accuracy", ylim=(0, 0.7),
-            width=340, height=404,
-        )  # fmt: skip
-        self.losses = live_pictures.LivePlot((), title="L_BN while matching, nats", width=340, height=404)
-        self.pictures = {
-            "channels": self.channels, "running": self.running, "layers": self.profile,
-            "accuracy": self.accuracy, "loss": self.losses,
-        }  # fmt: skip
-        self.headline = text_box("headline", lines=3)
-        self.headline.value = said("The layers read their first images.")
-        self.table = text_box("runs")
-
-    def _arrange(self) -> list[Any]:
-        c = self.controls
-        names = ("layer", "modality", "batch_size", "momentum", "shift", "scale", "seed")
-        return [
-            heading("A layer and its batches", "answer at once"),
-            in_a_row(*(c[name] for name in names)),
-            self.headline,
-            in_a_row(self.channels.image, self.running.image),
-            heading("Matching", "gradient steps on L_BN alone, beside AdaBN; acts at the next run"),
-            in_a_row(*(c[name] for name in ("lambda_bn", "layers", "by", "epochs"))),
-            *self._bar(),
-            in_a_row(self.profile.image, self.accuracy.image, self.losses.image),
-            self.table,
-            self.words,
-        ]
-
-
-def table_of(runs: list[MatchingRun]) -> str:
-    """The runs kept, as an HTML table."""
-    heads = [
-        "run",
-        "λ<sub>d</sub>",
-        "layers",
-        "normalised by",
-        "seed",
-        "L<sub>BN</sub>",
-        "held-out accuracy",
-        "",
-    ]
-    rows = []
-    for run in runs:
-        c, colour = run.choice, run.look.colour
-        first, last = (f"{run.losses[i]:.3f}" if run.losses else "–" for i in (0, -1))
-        rows.append([
-            f'<span style="color:{colour}">●</span> {run.number}', f"{c.lambda_bn:g}", c.layers, BY[c.by],
-            f"{c.seed}", f"{first} → {last}", share_bar((run.accuracies or [0.0])[-1], colour),
-            run.outcome,
-        ])  # fmt: skip
-    return rows_table("Runs kept for comparison", "the loss of the first step and of the last", heads, rows)

@@ -190,14 +190,16 @@ class RunPanel(Panel, Generic[Setting]):
 
     def _name_experiment(self) -> None:
         """Show in the menu which experiment the settings are."""
-        now = self.choice
-        titles = [title for title, choice in self.experiments.items() if choice == now]
+        now = self._run_of(self.choice)
+        titles = [title for title, choice in self.experiments.items() if self._run_of(choice) == now]
         self.controls["experiment"].value = titles[0] if titles else ""
 
     def _take_experiment(self) -> None:
         title = self.controls["experiment"].value
-        if title and self.experiments[title] != self.choice:
-            self.set(self.experiments[title])
+        if title and self._run_of(self.experiments[title]) != self._run_of(self.choice):
+            values = self._values_of(self.experiments[title])
+            self._move({name: value for name, value in values.items() if name not in self._view})
+            self._name_experiment()
 
     def _lock_controls(self) -> None:
         """At ``replay`` the menu alone chooses a run: a slider that changes nothing would mislead."""

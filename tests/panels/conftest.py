@@ -7,6 +7,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from socketlab.panels import session
+
 
 @pytest.fixture
 def open_cells(open_notebook: Callable[[str], Any], lab_folder: Path) -> Callable[[str, Sequence[str]], Any]:
@@ -19,3 +21,10 @@ def open_cells(open_notebook: Callable[[str], Any], lab_folder: Path) -> Callabl
         return open_notebook(f"{name}.ipynb")
 
     return open_and_run
+
+
+@pytest.fixture(autouse=True)
+def coarse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live pictures with a quarter of the pixels: they are drawn hundreds of times."""
+    if "page" not in request.fixturenames:
+        monkeypatch.setattr(session, "SHARPNESS", 1.0)

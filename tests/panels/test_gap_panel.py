@@ -2,7 +2,6 @@
 
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,7 +61,7 @@ def make() -> Iterator[Callable[..., GapPanel]]:
         return made[-1]
 
     yield panel
-    end_all(made, "_maps")
+    end_all(made)
 
 
 def work_out(known: GapWorld, choice: GapChoice) -> None:
@@ -81,7 +80,7 @@ def test_a_setting_is_what_the_network_says_of_its_images() -> None:
     source, colour = trained_source(), images("kinect_v1", "rgb", 1.0)
     plain = features.predict(source, colour)[1].numpy()
     np.testing.assert_allclose(known.sets(choice)["rgb"], plain, atol=1e-5)
-    assert known.seen(known.colour(choice)).accuracy == pytest.approx(features.accuracy(source, colour))
+    assert known.seen[known.views(choice)[0]].accuracy == pytest.approx(features.accuracy(source, colour))
     a, b = (torch.from_numpy(np.array(x)) for x in known.sets(choice).values())
     found = known.numbers(choice)
     assert list(found) == list(NUMBERS)
@@ -126,13 +125,12 @@ def test_every_layer_of_a_known_setting_is_known() -> None:
 
 def test_a_panel_begins_by_itself(make: Callable[..., GapPanel]) -> None:
     panel = make()
-    assert panel.wait(60) == "finished"
+    panel.wait(60)
     assert "names <b>" in panel.headline.value
-    assert "errors × 1" in panel.tiles.alt
-    assert panel.gauges.alt.startswith("The gap in numbers: right answers")
-    assert "Joint UMAP" in panel.map.alt
-    for words in ("One room", "Joint UMAP"):
-        assert words in panel.words.value or words in panel.tiles.figure.texts[0].get_text()
+    assert "errors × 1" in panel.pictures["room"].alt
+    assert panel.pictures["numbers"].alt.startswith("In numbers: right answers")
+    assert "Joint UMAP" in panel.pictures["map"].alt
+    assert "strength of the camera's errors" in panel.pictures["strength"].alt
 
 
 @pytest.mark.parametrize("name", ["strength", "example"])
@@ -140,11 +138,11 @@ def test_a_panel_begins_by_itself(make: Callable[..., GapPanel]) -> None:
 def test_sliders_at_their_ends(make: Callable[..., GapPanel], name: str, where: str) -> None:
     panel = make()
     panel.wait(60)
-    before = pixels(panel.tiles)
+    before = pixels(panel.pictures["room"])
     panel.controls[name].value = getattr(panel.controls[name], where)
-    assert panel.wait(60) == "finished"
+    panel.wait(60)
     moved = panel.controls[name].value not in (0, 1.0)
-    assert (pixels(panel.tiles) != before).any() == (moved or name == "strength")
+    assert (pixels(panel.pictures["room"]) != before).any() == (moved or name == "strength")
 
 
 @pytest.mark.parametrize("name", ["sensor", "modality", "layer", "map", "hue", "curve"])
@@ -152,7 +150,7 @@ def test_every_choice_of_every_menu(make: Callable[..., GapPanel], name: str) ->
     panel = make()
     for option in panel.controls[name].options:
         panel.controls[name].value = option[1] if isinstance(option, tuple) else option
-        assert panel.wait(60) == "finished"
+        panel.wait(60)
     assert panel.box.errors == []
 
 
@@ -161,13 +159,12 @@ def test_a_known_setting_is_answered_without_a_worker(make: Callable[..., GapPan
     panel.wait(60)
     panel.controls["strength"].value = 3.0
     panel.wait(60)
-    workers, far = panel.session.threads_started, pixels(panel.gauges)
-    begun = time.process_time()
+    jobs, far = panel._asked.jobs_done, pixels(panel.pictures["numbers"])
     panel.controls["strength"].value = 1.0
-    spent = time.process_time() - begun
-    assert (pixels(panel.gauges) != far).any()  # shown when the assignment returns
-    assert panel.session.threads_started == workers
-    assert spent < 2.0  # the promise of 200 ms is kept on an idle machine: tests/test_browser_panels.py
+    assert "errors × 1:" in panel.headline.value  # when the assignment returns
+    panel.wait(60)
+    assert (pixels(panel.pictures["numbers"]) != far).any()
+    assert panel._asked.jobs_done == jobs and panel.session.threads_started == 0
 
 
 def test_a_sweep_works_out_all_strengths(make: Callable[..., GapPanel]) -> None:
@@ -197,7 +194,7 @@ def test_a_slider_moved_while_at_work_wins(make: Callable[..., GapPanel]) -> Non
     panel.controls["strength"].value = 3.0
     go_on.set()
     panel.wait(60)
-    assert "errors × 3" in panel.tiles.alt
+    assert "errors × 3" in panel.pictures["room"].alt
     assert panel.world.knows(panel.choice)
 
 
@@ -218,7 +215,7 @@ def test_stop_ends_a_sweep_and_a_slider_begins_again(make: Callable[..., GapPane
     panel.controls["strength"].value = 2.5  # before the worker has noticed
     go_on.set()
     panel.wait(60)
-    assert "errors × 2.5" in panel.tiles.alt
+    assert "errors × 2.5" in panel.pictures["room"].alt
     assert not panel.world.knows(GapChoice(strength=2.0))
 
 
@@ -230,7 +227,7 @@ def test_reset_goes_back(make: Callable[..., GapPanel]) -> None:
     panel.buttons["reset"].click()
     panel.wait(60)
     assert panel.choice.modality == "nir"
-    assert "NIR" in panel.tiles.alt
+    assert "NIR" in panel.pictures["room"].alt
 
 
 def test_an_error_while_looking_is_seen(make: Callable[..., GapPanel]) -> None:
@@ -242,12 +239,14 @@ def test_an_error_while_looking_is_seen(make: Callable[..., GapPanel]) -> None:
     panel = make(of=GapWorld(broken, lambda sensor: trained_source()))
     panel.wait(60)
     panel.controls["strength"].value = 3.0
-    with pytest.raises(LabError, match="missing"):
-        panel.wait(60)
+    panel.wait(60)
     assert "is missing" in panel.box.value
     panel.controls["strength"].value = 2.0  # and the panel goes on
-    assert panel.wait(60) == "finished"
+    panel.wait(60)
     assert panel.box.value == ""
+    with pytest.raises(LabError, match="missing"):
+        panel.run(wait=True, timeout=60)
+    panel.reset()
 
 
 def test_an_error_in_a_callback_is_seen(
@@ -278,9 +277,9 @@ def test_export_and_stills(make: Callable[..., GapPanel], tmp_path: Path) -> Non
     assert str(folder) in panel.export_note.value
     assert len((folder / "map.csv").read_text().splitlines()) == 1 + 2 * 24
     plain, extremes = panel.still(), panel.still(extremes=True)
-    assert Image.open(io.BytesIO(plain.data)).width == 640
-    assert Image.open(io.BytesIO(extremes.data)).width == 3 * 430
-    for strength in ("× 0:", "× 1:", "× 3:"):
+    assert Image.open(io.BytesIO(plain.data)).width >= 1180
+    assert Image.open(io.BytesIO(extremes.data)).width == 3 * 520
+    for strength in ("× 0.", "× 1.", "× 3."):
         assert strength in extremes.alt
     assert "right answers" in plain.alt
 
@@ -289,5 +288,4 @@ def test_controls_can_be_found_in_a_browser(make: Callable[..., GapPanel]) -> No
     panel = make()
     for name, widget in {**panel.controls, **panel.buttons}.items():
         assert f"socketlab-{name}" in widget._dom_classes
-        assert getattr(widget, "continuous_update", False) is False
     assert set(gap.TARGETS) == {value for _, value in panel.controls["modality"].options}

@@ -20,7 +20,7 @@ from socketlab.errors import LabError
 from socketlab.measures import similarity
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.panels import pairs as panel_of_pairs
-from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsStock, PairsWorld, extremes_of
+from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsStock, PairsWorld, experiments
 
 QUICK = PairsChoice(pairs=24, epochs=1)
 
@@ -44,11 +44,11 @@ def make() -> Iterator[Callable[..., PairsPanel]]:
 
     def panel(choice: PairsChoice = QUICK, of: PairsWorld | None = None) -> PairsPanel:
         made.append(PairsPanel(choice, of or world()))
-        made[-1]._asked.wait(60)
+        made[-1].wait(60)
         return made[-1]
 
     yield panel
-    end_all(made, "_asked")
+    end_all(made)
 
 
 # plain values
@@ -93,13 +93,13 @@ def test_more_pairs_than_there_are() -> None:
         panel_of_pairs.mixed_pairs(stock(), 33, 1.0)
 
 
-def test_the_judge_measures_what_it_says() -> None:
+def test_the_evaluation_measures_what_it_promises() -> None:
     there = world()
     given = there.stock.near
     start = next(iter(adapt(there.material.source, there.material.target, None, _nothing())))
     assert isinstance(start, Epoch)
     student = start.state.adapted
-    found = there.judge(student, given)
+    found = there.evaluate(student, given)
     halves = [
         features.predict(s, there.stock.aside.only(m))[1]
         for s, m in ((there.material.source, "rgb"), (student, "depth"))
@@ -120,17 +120,20 @@ def _nothing() -> object:
 
 def test_sliders_change_the_pairs_shown(make: Callable[..., PairsPanel]) -> None:
     panel = make()
-    assert "24 pairs are given, 6 are shown, 0 with a wrong partner" in panel.tiles.alt
+    shown = panel.pictures["pairs"]
+    assert "24 pairs are given, 6 are shown, 0 with a wrong partner" in shown.alt
     for name in ("pairs", "near", "broken", "shift"):
         control = panel.controls[name]
-        shown = []
+        ends = []
         for end in (control.min, control.max):
             control.value = end
-            shown.append(pixels(panel.tiles))
-        assert (shown[0] != shown[1]).any(), name
+            panel.wait(60)
+            ends.append(pixels(shown))
+        assert (ends[0] != ends[1]).any(), name
         control.value = getattr(QUICK, name)
     panel.controls["broken"].value = 1.0
-    assert "6 with a wrong partner" in panel.tiles.alt
+    panel.wait(60)
+    assert "6 with a wrong partner" in shown.alt
 
 
 @pytest.mark.parametrize("where", ["min", "max"])
@@ -142,7 +145,7 @@ def test_runs_at_the_ends_of_their_sliders(make: Callable[..., PairsPanel], name
     (run,) = panel.runs
     assert run.choice == panel.choice
     assert run.epochs == [0, 1]
-    assert np.isfinite([run.given, run.aside, run.ranks, run.accuracies]).all()
+    assert np.isfinite([run.values[name] for name in ("given", "aside", "rank", "accuracy")]).all()
 
 
 def test_the_longest_run_stops(make: Callable[..., PairsPanel]) -> None:
@@ -170,10 +173,11 @@ def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., PairsPane
     pairs = panel_of_pairs.given_pairs(stock(), QUICK)
     events = adapt(trained_source(), material().target, pairs, QUICK.recipe, seed=0)
     plain = [features.accuracy(e.state.adapted, material().held_out) for e in events if isinstance(e, Epoch)]
-    assert panel.runs[0].accuracies == pytest.approx(plain)
+    assert panel.runs[0].values["accuracy"] == pytest.approx(plain)
     panel.controls["broken"].value = 1.0
     panel.run(wait=True, timeout=120)
-    assert set(panel.rank._lines) == {"run 1", "run 2"}  # overlaid
+    assert "run 1" in panel.pictures["rank"].alt and "run 2" in panel.pictures["rank"].alt  # overlaid
+    assert "pairs" in panel.pictures["losses"].alt or "given" in panel.pictures["losses"].alt
     assert panel.table.value.count("<tr>") == 3
     assert "partner" in panel.headline.value
 
@@ -189,10 +193,10 @@ def test_errors_are_seen(make: Callable[..., PairsPanel], monkeypatch: pytest.Mo
     panel.world._load_stock = stock
     assert panel.run(wait=True, timeout=120) == "finished"
     assert panel.box.value == ""
-    monkeypatch.setenv("SOCKETLAB_STRICT", "1")
     monkeypatch.setattr("socketlab.panels.pairs.given_pairs", lambda *a: missing())
-    with pytest.raises(LabError, match="missing"):
-        panel.controls["shift"].value = 3
+    panel.controls["shift"].value = 3
+    panel.wait(60)
+    assert "is missing" in panel.box.value
     panel.box.clear()
 
 
@@ -200,24 +204,23 @@ def test_export_and_stills(make: Callable[..., PairsPanel], tmp_path: Path) -> N
     panel = make()
     plain = panel.still()
     assert len(panel.runs) == 1  # nothing had run: the settings shown did
-    assert Image.open(io.BytesIO(plain.data)).size == (1180, 784)
-    assert "run 1: 24 pairs" in plain.alt
+    assert Image.open(io.BytesIO(plain.data)).width >= 1180
+    assert "24 pairs are given" in plain.alt and "run 1" in plain.alt
     panel.folder.value = str(tmp_path)
     folder = panel.export()
-    assert {"pairs.png", "loss.svg", "rank.png", "epochs.csv"} <= {path.name for path in folder.iterdir()}
+    assert {"pairs.png", "losses.svg", "rank.png", "epochs.csv"} <= {path.name for path in folder.iterdir()}
     assert len((folder / "epochs.csv").read_text().splitlines()) == 3
-    extremes = panel.still(extremes=True)
-    assert panel.choice == QUICK
-    for words in ("far", "100 % broken", "shifted 32 px", "16 pairs"):
-        assert words in extremes.alt
+    panel.experiments = {title: panel.experiments[title] for title in ("near pairs", "far pairs")}
+    panel.still(extremes=True)
+    assert [run.choice.near for run in panel.runs] == [1.0, 1.0, 0.0]
 
 
-def test_extremes_differ_in_one_thing_each() -> None:
-    found = extremes_of(QUICK, 16, 32)
-    assert len(found) == 5
-    assert extremes_of(replace(QUICK, pairs=16), 16, 32) == [
-        replace(one, pairs=16) for one in found[:1] + found[2:]
-    ]
+def test_experiments_differ_in_one_thing_each() -> None:
+    found = experiments(PairsChoice(), 16)
+    assert [choice.words.removeprefix("400 pairs") for choice in found.values()] == [
+        "", "200 pairs", "16 pairs", ", far", ", 50 % broken", ", 100 % broken", ", shifted 32 px",
+    ]  # fmt: skip
+    assert "16 pairs" not in experiments(replace(QUICK, pairs=16), 16)
 
 
 def test_controls_can_be_found_in_a_browser(make: Callable[..., PairsPanel]) -> None:
