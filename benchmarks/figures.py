@@ -1,6 +1,6 @@
 """The pictures of README, data card and docs: ``python benchmarks/figures.py`` (two minutes).
 
-Everything is drawn from the shipped data and from ``data/results``; the adapted network of the map and the
+Everything is drawn from the shipped data and from ``data/results``; the adaptation of the film and the
 runs that show the weight of L_BN are made here, with seed 0.
 """
 
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 from collections import defaultdict
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from socketlab import Recipe, adapt, features, load_source, rooms
-from socketlab.figures import figures, maps
+from socketlab.figures import figures, style
+from socketlab.figures.film import Film, Snapshot
 from socketlab.files import data_folder, write_whole
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS
 from socketlab.method.adaptation import Epoch, Step
-from socketlab.networks.checkpoints import Source
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -31,14 +36,14 @@ def first_of_each(split: str, kinds: tuple[str, ...], sensor: str) -> PairedImag
 
 def classes_picture() -> bytes:
     """Every class of the task in colour, near-infrared and depth."""
-    return figures.png(figures.triptych(first_of_each("source_test", rooms.CLASSES, "kinect_v2"), range(8)))
+    return style.png(figures.triptych(first_of_each("source_test", rooms.CLASSES, "kinect_v2"), range(8)))
 
 
 def kinds_picture(split: str) -> bytes:
     """Every task-irrelevant kind in colour and depth."""
     kinds = tuple(dict.fromkeys(rooms.load(split, "kinect_v2", ("nir",)).kinds))
     some = first_of_each(split, kinds, "kinect_v2")
-    return figures.png(figures.triptych(some, range(len(kinds)), ("rgb", "depth"), tile=110))
+    return style.png(figures.triptych(some, range(len(kinds)), ("rgb", "depth"), tile=110))
 
 
 def sensors_picture() -> bytes:
@@ -49,9 +54,7 @@ def sensors_picture() -> bytes:
         brief = name.replace("_", " ")
         rows[brief] = ("rgb", some.images["rgb"])
         rows[f"{brief} "] = ("depth", some.images["depth"])
-    return figures.png(
-        figures.gallery(rows, [kind.replace("_", " ") for kind in rooms.CLASSES[2:6]], tile=110)
-    )
+    return style.png(figures.gallery(rows, [kind.replace("_", " ") for kind in rooms.CLASSES[2:6]], tile=110))
 
 
 def accuracies() -> dict[str, list[float]]:
@@ -68,37 +71,52 @@ def accuracies() -> dict[str, list[float]]:
 
 def bars_picture() -> bytes:
     """Held-out depth accuracy of every method over sensors and seeds."""
-    socket = figures.METHODS["socket"]
-    styles = {name: socket.__class__(name, socket.colour, "o", "-") for name in accuracies() if "," in name}
+    styles = {name: replace(style.METHODS["socket"], title=name) for name in accuracies() if "," in name}
     ax = figures.accuracy_bars(
         accuracies(),
         title="An RGB network reads depth: four sensors, five seeds",
-        styles=figures.METHODS | styles,
+        styles=style.METHODS | styles,
         chance=1 / len(rooms.CLASSES),
     )
-    return figures.png(ax)
+    return style.png(ax)
 
 
-def maps_picture(sensor: str = "kinect_v1") -> bytes:
-    """Joint UMAP of paired features before and after an adaptation."""
+def film_picture(sensor: str = "kinect_v1") -> bytes:
+    """Features of every epoch of an adaptation on one map, as a GIF that moves."""
     source = load_source(f"rgb_{sensor}")
     target = rooms.load("target_adapt", sensor, ("depth",))
-    pairs = rooms.ti_pairs(sensor, "near")
     held_out = rooms.load("target_test", sensor, ("depth",))
-    figure = figures.new_figure(1500, 720)
-    first = last = None
+    pairs = rooms.ti_pairs(sensor, "near")
+    shown, seen = pairs.take(range(120)), held_out.take(range(len(held_out) // 2))
+    fixed, snapshots = features.predict(source, shown.only("rgb"))[1].numpy(), []
     for event in adapt(source, target, pairs, Recipe.socket(), seed=0):
-        if isinstance(event, Epoch) and event.epoch in (0, event.epochs):
-            clouds = _clouds(source, event.state.adapted, pairs, held_out)
-            share = features.accuracy(event.state.adapted, held_out)
-            first, last = (clouds, share) if event.epoch == 0 else first, (clouds, share)
-    for place, (name, (clouds, share)) in enumerate((("before", first), ("after SOCKET", last))):
-        ax = figure.add_axes((0.01 + 0.41 * place, 0.03, 0.39, 0.86))
-        title = f"{name}: {100 * share:.0f} % of held-out depth images right"
-        figures.feature_map(clouds, rooms.CLASSES, ax, links=("pairs, RGB", "pairs, depth"), title=title)
-        if place == 0 and ax.get_legend():
-            ax.get_legend().remove()
-    return figures.png(figure)
+        if isinstance(event, Epoch):
+            adapted = event.state.adapted
+            halves = {"depth": shown.only("depth"), "target": seen}
+            own = {name: features.predict(adapted, images)[1].numpy() for name, images in halves.items()}
+            title = f"epoch {event.epoch} of {event.epochs}" if event.epoch else "before"
+            counts = features.confusion(adapted, held_out).numpy()
+            snapshots.append(Snapshot(title, {"rgb": fixed, **own}, counts))
+    sets = {
+        "rgb": ("rgb", "RGB of pairs", None),
+        "depth": ("depth", "depth of pairs", None),
+        "target": ("depth", "depth, held out", seen.labels.numpy()),
+    }
+    return gif(Film.of_features(snapshots, sets, rooms.CLASSES, ("rgb", "depth")))
+
+
+def gif(film: Film) -> bytes:
+    """All epochs, with places between the first ones; the first and the last stand still for a while."""
+    last = len(film.frames) - 1
+    places = [*np.arange(0, 2, 0.2), *np.arange(2, 5, 0.5), *np.arange(5, last + 1)]
+    pngs = [style.png(film.draw(place), dpi=90) for place in places if place <= last]
+    pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in pngs]
+    palette = pictures[-1].quantize(255, Image.Quantize.MAXCOVERAGE)
+    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    waits = [1500, *[120] * (len(frames) - 2), 3000]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=waits, loop=0)
+    return file.getvalue()
 
 
 def shares_picture(sensor: str = "kinect_v1", shown: int = 30) -> bytes:
@@ -106,49 +124,31 @@ def shares_picture(sensor: str = "kinect_v1", shown: int = 30) -> bytes:
     source = load_source(f"rgb_{sensor}")
     target = rooms.load("target_adapt", sensor, ("depth",))
     pairs = rooms.ti_pairs(sensor, "near")
-    ax = figures.dress(
-        figures.new_figure(900, 460).add_axes((0.09, 0.15, 0.67, 0.72)),
+    ax = style.dress(
+        style.new_figure(900, 460).add_axes((0.09, 0.15, 0.67, 0.72)),
         title="A weight that switches itself off",
         xlabel="step",
-        ylabel="weight of $L_{BN}$, before $\\lambda_d$",
+        ylabel=style.typeset("weight of $L_{BN}$, before $\\lambda_d$"),
         grid="both",
     )
     drawn = {}
-    for share, look in (("raw", figures.METHODS["paper"]), ("normalised", figures.METHODS["socket"])):
+    for share, line in (("raw", style.METHODS["paper"]), ("normalised", style.METHODS["socket"])):
         recipe = Recipe.paper().replace(bn_share=share)
         events = adapt(source, target, pairs, recipe, seed=0)
         shares = [float(e.bn_shares) for e in islice((e for e in events if isinstance(e, Step)), shown)]
         name = {"raw": "published: trainable", "normalised": "here: normalised"}[share]
-        ax.plot(range(1, shown + 1), shares, color=look.colour, linestyle=look.line, linewidth=2.5)
+        ax.plot(range(1, shown + 1), shares, color=line.colour, linestyle=line.line, linewidth=2.5)
         ax.annotate(name, (shown, shares[-1]), xytext=(8, 0), textcoords="offset points", va="center",
-                    color=figures.INK, fontsize=figures.TEXT)  # fmt: skip
+                    color=style.INK, fontsize=style.TEXT)  # fmt: skip
         drawn[name] = shares
     ax.set(xlim=(1, shown), ylim=(-0.03, 1.05))
-    told = "; ".join(
+    words = "; ".join(
         f"{name}: {values[0]:.2f} at step 1, {values[-1]:.4f} at step {shown}"
         for name, values in drawn.items()
     )
-    figures.describe(ax, f"Weight of L_BN by step. {told}.")
-    print(told)
-    return figures.png(ax)
-
-
-def _clouds(
-    source: Source, adapted: Source, pairs: PairedImages, held_out: PairedImages
-) -> dict[str, figures.Cloud]:
-    """Features of both halves of the pairs and of held-out target images, on one map."""
-    sets = {
-        "pairs, RGB": features.predict(source, pairs.only("rgb"))[1],
-        "pairs, depth": features.predict(adapted, pairs.only("depth"))[1],
-        "target, depth": features.predict(adapted, held_out)[1],
-    }
-    places = maps.joint_map({name: values.numpy() for name, values in sets.items()}, seed=0)
-    labels = held_out.labels.numpy()
-    return {
-        "pairs, RGB": figures.Cloud(places["pairs, RGB"], "rgb", "pairs, RGB"),
-        "pairs, depth": figures.Cloud(places["pairs, depth"], "depth", "pairs, depth"),
-        "target, depth": figures.Cloud(places["target, depth"], "depth", "target, depth", labels),
-    }
+    style.describe(ax, f"Weight of L_BN by step. {words}.")
+    print(words)
+    return style.png(ax)
 
 
 PICTURES = {
@@ -157,7 +157,7 @@ PICTURES = {
     "far.png": lambda: kinds_picture("ti_far"),
     "sensors.png": sensors_picture,
     "accuracies.png": bars_picture,
-    "maps.png": maps_picture,
+    "film.gif": film_picture,
     "bn_share.png": shares_picture,
 }
 

@@ -16,13 +16,14 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -231,21 +232,25 @@ class Film:
         """The first and the last frame side by side, on the same axes."""
         figure = new_figure(1240, 560)
         figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-        axes = figure.subplots(1, 2)
-        for ax, k in zip(axes, (0, len(self.frames) - 1), strict=True):
-            self.draw(ax, k, legend=ax is axes[-1])
+        left, right = figure.subplots(1, 2)
+        self.draw(0, left)
+        left.get_legend().remove()
+        self.draw(len(self.frames) - 1, right)
         return figure
 
-    def draw(self, ax: Any, number: int, legend: bool = True) -> Any:
-        """One frame, drawn by `feature_map` on the film's axes."""
-        title = self.titles[number]
+    def draw(self, place: float, ax: Axes | None = None) -> Axes:
+        """One frame on the film's axes; a place between two frames is on the way from one to the next."""
+        k = min(int(place), len(self.frames) - 1)
+        frame, nearest = self.frames[k], round(place)
+        if place > k:
+            way, later = np.float32(place - k), self.frames[k + 1]
+            frame = {
+                n: replace(c, points=c.points + way * (later[n].points - c.points)) for n, c in frame.items()
+            }
+        title = self.titles[nearest]
         if self.confusion:
-            title += f": {100 * self.accuracy[number]:.0f} % right"
-        frame = self.frames[number]
-        feature_map(frame, self.classes, ax, links=self.links, title=title, limits=self.limits)
-        if not legend and ax.get_legend():
-            ax.get_legend().remove()
-        return ax
+            title += f": {100 * self.accuracy[nearest]:.0f} % right"
+        return feature_map(frame, self.classes, ax, links=self.links, title=title, limits=self.limits)
 
     def data(self) -> dict[str, Any]:
         """What the page draws, as JSON: positions are base64 of 16 bits in parts of the map."""

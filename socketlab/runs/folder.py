@@ -239,6 +239,11 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
 MOST_ROOMS_IN_FILM, MOST_PAIRS_IN_FILM = 240, 120
 
 
+def film_rows(count: int) -> NDArray[np.int64]:
+    """Which of so many held-out images the film shows."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:MOST_ROOMS_IN_FILM])
+
+
 def film_features(
     material: Material, adapted: Source, first: bool
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
@@ -251,8 +256,7 @@ def film_features(
     counts = np.zeros((len(adapted.classes),) * 2, np.int64)
     np.add.at(counts, (material.held_out.labels.cpu().numpy(), logits.argmax(dim=1).cpu().numpy()), 1)
     width = features.shape[1] // len(networks_of(adapted.network))
-    spread = np.linspace(0, len(features) - 1, min(MOST_ROOMS_IN_FILM, len(features))).round().astype(int)
-    found = {"target": features[spread, :width].cpu().numpy()}
+    found = {"target": features[film_rows(len(features)), :width].cpu().numpy()}
     if material.pairs is not None:
         some = material.pairs.take(range(min(MOST_PAIRS_IN_FILM, len(material.pairs))))
         halves = {"pairs, target": adapted} | ({"pairs, source": material.source} if first else {})

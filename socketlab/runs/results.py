@@ -37,6 +37,7 @@ from socketlab.runs.folder import (
     TRANSDUCTIVE,
     Run,
     environment,
+    film_rows,
     resume,
     to_json,
 )
@@ -249,9 +250,7 @@ def _film(run: Run, material: Material, classes: Sequence[str]) -> Film | None:
     snapshots = Reel(run.folder / REEL).snapshots()
     if len(snapshots) != len(run.rows) or len(snapshots) < 2:
         return None
-    shown = len(snapshots[0].features["target"])
-    spread = np.linspace(0, len(material.held_out) - 1, shown).round().astype(int)
-    sets = _sets(material, material.held_out.labels.cpu().numpy()[spread])
+    sets = _sets(material, material.held_out.labels.cpu().numpy()[film_rows(len(material.held_out))])
     links = ("pairs, source", "pairs, target") if material.pairs is not None else None
     return Film.of_features(snapshots, sets, classes, links)
 
