@@ -286,9 +286,7 @@ COMPARED = (
 
 def draw(teacher: Teacher, number: int) -> Tensor:
     """The target halves of a batch of pairs, with the sources' features of the others."""
-    crops = teacher.crops(number, "depth")
-    teacher.features_of(number, crops)
-    return torch.cat([part["depth"] for part in crops])
+    return teacher.batch_of(number, "depth")[0]
 
 
 def step_forms(recipe: Recipe, rounds: int) -> dict[str, Form]:
@@ -349,9 +347,7 @@ def epoch_lines(rounds: int, clock: Callable[[], float]) -> list[Line]:
 
     def settle() -> None:
         with steps.autocast(recipe, cpu):
-            reestimate_statistics(
-                network, ((120, x) for x in encoded_batches(target, NORMALISATION["depth"], 128))
-            )
+            reestimate_statistics(network, encoded_batches(target, NORMALISATION["depth"], 128))
 
     def ask() -> None:
         draw(Teacher([frozen], pairs, recipe, 0), 1)

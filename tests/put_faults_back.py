@@ -31,7 +31,7 @@ class Fault:
 FAULTS = (
     Fault(
         1, "L_BN is multiplied by a trainable weight that nothing holds", "method/adaptation.py",
-        'return mixing.sigmoid() if recipe.bn_share == "raw" else mixing_weights(mixing)',
+        'return mixing.sigmoid() if recipe.bn_share == "raw" else nets.mixing_weights(mixing)',
         "return mixing.sigmoid()",
         "method/test_faults.py::test_fault_1_with_one_source_nothing_can_switch_bn_matching_off",
     ),

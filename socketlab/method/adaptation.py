@@ -1,4 +1,4 @@
-"""SOCKET's training loop, as a stream of events that a script, a progress bar, a widget and a test can read.
+"""SOCKET's training loop, as a stream of events that a script, a widget and a test can read.
 
 The source networks are copied; heads stay frozen, trunks and bottlenecks learn from the target's images and
 from the task-irrelevant pairs. To stop is to leave the loop; to go on is to pass the last state back.
@@ -10,8 +10,8 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,47 +22,33 @@ from socketlab.errors import LabError
 from socketlab.images import encodings
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, cut_views, draw_views, on_device
-from socketlab.method import losses, steps
+from socketlab.method import losses, pseudolabels, steps
 from socketlab.method.bnstats import Moments, normalise_by, reestimate_statistics, running_moments
-from socketlab.method.evaluate import encoded_batches, even_parts, predict
-from socketlab.method.pair_features import Crops, Teacher, derive_seed
-from socketlab.method.pseudolabels import mixed_shot_pseudo_labels, paper_pseudo_labels
+from socketlab.method.evaluate import encoded_batches, predict
+from socketlab.method.pair_features import Teacher, derive_seed
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import PLAIN, Bank, Execution, Features, PairLoss, TargetBatch, autocast
+from socketlab.networks import networks as nets
 from socketlab.networks.checkpoints import Source, read_tensors, require_classes, write_tensors
-from socketlab.networks.networks import (
-    Mixture,
-    Network,
-    check_batch_norm,
-    device_of,
-    mixing_from,
-    mixing_weights,
-    networks_of,
-    norm_layers,
-    seed_dropout,
-)
+from socketlab.networks.networks import Mixture, Network, networks_of, norm_layers
 
 REESTIMATION_BATCH = 128
 WEIGHT_DECAY = 1e-3
 LOOKS_ON_A_GPU = 20
 """The loss is checked at every step on a CPU; on a GPU, which each check waits for, at every twentieth."""
-NORMS = (nn.LayerNorm, nn.GroupNorm)
-"""What else than batch norm counts as norm where "norm" learns."""
+PairBatch = tuple[Tensor, list[Features]]
+NO_PAIRS = "λ_TI is above 0 but there are no task-irrelevant pairs: give pairs, or set lambda_ti to 0"
 
 
 @dataclass(frozen=True)
 class Step:
-    """After each step: its number, from 1 over the whole run, and the unweighted terms of its loss.
-
-    ``bn_shares`` (n,) is the weight of each source's L_BN before λ_d: with one source 1, unless the share is
-    the published one, which falls.
-    """
+    """After each step: its number, from 1 over the whole run, and the unweighted terms of its loss."""
 
     epoch: int
     step: int
     steps: int
     terms: dict[str, Tensor]
-    bn_shares: Tensor | None = None
+    bn_shares: Tensor | None = None  # (n,) weight of each source's L_BN before λ_d
 
     @property
     def losses(self) -> dict[str, float]:
@@ -81,26 +67,16 @@ class Epoch:
 
 @dataclass
 class State:
-    """All that is needed to use an adaptation, or to go on with it.
+    """All that is needed to use an adaptation, or to go on with it."""
 
-    Parameters
-    ----------
-    adapted : the target network so far, with the target's normalisation; a `Mixture` of several sources.
-    mixing : (n,) the trainable g of the mixing weights.
-    optimiser : with its momenta.
-    recipe, seed : as the run began.
-    epoch, step : finished epochs and steps.
-    statistics_ready : whether the running statistics have been re-estimated for testing.
-    """
-
-    adapted: Source
-    mixing: nn.Parameter
+    adapted: Source  # the target network so far, with the target's normalisation
+    mixing: nn.Parameter  # (n,) the trainable g of the mixing weights
     optimiser: torch.optim.SGD
-    recipe: Recipe
+    recipe: Recipe  # as the run began
     seed: int
-    epoch: int = 0
-    step: int = 0
-    statistics_ready: bool = True
+    epoch: int = 0  # finished
+    step: int = 0  # finished
+    statistics_ready: bool = True  # whether the running statistics have been re-estimated for testing
 
     @property
     def finished(self) -> bool:
@@ -121,18 +97,16 @@ class State:
         networks = [copy.deepcopy(networks_of(one.network)[0]) for one in sources]
         for network in networks:
             _choose_what_learns(network, recipe.trained)
-        together = Mixture(networks) if len(networks) > 1 else networks[0]
-        together.to(device := device_of(networks[0]))
-        mixing = (
-            together.mixing if isinstance(together, Mixture) else nn.Parameter(torch.ones(1, device=device))
-        )
+        device = nets.device_of(networks[0])
+        together = (Mixture(networks) if len(networks) > 1 else networks[0]).to(device)
+        alone = nn.Parameter(torch.ones(1, device=device))
+        mixing = together.mixing if isinstance(together, Mixture) else alone
         statistics = "batch" if recipe.test_statistics == "batch" else "running"
         adapted = Source(together, sources[0].classes, normalisation, dict(sources[0].card), statistics)
-        groups: list[dict[str, object]] = [
-            {"params": [p for network in networks for p in network.trunk.parameters()]},
-            {"params": [p for network in networks for p in network.bottleneck.parameters()]},
-            {"params": [mixing], "weight_decay": 0.0},
-        ]
+        trunks = [p for network in networks for p in network.trunk.parameters()]
+        bottlenecks = [p for network in networks for p in network.bottleneck.parameters()]
+        groups: list[dict[str, object]] = [{"params": trunks}, {"params": bottlenecks}]
+        groups += [{"params": [mixing], "weight_decay": 0.0}]
         fused = device.type in ("cpu", "cuda")  # one call for all weights, with the same numbers
         optimiser = torch.optim.SGD(
             groups, lr=0.0, momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY, fused=fused
@@ -163,8 +137,7 @@ class State:
             normalisation = Normalisation.from_dict(header["normalisation"])
             state = cls.start(source, normalisation, Recipe(**header["recipe"]), header["seed"])
             state.adapted.network.load_state_dict(parts["network"])
-            with torch.no_grad():
-                state.mixing.copy_(tensors["mixing"])
+            state.mixing.data.copy_(tensors["mixing"])
             weights = [p for group in state.optimiser.param_groups for p in group["params"]]
             momenta = {  # in the memory format of its weight, which a file does not keep
                 int(index): {"momentum_buffer": torch.empty_like(weights[int(index)]).copy_(momentum)}
@@ -178,35 +151,26 @@ class State:
 
 
 def adapt(
-    source: Source | Sequence[Source],
-    target: PairedImages,
-    pairs: PairedImages | None,
-    recipe: Recipe | Callable[[], Recipe],
-    *,
-    seed: int = 0,
-    state: State | None = None,
-    every: int = 1,
-    normalisation: Normalisation | None = None,
-    execution: Execution | None = None,
+    source: Source | Sequence[Source], target: PairedImages, pairs: PairedImages | None,
+    recipe: Recipe | Callable[[], Recipe], *, seed: int = 0, state: State | None = None, every: int = 1,
+    normalisation: Normalisation | None = None, execution: Execution | None = None,
     pair_loss: PairLoss | None = None,
-) -> Iterator[Step | Epoch]:
+) -> Iterator[Step | Epoch]:  # fmt: skip
     """Move a source network, or several, to another modality, one event at a time.
 
     Parameters
     ----------
-    source : the network and its normalisation; not changed. Several learn side by side, and their mixing
-        weights too.
-    target : images of the task's classes in the one target modality. Labels are dropped at once. They may
-        lie elsewhere than the network, as a pack larger than the GPU's memory does.
+    source : one or several that learn side by side, and so do their mixing weights; not changed.
+    target : images of the task's classes in the one target modality, wherever they lie; labels are dropped.
     pairs : task-irrelevant scenes in the source's and the target's modality, or None for methods without.
     recipe : a `Recipe`, or a function that returns the current one: weights and rates may then change between
         steps; the number of epochs, the batch size and the loss variants cannot change during a run.
     seed : fixes batches and views; the same seed on the same machine gives the same numbers.
-    state : the state of an earlier `Epoch`, to go on from; the end is that of an uninterrupted run.
+    state : that of an earlier `Epoch`, to go on from; the end is that of an uninterrupted run.
     every : an `Epoch` is yielded after every so many epochs, and after the last. Statistics are re-estimated
         only when an `Epoch` is yielded; the final result does not change.
     normalisation : how the target's images are encoded; None measures it on them, depth as metric.
-    execution : how steps are carried out; by default plainly. `socketlab.speed` has others.
+    execution : how steps are carried out, by default plainly; `socketlab.speed` has others.
     pair_loss : another distance of the pairs' features than `steps.aligned`.
 
     Yields
@@ -216,13 +180,12 @@ def adapt(
 
     Raises
     ------
-    LabError
-        An argument of another type, pairs that are missing or lack a modality, sources that differ in their
-        classes, a network without what the recipe trains, or a loss that stops being a number.
+    LabError : an argument of another type, pairs that are missing or lack a modality, sources of different
+        classes, a network without what the recipe trains, a loss that stops being a number.
     """
     current = recipe if callable(recipe) else lambda: recipe
     plan = state.recipe if isinstance(state, State) else current()
-    _check_types(source, plan, target=target, pairs=pairs, seed=seed, state=state, every=every)
+    _check_types(source, target, pairs, plan, seed, state, every)
     sources, target = _listed(source), target.unlabelled()
     _check_inputs(sources, target, pairs, plan)
     begins = state is None
@@ -245,25 +208,25 @@ def adapt(
 class _Run:
     """An adaptation under way: the frozen sources, the images, and the state that moves."""
 
-    labels: Tensor | None
-    bank: Bank | None
-    averages: list[list[Moments]]
-
     def __init__(
         self, sources: Sequence[Source], target: PairedImages, pairs: PairedImages | None, state: State,
         current: Callable[[], Recipe], execution: Execution, pair_loss: PairLoss | None,
     ) -> None:  # fmt: skip
-        self.pair_loss = pair_loss
-        self.target, self.state, self.current, self.execution = target, state, current, execution
-        self.network, self.plan = state.adapted.network, state.recipe
-        self.device, self.encode = device_of(self.network), state.adapted.normalisation.encode
+        self.target, self.state, self.current = target, state, current
+        self.execution, self.pair_loss = execution, pair_loss
+        self.network, self.plan, self.device = state.adapted.network, state.recipe, state.mixing.device
+        self.encode = state.adapted.normalisation.encode
         self.places = [images.device for images in (target, pairs) if images is not None]
-        frozen = [dataclasses.replace(one, network=_frozen(one.network)) for one in sources]
+        frozen = copy.deepcopy(list(sources))
+        for one in frozen:
+            one.network.eval().requires_grad_(False)
         self.source_statistics = [running_moments(networks_of(one.network)[0].trunk) for one in frozen]
-        self.teacher = Teacher(frozen, pairs, self.plan, state.seed, execution) if pairs is not None else None
+        self.teacher = None if pairs is None else Teacher(frozen, pairs, self.plan, state.seed, execution)
         self.batch = min(self.plan.batch_size, len(target))
         self.steps = len(target) // self.batch * self.plan.total_epochs
-        execution.rows(self.batch)  # every process needs an image of every batch
+        self.labels: Tensor | None = None
+        self.bank: Bank | None = None
+        self.averages: list[list[Moments]] = []
 
     @property
     def aligning(self) -> bool:
@@ -274,105 +237,98 @@ class _Run:
         """One pass over the target; the pairs go on where the last epoch left them."""
         state = self.state
         self.begin_epoch()
-        for rows, images, crops in self.execution.prefetch(self.crops(), self.device, *self.places):
-            recipe = self.current()
+        for rows, images, pairs in self.execution.prefetch(self.batches(), self.device, *self.places):
+            recipe, shares = self.current(), bn_shares(state.mixing, self.plan)
             self.network.train()
-            shares = bn_shares(state.mixing, self.plan)
-            terms = self.terms(rows, images, crops, shares, recipe)
+            terms = self.terms(rows, images, pairs, shares, recipe)
             state.step += 1
             self.update(terms, recipe)
             detached = {name: term.detach() for name, term in terms.items()}
             yield Step(state.epoch + 1, state.step, self.steps, detached, shares.detach())
 
     def begin_epoch(self) -> None:
-        """From all target images: pseudo-labels, AaD's bank and, in one epoch, the first mixing weights."""
-        state, recipe = self.state, self.current()
+        """From all target images: pseudo-labels, AaD's bank and, once, the first mixing weights."""
+        state, plan, recipe = self.state, self.plan, self.current()
         self.labels, self.bank, self.averages = None, None, []
-        if not self.aligning:
-            several, first = len(state.networks) > 1, state.epoch == self.plan.align_epochs
-            mixing_begins = several and first and self.plan.mixing_start == "information"
-            predicting = recipe.lambda_pl > 0 or recipe.lambda_aad > 0 or mixing_begins
-            if not state.statistics_ready and (predicting or self.plan.bn_mode == "running"):
-                self.prepare_statistics()
-            logits, features = self.predictions() if recipe.lambda_pl > 0 or mixing_begins else ([], [])
+        several, first = len(state.networks) > 1, state.epoch == plan.align_epochs
+        mixing_begins = several and first and plan.mixing_start == "information"
+        labelling = recipe.lambda_pl > 0 or mixing_begins
+        predicting = labelling or recipe.lambda_aad > 0 or plan.bn_mode == "running"
+        if not self.aligning and not state.statistics_ready and predicting:
+            self.prepare_statistics()
+        if not self.aligning and labelling:
+            alone = [dataclasses.replace(state.adapted, network=network) for network in state.networks]
+            found = [predict(one, self.target, execution=self.execution) for one in alone]
+            logits, features = zip(*found, strict=True)
             if mixing_begins:
                 information = torch.stack([losses.information_maximisation(z) for z in logits])
-                state.mixing.data.copy_(mixing_from(information))
+                state.mixing.data.copy_(nets.mixing_from(information))
             if recipe.lambda_pl > 0:
-                label = (
-                    paper_pseudo_labels if self.plan.pseudo_labels == "paper" else mixed_shot_pseudo_labels
-                )
-                self.labels = label(features, logits, mixing_weights(state.mixing.detach()))
-            if recipe.lambda_aad > 0:
-                mixed, side_by_side = predict(state.adapted, self.target, execution=self.execution)
-                self.bank = Bank(side_by_side, mixed.softmax(dim=1))
-        seed_dropout(self.network, derive_seed(state.seed, state.epoch, 13))
+                paper, shot = pseudolabels.paper_pseudo_labels, pseudolabels.mixed_shot_pseudo_labels
+                label = paper if plan.pseudo_labels == "paper" else shot
+                self.labels = label(features, logits, nets.mixing_weights(state.mixing.detach()))
+        if not self.aligning and recipe.lambda_aad > 0:
+            mixed, side_by_side = predict(state.adapted, self.target, execution=self.execution)
+            self.bank = Bank(side_by_side, mixed.softmax(dim=1))
+        nets.seed_dropout(self.network, derive_seed(state.seed, state.epoch, 13))
 
-    def crops(self) -> Iterator[tuple[Tensor, Tensor | None, list[Crops] | None]]:
-        """For each step: rows of the target, their images and those of the pairs, cut and flipped."""
-        state, modality, own = self.state, self.target.modality, self.execution.rows(self.batch)
-        first, target_wanted = state.step, not self.aligning or self.plan.test_statistics == "running"
+    def batches(self) -> Iterator[tuple[Tensor, Tensor | None, PairBatch | None]]:
+        """For each step: rows of the target, their images cut, flipped and encoded, and a batch of pairs."""
+        state, target, batch, first = self.state, self.target, self.batch, self.state.step
+        target_wanted = not self.aligning or self.plan.test_statistics == "running"
         generator = torch.Generator().manual_seed(derive_seed(state.seed, state.epoch))
-        order = torch.randperm(len(self.target), generator=generator)
-        for i in range(len(self.target) // self.batch):
-            rows, images, crops = order[i * self.batch : (i + 1) * self.batch], None, None
+        order = torch.randperm(len(target), generator=generator)
+        for i in range(len(target) // batch):
+            rows, images = order[i * batch : (i + 1) * batch], None
             if target_wanted:
-                views = draw_views(self.target, self.batch, generator).take(own)
-                images = cut_views(self.target, rows[own], views, device=self.device)[modality]
-            if self.teacher is not None and self.current().lambda_ti > 0:
-                crops = self.teacher.crops(first + i, modality)
-            yield rows, images, crops
+                views = draw_views(target, batch, generator)
+                stored = cut_views(target, rows, views, device=self.device)
+                images = self.encode(stored[target.modality])
+            pairs = self.pairs(first + i) if self.current().lambda_ti > 0 else None
+            yield on_device(rows, self.device), images, pairs
 
-    def terms(
-        self, rows: Tensor, images: Tensor | None, crops: list[Crops] | None, shares: Tensor, recipe: Recipe
-    ) -> dict[str, Tensor]:
-        """The terms of one step, from its images as stored."""
-        networks, terms = self.state.networks, dict[str, Tensor]()
-        weights = mixing_weights(self.state.mixing)
-        if self.aligning:  # the distance to a source does not show how well it knows the target
-            weights = weights.detach()
-        encoded = None if images is None else self.encode(images)
-        pairs = self.pairs(crops) if recipe.lambda_ti > 0 else None
-        with self.training():
-            if encoded is not None:
-                rows = on_device(rows, self.device)
-                labels, progress = (
-                    None if self.labels is None else self.labels[rows],
-                    self.state.step / self.steps,
-                )
-                batch = TargetBatch(
-                    encoded, rows, self.source_statistics, labels, self.averages, self.bank, progress
-                )
-                with normalise_by(self.network, self.plan.bn_mode):
-                    found = steps.target_terms(networks, weights, shares, batch, recipe, self.execution)
-                terms |= {} if self.aligning else found  # while aligning, the pass is for running statistics
-            if pairs is not None:
-                terms |= steps.pair_terms(networks, weights, *pairs, recipe, self.execution, self.pair_loss)
-        return terms
-
-    def pairs(self, crops: list[Crops] | None) -> tuple[Tensor, list[Features]]:
+    def pairs(self, number: int) -> PairBatch:
         """The target halves of a batch of pairs, encoded, and the sources' features of the other halves."""
         if self.teacher is None:
             raise LabError(NO_PAIRS)
-        step, modality = self.state.step, self.target.modality
-        if crops is None:  # λ_TI was still 0 when this step's images were prefetched
-            crops = self.teacher.crops(step, modality)
-        features = self.teacher.features_of(step, crops)
-        return self.encode(torch.cat([part[modality] for part in crops])), features
+        images, features = self.teacher.batch_of(number, self.target.modality)
+        return self.encode(images), features
 
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Convolutions in the recipe's precision, and batch norm by the whole batch."""
-        with autocast(self.plan, self.device), self.execution.whole_batches(self.network):
-            yield
+    def terms(
+        self, rows: Tensor, images: Tensor | None, pairs: PairBatch | None, shares: Tensor, recipe: Recipe
+    ) -> dict[str, Tensor]:
+        """The terms of one step."""
+        state, terms = self.state, dict[str, Tensor]()
+        weights = nets.mixing_weights(state.mixing)
+        if self.aligning:  # the distance to a source does not show how well it knows the target
+            weights = weights.detach()
+        if recipe.lambda_ti > 0 and pairs is None:  # λ_TI was 0 when this step was prefetched
+            pairs = self.pairs(state.step)
+        with autocast(self.plan, self.device):
+            if images is not None:
+                labels, known = None if self.labels is None else self.labels[rows], self.source_statistics
+                progress = state.step / self.steps
+                batch = TargetBatch(images, rows, known, labels, self.averages, self.bank, progress)
+                with normalise_by(self.network, self.plan.bn_mode):
+                    found = steps.target_terms(state.networks, weights, shares, batch, recipe, self.execution)
+                terms |= {} if self.aligning else found  # while aligning, the pass is for running statistics
+            if pairs is not None and recipe.lambda_ti > 0:
+                how = self.execution, self.pair_loss
+                terms |= steps.pair_terms(state.networks, weights, *pairs, recipe, *how)
+        return terms
 
     def update(self, terms: dict[str, Tensor], recipe: Recipe) -> None:
         """One optimiser step, after a check of the loss."""
         if not terms:
             return
         loss, step, optimiser = steps.total_loss(terms, recipe), self.state.step, self.state.optimiser
-        if self.device.type == "cpu" or step % LOOKS_ON_A_GPU == 0 or step == self.steps:
-            _check_finite(loss, terms, step)
+        looking = self.device.type == "cpu" or step % LOOKS_ON_A_GPU == 0 or step == self.steps
+        if looking and not math.isfinite(float(loss.detach())):
+            values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
+            raise LabError(
+                f"the loss stopped being a number at step {step} ({values}): lower the learning rates "
+                "or the weight of the term that became infinite; the state of the last epoch is intact"
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.execution.average_gradients(p for group in optimiser.param_groups for p in group["params"])
@@ -384,28 +340,20 @@ class _Run:
 
     def prepare_statistics(self) -> None:
         """Give the networks the running statistics that the recipe tests with."""
+        state, normalisation = self.state, self.state.adapted.normalisation
         if self.plan.test_statistics == "reestimated":
-            seed_dropout(self.network, derive_seed(self.state.seed, self.state.epoch, 17))
-            sizes = [part.stop - part.start for part in even_parts(len(self.target), REESTIMATION_BATCH)]
-            for network in self.state.networks:
-                batches = encoded_batches(
-                    self.target, self.state.adapted.normalisation, REESTIMATION_BATCH, self.device,
-                    self.execution, shared=True,
-                )  # fmt: skip
-                with self.training():
-                    reestimate_statistics(network, zip(sizes, batches, strict=True))
-        self.state.statistics_ready = True
-
-    def predictions(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits (N, K) and features (N, D) of all target images, of each source's network."""
-        alone = [dataclasses.replace(self.state.adapted, network=network) for network in self.state.networks]
-        found = [predict(one, self.target, execution=self.execution) for one in alone]
-        return [logits for logits, _ in found], [features for _, features in found]
+            nets.seed_dropout(self.network, derive_seed(state.seed, state.epoch, 17))
+            for network in state.networks:
+                how = REESTIMATION_BATCH, self.device, self.execution
+                batches = encoded_batches(self.target, normalisation, *how)
+                with autocast(self.plan, self.device):
+                    reestimate_statistics(network, batches, partial(self.execution.features, network))
+        state.statistics_ready = True
 
 
 def bn_shares(mixing: Tensor, recipe: Recipe) -> Tensor:
     """Weight of each source's L_BN: a_k, or as published sigmoid(g_k), which training lets fall to 0."""
-    return mixing.sigmoid() if recipe.bn_share == "raw" else mixing_weights(mixing)
+    return mixing.sigmoid() if recipe.bn_share == "raw" else nets.mixing_weights(mixing)
 
 
 def rate_factor(progress: float, schedule: str) -> float:
@@ -425,46 +373,31 @@ def _listed(source: Source | Sequence[Source]) -> list[Source]:
     return list(source) if isinstance(source, list | tuple) else [source]  # type: ignore[list-item]
 
 
-def _frozen(network: Network | Mixture) -> Network | Mixture:
-    return copy.deepcopy(network).eval().requires_grad_(False)
-
-
 def _choose_what_learns(network: Network, trained: str) -> None:
     """Heads stay; with "norm", as TENT has it, the scales and shifts of norm layers learn alone."""
     network.requires_grad_(trained == "all")
-    for layer in [*norm_layers(network), *(m for m in network.modules() if isinstance(m, NORMS))]:
-        layer.requires_grad_(True)
+    for layer in network.modules():
+        if layer in norm_layers(network) or isinstance(layer, nn.LayerNorm | nn.GroupNorm):
+            layer.requires_grad_(True)
     network.head.requires_grad_(False)
     if not any(p.requires_grad for p in network.parameters()):
         raise LabError("nothing would learn: the network has no norm layer with weights; set trained to all")
 
 
-def _check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
-    if not math.isfinite(float(loss.detach())):
-        values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
-        raise LabError(
-            f"the loss stopped being a number at step {step} ({values}): lower the learning rates "
-            "or the weight of the term that became infinite; the state of the last epoch is intact"
-        )
-
-
-def _check_types(source: Any, recipe: Any, **others: Any) -> None:
+def _check_types(source: Any, target: Any, pairs: Any, plan: Any, seed: Any, state: Any, every: Any) -> None:
     """One sentence for an argument of another type than `adapt` takes."""
-    every = others["every"]
-    for name, value, kinds, wanted in (
-        *(("source", one, Source, "a Source, as load_source returns it") for one in _listed(source)),
-        ("target", others["target"], PairedImages, "PairedImages"),
-        ("pairs", others["pairs"], PairedImages | None, "PairedImages or None"),
-        ("recipe", recipe, Recipe, "a Recipe, such as Recipe.socket(), or a function that returns one"),
-        ("seed", others["seed"], int, "a whole number"),
-        ("state", others["state"], State | None, "the state of an Epoch, or None"),
-        ("every", every if isinstance(every, int) and every > 0 else None, int, "1 or a larger whole number"),
+    sources, whole = _listed(source), isinstance(every, int) and every > 0
+    for name, value, right, wanted in (
+        ("source", source, all(isinstance(x, Source) for x in sources), "what load_source returns"),
+        ("target", target, isinstance(target, PairedImages), "PairedImages"),
+        ("pairs", pairs, isinstance(pairs, PairedImages | None), "PairedImages or None"),
+        ("recipe", plan, isinstance(plan, Recipe), "a Recipe, or a function that returns one"),
+        ("seed", seed, isinstance(seed, int), "a whole number"),
+        ("state", state, isinstance(state, State | None), "that of an Epoch, or None"),
+        ("every", every, whole, "a whole number, 1 or more"),
     ):
-        if not isinstance(value, kinds):
-            raise LabError(f"{name} must be {wanted}, not {type(others.get(name, value)).__name__}")
-
-
-NO_PAIRS = "λ_TI is above 0 but there are no task-irrelevant pairs: give pairs, or set lambda_ti to 0"
+        if not right:
+            raise LabError(f"{name} must be {wanted}, not {value!r:.60}")
 
 
 def _check_inputs(
@@ -477,21 +410,18 @@ def _check_inputs(
         require_classes(source, sources[0].classes)
         if isinstance(source.network, Mixture):
             raise LabError("a mixture of networks cannot be a source: give the networks one by one")
-        check_batch_norm(source.network)
+        nets.check_batch_norm(source.network)
         layers = norm_layers(source.network.trunk)
         if recipe.lambda_bn > 0 and not (layers and all(x.track_running_stats for x in layers)):
             what = "no batch norm" if not layers else "batch norm without running statistics"
             raise LabError(f"λ_d is above 0, but the source's trunk has {what}: set lambda_bn to 0")
-    if len(target) < 2:
-        raise LabError(f"{len(target)} target images are too few: batch norm needs two at least")
-    if pairs is None:
-        if recipe.lambda_ti > 0 and recipe.total_epochs > 0:
-            raise LabError(NO_PAIRS)
-        return
-    missing = {source.modality for source in sources} | {target.modality}
-    missing -= set(pairs.modalities)
-    if missing:
-        has = ", ".join(pairs.modalities)
-        raise LabError(f"the pairs lack {' and '.join(sorted(missing))}: they have {has}")
-    if len(pairs) < 2:
-        raise LabError(f"{len(pairs)} pairs are too few: batch norm needs two at least")
+    if pairs is None and recipe.lambda_ti > 0 and recipe.total_epochs > 0:
+        raise LabError(NO_PAIRS)
+    for images, what in ((target, "target images"), *([] if pairs is None else [(pairs, "pairs")])):
+        if len(images) < 2:
+            raise LabError(f"{len(images)} {what} are too few: batch norm needs two at least")
+    if pairs is not None:
+        missing = {target.modality, *(source.modality for source in sources)} - set(pairs.modalities)
+        if missing:
+            has = ", ".join(pairs.modalities)
+            raise LabError(f"the pairs lack {' and '.join(sorted(missing))}: they have {has}")

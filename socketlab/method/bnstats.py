@@ -8,13 +8,13 @@ variance v of the same layer's input on a batch of target images (`losses.statis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from socketlab.networks.networks import norm_layers
+from socketlab.networks.networks import attribute_set, norm_layers
 
 
 class Moments(NamedTuple):
@@ -25,6 +25,7 @@ class Moments(NamedTuple):
     size: int | Tensor = 0
 
 
+Seen = dict[nn.Module, Moments]
 Measure = Callable[[Tensor], Moments]
 
 
@@ -41,10 +42,7 @@ def pooled(parts: Sequence[Moments]) -> Moments:
     .. math:: \mu = \sum_p \tfrac{n_p}{n} \mu_p, \qquad
         v = \sum_p \tfrac{n_p}{n} \left( v_p + (\mu_p - \mu)^2 \right)
     """
-    means, variances = (
-        torch.stack([part.mean for part in parts]),
-        torch.stack([part.variance for part in parts]),
-    )
+    means, variances = (torch.stack([part[i] for part in parts]) for i in (0, 1))  # type: ignore[misc]
     sizes = torch.stack([torch.as_tensor(part.size).to(means) for part in parts])
     share = (sizes / sizes.sum())[:, None]
     mean = (share * means).sum(dim=0)
@@ -58,14 +56,14 @@ def running_moments(network: nn.Module) -> list[Moments]:
 
 
 @contextmanager
-def batch_statistics(network: nn.Module, measure: Measure = moments) -> Iterator[dict[nn.Module, Moments]]:
-    """Within the block, the moments of each batch-norm layer's last input are recorded, with their gradient.
+def batch_statistics(network: nn.Module, measure: Measure = moments) -> Iterator[Seen]:
+    """Within the block, the moments of each batch-norm layer's last input are recorded, with gradient.
 
     >>> with batch_statistics(network.trunk) as seen:      # doctest: +SKIP
     ...     network.features(images)
     >>> seen[network.trunk.bn1].mean
     """
-    seen: dict[nn.Module, Moments] = {}
+    seen: Seen = {}
 
     def record(layer: nn.Module, inputs: tuple[Tensor]) -> None:
         seen[layer] = measure(inputs[0])
@@ -78,62 +76,36 @@ def batch_statistics(network: nn.Module, measure: Measure = moments) -> Iterator
             hook.remove()
 
 
-@contextmanager
-def frozen_running_statistics(network: nn.Module) -> Iterator[None]:
-    """Within the block, passes in train mode normalise by the batch and leave the running statistics alone.
+def frozen_running_statistics(network: nn.Module) -> AbstractContextManager[None]:
+    """Within it, passes in train mode normalise by the batch and leave the running statistics alone.
 
-    So do passes over task-irrelevant pairs: the statistics that the network is tested with must come from
-    images of the task.
+    So do passes over task-irrelevant pairs: the network must be tested with statistics of the task's images.
     """
-    layers = [layer for layer in norm_layers(network) if layer.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True
+    return attribute_set(norm_layers(network), "track_running_stats", False)
 
 
-@contextmanager
-def normalise_by(network: nn.Module, mode: str) -> Iterator[None]:
-    """Within the block, a network in train mode normalises by the "batch" or by the "running" statistics."""
-    layers = norm_layers(network) if mode == "running" else []
-    for layer in layers:
-        layer.eval()
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.train()
+def normalise_by(network: nn.Module, mode: str) -> AbstractContextManager[None]:
+    """Within it, a network in train mode normalises by the "batch" or by the "running" statistics."""
+    return attribute_set(norm_layers(network) if mode == "running" else (), "training", False)
 
 
 @torch.no_grad()
-def reestimate_statistics(network: nn.Module, batches: Iterable[tuple[int, Tensor]]) -> None:
-    """AdaBN: replace the running statistics by those of these batches, in place; no weight changes.
+def reestimate_statistics(
+    network: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], object] | None = None
+) -> None:
+    """AdaBN: replace the running statistics by those of these encoded batches, in place; no weight changes.
 
-    Mean and unbiased variance are averages over the batches, each weighing as many images as it has. They are
-    exact for the first layer's mean; deeper layers see inputs normalised by the batch, as in training.
-
-    Parameters
-    ----------
-    batches : number of images and (B, 3, H, W) encoded images; with several processes, the number in all.
+    Mean and unbiased variance are averages over the batches, each weighing as many images as it has. The
+    first layer's mean is exact; deeper layers see inputs normalised by the batch, as in training.
 
     Source: Li et al., Revisiting batch normalization for practical domain adaptation, 2017 (AdaBN).
     """
-    layers, mode, done = norm_layers(network), network.training, 0
-    kept = [(layer.momentum, layer.training) for layer in layers]
-    network.train()
+    layers, done = norm_layers(network), 0
     for layer in layers:
         layer.reset_running_stats()
-    try:
-        for count, images in batches:
-            done += count
+    with attribute_set(layers, "momentum", None), attribute_set(network.modules(), "training", True):
+        for images in batches:
+            done += len(images)
             for layer in layers:
-                layer.momentum = count / done  # the running average so far: 1, then a half, a third, …
-            network(images)
-    finally:
-        network.train(mode)
-        for layer, (momentum, training) in zip(layers, kept, strict=True):
-            layer.momentum = momentum
-            layer.train(training)
+                layer.momentum = len(images) / done  # the average so far: 1, then a half, a third, …
+            (forward or network)(images)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,12 @@ from socketlab.images.paired_images import PairedImages, centre_view, on_device
 from socketlab.method.bnstats import frozen_running_statistics
 from socketlab.method.steps import PLAIN, Execution
 from socketlab.networks.checkpoints import Source, require_classes
-from socketlab.networks.networks import device_of, norm_layers
+from socketlab.networks.networks import attribute_set, device_of, norm_layers
 
 
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode within the block; afterwards every module is in the mode it was in."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+def evaluating(network: nn.Module) -> AbstractContextManager[None]:
+    """Eval mode within it; afterwards every module is in the mode it was in."""
+    return attribute_set(network.modules(), "training", False)
 
 
 def even_parts(count: int, most: int) -> list[slice]:
@@ -38,30 +31,20 @@ def even_parts(count: int, most: int) -> list[slice]:
     if count < 1 or most < 1:
         raise LabError(f"{count} images in batches of {most} cannot be computed: both must be 1 or more")
     number = -(-count // most)
-    edges = [count * i // number for i in range(number + 1)]
-    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+    return [slice(*ends) for ends in itertools.pairwise(count * i // number for i in range(number + 1))]
 
 
 def encoded_batches(
-    images: PairedImages,
-    normalisation: Normalisation,
-    batch: int = 256,
-    device: torch.device | None = None,
+    images: PairedImages, normalisation: Normalisation, batch: int = 256, device: torch.device | None = None,
     execution: Execution = PLAIN,
-    shared: bool = False,
-) -> Iterator[Tensor]:
+) -> Iterator[Tensor]:  # fmt: skip
     """The centre views of one modality, encoded: (≤ batch, 3, h, h) at a time, in order, in `even_parts`.
 
-    Parameters
-    ----------
-    device : where they are wanted; by default where the images lie.
-    shared : of several processes, each gets its share of every batch.
+    They are made on ``device``, by default where the images lie.
     """
     stored = images.images[images.modality]
     wanted = stored.device if device is None else device
-    batches = (stored[part] for part in even_parts(len(images), batch))
-    own = (whole[execution.rows(len(whole))] if shared else whole for whole in batches)
-    views = (on_device(centre_view(part), wanted) for part in own)
+    views = (on_device(centre_view(stored[part]), wanted) for part in even_parts(len(images), batch))
     for view in execution.prefetch(views, wanted, stored.device):
         with torch.autocast(wanted.type, enabled=False):  # depth encodings do not survive 16 bits
             encoded = normalisation.encode(view)
@@ -80,27 +63,22 @@ def predict(
     network, device = source.network, device_of(source.network)
     with evaluating(network):
         if source.test_statistics == "batch":
-            return _predict_by_batches(source, images)
-        own = images.part(execution.rows(len(images)))
-        batches = encoded_batches(own, source.normalisation, batch, device, execution)
-        features = torch.cat([network.features(encoded) for encoded in batches])
-        logits = network.head(features)
-    return execution.gather(logits, len(images)), execution.gather(features, len(images))
+            return _predict_by_batches(source, images, execution)
+        batches = encoded_batches(images, source.normalisation, batch, device, execution)
+        features = torch.cat([execution.features(network, encoded) for encoded in batches])
+        return network.head(features), features
 
 
-def _predict_by_batches(source: Source, images: PairedImages) -> tuple[Tensor, Tensor]:
+def _predict_by_batches(source: Source, images: PairedImages, execution: Execution) -> tuple[Tensor, Tensor]:
+    network, device = source.network, device_of(source.network)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     found = []
-    with frozen_running_statistics(source.network):
-        for layer in norm_layers(source.network):
-            layer.train()
-        for rows in order.tensor_split(max(1, round(len(images) / 64))):
-            batches = encoded_batches(
-                images.take(rows), source.normalisation, len(rows), device_of(source.network)
-            )
-            found.append(source.network.features(next(batches)))
-    features = torch.cat(found)[order.argsort().to(found[0].device)]
-    return source.network.head(features), features
+    with frozen_running_statistics(network), attribute_set(norm_layers(network), "training", True):
+        for part in even_parts(len(images), 64):
+            batch = encoded_batches(images.take(order[part]), source.normalisation, 64, device)
+            found.append(execution.features(network, next(batch)))
+    features = torch.cat(found)[order.argsort().to(device)]
+    return network.head(features), features
 
 
 def confusion(source: Source, images: PairedImages) -> Tensor:

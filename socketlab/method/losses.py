@@ -3,8 +3,8 @@ r"""The terms of SOCKET's loss, and those of its relatives: each a short pure fu
 .. math:: L = \lambda_{PL} L_{PL} + \lambda_{IM} L_{IM} + \lambda_d L_{BN} + \lambda_{TI} L_{TI}
 
 Pseudo-labels and information maximisation look at the target's images alone, paired alignment at the
-task-irrelevant pairs, and statistics matching at what batch norm keeps of the source. AaD and TENT have one
-term each.
+task-irrelevant pairs, statistics matching at what batch norm keeps of the source. AaD and TENT have one term
+each. Of B images and K classes, logits are (B, K) floats, and every loss is a scalar tensor.
 """
 
 from __future__ import annotations
@@ -25,20 +25,12 @@ def entropy(log_p: Tensor) -> Tensor:
 
 
 def information_maximisation(logits: Tensor) -> Tensor:
-    r"""Sharp predictions, spread over the classes.
+    r"""Sharp predictions, spread over the classes: nats in [-log K, 0].
 
     .. math:: L_{IM} = \tfrac1B \sum_i H(p_i) - H(\tfrac1B \sum_i p_i)
 
     The minimum, :math:`-\log K`, is reached when every prediction is certain and the batch is even over
     the K classes. The same certain class for all gives 0, and so does total uncertainty.
-
-    Parameters
-    ----------
-    logits : (B, K) float tensor.
-
-    Returns
-    -------
-    Scalar tensor, nats, in [-log K, 0].
 
     Source: Liang et al., ICML 2020 (SHOT), eq. 3 and 4.
     """
@@ -48,87 +40,15 @@ def information_maximisation(logits: Tensor) -> Tensor:
 
 
 def mean_entropy(logits: Tensor) -> Tensor:
-    r"""TENT's loss, :math:`\tfrac1B \sum_i H(p_i)`: each prediction sharp, whatever the others are.
-
-    Parameters
-    ----------
-    logits : (B, K) float tensor.
-
-    Returns
-    -------
-    Scalar tensor, nats, in [0, log K].
+    r"""TENT's loss, :math:`\tfrac1B \sum_i H(p_i)`: each prediction sharp by itself; nats in [0, log K].
 
     Source: Wang et al., ICLR 2021 (TENT), section 3.1.
     """
     return entropy(logits.log_softmax(dim=1)).mean()
 
 
-def attract_and_disperse(
-    logits: Tensor, neighbour_scores: Tensor, dispersion: float | Tensor = 1.0
-) -> Tensor:
-    r"""AaD: agree with the neighbours in feature space, disagree with the rest of the batch.
-
-    .. math::
-        L_{AaD} = \tfrac1B \sum_i \Big( - \sum_{j \in C_i} p_i^\top p_j
-        + \lambda \sum_{m \in B,\, m \ne i} p_i^\top p_m \Big)
-
-    Parameters
-    ----------
-    logits : (B, K) float tensor.
-    neighbour_scores : (B, N, K), the stored predictions p_j of each image's N nearest neighbours.
-    dispersion : λ ≥ 0; the paper lets it decay over training, see `dispersion_weight`.
-
-    Returns
-    -------
-    Scalar tensor in [-N, λ (B - 1)].
-
-    Source: Yang et al., NeurIPS 2022 (AaD), eq. 5.
-    """
-    p = logits.softmax(dim=1)
-    attraction = torch.einsum("bk,bnk->b", p, neighbour_scores)
-    likeness = p @ p.T
-    others = likeness.sum(dim=1) - likeness.diagonal()
-    return (dispersion * others - attraction).mean()
-
-
-def dispersion_weight(progress: float, decay: float = 1.0) -> float:
-    """λ of `attract_and_disperse` at ``progress`` in [0, 1] of training: (1 + 10 t)^-β with β = ``decay``.
-
-    Source: Yang et al., NeurIPS 2022 (AaD), section 3.3. The paper chooses β for each data set without
-    labels; this kit's default is 1.
-    """
-    return (1 + 10 * progress) ** -decay
-
-
-def nearest_neighbours(features: Tensor, bank: Tensor, own: Tensor, count: int = 5) -> Tensor:
-    """The ``count`` most similar rows of the bank by cosine, other than an image's own.
-
-    Parameters
-    ----------
-    features : (B, D), of the batch.
-    bank : (N, D), stored features of all images.
-    own : (B,) int64, the row of each image in the bank.
-
-    Returns
-    -------
-    (B, count) int64.
-    """
-    similarity = F.normalize(features, dim=1) @ F.normalize(bank, dim=1).T
-    similarity.scatter_(1, own[:, None], -torch.inf)
-    return similarity.topk(min(count, len(bank) - 1), dim=1).indices
-
-
 def pseudo_label_loss(logits: Tensor, pseudo_labels: Tensor) -> Tensor:
-    r"""Cross-entropy with the network's own labels, :math:`L_{PL} = \tfrac1B \sum_i CE(z_i, \hat y_i)`.
-
-    Parameters
-    ----------
-    logits : (B, K) float tensor.
-    pseudo_labels : (B,) int64 in [0, K).
-
-    Returns
-    -------
-    Scalar tensor, nats, ≥ 0.
+    r"""Cross-entropy with (B,) int64 labels, :math:`L_{PL} = \tfrac1B \sum_i CE(z_i, \hat y_i)`; nats ≥ 0.
 
     Source: Liang et al., ICML 2020 (SHOT), eq. 7.
     """
@@ -150,11 +70,7 @@ def paired_alignment(source_features: Tensor, target_features: Tensor, form: str
     ----------
     source_features : (B, D), of the frozen source network; carries no gradient.
     target_features : (B, D), of the network that learns.
-    form : "mean" or "paper".
-
-    Returns
-    -------
-    Scalar tensor ≥ 0, in squared (mean) or plain (paper) feature units.
+    form : "mean" or "paper"; the result is in squared or in plain feature units, ≥ 0.
 
     Source: Ahmed et al., ECCV 2022 (SOCKET), task-irrelevant feature matching.
     """
@@ -166,21 +82,12 @@ def paired_alignment(source_features: Tensor, target_features: Tensor, form: str
 
 
 def map_alignment(source_map: Tensor, target_map: Tensor) -> Tensor:
-    r"""How far the target's last map is from its partner's, place by place.
+    r"""How far the target's last map (B, C, h, w) is from its partner's, place by place; ≥ 0, no units.
 
     .. math:: L_{map} = \frac{\operatorname{mean}\,(m^s - m^t)^2}{\operatorname{var}\,(m^s)}
 
     A pair shows the same room from the same place, so its maps agree point for point: every pair teaches at
     all h · w places, where `paired_alignment` sees only their average. 1 is as bad as a constant map.
-
-    Parameters
-    ----------
-    source_map : (B, C, h, w), of the frozen source network; carries no gradient.
-    target_map : (B, C, h, w), of the network that learns.
-
-    Returns
-    -------
-    Scalar tensor ≥ 0, without units.
 
     Source: this kit; SOCKET aligns the averaged features alone.
     """
@@ -189,13 +96,9 @@ def map_alignment(source_map: Tensor, target_map: Tensor) -> Tensor:
 
 
 def statistics_distance(
-    means: Sequence[Tensor],
-    variances: Sequence[Tensor],
-    source_means: Sequence[Tensor],
-    source_variances: Sequence[Tensor],
-    form: str = "kl",
-    first_layer_weight: float = 10.0,
-) -> Tensor:
+    means: Sequence[Tensor], variances: Sequence[Tensor], source_means: Sequence[Tensor],
+    source_variances: Sequence[Tensor], form: str = "kl", first_layer_weight: float = 10.0,
+) -> Tensor:  # fmt: skip
     r"""How far the target batch is from the running statistics of the source's batch-norm layers.
 
     .. math::
@@ -207,7 +110,7 @@ def statistics_distance(
 
     The published form sums norms in each layer's own units, so that wide layers and many layers weigh more.
     The second, `gaussian_divergence` averaged over channels and layers, has no units, and λ keeps its meaning
-    from network to network.
+    from network to network. Both are ≥ 0, and 0 when every mean and variance agrees.
 
     Parameters
     ----------
@@ -215,10 +118,6 @@ def statistics_distance(
     source_means, source_variances : one (C_l,) per layer, ``running_mean`` and ``running_var`` of the source.
     form : "kl" or "paper".
     first_layer_weight : γ of the first layer in the published form.
-
-    Returns
-    -------
-    Scalar tensor ≥ 0; 0 when every mean and variance agrees.
 
     Source: Ahmed et al., ECCV 2022 (SOCKET); Yin et al., CVPR 2020, for the statistics as a prior.
     """
@@ -234,20 +133,58 @@ def statistics_distance(
 def gaussian_divergence(
     mean: Tensor, variance: Tensor, source_mean: Tensor, source_variance: Tensor, floor: float = 1e-5
 ) -> Tensor:
-    r"""Divergence of the target's Gaussian from the source's, channel by channel.
+    r"""Divergence of the target's Gaussian from the source's, channel by channel; nats ≥ 0.
 
     .. math:: \operatorname{KL}\left( N(\mu, v) \,\|\, N(m, r) \right) =
         \tfrac12 \left( \tfrac{v}{r} + \tfrac{(\mu - m)^2}{r} - 1 - \log \tfrac{v}{r} \right)
 
     ``floor`` is added to both variances, as a layer does by its ``eps``: a dead channel has variance 0.
-
-    Returns
-    -------
-    The shape of the inputs, nats, ≥ 0.
     """
     variance, source_variance = variance + floor, source_variance + floor
     ratio = variance / source_variance
     return 0.5 * (ratio + (mean - source_mean).square() / source_variance - 1 - ratio.log())
+
+
+def attract_and_disperse(
+    logits: Tensor, neighbour_scores: Tensor, dispersion: float | Tensor = 1.0
+) -> Tensor:
+    r"""AaD: agree with the N nearest in feature space, disagree with the batch; in [-N, λ (B - 1)].
+
+    .. math::
+        L_{AaD} = \tfrac1B \sum_i \Big( - \sum_{j \in C_i} p_i^\top p_j
+        + \lambda \sum_{m \in B,\, m \ne i} p_i^\top p_m \Big)
+
+    Parameters
+    ----------
+    logits : (B, K).
+    neighbour_scores : (B, N, K), the stored predictions p_j of each image's N nearest neighbours.
+    dispersion : λ ≥ 0; the paper lets it decay over training, see `dispersion_weight`.
+
+    Source: Yang et al., NeurIPS 2022 (AaD), eq. 5.
+    """
+    p = logits.softmax(dim=1)
+    attraction = torch.einsum("bk,bnk->b", p, neighbour_scores)
+    similarity = p @ p.T
+    others = similarity.sum(dim=1) - similarity.diagonal()
+    return (dispersion * others - attraction).mean()
+
+
+def dispersion_weight(progress: float, decay: float = 1.0) -> float:
+    """λ of `attract_and_disperse` at ``progress`` in [0, 1] of training: (1 + 10 t)^-β with β = ``decay``.
+
+    Source: Yang et al., NeurIPS 2022, section 3.3; β is chosen for each data set there, 1 is this kit's.
+    """
+    return (1 + 10 * progress) ** -decay
+
+
+def nearest_neighbours(features: Tensor, bank: Tensor, own: Tensor, count: int = 5) -> Tensor:
+    """The ``count`` rows of the bank most similar by cosine, other than an image's own: (B, count) int64.
+
+    ``features`` are (B, D) of the batch, ``bank`` (N, D) stored ones of all images, ``own`` (B,) rows in it.
+    """
+    similarity = F.normalize(features, dim=1) @ F.normalize(bank, dim=1).T
+    similarity.scatter_(1, own[:, None], -torch.inf)
+    return similarity.topk(min(count, len(bank) - 1), dim=1).indices
 
 
 def _check_form(form: str, *known: str) -> None:

@@ -1,6 +1,7 @@
 """Pseudo-labels: the network's own clusters of the target's images, named by its own predictions.
 
-Made anew at each epoch from all target images in eval mode; the labels of L_PL in SHOT and SOCKET.
+Made anew at each epoch from all target images in eval mode; the labels of L_PL in SHOT and SOCKET. Of N
+images and K classes, features are (N, D), logits (N, K) and labels (N,) int64 in [0, K).
 """
 
 from __future__ import annotations
@@ -30,21 +31,11 @@ def shot_pseudo_labels(features: Tensor, logits: Tensor, rounds: int = 2) -> Ten
     """Label each image by the nearest centroid (cosine), twice: soft centroids first, then hard ones.
 
     A class without images has no centroid: those that no image is predicted as, or that the first round
-    emptied, cannot be assigned.
-
-    Parameters
-    ----------
-    features : (N, D) of the network in eval mode.
-    logits : (N, K) of the same images.
-    rounds : 1 stops after the soft round, 2 is SHOT's.
-
-    Returns
-    -------
-    (N,) int64 in [0, K).
+    emptied, cannot be assigned. ``rounds`` = 1 stops after the soft round; 2 is SHOT's.
 
     Raises
     ------
-    LabError : a feature or logit that is no number, or less than one round.
+    LabError : a feature or logit that is not finite, or less than one round.
 
     Source: Liang et al., ICML 2020 (SHOT), eq. 4 to 6.
     """
@@ -59,16 +50,7 @@ def mixed_shot_pseudo_labels(
     .. math:: \hat y = \arg\max_c \sum_k a_k \cos(u_k(x), c_{k,c})
 
     Mixing the vectors themselves, as the published code does, adds coordinates of different networks that
-    have no meaning in common.
-
-    Parameters
-    ----------
-    features, logits : one (N, D) and one (N, K) per source, of the same images.
-    weights : (n,) mixing weights a.
-
-    Returns
-    -------
-    (N,) int64 in [0, K).
+    have no meaning in common. There are one (N, D) and one (N, K) per source, and (n,) mixing weights a.
 
     Source: Ahmed et al., CVPR 2021 (DECISION), section 3.2, with the distances mixed in place of the vectors.
     """
@@ -90,8 +72,7 @@ def mixed_shot_pseudo_labels(
 def paper_pseudo_labels(features: Sequence[Tensor], logits: Sequence[Tensor], weights: Tensor) -> Tensor:
     """The published SOCKET code's form: one soft round, Euclidean distance, centroids not scaled again.
 
-    Vectors and centroids are mixed over the sources before they are compared. Parameters and result as
-    `mixed_shot_pseudo_labels`.
+    Vectors and centroids are mixed over the sources before they are compared.
 
     Source: Ahmed et al., ECCV 2022 (SOCKET).
     """

@@ -24,9 +24,17 @@ class Knob:
     choices: tuple[str, ...] = ()
 
 
-def knob(default: Any, *about: Any, **more: Any) -> Any:
-    """A dataclass field that carries its `Knob`."""
-    return field(default=default, metadata={"knob": Knob(*about, **more)})
+def number(default: float, label: str, help: str, low: float, high: float, log: bool = False) -> Any:
+    """A field between two bounds, with its `Knob`."""
+    return field(default=default, metadata={"knob": Knob(label, help, low, high, log)})
+
+
+def choice(*choices: str, label: str, help: str) -> Any:
+    """A field with some choices, of which the first is the default, with its `Knob`."""
+    return field(default=choices[0], metadata={"knob": Knob(label, help, choices=choices)})
+
+
+RATES = 1e-5, 0.5, True
 
 
 @dataclass(frozen=True)
@@ -39,56 +47,50 @@ class Recipe:
     """
 
     # fmt: off
-    lambda_ti: float = knob(3.0, "λ_TI", "weight of paired alignment", 0, 30)
-    lambda_bn: float = knob(0.0, "λ_d", "weight of batch-norm statistics matching", 0, 10)
-    lambda_pl: float = knob(0.3, "λ_PL", "weight of the pseudo-labels", 0, 3)
-    lambda_im: float = knob(1.0, "λ_IM", "weight of information maximisation", 0, 3)
-    lambda_entropy: float = knob(0.0, "λ_H", "weight of the entropy of each prediction, as in TENT", 0, 3)
-    lambda_aad: float = knob(0.0, "λ_AaD", "weight of attracting neighbours and dispersing the rest", 0, 3)
-    trunk_lr: float = knob(0.05, "rate (trunk)", "peak learning rate of the trunk", 1e-5, 0.5, log=True)
-    bottleneck_lr: float = knob(
-        0.05, "rate (bottleneck)", "peak learning rate of the bottleneck", 1e-5, 0.5, log=True)
-    mixing_lr: float = knob(
-        0.01, "rate (mixing)", "peak learning rate of the mixing weights", 1e-5, 0.5, log=True)
-    align_epochs: int = knob(10, "epochs of alignment", "first epochs, with paired alignment alone", 0, 100)
-    epochs: int = knob(5, "epochs of all terms", "epochs with every term", 0, 100)
-    batch_size: int = knob(32, "batch", "images per step, of the target and of pairs", 4, 512)
-    schedule: str = knob("one-cycle", "schedule", "how the learning rate changes",
-                         choices=("one-cycle", "paper"))
-    source_gradient: str = knob(
-        "whole", "several sources", "each network learns as fast as it would alone, or by its share of the "
-        "gradient", choices=("whole", "share"))
-    mixing_start: str = knob(
-        "information", "shares begin", "by each network's certainty on the target after alignment, or even",
-        choices=("information", "even"))
-    bn_mode: str = knob(
-        "batch", "normalise by", "statistics that normalise target batches in training: the batch's or the "
-        "running ones", choices=("batch", "running"))
-    bn_form: str = knob("kl", "form of L_BN", "divergence, or published norms", choices=("kl", "paper"))
-    bn_layers: str = knob(
-        "all", "layers of L_BN", "matched batch-norm layers: all, the first, the earlier or later half",
-        choices=("all", "first", "early", "late"))
-    bn_average: float = knob(
+    lambda_ti: float = number(3.0, "λ_TI", "weight of paired alignment", 0, 30)
+    lambda_bn: float = number(0.0, "λ_d", "weight of batch-norm statistics matching", 0, 10)
+    lambda_pl: float = number(0.3, "λ_PL", "weight of the pseudo-labels", 0, 3)
+    lambda_im: float = number(1.0, "λ_IM", "weight of information maximisation", 0, 3)
+    lambda_entropy: float = number(0.0, "λ_H", "weight of the entropy of each prediction, as in TENT", 0, 3)
+    lambda_aad: float = number(0.0, "λ_AaD", "weight of attracting neighbours and dispersing the rest", 0, 3)
+    trunk_lr: float = number(0.05, "rate (trunk)", "peak learning rate of the trunk", *RATES)
+    bottleneck_lr: float = number(0.05, "rate (bottleneck)", "peak learning rate of the bottleneck", *RATES)
+    mixing_lr: float = number(0.01, "rate (mixing)", "peak learning rate of the mixing weights", *RATES)
+    align_epochs: int = number(10, "epochs of alignment", "first epochs, with paired alignment alone", 0, 100)
+    epochs: int = number(5, "epochs of all terms", "epochs with every term", 0, 100)
+    batch_size: int = number(32, "batch", "images per step, of the target and of pairs", 4, 512)
+    schedule: str = choice("one-cycle", "paper", label="schedule", help="how the learning rate changes")
+    source_gradient: str = choice(
+        "whole", "share", label="several sources",
+        help="each network learns as fast as it would alone, or by its share of the gradient")
+    mixing_start: str = choice(
+        "information", "even", label="shares begin",
+        help="by each network's certainty on the target after alignment, or even")
+    bn_mode: str = choice(
+        "batch", "running", label="normalise by",
+        help="statistics that normalise target batches in training: the batch's or the running ones")
+    bn_form: str = choice("kl", "paper", label="form of L_BN", help="divergence, or published norms")
+    bn_layers: str = choice(
+        "all", "first", "early", "late", label="layers of L_BN",
+        help="matched batch-norm layers: all, the first, the earlier or the later half")
+    bn_average: float = number(
         0.0, "average in L_BN", "weight of past batches in the moving average that L_BN matches", 0, 0.99)
-    bn_share: str = knob(
-        "normalised", "share of L_BN", "each source's share of L_BN: its mixing weight, or the published "
-        "trainable sigmoid", choices=("normalised", "raw"))
-    ti_form: str = knob("mean", "form of L_TI", "mean square, or published norm", choices=("mean", "paper"))
-    ti_map: float = knob(
-        1.0, "maps in L_TI", "weight, in L_TI, of the trunk's last map place by place", 0, 10)
-    pair_views: int = knob(
-        4, "views of a pair", "crops of each pair that are shown in turn and cached; 0 cuts a new one every "
-        "time", 0, 64)
-    pseudo_labels: str = knob("shot", "pseudo-labels", "two cosine rounds, or one Euclidean",
-                              choices=("shot", "paper"))
-    test_statistics: str = knob(
-        "reestimated", "test with", "statistics to test with: re-estimated on the target (AdaBN), the "
-        "running averages of training, or the batch's own", choices=("reestimated", "running", "batch"))
-    trained: str = knob("all", "what learns", "all weights, or those of norm layers alone",
-                        choices=("all", "norm"))
-    precision: str = knob(
-        "auto", "precision", "of convolutions in training: 16 bits where the processor has such "
-        "arithmetic, 32 elsewhere", choices=("auto", "float32", "bfloat16"))
+    bn_share: str = choice(
+        "normalised", "raw", label="share of L_BN",
+        help="each source's share of L_BN: its mixing weight, or the published trainable sigmoid")
+    ti_form: str = choice("mean", "paper", label="form of L_TI", help="mean square, or published norm")
+    ti_map: float = number(1.0, "maps in L_TI", "weight in L_TI of the last map, place by place", 0, 10)
+    pair_views: int = number(
+        4, "views of a pair", "crops of each pair that are shown in turn; 0 cuts a new one every time", 0, 64)
+    pseudo_labels: str = choice(
+        "shot", "paper", label="pseudo-labels", help="two cosine rounds, or one Euclidean")
+    test_statistics: str = choice(
+        "reestimated", "running", "batch", label="test with",
+        help="re-estimated on the target (AdaBN), the running averages of training, or the batch's own")
+    trained: str = choice("all", "norm", label="what learns", help="all weights, or those of norm layers")
+    precision: str = choice(
+        "auto", "float32", "bfloat16", label="precision",
+        help="of convolutions in training: 16 bits where the processor has such arithmetic, 32 elsewhere")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -112,9 +114,8 @@ class Recipe:
     def socket(cls) -> Recipe:
         """SOCKET as this kit recommends it: align on the pairs first, then all terms.
 
-        ``lambda_bn`` is 0: where target batches are normalised by their own statistics, matching these
-        was worth nothing that could be measured (docs/results.md, "What matching batch-norm statistics is
-        worth").
+        ``lambda_bn`` is 0: where target batches are normalised by their own statistics, matching these was
+        worth nothing that could be measured (docs/results.md).
         """
         return cls()
 
@@ -188,7 +189,5 @@ def _checked(name: str, value: Any, about: Knob, kind: type) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and value % 1 != 0):
         raise LabError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")
     if not about.low <= value <= about.high:  # type: ignore[operator]  # NaN fails too
-        raise LabError(
-            f"{name} = {value} is out of range: it must lie between {about.low:g} and {about.high:g}"
-        )
+        raise LabError(f"{name} = {value} must lie between {about.low:g} and {about.high:g}")
     return kind(value)

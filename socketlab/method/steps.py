@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from socketlab.method import losses
-from socketlab.method.bnstats import Moments, batch_statistics, frozen_running_statistics
+from socketlab.method.bnstats import Moments, Seen, batch_statistics, frozen_running_statistics
 from socketlab.method.recipe import Recipe
-from socketlab.networks.networks import Network, fast_bfloat16, norm_layers, weighted_sum
+from socketlab.networks.networks import Network, fast_bfloat16, networks_of, norm_layers, weighted_sum
 
 Batch = TypeVar("Batch")
 Features = tuple[Tensor | None, Tensor]
@@ -36,11 +36,7 @@ class TrunkPass(NamedTuple):
 
 
 class Execution:
-    """How the work of a step is carried out: here plainly, by one process.
-
-    Everything that could be quicker, or spread over processes, is behind these methods; `socketlab.speed` has
-    others, which give the same numbers.
-    """
+    """How the work of a step is carried out: here plainly, by one process; `socketlab.speed` has others."""
 
     def trunk_pass(
         self, network: Network, images: Tensor, statistics: bool = False, frozen: bool = False
@@ -54,22 +50,14 @@ class Execution:
                 spatial, features = trunk.with_map(images)
         return TrunkPass(spatial, features, [seen[layer] for layer in norm_layers(trunk)])
 
-    def batch_statistics(self, network: nn.Module) -> AbstractContextManager[dict[nn.Module, Moments]]:
+    def batch_statistics(self, network: nn.Module) -> AbstractContextManager[Seen]:
         """`bnstats.batch_statistics`."""
         return batch_statistics(network)
 
-    def rows(self, count: int) -> slice:
-        """Which rows of a batch this process works on; a LabError where it would have none."""
-        return slice(None)
-
-    def gather(self, own: Tensor, count: int) -> Tensor:
-        """The rows of all processes, ``count`` in all, with gradient."""
-        return own
-
-    @contextmanager
-    def whole_batches(self, network: nn.Module) -> Iterator[None]:
-        """Within the block, batch norm and dropout see the images of all processes as one batch."""
-        yield
+    def features(self, network: nn.Module, images: Tensor) -> Tensor:
+        """f(x) of a network, (B, D), or of those of a mixture side by side, (B, n · D)."""
+        networks = networks_of(network)
+        return torch.cat([one.bottleneck(self.trunk_pass(one, images).features) for one in networks], dim=1)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the processes."""
@@ -100,47 +88,26 @@ class Bank:
 
 @dataclass
 class TargetBatch:
-    """A batch of target images with all that the recipe's terms need.
+    """A batch of target images with all that the recipe's terms need."""
 
-    Parameters
-    ----------
-    images : (B, 3, H, W) encoded; of several processes, the share of this one.
-    rows : (B,) int64, which images of the target they are; of all processes, as everything below.
-    source_statistics : running moments of each source's layers.
-    pseudo_labels : (B,) int64, or None where the recipe has no such term.
-    averages : moving average of the batch statistics, a list for each source; renewed in place.
-    bank : for AaD.
-    progress : share of the training that is done, in [0, 1].
-    """
-
-    images: Tensor
-    rows: Tensor
-    source_statistics: Sequence[Sequence[Moments]]
-    pseudo_labels: Tensor | None = None
-    averages: list[list[Moments]] = field(default_factory=list)
+    images: Tensor  # (B, 3, H, W) encoded
+    rows: Tensor  # (B,) int64, which images of the target they are
+    source_statistics: Sequence[Sequence[Moments]]  # of each source, every layer's running moments
+    pseudo_labels: Tensor | None = None  # (B,) int64
+    averages: list[list[Moments]] = field(default_factory=list)  # of each source; renewed in place
     bank: Bank | None = None
-    progress: float = 0.0
+    progress: float = 0.0  # share of the training that is done, in [0, 1]
 
 
 def target_terms(
-    networks: Sequence[Network],
-    weights: Tensor,
-    bn_shares: Tensor,
-    batch: TargetBatch,
-    recipe: Recipe,
+    networks: Sequence[Network], weights: Tensor, bn_shares: Tensor, batch: TargetBatch, recipe: Recipe,
     execution: Execution = PLAIN,
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor]:  # fmt: skip
     """One pass over a target batch: statistics matching and the terms of the predictions.
 
-    Parameters
-    ----------
-    networks : one per source.
-    weights : (n,) mixing weights a of the predictions.
-    bn_shares : (n,) weight of each source's distance of statistics; a, or the published sigmoid(g).
-
-    Returns
-    -------
-    Name → unweighted scalar; a term of weight 0 is left out.
+    ``weights`` (n,) are the mixing weights a of the networks' predictions, ``bn_shares`` (n,) those of their
+    distances of statistics: a, or the published sigmoid(g). Name → unweighted scalar; a term of weight 0 is
+    left out.
     """
     features, logits, distances = [], [], []
     for k, network in enumerate(networks):
@@ -150,8 +117,8 @@ def target_terms(
         if passed.statistics is not None:
             seen = _averaged(passed.statistics, k, batch.averages, recipe.bn_average)
             distances.append(matching(seen, batch.source_statistics[k], recipe.bn_form, recipe.bn_layers))
-    whole, count = recipe.source_gradient == "whole", len(batch.rows)
-    mixed = execution.gather(weighted_sum(logits, weights, whole), count)
+    whole = recipe.source_gradient == "whole"
+    mixed = weighted_sum(logits, weights, whole)
     terms = {"BN": weighted_sum(distances, bn_shares, whole)} if distances else {}
     if recipe.lambda_im > 0:
         terms["IM"] = losses.information_maximisation(mixed)
@@ -160,19 +127,17 @@ def target_terms(
     if recipe.lambda_entropy > 0:
         terms["H"] = losses.mean_entropy(mixed)
     if recipe.lambda_aad > 0 and batch.bank is not None:
-        side_by_side = torch.cat([execution.gather(part, count) for part in features], dim=1)
-        terms["AaD"] = _attract_and_disperse(mixed, side_by_side.detach().float(), batch.bank, batch)
+        side_by_side = torch.cat(features, dim=1).detach().float()
+        terms["AaD"] = _attract_and_disperse(mixed, side_by_side, batch.bank, batch)
     return terms
 
 
 def matching(
     seen: Sequence[Moments], source: Sequence[Moments], form: str = "kl", layers: str = "all"
 ) -> Tensor:
-    """L_BN of one source: `losses.statistics_distance` of what the chosen layers saw from what they keep."""
+    """L_BN of one source: `losses.statistics_distance` over the chosen layers."""
     chosen = chosen_layers(len(source), layers)
-    (mu, v), (m, r) = (
-        ([of[i].mean for i in chosen], [of[i].variance for i in chosen]) for of in (seen, source)
-    )
+    mu, v, m, r = zip(*(seen[i][:2] + source[i][:2] for i in chosen), strict=True)
     return losses.statistics_distance(mu, v, m, r, form)
 
 
@@ -187,8 +152,8 @@ def _averaged(
 ) -> Sequence[Moments]:
     """(1 − ρ) of this batch, with gradient, and ρ of the moving average, without gradient."""
     if rho > 0 and k < len(averages):  # not the first batch of the epoch
-        pairs = zip(seen, averages[k], strict=True)
-        seen = [Moments(a.mean.lerp(b.mean, rho), a.variance.lerp(b.variance, rho)) for a, b in pairs]
+        both = zip(seen, averages[k], strict=True)
+        seen = [Moments(a.mean.lerp(b.mean, rho), a.variance.lerp(b.variance, rho)) for a, b in both]
     averages[k : k + 1] = [[Moments(one.mean.detach(), one.variance.detach()) for one in seen]]
     return seen
 
@@ -202,35 +167,22 @@ def _attract_and_disperse(logits: Tensor, features: Tensor, bank: Bank, batch: T
 
 
 def pair_terms(
-    networks: Sequence[Network],
-    weights: Tensor,
-    target_images: Tensor,
-    wanted: Sequence[Features],
-    recipe: Recipe,
-    execution: Execution = PLAIN,
-    pair_loss: PairLoss | None = None,
-) -> dict[str, Tensor]:
-    """One pass over the target halves of a batch of pairs; it leaves the running statistics alone.
+    networks: Sequence[Network], weights: Tensor, target_images: Tensor, wanted: Sequence[Features],
+    recipe: Recipe, execution: Execution = PLAIN, pair_loss: PairLoss | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """One pass over the target halves of a batch of pairs, encoded; running statistics are left alone.
 
-    Parameters
-    ----------
-    networks : one per source.
-    weights : (n,) mixing weights a.
-    target_images : (B, 3, H, W), encoded; of several processes, the share of this one.
-    wanted : of each frozen source, the map (B, C, h, w) or None and the features (B, D) of the partners.
-    pair_loss : in place of `aligned`, the distance of a network's features from the wanted ones.
+    ``wanted`` are the frozen sources' maps and features of the other halves, ``pair_loss`` the distance from
+    them, in place of `aligned`; ``weights`` (n,) mix those of n sources.
     """
     distance = pair_loss or functools.partial(aligned, recipe=recipe)
     distances = []
     for network, (source_map, source_features) in zip(networks, wanted, strict=True):
         passed = execution.trunk_pass(network, target_images, frozen=True)
         with frozen_running_statistics(network.bottleneck):
-            features = execution.gather(network.bottleneck(passed.features).float(), len(source_features))
-        target_map = None
-        if source_map is not None:
-            source_map = source_map.float()
-            target_map = execution.gather(passed.map.float(), len(source_features))
-        distances.append(distance(network, (source_map, source_features.float()), (target_map, features)))
+            features = network.bottleneck(passed.features).float()
+        source = None if source_map is None else source_map.float(), source_features.float()
+        distances.append(distance(network, source, (passed.map.float(), features)))
     return {"TI": weighted_sum(distances, weights, recipe.source_gradient == "whole")}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -258,6 +259,19 @@ def check_batch_norm(network: nn.Module) -> None:
             raise LabError(f"{kind} does not have its channels yet: pass a batch through the network first")
         if not isinstance(layer, norms) and {"running_mean", "running_var"} <= own:
             raise LabError(f"{kind} is a batch norm that cannot adapt: put torch.nn.BatchNorm2d in its place")
+
+
+@contextmanager
+def attribute_set(modules: Iterable[nn.Module], name: str, value: object) -> Iterator[None]:
+    """Within the block, an attribute of all modules has this value; afterwards the value that each had."""
+    kept = [(module, getattr(module, name)) for module in modules]
+    try:
+        for module, _ in kept:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, before in kept:
+            setattr(module, name, before)
 
 
 def networks_of(network: nn.Module) -> list[Network]:

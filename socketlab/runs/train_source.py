@@ -165,7 +165,6 @@ def train(
     if len(images) < recipe.batch_size:
         raise LabError(f"{len(images)} images are fewer than one batch of {recipe.batch_size}")
     execution = execution or PLAIN
-    own = execution.rows(recipe.batch_size)
     generator = torch.Generator().manual_seed(seed)
     place = torch.device(images.device if device is None else device)
     network = recipe.network(len(images.classes), seed).to(place)
@@ -180,11 +179,11 @@ def train(
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(images), generator=generator)
         network.train()
-        cut = _cut_images(images, recipe, order[: per_epoch * recipe.batch_size], generator, place, own)
+        cut = _cut_images(images, recipe, order[: per_epoch * recipe.batch_size], generator, place)
         for rows, views in execution.prefetch(cut, place, images.device):
             encoded = normalisation.encode(views)
-            with autocast(precision, place), execution.whole_batches(network):
-                logits = execution.gather(network(encoded), len(rows))
+            with autocast(precision, place):
+                logits = network.head(execution.features(network, encoded))
                 loss = cross_entropy(logits, labels[rows.to(place)], label_smoothing=0.1)
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * rate_factor(step / total, recipe.schedule)
@@ -204,17 +203,14 @@ def _cut_images(
     order: Tensor,
     generator: torch.Generator,
     place: torch.device,
-    own: slice,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of each batch of an epoch, and the views of its ``own`` rows on the device.
-
-    Other colours are drawn for a whole batch, so then every process cuts all of it.
-    """
+    """Rows of each batch of an epoch, and their views on the device."""
     recolour = images.modality != "depth" and recipe.recolour
     for rows in order.split(recipe.batch_size):
-        drawn, cut = draw_views(images, len(rows), generator), slice(None) if recolour else own
-        views = cut_views(images, rows[cut], drawn.take(cut), device=place)[images.modality]
-        yield rows, recoloured(views, generator)[own] if recolour else views
+        views = cut_views(images, rows, draw_views(images, len(rows), generator), device=place)[
+            images.modality
+        ]
+        yield rows, recoloured(views, generator) if recolour else views
 
 
 def _optimiser(network: Network) -> torch.optim.SGD:

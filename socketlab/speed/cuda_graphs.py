@@ -40,7 +40,8 @@ class CudaGraphs(FastStatistics):
         self, network: Network, images: Tensor, statistics: bool = False, frozen: bool = False
     ) -> TrunkPass:
         """The pass, by its graph where there is one."""
-        if self._prefetching or not capturable(network.trunk):  # no other CUDA work may run during a capture
+        # no other CUDA work may run during a capture, and a graph has a backward pass
+        if self._prefetching or not torch.is_grad_enabled() or not capturable(network.trunk):
             return super().trunk_pass(network, images, statistics, frozen)
         kind = id(network), tuple(images.shape), statistics, frozen
         if kind not in self._graphs:

@@ -1,9 +1,9 @@
-"""Several processes at one adaptation, as torchrun starts them: each works on its share of every batch.
+"""Several processes at one adaptation, as torchrun starts them: each passes its share of every batch.
 
-What is made of the rows is gathered, so that every process computes the loss of the whole batch, and the
+Trunks are what takes time. Each process passes its share of the rows through them; maps and features are
+gathered, so that bottlenecks, heads and losses are computed of the whole batch by every process, and the
 gradients are averaged. The loss that is differentiated is thereby the mean of the processes' equal losses:
-each was computed with its own copy of the shared weights, and the copies' gradients together are the whole.
-Alone, all functions return what they are given.
+each was computed with its own copy of the shared weights; the copies' gradients together are the whole.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
 from socketlab.errors import LabError
-from socketlab.method.bnstats import Moments, batch_statistics, moments, pooled
-from socketlab.method.steps import Execution
-from socketlab.networks.networks import BatchNorm, SeededDropout
+from socketlab.method.bnstats import Moments, Seen, batch_statistics, moments, pooled
+from socketlab.method.steps import Execution, TrunkPass
+from socketlab.networks.networks import BatchNorm, Network, SeededDropout
 
 Result = TypeVar("Result")
 
@@ -50,24 +50,27 @@ def share(count: int, of: int | None = None) -> slice:
 
 
 class Distributed(Execution):
-    """Every process has its share of each batch; batch norm and dropout see the whole of it."""
+    """Trunks pass a share of each batch; their batch norm and dropout see the whole of it."""
 
-    def rows(self, count: int) -> slice:
-        """The share of this process; a LabError where there are fewer rows than processes."""
+    def trunk_pass(
+        self, network: Network, images: Tensor, statistics: bool = False, frozen: bool = False
+    ) -> TrunkPass:
+        """The pass, of which every process has all rows afterwards.
+
+        Raises
+        ------
+        LabError : fewer images than processes, or a batch norm with its own forward pass.
+        """
+        count = len(images)
         if count < world():
-            raise LabError(
-                f"a batch of {count} images is too small for {world()} processes: start {count} at most"
-            )
-        return share(count)
+            raise LabError(f"a batch of {count} images is too small for {world()} processes: start fewer")
+        with _whole_batches(network.trunk):
+            passed = super().trunk_pass(network, images[share(count)], statistics, frozen)
+        return TrunkPass(gathered(passed.map, count), gathered(passed.features, count), passed.statistics)
 
-    def gather(self, own: Tensor, count: int) -> Tensor:
-        """The rows of all ranks, in order, with gradient: (b, ...) of each → (count, ...)."""
-        if world() == 1:
-            return own
-        shares = [share(count, number) for number in range(world())]
-        padded = torch.cat([own, own.new_zeros(shares[0].stop - len(own), *own.shape[1:])])
-        every = zip(_Stack.apply(padded), shares, strict=True)
-        return torch.cat([rows[: one.stop - one.start] for rows, one in every])
+    def batch_statistics(self, network: nn.Module) -> AbstractContextManager[Seen]:
+        """Moments of the whole batch."""
+        return batch_statistics(network, moments if world() == 1 else _moments_of_all)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the ranks, in one message.
@@ -78,33 +81,40 @@ class Distributed(Execution):
         grads = [p.grad for p in parameters if p.grad is not None]
         if world() == 1 or not grads:
             return
-        mean = averaged(torch.cat([grad.flatten() for grad in grads]))
+        mean = summed(torch.cat([grad.flatten() for grad in grads])) / world()
         for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
             grad.copy_(part.view(grad.shape))
 
-    def batch_statistics(self, network: nn.Module) -> AbstractContextManager[dict[nn.Module, Moments]]:
-        """Moments of the whole batch."""
-        return batch_statistics(network, moments if world() == 1 else _moments_of_all)
 
-    @contextmanager
-    def whole_batches(self, network: nn.Module) -> Iterator[None]:
-        """Within the block batch norm in train mode, and dropout, see the images of all processes."""
-        changed: dict[nn.Module, tuple[str, Callable[..., Any]]] = {}
-        for layer in network.modules() if world() > 1 else ():
-            if isinstance(layer, SeededDropout):
-                changed[layer] = "rows", _rows_of_all
-            elif isinstance(layer, BatchNorm) and not isinstance(layer, nn.SyncBatchNorm):
-                if type(layer).forward is not nn.BatchNorm2d.forward:
-                    kind = type(layer).__name__
-                    raise LabError(f"{kind} cannot normalise by the images of several processes: start one")
-                changed[layer] = "forward", _normalise_together
-        for layer, (name, method) in changed.items():
-            vars(layer)[name] = MethodType(method, layer)
-        try:
-            yield
-        finally:
-            for layer, (name, _) in changed.items():
-                del vars(layer)[name]
+def gathered(own: Tensor, count: int) -> Tensor:
+    """The rows of all ranks, in order, with gradient: (b, ...) of each → (count, ...)."""
+    if world() == 1:
+        return own
+    shares = [share(count, number) for number in range(world())]
+    padded = torch.cat([own, own.new_zeros(shares[0].stop - len(own), *own.shape[1:])])
+    every = zip(_Stack.apply(padded), shares, strict=True)
+    return torch.cat([rows[: one.stop - one.start] for rows, one in every])
+
+
+@contextmanager
+def _whole_batches(network: nn.Module) -> Iterator[None]:
+    """Within the block batch norm in train mode, and dropout, see the images of all processes."""
+    changed: dict[nn.Module, tuple[str, Callable[..., Any]]] = {}
+    for layer in network.modules() if world() > 1 else ():
+        if isinstance(layer, SeededDropout):
+            changed[layer] = "rows", _rows_of_all
+        elif isinstance(layer, BatchNorm) and not isinstance(layer, nn.SyncBatchNorm):
+            if type(layer).forward is not nn.BatchNorm2d.forward:
+                kind = type(layer).__name__
+                raise LabError(f"{kind} cannot normalise by the images of several processes: start one")
+            changed[layer] = "forward", _normalise_together
+    for layer, (name, method) in changed.items():
+        vars(layer)[name] = MethodType(method, layer)
+    try:
+        yield
+    finally:
+        for layer, (name, _) in changed.items():
+            del vars(layer)[name]
 
 
 def _moments_of_all(x: Tensor) -> Moments:
@@ -162,11 +172,6 @@ def summed(own: Tensor) -> Tensor:
     if world() > 1:
         distributed.all_reduce(total)
     return total
-
-
-def averaged(own: Tensor) -> Tensor:
-    """The mean over the ranks of a tensor of one shape, without gradient."""
-    return summed(own) / world()
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result:

@@ -103,7 +103,7 @@ def test_subclasses_count_beside_plain_layers(convert):
         network(images())
     assert [len(one.mean) for one in seen.values()] == [3, 4]
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    bnstats.reestimate_statistics(network, [(6, images())])
+    bnstats.reestimate_statistics(network, [images()])
     torch.testing.assert_close(network[0].running_mean, images().mean((0, 2, 3)))
     assert not torch.equal(network[2].running_mean, before["2.running_mean"])
 
@@ -137,7 +137,7 @@ def test_reestimated_statistics_weigh_every_image_the_same(sizes):
     x = images(12)
     with torch.no_grad():
         inner = trunk[0](x)
-    bnstats.reestimate_statistics(trunk, ((len(part), part) for part in x.split(list(sizes))))
+    bnstats.reestimate_statistics(trunk, x.split(list(sizes)))
     torch.testing.assert_close(trunk[1].running_mean, inner.mean((0, 2, 3)), rtol=1e-5, atol=1e-5)
     parts = inner.split(list(sizes))
     expected = sum(len(part) * part.var((0, 2, 3)) for part in parts) / 12

@@ -158,7 +158,7 @@ def settled(state, target):
     """The networks of a state, with the statistics that they are asked with."""
     for network in state.networks:
         batches = features.encoded_batches(target, state.adapted.normalisation, adapting.REESTIMATION_BATCH)
-        reestimate_statistics(network, ((len(images), images) for images in batches))
+        reestimate_statistics(network, batches)
         network.eval()
     return state.networks
 
@@ -293,7 +293,7 @@ def test_adabn_replaces_mean_and_variance_by_the_targets_in_float64(target):
     images = encodings.measure(target.images["depth"], "depth").encode(target.images["depth"]).double()
     inputs = []
     handle = network.trunk[1].register_forward_hook(lambda _m, given, _o: inputs.append(given[0].detach()))
-    reestimate_statistics(network, [(len(images), images)])
+    reestimate_statistics(network, [images])
     handle.remove()
     values = inputs[0].numpy()
     np.testing.assert_allclose(network.trunk[1].running_mean, values.mean((0, 2, 3)), rtol=1e-12, atol=1e-12)

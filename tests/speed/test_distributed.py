@@ -75,12 +75,12 @@ def test_shares_are_those_of_tensor_split(count, world):
 def test_alone_everything_is_handed_back():
     x, layer = torch.randn(3, 2), nn.BatchNorm1d(2)
     assert (ranks.world(), ranks.rank(), ranks.share(5)) == (1, 0, slice(0, 5))
-    assert ranks.Distributed().gather(x, 3) is x
+    assert ranks.gathered(x, 3) is x
     assert ranks.on_rank_zero(lambda: x) is x
     ranks.join("cpu")
     assert ranks.world() == 1
     ranks.leave()
-    with ranks.Distributed().whole_batches(layer):
+    with ranks._whole_batches(layer):
         assert "forward" not in vars(layer)
 
 
@@ -156,7 +156,7 @@ def one_process(rank: int, folder: str) -> None:
         with pytest.raises(LabError, match="said by 0"):
             ranks.on_rank_zero(lambda: refuse(rank))
         with pytest.raises(LabError, match="batch of 1 images is too small for 2"):
-            ranks.Distributed().rows(1)
+            ranks.Distributed().trunk_pass(trained_source().network, torch.zeros(1, 3, 56, 56))
         for name in (*CASES, "taken over from one"):
             found[name].pop("state")
         torch.save(found, f"{folder}/{rank}.pt")
@@ -192,8 +192,8 @@ def of_layers(training: bool) -> dict[str, object]:
     execution = ranks.Distributed()
     whole = 2 + 3 * torch.randn(9, 3, 7, 7)
     x = whole[ranks.share(9)].requires_grad_()
-    with execution.whole_batches(network), execution.batch_statistics(network) as layers:
-        out = execution.gather(network(x), 9)
+    with ranks._whole_batches(network), execution.batch_statistics(network) as layers:
+        out = ranks.gathered(network(x), 9)
         seen = [(layer.mean, layer.variance) for layer in layers.values()]
         (out.square().mean() + sum((m**2).sum() + (v.sqrt() * m).sum() for m, v in seen)).backward()
     execution.average_gradients(network.parameters())
@@ -202,7 +202,7 @@ def of_layers(training: bool) -> dict[str, object]:
         "out": out.detach(),
         "statistics": [(m.detach(), v.detach()) for m, v in seen],
         "gradients": gradients,
-        "of images": execution.gather(x.grad, 9) / ranks.world(),  # of the sum over the ranks' losses
+        "of images": ranks.gathered(x.grad, 9) / ranks.world(),  # of the sum over the ranks' losses
         "buffers": list(network.buffers()),
     }
 
@@ -280,7 +280,7 @@ def test_a_layer_that_cannot_is_named(monkeypatch):
     monkeypatch.setattr(ranks, "world", lambda: 2)
     with (
         pytest.raises(LabError, match="Own cannot normalise"),
-        ranks.Distributed().whole_batches(nn.Sequential(Own(2))),
+        ranks._whole_batches(nn.Sequential(Own(2))),
     ):
         pass
 
