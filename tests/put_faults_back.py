@@ -47,7 +47,7 @@ FAULTS = (
     ),
     Fault(
         3, "pairs are taken from two listings as they come", "images/paired_images.py",
-        "torch.tensor([found[name] for name in scenes])", "torch.arange(len(scenes))",
+        "torch.tensor([places[modality][name] for name in scenes])", "torch.arange(len(scenes))",
         "method/test_faults.py::test_fault_3_pairs_are_made_by_name_and_orphans_are_refused",
     ),
     Fault(

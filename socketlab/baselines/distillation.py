@@ -58,6 +58,6 @@ def distilled(
     batches = endless_batches(len(target), min(batch_size, len(target)), generator)
     descend(sgd(network, rate), loss_of, batches, steps, rate)
     batches_of = encoded_batches(target, mixture.normalisation, 128, device_of(network))
-    reestimate_statistics(network, ((len(images), images) for images in batches_of))
+    reestimate_statistics(network, batches_of)
     network.eval()
     return student

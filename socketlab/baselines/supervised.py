@@ -93,6 +93,6 @@ def fine_tune(
     batches = endless_batches(len(labelled), batch_size, generator)
     descend(sgd(network, rate), loss_of, batches, steps, rate)
     batches_of = encoded_batches(target, normalisation, 128, device_of(network))
-    reestimate_statistics(network, ((len(images), images) for images in batches_of))
+    reestimate_statistics(network, batches_of)
     network.eval()
     return learner
