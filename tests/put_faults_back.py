@@ -52,8 +52,8 @@ FAULTS = (
     ),
     Fault(
         4, "the halves of a pair are flipped apart", "images/paired_images.py",
-        "_gather_views(images, here, y, x)",
-        '_gather_views(images, here, y, x if modality == "rgb" else x.flip(1))',
+        "for index in (here, y, x))",
+        'for index in (here, y, x if modality == "rgb" else x.flip(1)))',
         "images/test_paired_images.py::test_fault_4_both_halves_of_a_pair_are_cut_and_flipped_alike",
     ),
     Fault(
