@@ -190,6 +190,8 @@ def compare(
     begun = time.perf_counter()
     if rounds < 2:
         raise LabError(f"rounds is {rounds}; an interval needs at least 2, better 100.")
+    if seed < 0:
+        raise LabError(f"seed is {seed}; choose 0 or more.")
     if not isinstance(model_b, Source | nn.Module):
         layers, model_b = model_b, model_a
     a = side(model_a, data_a, transform_a, labels_a, titles[0] or "A")

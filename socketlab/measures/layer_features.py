@@ -62,6 +62,8 @@ def layer_names(network: nn.Module, pattern: Pattern | Sequence[Pattern] = "*") 
     # weights under a parametrization are modules too, but return no features of an image
     usual = [name for name, _ in network.named_modules() if name and ".parametrizations." not in f".{name}."]
     chosen: set[str] = set()
+    if not _patterns(pattern):
+        raise LabError("No layer is named: give names or patterns, as layer_names lists them.")
     for one in _patterns(pattern):
         if isinstance(one, re.Pattern):
             found = {name for name in usual if one.fullmatch(name)}
@@ -99,6 +101,8 @@ class Reader:
     """
 
     def __init__(self, images: Images, transform: Transform, batch: int, dtype: torch.dtype) -> None:
+        if batch < 1:
+            raise LabError(f"batch is {batch}; a pass takes 1 image or more at a time.")
         self.transform, self.batch, self.dtype = transform, batch, dtype
         if isinstance(images, PairedImages) and transform is None:
             raise LabError("PairedImages are as the sensor stored them: give the network's normalisation.")
@@ -192,7 +196,7 @@ class ForwardPass:
         self.network, self.progress = network, progress
         kept = next((x.dtype for x in network.parameters() if x.is_floating_point()), torch.float32)
         self.reader = Reader(images, transform, batch, kept)
-        self.device = device_of(network) if device is None else torch.device(device)
+        self.device = device_of(network) if device is None else _existing(device)
         self.half = precision == "bfloat16" or (precision == "auto" and fast_bfloat16(self.device))
         self.size = 0
         self.count: int | None = self.reader.total
@@ -250,6 +254,14 @@ def _why_unread(network: nn.Module, batch: Tensor, error: Exception) -> str:
     last = batch.ndim == 4 and batch.shape[1] not in (1, 3) and batch.shape[-1] in (1, 3)
     cure = "move the channels forward, as images.permute(0, 3, 1, 2)" if last else "give (B, C, H, W)"
     return f"{type(network).__name__} does not run on images {tuple(batch.shape)} ({reason}): {cure}."
+
+
+def _existing(device: torch.device | str) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise LabError(f"There is no device {str(device)!r} here ({reason}): choose another.") from error
 
 
 @contextmanager

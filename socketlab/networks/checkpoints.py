@@ -219,11 +219,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _find(name: str | Path) -> Path:
     """The path of a network by name or by path."""
-    path = Path(name)
     try:
+        path = Path(name)
         if path.suffix == ".safetensors" or path.exists():
             return path
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise LabError(
             f"{str(name)[:100]!r} is no name of a network, and no path of a file: {error}"
         ) from error

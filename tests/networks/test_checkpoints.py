@@ -140,7 +140,7 @@ def test_networks_that_ship_are_listed():
         LabError, match=r"no network 'rgb_kinect_v9': choose .*rgb_kinect_v1.*or give the path"
     ):
         load_source("rgb_kinect_v9")
-    for name in ("x" * 300, "a\0b"):
+    for name in ("x" * 300, "a\0b", None, 5):
         with pytest.raises(LabError, match=r"no name of a network, and no path|no network"):
             load_source(name)
     with pytest.raises(LabError, match="no file"):
