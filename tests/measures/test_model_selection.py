@@ -170,7 +170,7 @@ def test_every_epoch_of_a_run_can_be_judged():
 def test_the_encoding_with_the_lowest_partner_rank_is_taken(monkeypatch):
     """The rank of each candidate is given; labels are not there, and a tenth of the pairs is held out."""
     from socketlab import Recipe, load_source, rooms
-    from socketlab.measures import encoding_choice
+    from socketlab.measures import model_selection
 
     ranks = {"metric": 0.2, "inverse": 0.1, "relative": 0.3}
     asked = []
@@ -179,12 +179,12 @@ def test_the_encoding_with_the_lowest_partner_rank_is_taken(monkeypatch):
         asked.append(len(pairs))
         return ranks[adapted.normalisation.depth_encoding]
 
-    monkeypatch.setattr(encoding_choice, "partner_rank", rank)
-    monkeypatch.setattr(encoding_choice, "STEPS", 1)
+    monkeypatch.setattr(model_selection, "partner_rank", rank)
+    monkeypatch.setattr(model_selection, "STEPS", 1)
     target = rooms.load("target_adapt", "kinect_v1", ("depth",)).take(range(32))
     pairs = rooms.ti_pairs("kinect_v1", "near", count=60)
     source = load_source("rgb_kinect_v1")
-    chosen = encoding_choice.choose_encoding(source, target, pairs, Recipe.socket(), candidates=tuple(ranks))
+    chosen = model_selection.choose_encoding(source, target, pairs, Recipe.socket(), candidates=tuple(ranks))
     assert chosen.encoding == "inverse" and chosen.ranks == ranks and chosen.held_out == 20
     assert asked == [20, 20, 20]
     assert "inverse 0.100, metric 0.200, relative 0.300" in chosen.reason
@@ -192,7 +192,7 @@ def test_the_encoding_with_the_lowest_partner_rank_is_taken(monkeypatch):
 
 def test_an_encoding_needs_depth_and_some_pairs():
     from socketlab import LabError, Recipe, load_source, rooms
-    from socketlab.measures.encoding_choice import choose_encoding
+    from socketlab.measures.model_selection import choose_encoding
 
     source, pairs = load_source("rgb_kinect_v1"), rooms.ti_pairs("kinect_v1", "near", count=30)
     depth = rooms.load("target_adapt", "kinect_v1", ("depth",))
@@ -206,10 +206,10 @@ def test_partner_rank_by_hand(monkeypatch):
     """Three scenes on a line: the first is next to its partner, the others' partners are farthest away."""
     from types import SimpleNamespace
 
-    from socketlab.measures import encoding_choice
+    from socketlab.measures import model_selection
 
     features = {"rgb": torch.tensor([[0.0], [10.0], [20.0]]), "depth": torch.tensor([[1.0], [21.0], [-1.0]])}
-    monkeypatch.setattr(encoding_choice, "predict", lambda source, images: (None, features[images]))
+    monkeypatch.setattr(model_selection, "predict", lambda source, images: (None, features[images]))
 
     class Pairs(SimpleNamespace):
         def only(self, modality):
@@ -218,7 +218,7 @@ def test_partner_rank_by_hand(monkeypatch):
         def __len__(self):
             return 3
 
-    rank = encoding_choice.partner_rank(
+    rank = model_selection.partner_rank(
         SimpleNamespace(modality="rgb"), SimpleNamespace(modality="depth"), Pairs()
     )
     assert rank == pytest.approx((0 + 1 / 2 + 2 / 2) / 3)
