@@ -162,25 +162,17 @@ def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) ->
 
 
 def moving_map(
-    snapshots: Sequence[ArrayLike],
-    seed: int = 0,
-    neighbours: int = 15,
-    tie: float = 1.0,
-    min_dist: float = 0.1,
-    epochs: int = 200,
+    snapshots: Sequence[ArrayLike], seed: int = 0, neighbours: int = 15, epochs: int = 200
 ) -> list[Points]:
     """One coherent UMAP for snapshots of the same samples.
 
-    Only neighbours within a snapshot are compared, so that snapshots may have different widths: layers of one
-    network, or networks. For two modalities give their features one below the other in every snapshot.
+    Every point is tied to itself one step before and after, as closely as to its nearest neighbour.
 
     Parameters
     ----------
-    snapshots : T arrays (n, D_t) of finite numbers, the same samples in the same order.
-    neighbours : number of neighbours of each point within its snapshot, itself counted; at least 2.
-    tie : distance of a sample to itself one step on, in units of the distance to its nearest neighbour. Up to
-        1 nothing is nearer; above 1 it counts less than neighbours do, and the steps may drift apart.
-    seed, min_dist, epochs : as for `joint_map`.
+    snapshots : T arrays (n, D) of finite numbers, the same samples in the same order. For two modalities give
+        their features one below the other in every snapshot.
+    seed, neighbours, epochs : as for `joint_map`; neighbours are those within a snapshot.
 
     Returns
     -------
@@ -188,24 +180,18 @@ def moving_map(
 
     Raises
     ------
-    LabError : no snapshots, unequal counts, fewer than 5 samples, numbers that are not finite, or no tie.
+    LabError : as for `joint_map`, or snapshots of unequal length.
     """
-    arrays = [np.asarray(snapshot, np.float32) for snapshot in snapshots]
-    if not arrays:
-        raise LabError("A moving map needs at least one snapshot.")
-    if any(array.ndim != 2 for array in arrays) or len({len(array) for array in arrays}) > 1:
-        shapes = ", ".join(str(array.shape) for array in arrays)
-        raise LabError(f"Snapshots hold the same samples in the same order, (n, D) each; these are {shapes}.")
-    for t, array in enumerate(arrays):
-        if not np.isfinite(array).all():
-            raise LabError(f"Snapshot {t} holds NaN or infinite numbers; it cannot be put on a map.")
-    if not 0 < tie < np.inf:
-        raise LabError(f"tie is {tie}; it must be a number above 0.")
-    k = _usable_neighbours(neighbours, len(arrays[0]))
+    names, features, _ = _stack({f"snapshot {t}": one for t, one in enumerate(snapshots)})
+    if len({len(np.asarray(one)) for one in snapshots}) > 1:
+        raise LabError("Snapshots hold the same samples in the same order: all need one length.")
+    steps = np.split(features, len(names))
+    k = _usable_neighbours(neighbours, len(steps[0]))
+    start = np.concatenate(list(pca_map(dict(zip(names, steps, strict=True))).values()))
+    start = (10 * start / max(float(np.abs(start).max()), 1e-12)).astype(np.float32)
     with _one_fit_at_a_time():
-        known = temporal_neighbours(arrays, k, tie)
-        umap = _fit_on_neighbours(known, aligned_starts(arrays), seed, min_dist, epochs)
-    return np.split(np.asarray(umap.embedding_, np.float32), len(arrays))
+        umap = _fit_on_neighbours(temporal_neighbours(steps, k), start, seed, 0.1, epochs)
+    return np.split(np.asarray(umap.embedding_, np.float32), len(steps))
 
 
 # ------------------------------------------------------------------------ neighbours and beginnings
@@ -245,53 +231,25 @@ def _distances_to(basis: Points, others: Points, k: int) -> csr_matrix:
     return csr_matrix((distances.ravel(), indices.ravel(), ends), shape=(len(others), len(basis)))
 
 
-def temporal_neighbours(
-    snapshots: Sequence[ArrayLike], k: int = 15, tie: float = 1.0
-) -> tuple[NDArray[np.int32], Points]:
+def temporal_neighbours(steps: Sequence[Points], k: int) -> tuple[NDArray[np.int32], Points]:
     """Neighbours of each point in its own snapshot, and the point itself one step before and after.
-
-    Parameters
-    ----------
-    snapshots : T arrays (n, D_t), same samples in the same order.
-    k : neighbours within the snapshot, itself counted; the first and the last snapshot have one more.
-    tie : distance to the same point, in units of the distance to the nearest neighbour.
 
     Returns
     -------
     indices (T n, k + 2) int32, row t n + i for sample i of snapshot t, and distances (T n, k + 2) float32; a
-    point itself first, nearest first.
+    point itself first, nearest first. The first and the last snapshot have one more neighbour of their own.
     """
-    steps, n = len(snapshots), len(np.asarray(snapshots[0]))
-    k = min(k, n - 2)
-    rows = np.arange(n, dtype=np.int32)
+    n, rows = len(steps[0]), np.arange(len(steps[0]), dtype=np.int32)
     indices, distances = [], []
-    for t, snapshot in enumerate(snapshots):
-        beside = [s for s in (t - 1, t + 1) if 0 <= s < steps]
-        near, far = nearest_neighbours(snapshot, k + 2 - len(beside))
-        ties = np.repeat(far[:, 1:2] * np.float32(tie), len(beside), axis=1)
+    for t, step in enumerate(steps):
+        beside = [s for s in (t - 1, t + 1) if 0 <= s < len(steps)]
+        near, far = nearest_neighbours(step, min(k, n - 2) + 2 - len(beside))
         near = np.column_stack([near + np.int32(t * n), *(rows + np.int32(s * n) for s in beside)])
-        far = np.column_stack([far, ties])
+        far = np.column_stack([far, *(far[:, 1] for _ in beside)])
         order = np.argsort(far, axis=1, kind="stable")
         indices.append(np.take_along_axis(near, order, axis=1))
         distances.append(np.take_along_axis(far, order, axis=1))
     return np.concatenate(indices), np.concatenate(distances)
-
-
-def aligned_starts(snapshots: Sequence[ArrayLike]) -> Points:
-    """Where the layout begins: each snapshot's first two principal components, of unit spread, (T n, 2).
-
-    Each is turned (and mirrored, if need be) onto the one before, by orthogonal Procrustes: with the singular
-    value decomposition of XᵀY = U S Vᵀ, X U Vᵀ is nearest to Y.
-    """
-    starts: list[Points] = []
-    for snapshot in snapshots:
-        points = pca_map({"": snapshot})[""]
-        points = points / (float(np.sqrt(np.square(points).mean())) or 1.0)
-        if starts:
-            u, _, v = np.linalg.svd(points.T @ starts[-1])
-            points = points @ (u @ v)
-        starts.append(points)
-    return np.concatenate(starts).astype(np.float32)
 
 
 # ------------------------------------------------------------------------ UMAP
