@@ -58,7 +58,8 @@ def find(name: str) -> Shown:
 def notebook_of(shown: Shown, folder: Path) -> str:
     """A notebook with a title and the panel alone; its kernel works in ``folder``."""
     code = (
-        f"import os\n\nos.chdir({str(folder)!r})\nfrom {shown.module} import {shown.panel}\n\n{shown.panel}()"
+        f"import os\n\nos.chdir({str(folder)!r})\nfrom {shown.module} import {shown.panel}\n\n"
+        f"{shown.panel}().add_class('socketlab-hall')"
     )
     cells = [
         {"cell_type": "markdown", "id": "title", "metadata": {}, "source": f"# {shown.title}"},

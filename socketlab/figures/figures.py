@@ -52,13 +52,15 @@ from socketlab.figures.style import (
     own_axes,
     png,
     run_style,
+    running_mean,
     show,
     spaced,
 )
 from socketlab.images.paired_images import PairedImages
 
 __all__ = [
-    "paint", "triptych", "gallery", "confusion_examples", "curves", "training_curves", "channel_statistics",
+    "paint", "triptych", "gallery", "confusion_examples", "curves", "training_curves", "loss_terms",
+    "running_mean", "channel_statistics",
     "confusion_matrix", "matrix_frame", "row_shares", "matrix_in_words", "accuracy_bars",
     # of style and map_figures, for those who draw
     "Cloud", "cloud_colours", "feature_map", "legend_dot", "map_frame", "map_legend", "scatter_clouds",
@@ -298,36 +300,57 @@ def training_curves(
     accuracies: Mapping[str, tuple[ArrayLike, ArrayLike]],
     levels: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Every loss in axes and units of its own, and target accuracy beside them.
-
-    Parameters
-    ----------
-    losses : term ("TI", "IM", …) -> (epochs, values); a term that is never used is left out by the caller.
-    accuracies : name -> (epochs, shares right).
-    levels : as in `curves`.
-    """
+    """Terms of the loss (`loss_terms`), and target accuracy over epochs (`curves`) beside them."""
     figure = new_figure(1180, 400)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
-    rows = 1 if len(losses) < 3 else 2
-    columns = -(-max(len(losses), 1) // rows)
-    epochs = np.concatenate([[0.0], *(np.asarray(x, float) for x, _ in losses.values())])
-    grid = figure.add_gridspec(rows, columns + 1, width_ratios=[1] * columns + [0.75 * columns + 0.4])
-    for i, (name, (x, y)) in enumerate(losses.items()):
-        style = TERMS.get(name) or known_style(name, i)
-        ax = dress(figure.add_subplot(grid[i // columns, i % columns]), xlabel="epoch")
-        ax.set_title(style.title, fontsize=TEXT, color=INK, loc="left")
-        values = np.asarray(y, float)
-        few = "o" if len(values) <= 25 else ""
-        ax.plot(np.asarray(x, float), values, style.line, color=style.colour, marker=few, markersize=5)
-        ax.margins(y=0.12)
-        ax.set_xlim(-0.04 * epochs.max(), 1.04 * epochs.max() or 1)
-        ax.locator_params(axis="x", integer=True, nbins=5)
-        ends = f"from {values[0]:.3g} to {values[-1]:.3g}" if len(values) else "without values"
-        describe(ax, f"{name} {ends}.")
-    ax = figure.add_subplot(grid[:, -1])
+    columns = max(len(losses) if len(losses) < 3 else -(-len(losses) // 2), 1)
+    halves: Any = figure.subfigures(1, 2, width_ratios=[columns, 0.75 * columns + 0.4])
+    loss_terms(halves[0], losses, columns)
+    ax = halves[1].subplots()
     curves(accuracies, ax, title="target accuracy", ylabel="share right", levels=levels)
     ax.locator_params(axis="x", integer=True)  # there is no half epoch
     return figure
+
+
+def loss_terms(
+    figure: Figure | SubFigure,
+    losses: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    columns: int = 2,
+    xlabel: str = "epoch",
+    smooth: float = 0.0,
+    marks: Sequence[float] = (),
+) -> None:
+    """Every term of a loss in axes and units of its own, drawn into a figure.
+
+    Parameters
+    ----------
+    losses : term ("TI", "IM", …) -> (x, values); NaN leaves a gap.
+    smooth : weight of the past, in [0, 1), in a running mean that is drawn over the pale values.
+    marks : places of dotted lines, where something was changed.
+    """
+    rows = max(-(-len(losses) // columns), 1)
+    axes: Any = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat[len(losses) :]:
+        ax.set_axis_off()
+    most = max([1.0, *(np.max(x) for x, _ in losses.values() if np.size(x))])
+    for i, (name, (x, y)) in enumerate(losses.items()):
+        style, ax, values = TERMS.get(name) or known_style(name, i), axes.flat[i], np.asarray(y, float)
+        dress(ax, xlabel=xlabel if i >= len(losses) - columns else "")
+        ax.set_title(style.title, fontsize=TEXT, color=INK, loc="left")
+        few = "o" if len(values) <= 25 and not smooth else ""
+        thin = {"alpha": 0.3, "linewidth": 1.0} if smooth else {}
+        ax.plot(x, values, style.line, color=style.colour, marker=few, markersize=5, **thin)
+        if smooth:
+            ax.plot(x, running_mean(values, smooth), style.line, color=style.colour, linewidth=2.2)
+        for mark in marks:
+            ax.axvline(mark, color=SOFT, linewidth=1.2, linestyle=DOTTED)
+        ax.margins(y=0.12)
+        ax.set_xlim(-0.04 * most, 1.04 * most)
+        ax.locator_params(nbins=4)
+        ax.locator_params(axis="x", integer=True)
+        ends = values[np.isfinite(values)]
+        told = f"from {ends[0]:.3g} to {ends[-1]:.3g}" if len(ends) else "without values"
+        describe(ax, f"{name} {told} over {len(values)} values.")
 
 
 def channel_statistics(

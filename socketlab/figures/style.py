@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 INK, SOFT, GRID, PALE = "#24292f", "#57606a", "#dde1e6", "#b9c0c8"
 DPI = 100
@@ -272,3 +272,13 @@ def show(picture: Axes | Figure, dpi: float = 130) -> Any:
     figure = figure_of(picture)
     width = round(figure.get_figwidth() * 100)
     return Image(data=png(figure, dpi), format="png", width=width, alt=alt_text(figure))
+
+
+def running_mean(values: ArrayLike, weight: float) -> NDArray[np.float64]:
+    """Running mean with a weight of the past in [0, 1), unbiased at the start; gaps (NaN) are skipped."""
+    out, total, mass = [], 0.0, 0.0
+    for value in np.asarray(values, float):
+        if np.isfinite(value):
+            total, mass = weight * total + (1 - weight) * value, weight * mass + 1 - weight
+        out.append(total / mass if mass else np.nan)
+    return np.array(out)

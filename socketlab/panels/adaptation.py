@@ -1,15 +1,16 @@
 """The live panel of an adaptation: watch a network learn depth that only knew colour, and take part.
 
-A thin shell: `gather` loads what a choice names, `prepare` and `map_features` turn networks into numbers, and
-the stream of events is that of `socketlab.method.adaptation`. Weights and learning rate act at once, also in
-the middle of a run; all else acts at the next run.
+`gather` loads what a choice names, `prepare` and `observe` turn networks into numbers, and the stream of
+events is that of `socketlab.method.adaptation`. Weights and learning rate act at once, also in the middle of
+a run; all else acts at the next run.
 """
 
 import csv
 import html
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from socketlab.figures import figures, maps
+from socketlab.figures import figures
+from socketlab.figures.film import Film, Snapshot
 from socketlab.files import data_folder, verified
 from socketlab.images import pocketrooms
 from socketlab.images.paired_images import PairedImages
@@ -25,9 +27,9 @@ from socketlab.images.sensors import SENSORS, STRONGEST
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import METHODS, Recipe, knobs
-from socketlab.networks.checkpoints import Source, load_source
+from socketlab.networks.checkpoints import load_source
 from socketlab.panels import session
-from socketlab.panels.base import Control, Table
+from socketlab.panels.base import Control, Table, box_of, named
 from socketlab.panels.pairs import spoilt
 from socketlab.panels.training import Change, PanelRun, RunPanel
 from socketlab.runs import replay
@@ -46,11 +48,8 @@ WORDS = {
     "lambda_entropy": "entropy",
     "lambda_aad": "neighbours",
 }
-MAP_PAIRS, MAP_TARGETS = 200, 240
-MAP_SETS = ("pairs, source half", "pairs, target half", "target images")
-LINKS = MAP_SETS[:2]
-UNSEEN = "labels unseen by the method: for the reader only"
-FEW = 25
+MAP_PAIRS, MAP_TARGETS, COMPONENTS, FEW = 200, 240, 16, 25
+MAP_SETS = ("source half", "target half", "target images")
 
 
 # ------------------------------------------------------------------------ plain values
@@ -63,11 +62,9 @@ class Choice:
     Parameters
     ----------
     recipe : every number of the adaptation.
-    sensor : a name in `SENSORS`.
-    strength : of the sensor's errors, 0 to 3; 1 as published.
-    pairs : how many task-irrelevant pairs.
-    near : share of them that show near rooms, in [0, 1]; the others show far ones.
-    wrong : share of them whose target half belongs to another pair, in [0, 1].
+    sensor, strength : a name in `SENSORS`, and how strong its errors are, 0 to 3; 1 as published.
+    pairs, near : how many task-irrelevant pairs, and which share of them shows near rooms, in [0, 1].
+    wrong : share of the pairs whose target half belongs to another pair, in [0, 1].
     seed : random seed.
     later : (epoch, field, value): weights that change after an epoch, by themselves.
     """
@@ -84,17 +81,11 @@ class Choice:
     @property
     def data(self) -> tuple[Any, ...]:
         """All that decides which images are loaded."""
-        return self.sensor, self.strength, self.pairs, self.near, self.wrong, self.seed
+        return tuple(getattr(self, name) for name in DATA)
 
 
 def experiments(first: Choice, far: int) -> dict[str, Choice]:
-    """Experiments worth trying, by title; recorded for the tier ``replay``.
-
-    Parameters
-    ----------
-    first : the settings that they vary.
-    far : how many far pairs there are.
-    """
+    """Experiments worth trying, title -> variation of ``first``; there are ``far`` far pairs."""
     without = first.recipe.replace(lambda_ti=0.0, align_epochs=0, epochs=first.recipe.total_epochs)
     early = max(1, first.recipe.align_epochs * 3 // 10)
     return {
@@ -109,55 +100,52 @@ def experiments(first: Choice, far: int) -> dict[str, Choice]:
     }
 
 
+def methods(first: Choice) -> dict[str, Choice]:
+    """Every method, title -> ``first`` with its recipe."""
+    titles = {method: f"method {figures.known_style(method, 0).title}" for method in METHODS}
+    return {title: replace(first, recipe=Recipe.for_method(name)) for name, title in titles.items()}
+
+
 @dataclass
 class Bench:
     """Images and networks of a choice, and what does not change during a run.
 
-    Parameters
-    ----------
-    material : source network, target images, pairs.
-    levels : name -> accuracy to compare with: chance, source only, oracle.
-    pairs, seen : the scenes that the map shows.
-    source_half : (n, D) features of the pairs' source halves, from the source network.
+    The map shows `pairs` and the held-out rows `seen`, on the (D, C) principal `components` about `centre` of
+    their features before the run; `source_half` is on them. `levels` are accuracies to compare with.
     """
 
     material: Material
     levels: dict[str, float]
     pairs: PairedImages
-    seen: PairedImages
-    source_half: NDArray[np.float32]
+    seen: torch.Tensor
+    source_half: torch.Tensor
+    centre: torch.Tensor
+    components: torch.Tensor
+
+    def film_sets(self) -> dict[str, tuple[str, str, Any]]:
+        """Modality, title and labels of each set of the map."""
+        source, target = self.material.source.modality, self.material.held_out.modality
+        names = [f"pairs, {figures.MODALITIES[m].short}" for m in (source, target)]
+        labels = self.material.held_out.labels[self.seen].numpy()
+        about = ((source, names[0], None), (target, names[1], None), (target, "target images", labels))
+        return dict(zip(MAP_SETS, about, strict=True))
 
 
 @dataclass
 class AdaptationRun(PanelRun[Choice]):
-    """One run that the panel keeps, with its losses by step, its last answers and its last map."""
+    """A run with its losses by step, and answers and features by epoch."""
 
-    classes: tuple[str, ...] = ()
-    losses: dict[str, list[float]] = field(default_factory=dict)
-    answers: NDArray[np.int64] | None = None
-    confusion: NDArray[np.int64] | None = None
     levels: dict[str, float] = field(default_factory=dict)
-    clouds: dict[str, figures.Cloud] = field(default_factory=dict)
-    map_title: str = ""
+    steps: list[dict[str, float]] = field(default_factory=list)
+    answers: list[NDArray[np.int64]] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
     weights: dict[str, Any] = field(default_factory=dict)
 
-    def add_losses(self, losses: Mapping[str, float]) -> None:
-        """Append one step; a term that is not at work leaves a gap."""
-        length = max((len(values) for values in self.losses.values()), default=0)
-        for name in (*self.losses, *losses):
-            values = self.losses.setdefault(name, [math.nan] * length)
-            if len(values) == length:
-                values.append(float(losses.get(name, math.nan)))
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Features at one epoch: what the map is made of."""
-
-    run: AdaptationRun
-    bench: Bench
-    epoch: int
-    sets: dict[str, NDArray[np.float32]]
+    @property
+    def losses(self) -> dict[str, list[float]]:
+        """Term -> its value at every step; NaN where it was not at work."""
+        names = dict.fromkeys(name for step in self.steps for name in step)
+        return {name: [step.get(name, math.nan) for step in self.steps] for name in names}
 
 
 def gather(choice: Choice) -> Material:
@@ -167,78 +155,58 @@ def gather(choice: Choice) -> Material:
     ------
     LabError : unknown sensor, missing or altered file, more pairs than there are.
     """
-    source = load_source(f"rgb_{choice.sensor}")
+    sensor, strength = choice.sensor, choice.strength
+    source, oracle = load_source(f"rgb_{sensor}"), f"oracle_{TARGET}_{sensor}"
     target, held_out = (
-        pocketrooms.load(split, choice.sensor, (TARGET,), choice.strength)
-        for split in ("target_adapt", "target_test")
+        pocketrooms.load(split, sensor, (TARGET,), strength) for split in ("target_adapt", "target_test")
     )
-    pairs = pocketrooms.ti_pairs(
-        choice.sensor, choice.near, choice.pairs, (source.modality, TARGET), choice.seed, choice.strength
-    )
-    pairs = spoilt(pairs, TARGET, choice.wrong, shift=0)
-    oracle = f"oracle_{TARGET}_{choice.sensor}"
+    modalities = (source.modality, TARGET)
+    pairs = pocketrooms.ti_pairs(sensor, choice.near, choice.pairs, modalities, choice.seed, strength)
     shipped = (data_folder() / "models" / f"{oracle}.safetensors").is_file()
+    pairs = spoilt(pairs, TARGET, choice.wrong, shift=0)
     return Material(source, target, held_out, pairs, load_source(oracle) if shipped else None)
 
 
 def prepare(material: Material) -> Bench:
     """Choose the scenes of the map, and measure what does not change during a run."""
     assert material.pairs is not None
-    pairs, seen = some(material.pairs, MAP_PAIRS), some(material.held_out, MAP_TARGETS)
-    source = material.source
-    _, source_half = evaluate.predict(source, pairs.only(source.modality))
+    source, held_out = material.source, material.held_out
+    pairs = material.pairs.take(some(len(material.pairs), MAP_PAIRS))
+    seen = some(len(held_out), MAP_TARGETS)
     first = next(iter(adapt(source, material.target, None, Recipe.for_method("source-only"))))
     assert isinstance(first, Epoch)
-    levels = {
-        "chance": 1 / len(source.classes),
-        "source only": evaluate.accuracy(first.state.adapted, material.held_out),
-    }
+    adapted = first.state.adapted
+    levels = {"chance": 1 / len(source.classes), "source only": evaluate.accuracy(adapted, held_out)}
     if material.oracle is not None:
-        levels["oracle"] = evaluate.accuracy(material.oracle, material.held_out)
-    return Bench(material, levels, pairs, seen, source_half.numpy())
+        levels["oracle"] = evaluate.accuracy(material.oracle, held_out)
+    halves = [evaluate.predict(net, pairs.only(net.modality))[1] for net in (source, adapted)]
+    features = torch.cat([*halves, evaluate.predict(adapted, held_out.take(seen))[1]])
+    centre = features.mean(dim=0)
+    components = torch.linalg.svd(features - centre, full_matrices=False).Vh[:COMPONENTS].T
+    return Bench(material, levels, pairs, seen, (halves[0] - centre) @ components, centre, components)
 
 
-def some(images: PairedImages, count: int) -> PairedImages:
-    """At most `count` scenes, always the same ones."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    return images.take(order[:count].sort().values)
+def some(count: int, most: int) -> torch.Tensor:
+    """At most ``most`` rows of ``count``, always the same ones, in order."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most].sort().values
 
 
-def map_features(bench: Bench, adapted: Source) -> dict[str, NDArray[np.float32]]:
-    """The three sets of the map, (n, D) each: both halves of the pairs, and the target images."""
-    _, target_half = evaluate.predict(adapted, bench.pairs.only(adapted.modality))
-    _, targets = evaluate.predict(adapted, bench.seen)
-    return dict(zip(MAP_SETS, (bench.source_half, target_half.numpy(), targets.numpy()), strict=True))
+def observe(bench: Bench, event: Epoch) -> dict[str, torch.Tensor]:
+    """Answers for held-out images, and features of the map's target half and images on its components."""
+    adapted = event.state.adapted
+    logits, features = evaluate.predict(adapted, bench.material.held_out)
+    half = evaluate.predict(adapted, bench.pairs.only(adapted.modality))[1]
+    shown = (torch.cat([half, features[bench.seen]]) - bench.centre) @ bench.components
+    shown = shown.nan_to_num().clamp(-6e4, 6e4)  # what 16 bits hold
+    return {"answers": logits.argmax(dim=1).to(torch.int16), "features": shown.half()}
 
 
-def observe(bench: Bench, event: Epoch) -> dict[str, Any]:
-    """Answers for held-out images; when recording, features at beginning, middle and end too."""
-    logits, _ = evaluate.predict(event.state.adapted, bench.material.held_out)
-    seen: dict[str, Any] = {"answers": logits.argmax(dim=1).to(torch.int16)}
-    if replay.recording() and event.epoch in (0, event.state.recipe.align_epochs, event.epochs):
-        sets = map_features(bench, event.state.adapted)
-        seen |= {name: torch.from_numpy(sets[name]).half() for name in MAP_SETS[1:]}
-    return seen
-
-
-def _map_sets(bench: Bench, event: replay.Observation) -> dict[str, NDArray[np.float32]]:
-    """What the map of an epoch is made of; nothing where a recording kept no map."""
-    if event.state is not None:
-        return map_features(bench, event.state.adapted)
-    kept = {name: event.seen[name].float().numpy() for name in MAP_SETS[1:] if name in event.seen}
-    return {MAP_SETS[0]: bench.source_half} | kept if kept else {}
-
-
-def clouds_of(bench: Bench, points: Mapping[str, NDArray[np.float32]]) -> dict[str, figures.Cloud]:
-    """Positions with their modality, name and (target images only) class."""
-    source, target = bench.material.source.modality, bench.seen.modality
-    titles = (*(f"pairs, {figures.MODALITIES[m].short}" for m in (source, target)), "target images")
-    labels = (None, None, bench.seen.labels.numpy())
-    modalities = (source, target, target)
-    return {
-        name: figures.Cloud(points[name], modality, title, label)
-        for name, modality, title, label in zip(MAP_SETS, modalities, titles, labels, strict=True)
-    }
+def confusion(images: PairedImages, answers: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(K, K) counts of labelled images; row = true class, column = answer."""
+    labels = images.labels.numpy()
+    known = labels >= 0
+    counts = np.bincount(labels[known] * classes + answers[known], minlength=classes**2)
+    return counts.reshape(classes, classes)
 
 
 def pair_counts() -> dict[str, int]:
@@ -252,62 +220,30 @@ def pair_counts() -> dict[str, int]:
 
 
 def draw_accuracy(figure: Figure | SubFigure, runs: list[AdaptationRun], last_epoch: int) -> None:
-    """Held-out accuracy of the last five runs over epochs, with ticks where a weight was changed."""
-    shown = runs[-5:]
+    """Held-out accuracy of runs over epochs, with ticks where a weight was changed."""
     ax = figure.subplots()
     figures.curves(
-        {run.name: run.curve("accuracy") for run in shown},
+        {run.name: run.curve("accuracy") for run in runs},
         ax,
         title="Accuracy on held-out target images",
         ylim=(0, 1.02),
-        levels=shown[-1].levels if shown else None,
-        styles={run.name: run.style for run in shown},
+        levels=runs[-1].levels if runs else None,
+        styles={run.name: run.style for run in runs},
     )
     ax.set_xlim(0, last_epoch)
-    for run in shown:
+    for run in runs:
         for change in run.changes:
             ax.axvline(change.epoch, ymax=0.06, color=run.style.colour, linewidth=3)
 
 
 def draw_losses(figure: Figure | SubFigure, losses: Mapping[str, list[float]], changes: list[Change]) -> None:
-    """Small axes for each term that is at work; a dotted line where a weight was changed."""
-    if not losses:
+    """The terms that are at work, over steps."""
+    shown = {n: (range(1, len(y) + 1), y) for n, y in losses.items() if np.isfinite(y).any()}
+    if shown:
+        marks = [change.step for change in changes]
+        figures.loss_terms(figure, shown, 1 if len(shown) == 1 else 2, "step", 0.9, marks)
+    else:
         figures.dress(figure.subplots(), "Terms of the loss", "step")
-        return
-    columns = 1 if len(losses) == 1 else 2
-    axes: Any = figure.subplots(-(-len(losses) // columns), columns, squeeze=False)
-    for ax in axes.flat[len(losses) :]:
-        ax.set_axis_off()
-    for i, (name, values) in enumerate(losses.items()):
-        style, ax = figures.TERMS.get(name) or figures.known_style(name, i), axes.flat[i]
-        figures.dress(ax, xlabel="step" if i >= len(losses) - columns else "")
-        steps = np.arange(1, len(values) + 1)
-        ax.plot(steps, values, color=style.colour, linewidth=1, alpha=0.3)
-        ax.plot(steps, running_mean(values, 0.9), color=style.colour, linewidth=2.2)
-        for change in changes:
-            ax.axvline(change.step, color=figures.SOFT, linewidth=1.2, linestyle=(0, (1, 2)))
-        ax.set_title(style.title, fontsize=figures.TEXT, color=figures.INK, loc="left")
-        ax.locator_params(axis="both", nbins=4)
-        figures.describe(ax, f"L_{name} over {len(values)} steps, last value {_last(values):.3g}.")
-
-
-def _last(values: list[float]) -> float:
-    return next((value for value in reversed(values) if math.isfinite(value)), math.nan)
-
-
-def running_mean(values: list[float], weight: float) -> list[float]:
-    """Exponential running mean, without the pull toward zero at the start; gaps are skipped.
-
-    Parameters
-    ----------
-    weight : of the past, in [0, 1).
-    """
-    out, total, mass = [], 0.0, 0.0
-    for value in values:
-        if math.isfinite(value):
-            total, mass = weight * total + (1 - weight) * value, weight * mass + 1 - weight
-        out.append(total / mass if mass else math.nan)
-    return out
 
 
 # ------------------------------------------------------------------------ the panel
@@ -322,11 +258,6 @@ class AdaptationPanel(RunPanel[Choice]):
     gather : loads the material of a choice; another function shows another world.
     counts : how many near and far pairs there are; None counts the shipped ones.
     classes : names of the classes.
-
-    Attributes
-    ----------
-    runs : every run so far, the last one last.
-    controls : name -> widget, of all that can be set.
     """
 
     name = "adaptation"
@@ -341,37 +272,36 @@ class AdaptationPanel(RunPanel[Choice]):
         counts = pair_counts() if counts is None else counts
         first, most = choice or Choice(), max(counts.values())
         first = replace(first, pairs=min(first.pairs, most))
-        self.classes = classes
-        self._gather = gather
+        self.classes, self._gather = classes, gather
         self._benches: dict[tuple[Any, ...], Bench] = {}
-        self._snapshot: Snapshot | None = None
-        self._layout: tuple[int, dict[str, NDArray[np.float32]]] | None = None
         self._base, self._later = first.recipe, first.later
-        offered = experiments(first, counts.get("far", most))
-        pictures = {
-            "accuracy": session.LiveFigure(alt="Accuracy on held-out target images: no run yet."),
-            "losses": session.LiveFigure(alt="Terms of the loss: no run yet."),
-            "confusion": session.LiveFigure(alt="Confusion matrix: no run yet."),
-            "map": session.LiveFigure(alt="Map of features: no run yet."),
-        }
-        weights = [name for name in (*LIVE, *NEXT) if name != "lambda_ti"]
-        folded = {
-            "More weights and length": [*weights, "method"],
-            "Data": ["wrong", "sensor", "strength", "seed"],
-            "Map": ["map", "hue"],
-        }
-        tips = {"run": "train with the settings shown"}
+        self.film: Film | None = None
+        self._film_box = box_of("film-box", [])
+        self._films = session.Background(self._show_film, session.ErrorBox())
+        alts = {"accuracy": "Accuracy on held-out target images", "losses": "Terms of the loss",
+                "confusion": "Confusion matrix", "map": "Map of features"}  # fmt: skip
         super().__init__(
-            first, offered, _table(first, most), pictures, folded, ("map", "hue", "method"), tips
+            first,
+            experiments(first, counts.get("far", most)) | methods(first),
+            _table(first, most),
+            {name: session.LiveFigure(alt=f"{alt}: no run yet.") for name, alt in alts.items()},
+            {
+                "More weights, length": [*(name for name in (*LIVE, *NEXT) if name != "lambda_ti")],
+                "Data": ["wrong", "sensor", "strength", "seed"],
+                "Map": ["map"],
+            },
+            view=("map",),
+            tips={"run": "train with the settings shown"},
         )
-        self._map: session.Background[Snapshot] = session.Background(self._draw_map, self.box)
-        for name in LIVE:
-            post = session.guarded(self.box, lambda change, name=name: self.session.post(name, change["new"]))
-            self.controls[name].observe(post, "value")
-        self._on_change(("map", "hue"), self._redraw_map)
-        self._on_change(("method",), self._take_method)
+        self._films.box = self.box
+        self.background.append(self._films)
+        self._on_change(("map",), lambda: self._films.post(self.runs[-1:], at_once=True))
         self._ready()
-        maps.warm_up()
+
+    def _grid(self) -> Any:
+        """Two pictures at the left, the film at the right; confusion and map are drawn for exports alone."""
+        images = [self.pictures[name].image for name in ("accuracy", "losses")]
+        return named("pictures-film", box_of("pictures", [*images, self._film_box]))
 
     # settings
 
@@ -390,24 +320,13 @@ class AdaptationPanel(RunPanel[Choice]):
     def _moved(self) -> None:
         self._later = ()
 
-    def _take_method(self) -> None:
-        if method := self.controls["method"].value:
-            self.set(replace(self.choice, recipe=Recipe.for_method(method), later=()))
-            self.controls["method"].value = ""  # so that the same method can be chosen again
-
-    def wait(self, timeout: float | None = None) -> str:
-        """Wait for a run and for the pictures, and raise what went wrong; returns the session's state."""
-        state = self.session.wait(timeout)
-        self._map.wait(timeout)
-        return super().wait(timeout) or state
+    def _live(self) -> dict[str, Any]:
+        return {name: self.controls[name].value for name in LIVE}
 
     # the worker's side
 
     def _new_run(self, number: int, choice: Choice) -> AdaptationRun:
-        weights = {name: self.controls[name].value for name in LIVE}
-        for name, value in weights.items():
-            self.session.post(name, value)
-        return AdaptationRun(number, choice, classes=self.classes, weights=weights)
+        return AdaptationRun(number, choice, weights=self._live())
 
     def _events(self, run: AdaptationRun) -> Iterator[Step | replay.Observation]:
         choice = run.choice
@@ -415,7 +334,10 @@ class AdaptationPanel(RunPanel[Choice]):
             self._benches = {choice.data: prepare(self._gather(choice))}
         bench = self._benches[choice.data]
         run.levels, material = bench.levels, bench.material
-        recipe = _LiveRecipe(choice.recipe, self.session.wishes)
+
+        def recipe() -> Recipe:
+            """The recipe with the sliders' weights and rate: `adapt` calls it between two steps."""
+            return choice.recipe.replace(**_recipe_values(self._live(), choice.recipe))
 
         def begin() -> Iterator[Step | Epoch]:
             return adapt(material.source, material.target, material.pairs, recipe, seed=choice.seed)
@@ -428,101 +350,80 @@ class AdaptationPanel(RunPanel[Choice]):
         return f"epoch {step.epoch} of {recipe.total_epochs}, {phase}"
 
     def _step(self, run: AdaptationRun, step: Step) -> None:
-        run.add_losses(step.losses)
-        now = {name: value for name, value in self.session.wishes().items() if name in LIVE}
-        for name, value in now.items():
-            if value != run.weights[name]:
-                run.change(_label(name), run.weights[name], value, step.step, step.epoch)
+        run.steps.append({name: float(loss) for name, loss in step.losses.items()})
+        now = self._live()
+        for name in LIVE:
+            if now[name] != run.weights[name]:
+                run.change(_label(name), run.weights[name], now[name], step.step, step.epoch)
         run.weights = now
 
-    def _epoch(self, run: AdaptationRun, seen: replay.Observation) -> None:
-        bench = self._benches[run.choice.data]
-        run.answers = seen.seen["answers"].long().numpy()
-        run.confusion = counts = confusion_of(bench.material.held_out, run.answers, len(self.classes))
-        run.add(seen.epoch, accuracy=float(np.trace(counts) / max(counts.sum(), 1)))
+    def _epoch(self, run: AdaptationRun, event: replay.Observation) -> None:
+        bench, seen = self._benches[run.choice.data], event.seen
+        answers = seen["answers"].long().numpy()
+        counts = confusion(bench.material.held_out, answers, len(self.classes))
+        run.answers.append(answers)
+        run.add(event.epoch, accuracy=float(np.trace(counts) / max(counts.sum(), 1)))
+        half, targets = seen["features"].float().split([len(bench.pairs), len(bench.seen)])
+        sets = zip(MAP_SETS, (bench.source_half, half, targets), strict=True)
+        title = f"epoch {event.epoch}" if event.epoch else "before"
+        run.snapshots.append(Snapshot(title, {name: values.numpy() for name, values in sets}, counts))
         for epoch, name, value in run.choice.later:
-            if epoch == seen.epoch:
+            if epoch == event.epoch:
                 self._move({name: value})
-        last = seen.epoch >= seen.epochs
-        if (last or self._map.idle) and (sets := _map_sets(bench, seen)):
-            self._snapshot = Snapshot(run, bench, seen.epoch, sets)
-            self._map.post(self._snapshot, at_once=last)
-        title = f"{run.name}, epoch {seen.epoch}: answers, % of each row"
-        self.pictures["confusion"].post(lambda f: _draw_confusion(f, counts, self.classes, title), last)
+        self._show_film([run], umap=False)
 
     def _draw(self, run: AdaptationRun) -> None:
-        over = run.outcome != "running"
-        losses = {name: list(values) for name, values in run.losses.items() if np.isfinite(values).any()}
-        changes, runs = list(run.changes), list(self.runs)
-        last = max(r.choice.recipe.total_epochs for r in runs[-5:]) or 1
+        over, runs, changes = run.outcome != "running", list(self.runs[-5:]), list(run.changes)
+        losses = run.losses
+        last = max(one.choice.recipe.total_epochs for one in runs) or 1
         self.pictures["losses"].post(lambda f: draw_losses(f, losses, changes), over)
         self.pictures["accuracy"].post(lambda f: draw_accuracy(f, runs, last), over)
-        self._show_accuracy(run)
+        if run.epochs:
+            before = run.levels.get("source only", run.values["accuracy"][0])
+            self.headline.value = (
+                f"{run.name}, epoch {run.epochs[-1]}: <b>{100 * run.last('accuracy'):.1f}&nbsp;%</b> of the "
+                f"held-out target images are named right (source only {100 * before:.1f}&nbsp;%), by labels "
+                "that the method never sees."
+            )
 
     def _clear(self, run: AdaptationRun | None) -> None:
-        runs = list(self.runs)
-        last = max([r.choice.recipe.total_epochs for r in runs[-5:]], default=1) or 1
-        self.pictures["accuracy"].post(lambda f: draw_accuracy(f, runs, last), at_once=True)
-        self.pictures["losses"].post(lambda f: draw_losses(f, {}, []), at_once=True)
         if run is None:
-            self._snapshot, self._layout = None, None
-            self._map.drop()
-            self._map.wait(30)
-            none = np.zeros((len(self.classes),) * 2, int)
-            self.pictures["confusion"].post(
-                lambda f: _draw_confusion(f, none, self.classes, "Answers, % of each row"), at_once=True
-            )
-            self.pictures["map"].post(
-                lambda f: figures.map_frame(f.subplots(), "Map of features"), at_once=True
-            )
-            self._show_accuracy(None)
+            self._films.drop()
+            self._films.wait(30)
+            self.film, self._film_box.children = None, ()
+            self.headline.value = "Press <b>Run</b>."
+            self.pictures["accuracy"].post(lambda f: draw_accuracy(f, [], 1), at_once=True)
+        self.pictures["losses"].post(lambda f: draw_losses(f, {}, []), at_once=True)
 
     def _end(self, run: AdaptationRun, state: str) -> None:
-        if self._snapshot is not None and self._snapshot.run is run:
-            self._map.post(self._snapshot, at_once=True)
         if run.choice.later:
             self.set(run.choice)  # a weight that moved by itself goes back to where the run began
         super()._end(run, state)
+        self._films.post([run], at_once=True)
 
-    # the map's own thread
+    # the film
 
-    def _draw_map(self, snapshot: Snapshot) -> None:
-        """PCA at once; UMAP as soon as it is warm, each map beginning where the last one of the run ended."""
-        run = snapshot.run
-        if run not in self.runs:
+    def _show_film(self, runs: list[AdaptationRun], umap: bool | None = None) -> None:
+        """Put the epochs of a run so far on one map, and show it in the place of the last one."""
+        run = next((run for run in runs if run in self.runs and run.snapshots), None)
+        if run is None:
             return
-        wants_umap = self.controls["map"].value == "UMAP"
-        start = self._layout[1] if self._layout is not None and self._layout[0] == run.number else None
-        if not wants_umap or not maps.is_warm() or start is None:
-            points = maps.pca_map(snapshot.sets, fit_on=MAP_SETS[0])
-            self._show_map(snapshot, points, "PCA" + (", UMAP follows" if wants_umap else ""))
-        if not wants_umap or (self.session.running and not maps.is_warm()):
-            return
-        if not maps.is_warm():
-            maps.warm_up().join(120)
-        points = maps.joint_map(snapshot.sets, seed=run.choice.seed, start=start)
-        self._layout = run.number, points
-        self._show_map(snapshot, points, "joint UMAP")
-
-    def _show_map(self, snapshot: Snapshot, points: Mapping[str, Any], kind: str) -> None:
-        run = snapshot.run
-        purity = maps.neighbour_purity(snapshot.sets[LINKS[0]], snapshot.sets[LINKS[1]])
-        run.clouds = clouds_of(snapshot.bench, points)
-        run.map_title = f"Map after epoch {snapshot.epoch}, {kind}"
-        note = f"pairs: {100 * purity:.0f} % of neighbours are of the same half (50 % = mixed)"
-        clouds, title, hue = run.clouds, run.map_title, self.controls["hue"].value
-
-        def paint(figure: Figure | SubFigure) -> None:
-            ax = figures.feature_map(
-                clouds, self.classes, figure.subplots(), hue=hue, links=LINKS, title=title
+        umap = self.controls["map"].value == "UMAP" if umap is None else umap
+        sets, links = self._benches[run.choice.data].film_sets(), MAP_SETS[:2]
+        fit_on = None if umap else 0
+        film = Film.of_features(run.snapshots, sets, self.classes, links, umap, run.choice.seed, fit_on)
+        self.film, last = film, len(film.frames) - 1
+        if self._film_box.children:
+            self._film_box.children[0].film = film.data()
+        else:
+            self._film_box.children = (film.widget(),)
+        if run.outcome != "running":
+            counts, title = film.confusion[-1], f"{run.name}, {film.titles[-1]}"
+            self.pictures["map"].post(lambda f: film.draw(f.subplots(), last), at_once=True)
+            self.pictures["confusion"].post(
+                lambda f: figures.confusion_matrix(counts, self.classes, f.subplots(), title=title),
+                at_once=True,
             )
-            ax.set_xlabel(note, fontsize=figures.TEXT, loc="left")
-
-        self.pictures["map"].draw(paint)
-
-    def _redraw_map(self) -> None:
-        if self._snapshot is not None:
-            self._map.post(self._snapshot, at_once=True)
 
     # numbers
 
@@ -531,137 +432,70 @@ class AdaptationPanel(RunPanel[Choice]):
         epochs: list[Mapping[str, Any]] = []
         steps: list[Mapping[str, Any]] = []
         for run in self.runs:
-            settings = {name: getattr(run.choice, name) for name in DATA}
-            settings |= {f.name: getattr(run.choice.recipe, f.name) for f in fields(Recipe)}
-            changed = "; ".join(map(str, run.changes))
-            epochs += [
-                {"held_out_accuracy": row.pop("accuracy")} | row | {"changed": changed}
-                for row in run.rows(**settings)
-            ]
-            length = max((len(values) for values in run.losses.values()), default=0)
-            steps += [
-                {"run": run.number, "step": i + 1} | {name: v[i] for name, v in run.losses.items()}
-                for i in range(length)
-            ]
-        return {"epochs": epochs, "losses": steps, "map": _map_rows(self.runs)}
-
-    def _show_accuracy(self, run: AdaptationRun | None) -> None:
-        if run is None or not run.epochs:
-            self.headline.value = "Press <b>Run</b>." if run is None else ""
-            return
-        before = run.levels.get("source only", run.values["accuracy"][0])
-        self.headline.value = (
-            f"{run.name}, epoch {run.epochs[-1]}: <b>{100 * run.last('accuracy'):.1f}&nbsp;%</b> of the "
-            f"held-out target images are named right (source only {100 * before:.1f}&nbsp;%). "
-            f'<span style="opacity:.75">{UNSEEN.capitalize()}.</span>'
-        )
+            about = {name: getattr(run.choice, name) for name in DATA} | asdict(run.choice.recipe)
+            about["changed"] = "; ".join(map(str, run.changes))
+            epochs += [row | {"held_out_accuracy": row.pop("accuracy")} for row in run.rows(**about)]
+            steps += [{"run": run.number, "step": i, **step} for i, step in enumerate(run.steps, start=1)]
+        points = [
+            {"set": name, "modality": cloud.modality, "x": float(x), "y": float(y)}
+            for name, cloud in (self.film.frames[-1] if self.film else {}).items()
+            for x, y in cloud.points
+        ]
+        return {"epochs": epochs, "losses": steps, "map": points}
 
     def _cells(self, run: AdaptationRun) -> dict[str, str]:
         choice, recipe = run.choice, run.choice.recipe
         at_work = [n for n in WEIGHTS if any(getattr(r.choice.recipe, n) > 0 for r in self.runs)]
+        wrong = f", {choice.wrong:.0%} wrong" if choice.wrong else ""
         return {
             "sensor": f"{html.escape(choice.sensor)} × {choice.strength:g}",
-            "pairs": f"{choice.pairs}, {choice.near:.0%} near"
-            + (f", {choice.wrong:.0%} wrong" if choice.wrong else ""),
-            **{_label_html(name): f"{getattr(recipe, name):g}" for name in at_work},
+            "pairs": f"{choice.pairs}, {choice.near:.0%} near{wrong}",
+            **{_indexed(_label(name)): f"{getattr(recipe, name):g}" for name in at_work},
             "rate": f"{recipe.trunk_lr:.2g}",
             "epochs": f"{recipe.align_epochs}+{recipe.epochs}",
             "seed": f"{choice.seed}",
         }
 
 
-def _table(first: Choice, most_pairs: int) -> dict[str, Control]:
+def _table(first: Choice, most: int) -> dict[str, Control]:
     """Every control of the panel; those not folded come first."""
-    recipe = first.recipe
-    weights = {
+    made = {
         name: Control.of_recipe(
-            name, getattr(recipe, name), f"{knobs()[name].label} {WORDS.get(name, '')}".strip()
+            name, getattr(first.recipe, name), f"{_label(name)} {WORDS.get(name, '')}".strip()
         )
         for name in (*LIVE, *NEXT)
     }
-    weights["trunk_lr"] = replace(weights["trunk_lr"], label="learning rate")
     sensors = [(sensor.title, name) for name, sensor in SENSORS.items()]
-    methods = [("…", ""), *((figures.known_style(name, 0).title, name) for name in METHODS)]
+    near = "pairs that show rooms with the task's furniture"
     return {
-        "lambda_ti": weights.pop("lambda_ti"),
-        "pairs": Control("pairs", first.pairs, "task-irrelevant pairs", min(16, most_pairs), most_pairs, 1),
-        "near": Control(
-            "share of near rooms", first.near, "pairs that show rooms with the task's furniture",
-            step=0.25, form=".0%",
-        ),
-        **weights,
-        "method": Control("recipe of a method", "", "moves the sliders to it", options=methods),
-        "wrong": Control(
-            "wrong partners", first.wrong, "pairs whose depth is another pair's", step=0.25, form=".0%"
-        ),
-        "sensor": Control("sensor", first.sensor, "the depth camera of the target images", options=sensors),
-        "strength": Control(
-            "sensor errors", first.strength, "0: none, 1: as published, 3: thrice that", 0, STRONGEST, 0.25
-        ),
+        "lambda_ti": made.pop("lambda_ti"),
+        "pairs": Control("pairs", first.pairs, "task-irrelevant pairs", min(16, most), most, 1),
+        "near": Control("share of near rooms", first.near, near, step=0.25, form=".0%"),
+        **made,
+        "wrong": Control("wrong partners", first.wrong, "depth of another pair", step=0.25, form=".0%"),
+        "sensor": Control("sensor", first.sensor, "camera of the target images", options=sensors),
+        "strength": Control("sensor errors", first.strength, "1: as published", 0, STRONGEST, 0.25),
         "seed": Control("seed", first.seed, "random seed", 0, 99, 1),
-        "map": Control("map", "UMAP", "PCA is shown until UMAP is ready", options=("UMAP", "PCA")),
-        "hue": Control("colour by", "class", "colour of the points", options=("class", "modality")),
-    }  # fmt: skip
-
-
-class _LiveRecipe:
-    """The recipe of a run with the sliders' latest weights and rate: `adapt` calls it between two steps."""
-
-    def __init__(self, base: Recipe, wishes: Callable[[], Mapping[str, Any]]) -> None:
-        self.base, self.wishes = base, wishes
-        self._seen: dict[str, Any] = {}
-        self._now = base
-
-    def __call__(self) -> Recipe:
-        values = {name: value for name, value in self.wishes().items() if name in LIVE}
-        if values != self._seen:
-            self._now = self.base.replace(**_recipe_values(values, self.base))
-            self._seen = values
-        return self._now
-
-
-def confusion_of(images: PairedImages, answers: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """(K, K) counts of labelled images; row = true class, column = answer."""
-    labels = images.labels.numpy()
-    known = labels >= 0
-    counts = np.bincount(labels[known] * classes + answers[known], minlength=classes**2)
-    return counts.reshape(classes, classes)
-
-
-def _draw_confusion(figure: Figure | SubFigure, counts: Any, classes: tuple[str, ...], title: str) -> None:
-    ax = figures.confusion_matrix(counts, classes, figure.subplots(), title=title)
-    ax.set_xticks(range(len(classes)), [name[:4] for name in classes], rotation=40)
-    ax.set_aspect("auto")
-
-
-def _map_rows(runs: list[Any]) -> list[dict[str, Any]]:
-    """A row per point of the last run's map; points without a class of the task have none."""
-    rows = []
-    for name, cloud in (runs[-1].clouds if runs else {}).items():
-        labels = [None] * len(cloud.points) if cloud.labels is None else cloud.labels.tolist()
-        rows += [
-            {"set": name, "modality": cloud.modality, "class": label, "x": float(x), "y": float(y)}
-            for (x, y), label in zip(cloud.points, labels, strict=True)
-        ]
-    return rows
+        "map": Control("map", "PCA", "UMAP is drawn at the end of a run", options=("PCA", "UMAP")),
+    }
 
 
 def _recipe_values(values: Mapping[str, Any], base: Recipe) -> dict[str, Any]:
     """Slider values as recipe fields; the one learning rate moves trunk and bottleneck by the same factor."""
     found = {name: values[name] for name in (*LIVE, *NEXT) if name in values}
-    if "trunk_lr" in found:
-        trunk, bottleneck = knobs()["trunk_lr"], knobs()["bottleneck_lr"]
-        rate = float(np.clip(found["trunk_lr"], trunk.low, trunk.high))
-        scaled = rate / base.trunk_lr * base.bottleneck_lr
-        found |= {"trunk_lr": rate, "bottleneck_lr": float(np.clip(scaled, bottleneck.low, bottleneck.high))}
-    return found
+    trunk, bottleneck = knobs()["trunk_lr"], knobs()["bottleneck_lr"]
+    rate = float(np.clip(found["trunk_lr"], trunk.low, trunk.high))
+    scaled = rate / base.trunk_lr * base.bottleneck_lr
+    return found | {
+        "trunk_lr": rate,
+        "bottleneck_lr": float(np.clip(scaled, bottleneck.low, bottleneck.high)),
+    }
 
 
 def _label(name: str) -> str:
     return "learning rate" if name == "trunk_lr" else knobs()[name].label
 
 
-def _label_html(name: str) -> str:
-    """λ_TI with an index."""
-    stem, _, index = knobs()[name].label.partition("_")
-    return f"{html.escape(stem)}<sub>{html.escape(index)}</sub>" if index else html.escape(stem)
+def _indexed(label: str) -> str:
+    """HTML of "λ_TI", with an index."""
+    return re.sub(r"_(\w+)$", r"<sub>\1</sub>", html.escape(label))

@@ -92,33 +92,26 @@ class Control:
         return widgets.FloatSlider(readout_format=self.form, **about)
 
 
-def make_controls(table: Mapping[str, Control]) -> dict[str, widgets.Widget]:
-    """The widgets of a table of controls, each to be found in a page as ``.socketlab-<name>``."""
-    made = {name: control.widget() for name, control in table.items()}
-    for name, widget in made.items():
-        widget.add_class(f"socketlab-{name.replace('_', '-')}")
-    return made
-
-
-def button(name: str, tip: str, text: str = "") -> widgets.Button:
-    """A button with the icon of what it does."""
-    made = widgets.Button(description=text or name.capitalize(), icon=ICONS.get(name, ""), tooltip=tip)
-    made.add_class(f"socketlab-{name}")
-    return made
+def named(name: str, widget: Any) -> Any:
+    """The widget, to be found in a page as ``.socketlab-<name>``."""
+    widget.add_class(f"socketlab-{name.replace('_', '-')}")
+    return widget
 
 
 def text_box(name: str, text: str = "") -> widgets.HTML:
-    """A place for HTML, to be found in a page as ``.socketlab-<name>``."""
-    box = widgets.HTML(text)
-    box.add_class(f"socketlab-{name}")
-    return box
+    """A named place for HTML."""
+    return named(name, widgets.HTML(text))  # type: ignore[no-any-return]
 
 
 def box_of(name: str, children: Sequence[widgets.Widget]) -> widgets.Box:
-    """A box that `panel.css` lays out, as ``.socketlab-<name>``."""
-    box = widgets.Box(list(children))
-    box.add_class(f"socketlab-{name}")
-    return box
+    """A named box that `panel.css` lays out."""
+    return named(name, widgets.Box(list(children)))  # type: ignore[no-any-return]
+
+
+def button(name: str, tip: str, text: str = "") -> widgets.Button:
+    """A named button with the icon of what it does."""
+    icon = ICONS.get(name, "")
+    return named(name, widgets.Button(description=text or name.capitalize(), icon=icon, tooltip=tip))  # type: ignore[no-any-return]
 
 
 # ------------------------------------------------------------------------ the page's side
@@ -162,6 +155,7 @@ class Panel(widgets.VBox):
     buttons : "run", "pause", "stop", "reset", "export".
     headline, table, below : text above the pictures, text below them, and a box for more.
     listeners : called without arguments after each run that ended by itself, in the worker's thread.
+    background : further threads that `wait` waits for.
     exported : the folders written so far.
     """
 
@@ -177,8 +171,9 @@ class Panel(widgets.VBox):
     ) -> None:
         self.box = session.ErrorBox()
         self.session: session.Session[Any] = session.Session(self.box)
-        self.controls, self.pictures = make_controls(table), dict(pictures)
+        self.controls, self.pictures = {n: named(n, one.widget()) for n, one in table.items()}, dict(pictures)
         self.listeners: list[Callable[[], None]] = []
+        self.background: list[session.Background[Any]] = []
         self.exported: list[Path] = []
         told = TIPS | dict(tips or {})
         self.buttons = {name: button(name, told[name]) for name in TIPS}
@@ -278,6 +273,8 @@ class Panel(widgets.VBox):
     def wait(self, timeout: float | None = None) -> str:
         """Wait for a run and for the pictures, and raise what went wrong; returns the session's state."""
         state = self.session.wait(timeout)
+        for thread in self.background:
+            thread.wait(timeout)
         for picture in self.pictures.values():
             picture.wait(timeout)
         return state

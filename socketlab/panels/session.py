@@ -1,7 +1,7 @@
 """A picture that a function draws, the thread that trains, and the box that shows errors.
 
-Training runs in one worker thread. The notebook's own threads only post wishes (a slider's value, pause,
-stop) that the worker reads between two steps; the worker writes to output widgets alone.
+Training runs in one worker thread, which reads the sliders, pause and stop between two steps and writes to
+output widgets alone.
 Pictures are drawn by the static functions of `socketlab.figures`, whole, in threads of their own.
 
 Errors never vanish: every callback passes through `guarded`, every thread keeps what it met, and both show it
@@ -32,7 +32,6 @@ Job = TypeVar("Job")
 Paint = Callable[[Figure | SubFigure], Any]
 DRAW = threading.RLock()  # matplotlib is not made for threads: take this around every draw
 ERROR_CLASS = "socketlab-error"
-IDLE_SECONDS = 30.0
 SHARPNESS = 2.0  # pixels drawn per pixel of the nominal size: the page may show a picture larger
 PRINT_DPI = 200
 STATUS_SECONDS, REDRAW_SECONDS = 0.2, 1.0
@@ -100,7 +99,7 @@ def guarded(box: ErrorBox, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Background(Generic[Job]):
-    """A second thread that works on the newest job only and rests in proportion.
+    """A second thread that does the newest job only, and rests in proportion.
 
     Parameters
     ----------
@@ -112,23 +111,21 @@ class Background(Generic[Job]):
         self, work: Callable[[Job], None], box: ErrorBox, share: float = 0.2, name: str = "map"
     ) -> None:
         self.work, self.box, self.share, self.name = work, box, share, name
-        self.jobs_done = 0
         self._ready = threading.Condition()
         self._job: list[Job] = []
+        self._working = False  # there is a thread, at work or resting
         self._busy = False
         self._rest_until = 0.0
-        self._thread: threading.Thread | None = None
 
     def post(self, job: Job, at_once: bool = False) -> None:
         """Give it a job, which replaces one that waits; `at_once` cuts the rest short."""
         with self._ready:
             self._job = [job]
-            if at_once:
-                self._rest_until = 0.0
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name=f"socketlab-{self.name}", daemon=True)
-                self._thread.start()
+            self._rest_until *= not at_once
             self._ready.notify_all()
+            if not self._working:
+                self._working = True
+                threading.Thread(target=self._loop, name=f"socketlab-{self.name}", daemon=True).start()
 
     @property
     def idle(self) -> bool:
@@ -152,26 +149,21 @@ class Background(Generic[Job]):
     def _loop(self) -> None:
         while True:
             with self._ready:
-                if not self._ready.wait_for(lambda: bool(self._job), IDLE_SECONDS):
-                    self._thread = None  # nothing to do for long: the next job starts another thread
-                    return
                 while self._job and (rest := self._rest_until - time.monotonic()) > 0:
                     self._ready.wait(rest)
                 if not self._job:
-                    continue
+                    self._working = False
+                    return
                 job, self._busy = self._job.pop(), True
             begun = time.monotonic()
             try:
                 self.work(job)
             except Exception as error:
                 self.box.show(error)
-            finally:
-                with self._ready:
-                    self._busy = False
-                    self.jobs_done += 1
-                    now = time.monotonic()
-                    self._rest_until = now + (now - begun) * (1 / self.share - 1)
-                    self._ready.notify_all()
+            with self._ready:
+                self._busy, now = False, time.monotonic()
+                self._rest_until = now + (now - begun) * (1 / self.share - 1)
+                self._ready.notify_all()
 
 
 # ------------------------------------------------------------------------ pictures
@@ -196,6 +188,7 @@ class LiveFigure:
 
     Attributes
     ----------
+    paint : the function that drew it last; it draws the same into another figure, or a part of one.
     drawn : called after each drawing, in its thread.
     """
 
@@ -212,12 +205,12 @@ class LiveFigure:
         self.image = Picture(format="png", tooltip=alt, layout=widgets.Layout(width=f"{width}px"))
         self.image.add_class("socketlab-picture")
         self.box, self.drawn = box or ErrorBox(), lambda: None
-        self._paint: Paint = lambda figure: None
+        self.paint: Paint = lambda figure: None
         self._later = Background(self.draw, self.box, share, "picture")
 
     def draw(self, paint: Paint) -> None:
         """Draw now, by a function that fills an empty figure with static pictures of `socketlab.figures`."""
-        self._paint = paint
+        self.paint = paint
         with DRAW:
             figure = self._drawn(figures.DPI * SHARPNESS)
             canvas: Any = figure.canvas
@@ -242,7 +235,7 @@ class LiveFigure:
         nominal = round(self.height * min(max(width / max(height, 1), 0.9), 2.6))
         if abs(nominal - self.width) > 0.04 * self.width:
             self.width = nominal
-            self.post(self._paint, at_once=True)
+            self.post(self.paint, at_once=True)
 
     def point(self, x: float, y: float) -> tuple[int, float, float] | None:
         """Which axes, and where in them, a place of the picture is; x, y in [0, 1] from its upper left."""
@@ -265,14 +258,10 @@ class LiveFigure:
             )
         return file.getvalue()
 
-    def paint(self, figure: Figure | SubFigure) -> None:
-        """Draw the same into another figure, or a part of one."""
-        self._paint(figure)
-
     def _drawn(self, dpi: float) -> Figure:
         figure = figures.new_figure(self.width, self.height, dpi=dpi)
         figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
-        self._paint(figure)
+        self.paint(figure)
         return figure
 
 
@@ -280,49 +269,31 @@ class LiveFigure:
 
 
 class Session(Generic[Event]):
-    """One worker thread that walks a stream of events, and the wishes that it reads in between.
-
-    Parameters
-    ----------
-    box : where errors are shown.
+    """One worker thread that walks a stream of events, and can be paused and stopped between them.
 
     Attributes
     ----------
     state : "ready", "running", "paused", "finished", "stopped" or "failed".
     bar, status : widgets for progress and remaining time; only the worker writes to them.
-    note : a few words of the reader of events, shown beside the progress.
+    note : a few words beside the progress, of the function that reads the events.
     seconds : of the run, without its pauses.
     error : what ended a failed run.
     """
 
     def __init__(self, box: ErrorBox | None = None) -> None:
         self.box = box or ErrorBox()
-        self.bar = widgets.FloatProgress(0.0, max=1.0)
+        self.bar, self.status = widgets.FloatProgress(0.0, max=1.0), widgets.HTML()
         self.bar.add_class("socketlab-progress")
-        self.status = widgets.HTML()
         self.status.add_class("socketlab-status")
-        self.state = "ready"
+        self.state, self.note, self.seconds = "ready", "", 0.0
         self.error: BaseException | None = None
-        self.note = ""
-        self.seconds = 0.0
         self.threads_started = 0
         self._first: tuple[float, float] | None = None  # seconds and share of the first event
-        self._wishes: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._stop, self._go, self._done = threading.Event(), threading.Event(), threading.Event()
         self._done.set()
 
-    # wishes: any thread
-
-    def post(self, name: str, value: Any) -> None:
-        """Leave a value in the mailbox; the latest one wins."""
-        with self._lock:
-            self._wishes[name] = value
-
-    def wishes(self) -> dict[str, Any]:
-        """A copy of the mailbox."""
-        with self._lock:
-            return dict(self._wishes)
+    # any thread
 
     def start(
         self,
@@ -349,10 +320,8 @@ class Session(Generic[Event]):
         self.error, self.seconds, self.state, self._first = None, 0.0, "running", None
         self.note = "loading images and networks"
         self.threads_started += 1
-        work = threading.Thread(
-            target=self._work, args=(events, see, draw, end), name="socketlab-worker", daemon=True
-        )
-        work.start()
+        arguments = (events, see, draw, end)
+        threading.Thread(target=self._work, args=arguments, name="socketlab-worker", daemon=True).start()
         return True
 
     def pause(self) -> None:
@@ -419,10 +388,20 @@ class Session(Generic[Event]):
             draw()
             self.state = "stopped" if stopped else "finished"
         except BaseException as error:
-            self.error, self.state = error, "failed"
-            self.box.show(error)
+            self._fail(error)
+        try:
+            if hasattr(stream, "close"):
+                stream.close()
+            end(self.state)
+        except Exception as error:
+            self._fail(error)
         finally:
-            self._close(stream, end)
+            self._report(1.0 if self.state == "finished" else None, self.state)
+            self._done.set()
+
+    def _fail(self, error: BaseException) -> None:
+        self.error, self.state = error, "failed"
+        self.box.show(error)
 
     def _walk(self, stream: Iterator[Event], see: Callable[[Event], float | None], draw: Any) -> bool:
         """Read events until they end (False) or the run is stopped (True)."""
@@ -450,40 +429,21 @@ class Session(Generic[Event]):
                 return True
         return self._stop.is_set()
 
-    def _close(self, stream: Any, end: Callable[[str], None]) -> None:
-        try:
-            if hasattr(stream, "close"):
-                stream.close()
-            end(self.state)
-        except Exception as error:
-            self.error, self.state = error, "failed"
-            self.box.show(error)
-        finally:
-            self._report(1.0 if self.state == "finished" else None, self.state)
-            self._done.set()
-
     def _report(self, share: float | None, word: str) -> None:
-        """Progress and remaining time, in words."""
-        if share is not None:
-            self.bar.value = share
+        """Progress and remaining time, in words; the time by the pace since the first event."""
         colours = {"failed": "#b42318", "paused": "#b8860b", "stopped": "#8a939d", "finished": "#2da44e"}
+        self.bar.value = self.bar.value if share is None else share
         self.bar.style.bar_color = colours.get(word, "#0b6bcb")
         parts = [f"<b>{word}</b>", *([html.escape(self.note)] if self.note else [])]
         if word in ("running", "paused") and share is not None and self._first is not None:
             parts.append(f"{100 * share:.0f}&nbsp;%")
-            if (left := self._left(share)) is not None:
-                parts.append(f"about {_seconds(left)} left" if left else "nearly done")
+            before, first = self._first
+            if share - first >= SHOWN_FROM:
+                left = (self.seconds - before) * (1 - share) / (share - first)
+                parts.append(f"about {_seconds(left)} left" if share < 1 else "nearly done")
         elif word in ("finished", "stopped"):
             parts.append(f"after {_seconds(self.seconds)}")
         self.status.value = " · ".join(parts)
-
-    def _left(self, share: float) -> float | None:
-        """Seconds left, by the pace since the first event; None before `SHOWN_FROM` of the run is done."""
-        assert self._first is not None
-        seconds, first = self._first
-        if share - first < SHOWN_FROM:
-            return None
-        return (self.seconds - seconds) * (1 - share) / (share - first)
 
 
 def _seconds(count: float) -> str:

@@ -309,23 +309,14 @@ class RunPanel(Panel, Generic[Setting]):
             "time": time + (f"<br><b>changed: {changed}</b>" if changed else ""),
         }
 
-    def still(self, dpi: float = 100, extremes: bool = False) -> Any:
+    def still(self, dpi: float = 100) -> Any:
         """A picture of the last run for readers without a kernel, as an IPython `Image` with its description.
 
         A run that is under way is waited for; when nothing has run yet, the settings shown run once.
-
-        Parameters
-        ----------
-        extremes : run every experiment first.
         """
         self.wait()
-        if extremes:
-            for choice in self.experiments.values():
-                self.set(choice)
-                self.run(wait=True)
-        elif not self.runs:
+        if not self.runs:
             self.run(wait=True)
-        self.wait()
         return figures.show(self.sheet(), dpi)
 
 

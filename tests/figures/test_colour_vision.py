@@ -101,11 +101,11 @@ def sheet_of_runs() -> Any:
     """The adaptation panel's curves of five runs."""
     made = []
     for number in range(1, 6):
-        run = AdaptationRun(number, adaptation.Choice(), classes=CLASSES)
+        run = AdaptationRun(number, adaptation.Choice())
         for epoch in FEW:
             run.add(epoch, accuracy=RNG.uniform())
         for _ in MANY:
-            run.add_losses({"TI": RNG.uniform(), "BN": RNG.uniform(), "PL": RNG.uniform(), "IM": 0.5})
+            run.steps.append({"TI": RNG.uniform(), "BN": RNG.uniform(), "PL": RNG.uniform(), "IM": 0.5})
         made.append(run)
     figure = figures.new_figure(1100, 420)
     left, right = figure.subfigures(1, 2)

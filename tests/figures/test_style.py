@@ -131,3 +131,10 @@ def test_commonest_mistakes_are_shown_with_their_images() -> None:
     assert figure.axes[0].get_title(loc="left") == "bed room taken for bath: 3 of 4"
     assert [int(np.asarray(ax.images[0].get_array())[0, 0, 0]) for ax in figure.axes] == [1, 2, 3, 7]
     assert figures.confusion_examples(images, "rgb", truth, truth, ("a", "b", "c")) is None
+
+
+def test_running_mean_starts_without_bias_and_skips_gaps() -> None:
+    assert figures.running_mean([2.0, 2.0, 2.0], 0.9) == pytest.approx([2, 2, 2])
+    out = figures.running_mean([np.nan, 4.0, np.nan, 2.0], 0.5)
+    assert np.isnan(out[0])
+    assert out[1:] == pytest.approx([4, 4, (0.5 * 0.5 * 4 + 0.5 * 2) / 0.75])

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from panel_tools import end_all, pixels
+from panel_tools import end_all
 from PIL import Image
 from worlds import CLASSES, patterned, trained_source
 
 from socketlab import files
 from socketlab.errors import LabError
 from socketlab.figures import figures, maps
+from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.method.recipe import METHODS, Recipe
 from socketlab.panels import adaptation, session
@@ -34,14 +35,6 @@ def tiny_world(choice: Choice) -> Material:
     reads_depth = next(iter(adapt(source, target, None, Recipe.for_method("source-only")))).state.adapted
     pairs = patterned(choice.pairs, 2).unlabelled()
     return Material(source, target, patterned(15, 3).only("depth"), pairs, oracle=reads_depth)
-
-
-@pytest.fixture(autouse=True)
-def quick_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """UMAP's compiler has its own tests; here the map is PCA unless a test asks for more."""
-    monkeypatch.setattr(maps, "warm_up", lambda: threading.Thread())
-    monkeypatch.setattr(maps, "is_warm", lambda: True)
-    monkeypatch.setattr(maps, "joint_map", lambda sets, seed=0, start=None: maps.pca_map(sets))
 
 
 @pytest.fixture
@@ -61,7 +54,7 @@ def make() -> Iterator[Callable[..., AdaptationPanel]]:
         return made[-1]
 
     yield panel
-    end_all(made, "_map", 10)
+    end_all(made, "_films", 10)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
@@ -92,42 +85,38 @@ def test_gather_opens_no_colour_image_of_the_task(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_map_shows_the_same_scenes_every_time() -> None:
-    images = patterned(30, 5)
-    assert adaptation.some(images, 7).names == adaptation.some(images, 7).names
-    assert len(adaptation.some(images, 7)) == 7
-    assert len(adaptation.some(images, 99)) == 30
+    assert adaptation.some(30, 7).tolist() == adaptation.some(30, 7).tolist()
+    assert len(adaptation.some(30, 7)) == 7
+    assert adaptation.some(30, 99).tolist() == list(range(30))
 
 
-def test_map_features_take_each_set_from_its_own_network() -> None:
+def test_what_is_observed_of_an_epoch_comes_from_the_right_networks() -> None:
     bench = adaptation.prepare(tiny_world(QUICK))
-    source = trained_source()
-    other = next(
-        iter(adapt(source, bench.material.target, None, Recipe.for_method("source-only")))
-    ).state.adapted
+    untouched = next(
+        iter(adapt(trained_source(), bench.material.target, None, Recipe.for_method("source-only")))
+    )
+    before = adaptation.observe(bench, untouched)
+    other = copy.deepcopy(untouched)
     with torch.no_grad():
-        other.network.bottleneck[0].weight.zero_()
-        other.network.bottleneck[0].bias.zero_()
-    sets = adaptation.map_features(bench, other)
-    assert [len(values) for values in sets.values()] == [24, 24, 15]
-    assert np.ptp(sets[adaptation.MAP_SETS[0]], axis=0).max() > 0  # the source's own: untouched
-    assert np.ptp(sets[adaptation.MAP_SETS[1]], axis=0).max() == 0
+        other.state.adapted.network.bottleneck[0].weight.zero_()
+        other.state.adapted.network.bottleneck[0].bias.zero_()
+    seen = adaptation.observe(bench, other)
+    assert bench.source_half.std(dim=0).max() > 0  # the source's own: untouched
+    assert before["features"].shape == seen["features"].shape == (24 + 15, bench.components.shape[1])
+    assert before["features"].float().std(dim=0).max() > 0.01
+    assert seen["features"].float().std(dim=0).max() < 1e-3
+    assert len(before["answers"]) == 15
     assert bench.levels["chance"] == pytest.approx(1 / 3)
     assert {"source only", "oracle"} <= set(bench.levels)
+    counts = adaptation.confusion(bench.material.held_out, before["answers"].long().numpy(), 3)
+    assert counts.tolist() == evaluate.confusion(untouched.state.adapted, bench.material.held_out).tolist()
 
 
 def test_a_term_that_rests_leaves_a_gap() -> None:
     run = adaptation.AdaptationRun(1, QUICK)
-    for losses in ({"TI": 1.0}, {"TI": 2.0, "IM": 3.0}, {"IM": 4.0}):
-        run.add_losses(losses)
+    run.steps += [{"TI": 1.0}, {"TI": 2.0, "IM": 3.0}, {"IM": 4.0}]
     assert run.losses["TI"] == pytest.approx([1, 2, np.nan], nan_ok=True)
     assert run.losses["IM"] == pytest.approx([np.nan, 3, 4], nan_ok=True)
-
-
-def test_running_mean_starts_without_bias_and_skips_gaps() -> None:
-    assert adaptation.running_mean([2.0, 2.0, 2.0], 0.9) == pytest.approx([2, 2, 2])
-    out = adaptation.running_mean([np.nan, 4.0, np.nan, 2.0], 0.5)
-    assert np.isnan(out[0])
-    assert out[1:] == pytest.approx([4, 4, (0.5 * 0.5 * 4 + 0.5 * 2) / 0.75])
 
 
 # runs
@@ -151,40 +140,42 @@ def test_at_replay_a_recorded_run_is_shown_and_nothing_is_trained(
     assert (then.outcome, now.outcome) == ("finished", "recorded")
     assert now.values == then.values
     assert now.epochs == then.epochs
-    assert np.array_equal(now.confusion, then.confusion)
+    assert all(np.array_equal(a, b) for a, b in zip(now.answers, then.answers, strict=True))
     assert now.losses.keys() == then.losses.keys()
     for name, values in then.losses.items():
         assert now.losses[name] == pytest.approx(values, nan_ok=True)
-    assert np.allclose(
-        now.clouds[adaptation.MAP_SETS[2]].points, then.clouds[adaptation.MAP_SETS[2]].points, atol=0.05
-    )
+    for a, b in zip(first.film.frames, second.film.frames, strict=True):
+        for name in adaptation.MAP_SETS:
+            assert np.allclose(a[name].points, b[name].points, atol=0.05)
     assert "recorded" in second.table.value
 
 
 def test_a_run_fills_the_panel(make: Callable[..., AdaptationPanel]) -> None:
     panel = make()
     assert all(picture.wait(20) for picture in panel.pictures.values())
-    before = {name: pixels(picture) for name, picture in panel.pictures.items()}
+    before = {name: picture.image.value for name, picture in panel.pictures.items()}
     assert panel.run(wait=True) == "finished"
     (run,) = panel.runs
     assert run.epochs == [0, 1, 2]
     assert set(run.losses) == {"TI", "BN", "PL", "IM"}
     assert len(run.losses["TI"]) == 2 * (16 // 8)
-    assert run.confusion is not None
-    assert run.confusion.sum() == 15
-    assert run.last("accuracy") == np.trace(run.confusion) / 15
+    counts = run.snapshots[-1].confusion
+    assert counts.sum() == 15
+    assert run.last("accuracy") == np.trace(counts) / 15
     for name, picture in before.items():
-        assert (pixels(panel.pictures[name]) != picture).any(), name
+        assert panel.pictures[name].image.value != picture, name
     assert f"{100 * run.last('accuracy'):.1f}" in panel.headline.value
-    assert "unseen by the method" in panel.headline.value.lower()
+    assert "never sees" in panel.headline.value
     assert panel.session.bar.value == 1.0
-    assert [len(c.points) for c in run.clouds.values()] == [24, 24, 15]
-    assert run.map_title == "Map after epoch 2, joint UMAP"
+    assert panel.film.titles == ["before", "epoch 1", "epoch 2"]
+    assert [len(cloud.points) for cloud in panel.film.frames[-1].values()] == [24, 24, 15]
+    assert panel.film.accuracy == pytest.approx(run.values["accuracy"])
+    assert panel._film_box.children[0].film == panel.film.data()
     for words in (
         "Curves of accuracy",
-        "L_TI over 4",
+        "over 4 values",
         "Confusion matrix of 15",
-        "Map after epoch 2, joint UMAP",
+        "Map of features (epoch 2",
     ):
         assert words in panel.words.value
 
@@ -229,7 +220,7 @@ def test_every_slider_runs_at_its_ends(
     assert len(panel.runs) == 1
 
 
-@pytest.mark.parametrize("name", ["sensor", "method", "map", "hue"])
+@pytest.mark.parametrize("name", ["sensor", "map"])
 def test_every_choice_of_every_menu_runs(
     undrawn: None, make: Callable[..., AdaptationPanel], name: str
 ) -> None:
@@ -248,9 +239,6 @@ def test_choice_and_sliders_agree(undrawn: None, make: Callable[..., AdaptationP
     other = Choice(Recipe.paper().replace(epochs=3), "xtion", 2.0, 20, 0.5, 0.25, 7, ((1, "lambda_ti", 0.0),))
     panel.set(other)
     assert panel.choice == other  # fields without a slider are kept as well
-    panel.controls["method"].value = "shot"
-    assert panel.choice.recipe == Recipe.shot()
-    assert panel.controls["method"].value == ""  # the same method can be chosen again
     assert panel.choice.sensor == "xtion"
 
 
@@ -382,8 +370,6 @@ def test_pause_holds_and_goes_on(undrawn: None, make: Callable[..., AdaptationPa
 
 def test_reset_clears_everything(make: Callable[..., AdaptationPanel]) -> None:
     panel = make(LONG)
-    assert panel.pictures["map"].wait(20)
-    fresh = pixels(panel.pictures["map"])
     panel.controls["lambda_ti"].value = 7.0
     panel.controls["sensor"].value = "xtion"
     panel.buttons["run"].click()
@@ -394,8 +380,8 @@ def test_reset_clears_everything(make: Callable[..., AdaptationPanel]) -> None:
     assert panel.table.value == ""
     assert panel.session.state == "ready"
     assert panel.session.bar.value == 0
-    assert panel.pictures["map"].wait(20)
-    assert (pixels(panel.pictures["map"]) == fresh).all()
+    assert panel.film is None
+    assert panel._film_box.children == ()
     assert not panel.session.running
 
 
@@ -413,15 +399,15 @@ def test_runs_are_kept_for_comparison(make: Callable[..., AdaptationPanel]) -> N
 
 def test_terms_that_are_at_work_are_shown_and_no_others(make: Callable[..., AdaptationPanel]) -> None:
     panel = make()
-    panel.controls["method"].value = "tent"
+    panel.set(panel.experiments["method TENT"])
     panel.controls["epochs"].value = 1
     panel.run(wait=True)
-    assert re.findall(r"L_(\w+) over", panel.pictures["losses"].alt) == ["H"]
+    assert re.findall(r"(\w+) from \S+ to", panel.pictures["losses"].alt) == ["H"]
     heads = re.findall("<th>(.*?)</th>", panel.table.value)
     assert [head for head in heads if "λ" in head] == ["λ<sub>H</sub>"]  # columns of the weights at work
     panel.set(QUICK)
     panel.run(wait=True)
-    assert set(re.findall(r"L_(\w+) over", panel.pictures["losses"].alt)) == {"TI", "BN", "PL", "IM"}
+    assert set(re.findall(r"(\w+) from \S+ to", panel.pictures["losses"].alt)) == {"TI", "BN", "PL", "IM"}
     assert panel.table.value.count("λ") == 5
 
 
@@ -443,7 +429,7 @@ def test_an_error_in_a_callback_is_seen(
     def fails() -> None:
         raise LabError("No data here.")
 
-    monkeypatch.setattr(panel.session, "post", lambda *a: fails())
+    monkeypatch.setattr(panel, "_moved", fails)
     monkeypatch.delenv("SOCKETLAB_STRICT", raising=False)
     panel.controls["lambda_ti"].value = 1.0
     assert "No data here." in panel.box.value
@@ -506,20 +492,24 @@ def test_still_is_a_described_picture_and_runs_when_nothing_has(make: Callable[.
     assert len(panel.runs) == 1
 
 
-def test_the_map_is_pca_until_umap_is_ready(
+def test_at_the_end_of_a_run_all_epochs_are_put_on_one_umap(
     make: Callable[..., AdaptationPanel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[str] = []
+    asked: list[int] = []
+
+    def moving_map(stacked: list[np.ndarray], seed: int = 0) -> list[np.ndarray]:
+        asked.append(len(stacked))
+        return [features[:, :2] for features in stacked]
+
+    monkeypatch.setattr(maps, "moving_map", moving_map)
     panel = make()
-    panel.pictures["map"].drawn = lambda: shown.append(panel.pictures["map"].alt)
-    warm = threading.Event()
-    monkeypatch.setattr(maps, "is_warm", warm.is_set)
-    slow = threading.Thread(target=lambda: (time.sleep(0.2), warm.set()))
-    slow.start()
-    monkeypatch.setattr(maps, "warm_up", lambda: slow)
+    panel.controls["map"].value = "UMAP"
     panel.run(wait=True)
-    assert any("PCA, UMAP follows" in words for words in shown)
-    assert "Map after epoch 2, joint UMAP" in shown[-1]
+    assert asked == [3]
+    assert "UMAP" in panel.film.map_name
+    panel.controls["map"].value = "PCA"
+    panel.wait(20)
+    assert panel.film.map_name == "principal components"
 
 
 def test_export_writes_pictures_and_numbers(make: Callable[..., AdaptationPanel], tmp_path: Path) -> None:
@@ -538,9 +528,11 @@ def test_export_writes_pictures_and_numbers(make: Callable[..., AdaptationPanel]
     assert heard == [1]
 
 
-def test_every_experiment_in_a_still_picture(make: Callable[..., AdaptationPanel]) -> None:
+def test_every_experiment_runs(undrawn: None, make: Callable[..., AdaptationPanel]) -> None:
     panel = make()
-    still = panel.still(extremes=True)
-    assert [run.choice for run in panel.runs] == list(panel.experiments.values())
-    assert panel.runs[0].choice == QUICK
-    assert f"run {len(panel.runs)}" in still.alt
+    for title in adaptation.experiments(QUICK, 24):
+        panel.controls["experiment"].value = title
+        assert panel.choice == panel.experiments[title]
+        assert panel.run(wait=True) == "finished"
+        assert panel.choice == panel.experiments[title]
+    assert len(panel.runs) == 8
