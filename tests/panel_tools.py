@@ -29,5 +29,6 @@ def end_all(panels: Iterable[Panel], background: str = "", seconds: float = 30) 
         assert panel.session.join(seconds)
         if background:
             assert getattr(panel, background).wait(seconds)
-        panel.wait(seconds)
+        if panel.session.error is None:
+            panel.wait(seconds)
         assert panel.box.errors == []

@@ -19,19 +19,14 @@ from socketlab.errors import LabError
 from socketlab.runs import replay
 from tools import run_notebooks
 
-ALSO = {
-    "AdaptationPanel": "panel.reset()\npanel.still(extremes=True)",
-    "PairsPanel": """
-from dataclasses import replace
-
+EXPERIMENTS = """
 panel.reset()
-panel.still(extremes=True)
-first = panel.choice
-for choice in (replace(first, broken=0.5), replace(first, pairs=first.pairs // 2)):
-    panel.set(choice)
-    panel.run(wait=True)
-""",
-}
+for title, choice in panel.experiments.items():
+    if not title.startswith("method "):
+        panel.set(choice)
+        panel.run(wait=True)
+"""
+ALSO = dict.fromkeys(("AdaptationPanel", "PairsPanel"), EXPERIMENTS)
 """Kind of panel → cell that is run, while recording, behind a notebook that has one, named `panel`."""
 
 

@@ -151,9 +151,7 @@ class AdaptationRun(PanelRun[Choice]):
 def gather(choice: Choice) -> Material:
     """Load source network, target images and pairs of a choice; no RGB image of the task is opened.
 
-    Raises
-    ------
-    LabError : unknown sensor, missing or altered file, more pairs than there are.
+    `LabError`: unknown sensor, missing or altered file, more pairs than there are.
     """
     sensor, strength = choice.sensor, choice.strength
     source, oracle = load_source(f"rgb_{sensor}"), f"oracle_{TARGET}_{sensor}"
@@ -396,10 +394,11 @@ class AdaptationPanel(RunPanel[Choice]):
         self.pictures["losses"].post(lambda f: draw_losses(f, {}, []), at_once=True)
 
     def _end(self, run: AdaptationRun, state: str) -> None:
-        if run.choice.later:
-            self.set(run.choice)  # a weight that moved by itself goes back to where the run began
+        if run.choice.later:  # a weight that moved by itself goes back
+            self.set(run.choice)
         super()._end(run, state)
-        self._films.post([run], at_once=True)
+        if state != "failed":
+            self._films.post([run], at_once=True)
 
     # the film
 
@@ -419,7 +418,7 @@ class AdaptationPanel(RunPanel[Choice]):
             self._film_box.children = (film.widget(),)
         if run.outcome != "running":
             counts, title = film.confusion[-1], f"{run.name}, {film.titles[-1]}"
-            self.pictures["map"].post(lambda f: film.draw(f.subplots(), last), at_once=True)
+            self.pictures["map"].post(lambda f: film.draw(last, f.subplots()), at_once=True)
             self.pictures["confusion"].post(
                 lambda f: figures.confusion_matrix(counts, self.classes, f.subplots(), title=title),
                 at_once=True,

@@ -98,6 +98,11 @@ def named(name: str, widget: Any) -> Any:
     return widget
 
 
+def make_controls(table: Mapping[str, Control]) -> dict[str, widgets.Widget]:
+    """The named widgets of a table of controls."""
+    return {name: named(name, control.widget()) for name, control in table.items()}
+
+
 def text_box(name: str, text: str = "") -> widgets.HTML:
     """A named place for HTML."""
     return named(name, widgets.HTML(text))  # type: ignore[no-any-return]
@@ -171,7 +176,7 @@ class Panel(widgets.VBox):
     ) -> None:
         self.box = session.ErrorBox()
         self.session: session.Session[Any] = session.Session(self.box)
-        self.controls, self.pictures = {n: named(n, one.widget()) for n, one in table.items()}, dict(pictures)
+        self.controls, self.pictures = make_controls(table), dict(pictures)
         self.listeners: list[Callable[[], None]] = []
         self.background: list[session.Background[Any]] = []
         self.exported: list[Path] = []

@@ -1,4 +1,4 @@
-"""The panels of notebooks 01 to 03 in a real browser: they fit a laptop's screen, sliders answer, runs stop."""
+"""Panels in a real browser: sliders answered in time, runs begun and stopped."""
 
 import re
 from collections.abc import Callable
@@ -25,7 +25,8 @@ STATISTICS = (
 )
 CHANNEL = ("from socketlab.panels.statistics import ChannelView", "view = ChannelView()\nview")
 PAIRS = (
-    "from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsWorld, shipped_material\n"
+    "from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsWorld\n"
+    "from socketlab.panels.pairs import shipped_material\n"
     "from socketlab.panels.training import Guess",
     "def few():\n    all = shipped_material()\n"
     "    return PairsMaterial(all.source, all.target.take(range(64)), all.held_out.take(range(48)))",
