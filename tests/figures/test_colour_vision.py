@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgb
 
 from socketlab.figures import figures, gap_figures
 from socketlab.figures.figures import MODALITIES, Style
-from socketlab.panels import adaptation, live_pictures, statistics
+from socketlab.panels import adaptation, statistics
 from socketlab.panels.adaptation import AdaptationRun
 from tests.figures import test_figures as test_plots
 from tests.figures import test_gap_figures as test_gap_plots
@@ -74,25 +74,6 @@ def channels() -> Any:
     return figures.channel_statistics(known, dict.fromkeys(MODALITIES, known), "First layer")
 
 
-def live_channels() -> Any:
-    picture = live_pictures.LiveChannels({"all": Style("all images", figures.PALE, "o", "")} | MODALITIES)
-    known = RNG.normal(size=9), RNG.uniform(1, 2, 9)
-    picture.draw(known, dict.fromkeys(picture.looks, known))
-    return picture.figure
-
-
-def live_lines(looks: dict[str, Style], points: range) -> Any:
-    picture = live_pictures.LivePlot(tuple(looks), looks=looks, title="Runs", xlim=(0, 200))
-    picture.draw({name: RNG.uniform(size=len(points)) for name in looks})
-    return picture.figure
-
-
-def live_map(hue: str) -> Any:
-    picture = live_pictures.LiveScatter(CLASSES)
-    picture.draw(clouds(False), hue)
-    return picture.figure
-
-
 def run_styles() -> dict[str, Style]:
     return {f"run {number}": figures.run_style(number) for number in range(1, 9)}
 
@@ -139,13 +120,6 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "map by modality": lambda: figures.feature_map(clouds(False), CLASSES, hue="modality"),
     "channels": channels,
     "reliability": reliability,
-    "live channels": live_channels,
-    "live runs": lambda: live_lines(run_styles(), MANY),
-    "live methods": lambda: live_lines(figures.METHODS, FEW),
-    "live modalities": lambda: live_lines(MODALITIES, MANY),
-    "live running statistics": lambda: live_lines(statistics.RUNNING, MANY),
-    "live map by class": lambda: live_map("class"),
-    "live map by modality": lambda: live_map("modality"),
     "sheet of runs": sheet_of_runs,
 }
 SHOWN = PICTURES | {
