@@ -125,8 +125,10 @@ def histograms(
         ax.fill_between(edges, curve, color=PALE, alpha=0.8, label=name, linewidth=0)
         ax.stairs(density / len(values) / (edges[1] - edges[0]), edges, fill=True, color=colour, alpha=0.6,
                   label="this batch")  # fmt: skip
-        ax.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.8 * curve.max()), yticks=[])
-        ax.legend(loc="upper right", frameon=False, fontsize=TEXT, labelcolor=INK)
+        ax.set(xlim=(edges[0], edges[-1]), ylim=(0, 3 * curve.max()), yticks=[])
+        ax.legend(
+            loc="upper right", frameon=False, fontsize=TEXT, labelcolor=INK, handlelength=1, borderaxespad=0
+        )
         describe(ax, f"{title}: mean {values.mean():.2f}, deviation {values.std():.2f}; {name}: {mean:.2f} "
                      f"and {deviation:.2f}.")  # fmt: skip
 

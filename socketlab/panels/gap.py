@@ -246,7 +246,7 @@ def draw_room(figure: Figure | SubFigure, world: GapWorld, choice: GapChoice, nu
     views = world.views(choice)
     target = style.modality_style(choice.modality).short
     titles = [
-        f"{style.modality_style(views[0][1]).short}\nwhat it was trained on",
+        f"{style.modality_style(views[0][1]).short}\nas in training",
         f"{target}\nwithout errors",
         f"{target}\nerrors × {choice.strength:g}",
     ]
@@ -324,8 +324,7 @@ class GapPanel(Panel):
             "stop": "end the sweep, keep what is known",
             "reset": "settings as at the beginning",
         }
-        folded = {"Pictures": ["example", "map", "hue", "curve"]}
-        super().__init__(self._table(), pictures, folded, tips, run_text="Sweep")
+        super().__init__(self._table(), pictures, {}, tips, run_text="Sweep")
         pictures["room"].image.add_class("socketlab-photos")
         self._asked: session.Background[GapChoice] = session.Background(self._compute, self.box, share=1.0)
         self._maps: session.Background[GapChoice] = session.Background(self._make_map, self.box)

@@ -533,7 +533,9 @@ class ChannelView(widgets.VBox):
         sets = {"input": (channel.input(scale, shift), channel.mean, channel.var**0.5),
                 f"output in {mode}": (out[mode], channel.bias, abs(channel.weight))}  # fmt: skip
         colour = style.modality_style(self.modality).colour
-        self.picture.post(partial(gap_figures.histograms, sets=sets, colour=colour, name="remembered"), True)
+        self.picture.post(
+            partial(gap_figures.histograms, sets=sets, colour=colour, name="the source's"), True
+        )
         self.headline.value = "; ".join(
             f"{name}: output mean <b>{y.mean():.2f}</b>, deviation <b>{y.std(correction=0):.2f}</b>"
             for name, y in out.items()

@@ -39,7 +39,7 @@ LAPTOP = {"width": 1366, "height": 768}
 
 
 def unfold(page: Page, title: str) -> None:
-    page.locator(".socketlab-more").get_by_text(title, exact=True).click()
+    page.locator(".socketlab-more .jupyter-widget-Collapse-header").filter(has_text=title).click()
 
 
 def assert_fits(page: Page, pictures: int, artefacts: Path, name: str) -> None:

@@ -249,7 +249,7 @@ def test_looking_at_another_layer_is_no_other_experiment(make: Callable[..., Sta
 def test_in_training_the_output_stands_still_in_evaluation_it_runs_away() -> None:
     view = ChannelView(trained_source(), patterned(16, 3).only("depth"))
     view.picture.wait(60)
-    assert "remembered" in view.picture.alt and "output in training" in view.picture.alt
+    assert "the source's" in view.picture.alt and "output in training" in view.picture.alt
     channel = view.channels[0]
     batch = channel.values
     assert batch.ndim == 1 and len(batch) % 16 == 0
