@@ -382,8 +382,8 @@ def channel_statistics(
         everything = np.concatenate([known, *found.values()])
         ends = [everything.min(), everything.max()]
         ax.plot(ends, ends, color=SOFT, linewidth=1.2, linestyle=DOTTED)
-        for name, values in found.items():
-            style = looks[name]
+        for modality, values in found.items():
+            style = looks[modality]
             ax.scatter(known, values, s=44, color=style.colour, marker=style.marker, alpha=0.85,
                        edgecolors="white", linewidths=0.5, label=style.title)  # fmt: skip
         far = {looks[m].title: np.abs(values - known).mean() for m, values in found.items()}

@@ -7,7 +7,7 @@ over the batch size needs one pass over the images and no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -255,6 +255,14 @@ def running(values: Sequence[Tensor], momentum: float, start: Tensor) -> Tensor:
     for value in values:
         found.append((1 - momentum) * found[-1] + momentum * value)
     return torch.stack(found)
+
+
+def layer_gaps(
+    images: Mapping[str, ImageMoments], source: Mapping[str, ImageMoments], rows: Tensor | None = None
+) -> list[float]:
+    """Mean `divergence` of each layer: a batch (None: all images) from the running statistics of `source`."""
+    pairs = ((images[name].batch(rows), one.remembered) for name, one in source.items())
+    return [float(divergence(*pair).mean()) for pair in pairs]
 
 
 def convergence(images: ImageMoments, batches: Sequence[Tensor], momentum: float) -> dict[str, list[float]]:

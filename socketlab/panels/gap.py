@@ -7,6 +7,7 @@ thread, stage by stage, with progress, and can be stopped.
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -36,6 +37,7 @@ STRENGTHS = tuple(0.5 * i for i in range(int(2 * STRONGEST) + 1))
 EXAMPLES = 24
 TARGETS = ("depth", "nir")
 MAPS = {"UMAP": "joint UMAP", "placed": "UMAP of colour, the others placed in it", "PCA": "PCA of colour"}
+Canvas = Figure | SubFigure
 View = tuple[str, str, float]
 Images = Callable[[str, str, float], PairedImages]
 
@@ -49,9 +51,6 @@ NUMBERS = {
     "cka": Scale("linear CKA, debiased", 0.0, 1.0, {"nothing in common": 0.0, "alike": 1.0}),
     "rank": Scale("median rank of the partner", 0.0, 0.6, {"first": 0.0, "a guess": 0.5}),
 }
-
-
-# ------------------------------------------------------------------------ settings and what is known of them
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,11 @@ def shipped_images(sensor: str, modality: str, strength: float) -> PairedImages:
     return pocketrooms.load("target_test", sensor, (modality,), strength)
 
 
+def shipped_network(sensor: str) -> Source:
+    """The network that was trained on this camera's colour images."""
+    return load_source(f"rgb_{sensor}")
+
+
 def look(source: Source, images: PairedImages, layers: list[str]) -> Seen:
     """Read images of one modality: features of layers, accuracy, a few examples.
 
@@ -125,12 +129,10 @@ def gap_numbers(colour: NDArray[np.float32], other: NDArray[np.float32]) -> dict
         "cka": lambda: similarity.linear_cka(a, b, debiased=True),
         "rank": lambda: MEASURES["pair_rank"].fix(a, b, True, 0)(a, b),
     }
-    found = {}
+    found = dict.fromkeys(measures, math.nan)
     for name, measure in measures.items():
-        try:
+        with suppress(LabError):
             found[name] = float(measure())
-        except LabError:
-            found[name] = math.nan
     return found
 
 
@@ -140,19 +142,11 @@ class GapWorld:
     Parameters
     ----------
     images : (sensor, modality, strength) -> labelled images of that modality, the same rooms every time.
-    network : sensor -> source network.
-
-    Attributes
-    ----------
-    networks : sensor -> source network, of the sensors looked at so far.
+    network, networks : sensor -> source network; those of the sensors looked at so far.
     seen : view -> what the network made of it.
     """
 
-    def __init__(
-        self,
-        images: Images = shipped_images,
-        network: Callable[[str], Source] = lambda s: load_source(f"rgb_{s}"),
-    ) -> None:
+    def __init__(self, images: Images = shipped_images, network: Callable[[str], Source] = shipped_network):
         self._images, self._network = images, network
         self.networks: dict[str, Source] = {}
         self.seen: dict[View, Seen] = {}
@@ -241,7 +235,7 @@ def short_title(sensor: str) -> str:
     return SENSORS[sensor].title.split(" (")[0]
 
 
-def draw_room(figure: Figure | SubFigure, world: GapWorld, choice: GapChoice, number: int) -> None:
+def draw_room(figure: Canvas, world: GapWorld, choice: GapChoice, number: int) -> None:
     """One room in colour, without errors, and as the camera sees it."""
     views = world.views(choice)
     target = style.modality_style(choice.modality).short
@@ -262,18 +256,14 @@ def draw_room(figure: Figure | SubFigure, world: GapWorld, choice: GapChoice, nu
     style.describe(ax, f"One room: {', '.join(title.replace(chr(10), ' ') for title in titles)}.")
 
 
-def draw_numbers(
-    figure: Figure | SubFigure, world: GapWorld, choice: GapChoice, before: Mapping[str, float]
-) -> None:
+def draw_numbers(figure: Canvas, world: GapWorld, choice: GapChoice, before: Mapping[str, float]) -> None:
     """`NUMBERS` on scales; a pale dot where each of them was before."""
     accuracy = replace(NUMBERS["accuracy"], marks=world.marks(choice))
     colour = style.modality_style(choice.modality).colour
     gap_figures.scales(figure, NUMBERS | {"accuracy": accuracy}, world.numbers(choice), before, colour)
 
 
-def draw_map(
-    figure: Figure | SubFigure, world: GapWorld, choice: GapChoice, kind: str, hue: str, more: str = ""
-) -> None:
+def draw_map(figure: Canvas, world: GapWorld, choice: GapChoice, kind: str, hue: str, more: str = "") -> None:
     """The map of a setting, and the number that it may exaggerate or hide."""
     purity = world.numbers(choice)["neighbour_purity"]
     title = f"{MAPS[kind][0].upper()}{MAPS[kind][1:]}, {world.layer(choice)}{more}"
@@ -283,7 +273,7 @@ def draw_map(
     ax.set_xlabel(note, fontsize=style.TEXT, color=style.INK, loc="left")
 
 
-def draw_strengths(figure: Figure | SubFigure, world: GapWorld, choice: GapChoice, name: str) -> None:
+def draw_strengths(figure: Canvas, world: GapWorld, choice: GapChoice, name: str) -> None:
     """A number over the camera's errors, one line per camera."""
     curves = {sensor: world.curve(replace(choice, sensor=sensor), name) for sensor in world.networks}
     curves = {sensor: curve for sensor, curve in curves.items() if curve[0]}
@@ -304,10 +294,7 @@ class GapPanel(Panel):
 
     **Sweep** computes all strengths of the camera shown, after which its slider answers at once.
 
-    Parameters
-    ----------
-    choice : the setting to begin with.
-    world : loads and caches; another one shows another world.
+    Another `world` loads other images and networks.
     """
 
     name = "gap"
@@ -319,11 +306,8 @@ class GapPanel(Panel):
         words = {"room": "One room, as the camera sees it", "numbers": "The gap in numbers",
                  "map": "Map of features", "strength": "Numbers over the camera's errors"}  # fmt: skip
         pictures = {name: session.LiveFigure(alt=f"{alt}: not computed yet.") for name, alt in words.items()}
-        tips = {
-            "run": "compute all strengths of this camera, so that the slider answers at once",
-            "stop": "end the sweep, keep what is known",
-            "reset": "settings as at the beginning",
-        }
+        tips = {"run": "compute all strengths of this camera, so that the slider answers at once",
+                "stop": "end the sweep, keep its results", "reset": "first settings"}  # fmt: skip
         super().__init__(self._table(), pictures, {}, tips, run_text="Sweep")
         pictures["room"].image.add_class("socketlab-photos")
         self._asked: session.Background[GapChoice] = session.Background(self._compute, self.box, share=1.0)
@@ -359,16 +343,13 @@ class GapPanel(Panel):
     @property
     def choice(self) -> GapChoice:
         """The setting that the controls show."""
-        c = self.controls
-        return GapChoice(c["sensor"].value, c["modality"].value, c["strength"].value, c["layer"].value)
+        return GapChoice(*(self.controls[name].value for name in ("sensor", "modality", "strength", "layer")))
 
     def set(self, choice: GapChoice) -> None:
         """Move the controls to a setting."""
         for name in ("sensor", "modality", "strength"):
             self.controls[name].value = getattr(choice, name)
         self.controls["layer"].value = self.world.layer(choice)
-
-    # what the buttons do
 
     def _begin(self) -> None:
         """Compute every strength of the camera shown."""
@@ -381,11 +362,11 @@ class GapPanel(Panel):
                     yield (i + share) / len(STRENGTHS), words
                 self._draw_strengths()
 
-        self.session.start(events, self._see)
+        def see(stage: tuple[float, str]) -> float:
+            share, self.session.note = stage
+            return share
 
-    def _see(self, stage: tuple[float, str]) -> float:
-        self.session.note = stage[1]
-        return stage[0]
+        self.session.start(events, see)
 
     def reset(self) -> None:
         """Stop, and go back to the setting that the panel began with; what is known stays known."""
@@ -410,10 +391,10 @@ class GapPanel(Panel):
             for view, found in self.world.seen.items()
             for layer, numbers in found.numbers.items()
         ]
-        clouds = self.world.clouds(self.choice, self._map_shown()).values() if self._shown else ()
+        clouds = self.world.clouds(self.choice, self._map_shown()) if self._shown else {}
         points = [
-            {"modality": cloud.modality, "class": int(label), "x": float(x), "y": float(y)}
-            for cloud in clouds
+            {"modality": name, "class": int(label), "x": float(x), "y": float(y)}
+            for name, cloud in clouds.items()
             for (x, y), label in zip(cloud.points, cloud.labels, strict=True)  # type: ignore[arg-type]
         ]
         return {"numbers": rows, "map": points}

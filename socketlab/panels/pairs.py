@@ -29,6 +29,7 @@ from socketlab.panels.base import Control, Table
 from socketlab.panels.training import PanelRun, RunPanel
 from socketlab.runs import replay
 
+Canvas = Figure | SubFigure
 KEPT = 400
 MEASURED = 100  # pairs of a run on which its own loss is measured
 SHOWN, FEWEST, WIDEST, LONGEST = 6, 16, 32, 20
@@ -236,7 +237,7 @@ class PairsWorld:
 # ------------------------------------------------------------------------ pictures
 
 
-def draw_pairs(figure: Figure | SubFigure, given: PairedImages, broken: float, source: str = "rgb") -> None:
+def draw_pairs(figure: Canvas, given: PairedImages, broken: float, source: str = "rgb") -> None:
     """Some pairs as a run gets them: source halves above target halves."""
     rows = evenly(len(given), SHOWN)
     (target,) = (m for m in given.modalities if m != source)
@@ -250,15 +251,14 @@ def draw_pairs(figure: Figure | SubFigure, given: PairedImages, broken: float, s
         for m in (source, target)
     }
     kinds = [style.spaced(given.kinds[row]) for row in rows.tolist()]
-    titles = [f"{kind}\nwrong partner" if bad else kind for kind, bad in zip(kinds, wrong, strict=True)]
+    lines = [kind.replace(" ", "\n") for kind in kinds]
+    titles = [f"{line}\n(wrong)" if bad else line for line, bad in zip(lines, wrong, strict=True)]
     ax = gap_figures.tiles(figure.subplots(), images, titles)
     words = f"{len(given)} pairs are given, {len(rows)} are shown, {sum(wrong)} with a wrong partner"
     style.describe(ax, f"{words}: {', '.join(kinds)}.")
 
 
-def draw_curves(
-    figure: Figure | SubFigure, runs: list[PanelRun[PairsChoice]], name: str, chance: float | None
-) -> None:
+def draw_curves(figure: Canvas, runs: list[PanelRun[PairsChoice]], name: str, chance: float | None) -> None:
     """One number of the runs over epochs: "losses" of the last one, "rank" or "accuracy" of the last five."""
     titles = {"losses": "L_TI of the last run", "rank": "Median rank of the partner",
               "accuracy": "Accuracy on held-out depth"}  # fmt: skip
@@ -337,9 +337,6 @@ class PairsPanel(RunPanel[PairsChoice]):
             return adapt(material.source, material.target, given.unlabelled(), recipe, seed=seed)
 
         return replay.played(run.choice, begin, lambda event: self.world.evaluate(event.state.adapted, given))
-
-    def _note(self, run: PanelRun[PairsChoice], step: Step) -> str:
-        return f"epoch {step.epoch} of {run.choice.epochs}"
 
     def _epoch(self, run: PanelRun[PairsChoice], seen: replay.Observation) -> None:
         run.add(seen.epoch, **seen.seen)

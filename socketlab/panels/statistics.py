@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
-import torch
 from matplotlib.figure import Figure, SubFigure
 
 from socketlab.figures import figures, gap_figures, style
@@ -30,6 +29,7 @@ from socketlab.panels.base import Control, Table, accessible, box_of, make_contr
 from socketlab.panels.training import PanelRun, RunPanel
 from socketlab.runs import replay
 
+Canvas = Figure | SubFigure
 BATCHES, LARGEST, LONGEST = 60, 128, 20
 WHERE = {"rgb": "new colour rooms", "depth": "depth"}
 BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
@@ -45,9 +45,6 @@ PROFILE = {
     "adabn": Style("AdaBN", "#b8860b", "s", "-."),
     "matched": Style("matching", "#0b6bcb", "D", "-"),
 }
-
-
-# ------------------------------------------------------------------------ settings
 
 
 @dataclass(frozen=True)
@@ -105,9 +102,6 @@ def experiments(first: StatisticsChoice) -> dict[str, StatisticsChoice]:
     }
 
 
-# ------------------------------------------------------------------------ networks and images
-
-
 @dataclass(frozen=True)
 class StatisticsMaterial:
     """Networks and images: the source, unlabelled depth to match on, held-out rooms in colour and depth."""
@@ -151,36 +145,20 @@ def prepare(material: StatisticsMaterial) -> StatisticsBench:
         m: bn_moments.image_moments(source.network, held_out.only(m), transform)
         for m, transform in transforms.items()
     }
-    depth = held_out.only(target)
-    begun = {name: beginning(material, name) for name in ("source-only", "adabn")}
-    levels = {"chance": 1 / len(source.classes)}
+    depth, levels = held_out.only(target), {"chance": 1 / len(source.classes)}
+    profiles = {"all": bn_moments.layer_gaps(moments[target], moments[target])}
     for title, name in (("source only", "source-only"), ("AdaBN", "adabn")):
-        levels[title] = evaluate.accuracy(begun[name], depth)
-    memory = {name: one.remembered for name, one in moments[target].items()}
-    profiles = {"all": layer_gaps(moments[target], memory), "adabn": gaps_of(begun["adabn"], depth, memory)}
+        first: Any = next(iter(adapt(source, material.target, None, Recipe.for_method(name))))
+        levels[title] = evaluate.accuracy(first.state.adapted, depth)
+        if name == "adabn":
+            profiles[name] = gaps_of(first.state.adapted, depth, moments[target])
     return StatisticsBench(material, moments, levels, profiles)
 
 
-def beginning(material: StatisticsMaterial, method: str) -> Source:
-    """The network of a method before any training."""
-    first = next(iter(adapt(material.source, material.target, None, Recipe.for_method(method))))
-    assert isinstance(first, Epoch)
-    return first.state.adapted
-
-
-def layer_gaps(
-    moments: dict[str, ImageMoments], memory: dict[str, Statistics], rows: torch.Tensor | None = None
-) -> list[float]:
-    """Mean divergence over the channels of each layer, of a batch (None: all images) from a memory."""
-    return [float(bn_moments.divergence(moments[name].batch(rows), memory[name]).mean()) for name in memory]
-
-
-def gaps_of(adapted: Source, images: PairedImages, memory: dict[str, Statistics]) -> list[float]:
-    """How far an adapted network's layers are from the *source's* memory."""
-    return layer_gaps(bn_moments.image_moments(adapted.network, images, adapted.normalisation), memory)
-
-
-# ------------------------------------------------------------------------ what the sliders show
+def gaps_of(adapted: Source, images: PairedImages, source: dict[str, ImageMoments]) -> list[float]:
+    """How far an adapted network's layers are from the running statistics of the *source's*."""
+    found = bn_moments.image_moments(adapted.network, images, adapted.normalisation)
+    return bn_moments.layer_gaps(found, source)
 
 
 @dataclass(frozen=True)
@@ -215,7 +193,7 @@ def answer(bench: StatisticsBench, choice: StatisticsChoice) -> Answer:
     moved = dict(plain) | {layer: plain[layer].changed(choice.scale, choice.shift)}
     here = moved[layer]
     rows = bn_moments.draws(len(here), min(choice.batch_size, len(here)), BATCHES, choice.seed)
-    profile = layer_gaps(moved, {name: one.remembered for name, one in plain.items()}, rows[0])
+    profile = bn_moments.layer_gaps(moved, plain, rows[0])
     everything, (m, r) = here.batch(), here.remembered
     return Answer(
         here.remembered, here.batch(rows[0]), everything, profile,
@@ -253,7 +231,7 @@ class MatchingRun(PanelRun[StatisticsChoice]):
 # ------------------------------------------------------------------------ pictures
 
 
-def draw_channels(figure: Figure | SubFigure, found: Answer, choice: StatisticsChoice) -> None:
+def draw_channels(figure: Canvas, found: Answer, choice: StatisticsChoice) -> None:
     """Remembered against measured statistics, a dot per channel; all images pale behind the batch."""
     styles = {"all images": Style("all images", style.PALE, "o", "")}
     styles[choice.modality] = replace(style.modality_style(choice.modality), title="this batch")
@@ -262,7 +240,7 @@ def draw_channels(figure: Figure | SubFigure, found: Answer, choice: StatisticsC
     figures.channel_statistics(found.remembered, sets, title, figure=figure, styles=styles)
 
 
-def draw_running(figure: Figure | SubFigure, found: Answer, choice: StatisticsChoice) -> None:
+def draw_running(figure: Canvas, found: Answer, choice: StatisticsChoice) -> None:
     """Running statistics of the layer, batch by batch."""
     series = {name: (range(BATCHES + 1), y) for name, y in found.running.items()}
     top = 1.1 * max(1.0, *(max(y) for y in found.running.values()))
@@ -273,9 +251,7 @@ def draw_running(figure: Figure | SubFigure, found: Answer, choice: StatisticsCh
     )  # fmt: skip
 
 
-def draw_profile(
-    figure: Figure | SubFigure, layers: list[str], gaps: dict[str, list[float]], marked: str
-) -> None:
+def draw_profile(figure: Canvas, layers: list[str], gaps: dict[str, list[float]], marked: str) -> None:
     """Distance of every layer from the source's memory; the layer of the sliders is shaded."""
     ax = gap_figures.layer_profile(
         layers, gaps, ax=figure.subplots(), title="Distance from the source's memory", ylabel="nats",
@@ -285,9 +261,7 @@ def draw_profile(
     ax.axvspan(place - 0.4, place + 0.4, color=style.GRID, alpha=0.6, linewidth=0, zorder=0)
 
 
-def draw_runs(
-    figure: Figure | SubFigure, runs: list[MatchingRun], name: str, levels: dict[str, float]
-) -> None:
+def draw_runs(figure: Canvas, runs: list[MatchingRun], name: str, levels: dict[str, float]) -> None:
     """Accuracy over epochs, or L_BN over steps, of the last five runs."""
     styles = {run.name: run.style for run in runs}
     if name == "accuracy":
@@ -306,12 +280,8 @@ def draw_runs(
 class StatisticsPanel(RunPanel[StatisticsChoice]):
     """What a batch-norm layer remembers against what it measures, and what matching the two is worth.
 
-    Sliders answer at once. **Run** takes gradient steps on L_BN alone, live, beside AdaBN.
-
-    Parameters
-    ----------
-    choice : the settings to begin with.
-    gather : loads networks and images; another function shows another world.
+    Sliders answer at once. **Run** takes gradient steps on L_BN alone, live, beside AdaBN. `gather` loads
+    networks and images; another function shows another world.
     """
 
     name = "statistics"
@@ -400,12 +370,8 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
     def _observe(self, event: Epoch) -> dict[str, Any]:
         """Accuracy of an epoch, and how far its layers are from the source's memory."""
         bench, adapted = self.bench(), event.state.adapted
-        images = bench.material.held_out.only(adapted.modality)
-        memory = {name: one.remembered for name, one in bench.moments[adapted.modality].items()}
-        return {"accuracy": evaluate.accuracy(adapted, images), "profile": gaps_of(adapted, images, memory)}
-
-    def _note(self, run: MatchingRun, step: Step) -> str:
-        return f"epoch {step.epoch} of {run.choice.epochs}"
+        images, source = bench.material.held_out.only(adapted.modality), bench.moments[adapted.modality]
+        return {"accuracy": evaluate.accuracy(adapted, images), "profile": gaps_of(adapted, images, source)}
 
     def _step(self, run: MatchingRun, step: Step) -> None:
         run.losses.append(float(step.losses.get("BN", 0.0)))
@@ -489,13 +455,8 @@ def _table(first: StatisticsChoice) -> dict[str, Control]:
 class ChannelView(widgets.VBox):
     """One channel of a batch-norm layer: shift and stretch its input, in training and in evaluation.
 
-    In training the output stands still; in evaluation it runs away.
-
-    Parameters
-    ----------
-    source : whose layer.
-    images : a batch of one modality; default: the shipped network, and 32 depth images.
-    layer : name of a batch-norm layer; default: the first.
+    In training the output stands still; in evaluation it runs away. By default: the first layer of the
+    shipped network, and 32 depth images.
     """
 
     def __init__(
@@ -505,8 +466,8 @@ class ChannelView(widgets.VBox):
             source = load_source("rgb_kinect_v1")
             images = pocketrooms.load("target_adapt", "kinect_v1", ("depth",)).take(range(32))
         name = self.modality = images.modality
-        own = name == source.modality
-        transform = source.normalisation if own else encodings.measure(images.images[name], name)
+        measured = encodings.measure(images.images[name], name)
+        transform = source.normalisation if name == source.modality else measured
         layer = layer or bn_moments.norm_names(source.network)[0]
         self.channels = bn_moments.read_channels(source.network, images, layer, transform)
         self.controls = make_controls({
@@ -518,8 +479,8 @@ class ChannelView(widgets.VBox):
         self.box = session.ErrorBox()
         self.picture = session.LiveFigure(860, 260, f"One channel of {layer}", self.box, share=1.0)
         self.headline = text_box("headline")
-        column = box_of("column", list(self.controls.values()))
-        super().__init__([box_of("channel-view", [column, self.picture.image]), self.headline, self.box])
+        parts = [box_of("column", list(self.controls.values())), self.picture.image]
+        super().__init__([box_of("channel-view", parts), self.headline, self.box])
         self.add_class("socketlab-panel")
         accessible(self)
         for control in self.controls.values():
@@ -532,11 +493,7 @@ class ChannelView(widgets.VBox):
         out = {m: channel.output(scale, shift, m == "training") for m in ("training", "evaluation")}
         sets = {"input": (channel.input(scale, shift), channel.mean, channel.var**0.5),
                 f"output in {mode}": (out[mode], channel.bias, abs(channel.weight))}  # fmt: skip
-        colour = style.modality_style(self.modality).colour
-        self.picture.post(
-            partial(gap_figures.histograms, sets=sets, colour=colour, name="the source's"), True
-        )
-        self.headline.value = "; ".join(
-            f"{name}: output mean <b>{y.mean():.2f}</b>, deviation <b>{y.std(correction=0):.2f}</b>"
-            for name, y in out.items()
-        )
+        about: dict[str, Any] = {"colour": style.modality_style(self.modality).colour, "name": "the source's"}
+        self.picture.post(partial(gap_figures.histograms, sets=sets, **about), at_once=True)
+        told = "{}: output mean <b>{:.2f}</b>, deviation <b>{:.2f}</b>"
+        self.headline.value = "; ".join(told.format(m, y.mean(), y.std(correction=0)) for m, y in out.items())

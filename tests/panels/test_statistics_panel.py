@@ -110,7 +110,8 @@ def test_a_panel_answers_by_itself(make: Callable[..., StatisticsPanel]) -> None
     panel = make()
     assert tuple(panel.controls["layer"].options) == tuple(panel.bench().layers)
     assert "8 images" in panel.headline.value or "batch of 8" in panel.headline.value
-    assert "mean distance from the diagonal" in panel.pictures["channels"].alt
+    for name in ("mean", "standard deviation"):
+        assert f"remembered {name} of each channel; mean distance" in panel.pictures["channels"].alt
     assert "AdaBN" in panel.pictures["accuracy"].alt and "source only" in panel.pictures["accuracy"].alt
     assert "all images at 1.00" in panel.pictures["running"].alt
 
