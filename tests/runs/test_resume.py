@@ -79,6 +79,24 @@ def test_killed_at_any_step(name, tmp_path):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize(("first", "stride"), [(7, 29), pytest.param(1, 1, marks=pytest.mark.slow)])
+def test_killed_at_any_file_operation(tiny_data, tmp_path, first, stride):
+    """Whatever is left, `--resume` ends with the same bits, or a fresh start is not blocked."""
+    tests = Path(__file__).parents[1]
+    places = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("killed_runs.py"), tmp_path, str(first), str(stride)],
+        capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(places), "SOCKETLAB_DATA": str(tiny_data)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + (tmp_path / "printed.txt").read_text()
+    *wrong, operations = done.stdout.splitlines()
+    assert not wrong, "\n".join(wrong)
+    assert int(operations.removeprefix("operations: ")) > 60
+
+
 RECORD = """
 import sys, torch
 from pathlib import Path
