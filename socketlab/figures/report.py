@@ -26,12 +26,14 @@ class Score:
     held_out : share of the held-out target images named right, in [0, 1].
     adapted_to : the same on the images that were adapted to (transductive); None for an oracle.
     recalls : the held-out share per class, in the order of the classes; None for a class without images.
+    effective_images : how many independent images the held-out ones are worth; None: all are independent.
     """
 
     name: str
     held_out: float
     adapted_to: float | None
     recalls: Sequence[float | None]
+    effective_images: float | None = None
 
     @property
     def class_mean(self) -> float:
@@ -123,7 +125,7 @@ def gap_closed(source: float, method: float, oracle: float) -> float | None:
     return (method - source) / (oracle - source) if oracle > source else None
 
 
-def interval(share: float, count: int) -> tuple[float, float]:
+def interval(share: float, count: float) -> tuple[float, float]:
     r"""Return the 95 % interval of a share that was counted on ``count`` images (Wilson, 1927).
 
     .. math:: \frac{p + z^2/2n \pm z \sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}, \quad z = 1.96
@@ -224,7 +226,7 @@ def _accuracies(report: Report) -> Table:
             f"adapted to ({report.adapted_images} images)")  # fmt: skip
     rows = []
     for score in report.scores:
-        low, high = interval(score.held_out, report.held_out_images)
+        low, high = interval(score.held_out, score.effective_images or report.held_out_images)
         shares = map(percent, (score.held_out, score.class_mean, score.adapted_to))
         held_out, class_mean, adapted_to = shares
         rows.append(

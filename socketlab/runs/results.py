@@ -131,11 +131,41 @@ def source_only(material: Material, settings: Settings) -> Source:
 
 def score(name: str, network: Source, material: Material, *, adapts: bool) -> Score:
     """Measure a network on the held-out images and, when it ``adapts``, on those adapted to."""
-    counts = evaluate.confusion(network, material.held_out)
+    images = material.held_out
+    counts = evaluate.confusion(network, images)
     recalls = [int(row[i]) / int(row.sum()) if row.sum() else None for i, row in enumerate(counts)]
     learnt = material.labelled_target if adapts else None
     transductive = None if learnt is None else evaluate.accuracy(network, learnt)
-    return Score(name, float(counts.trace() / counts.sum()), transductive, recalls)
+    effective = None
+    if images.blocks:
+        right = evaluate.predict(network, images)[0].argmax(dim=1).cpu() == images.labels.cpu()
+        effective = effective_images(right.numpy(), images.blocks)
+    return Score(name, float(counts.trace() / counts.sum()), transductive, recalls, effective)
+
+
+def effective_images(right: np.ndarray, blocks: Sequence[str]) -> float:
+    r"""How many independent images the images of some blocks (recordings) are worth.
+
+    .. math:: n_{eff} = \frac{p(1 - p)}{v}, \quad v = \frac{B}{B - 1} \sum_b \frac{(r_b - p n_b)^2}{n^2}
+
+    with r_b of n_b images of block b right; between 1 and n; B where all are right, or none. With 12 or 40
+    blocks whose shares differ, Wilson's interval for so many images covered the true share in 85 to 95 % of
+    simulated samples; that for all n images in 17 to 71 %, a bootstrap of the blocks in 71 to 94 %.
+
+    Parameters
+    ----------
+    right : (n,) bool, whether each image is named right.
+    blocks : the block of each image.
+
+    Source: Korn and Graubard, Survey Methodology 24, 1998.
+    """
+    _, block = np.unique(np.asarray(blocks), return_inverse=True)
+    sizes, hits = np.bincount(block), np.bincount(block, right)
+    count, share = len(right), float(np.mean(right))
+    if len(sizes) == 1 or share in (0.0, 1.0):
+        return float(len(sizes))
+    variance = ((hits - share * sizes) ** 2).sum() / count**2 * len(sizes) / (len(sizes) - 1)
+    return min(float(count), max(1.0, share * (1 - share) / variance)) if variance > 0 else float(count)
 
 
 def adapted_card(run: Run, material: Material, measured: Score) -> dict[str, Any]:
@@ -168,6 +198,11 @@ def notes(run: Run, material: Material) -> list[str]:
         found.append(
             f"The oracle was trained on images of strength 1, but these have strength {settings.strength:g}: "
             "it may fall short of what labels could give here."
+        )
+    if blocks := set(material.held_out.blocks):
+        found.append(
+            f"The {len(material.held_out)} held-out images are of {len(blocks)} recordings or places and "
+            "not independent: the intervals are those of the effective number of images."
         )
     unseen = set(material.held_out.classes) - set(material.held_out.kinds)
     if unseen:

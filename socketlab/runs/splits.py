@@ -124,15 +124,26 @@ def _learnt_and_held_out(
 
 
 def _divided(images: PairedImages) -> tuple[PairedImages, PairedImages]:
-    """A fifth of each class apart, one scene at least of two or more."""
-    by_kind: dict[str, list[int]] = defaultdict(list)
-    for row, kind in enumerate(images.kinds):
+    """A fifth of each class apart, one scene at least of two or more; whole blocks, in an order by digests.
+
+    A class of a single block is divided at one place, so that neighbours stay together but there.
+    """
+    by_kind: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, (kind, block) in enumerate(zip(images.kinds, images.blocks or images.names, strict=True)):
         if kind in images.classes:
-            by_kind[kind].append(row)
+            by_kind[kind][block].append(row)
     test: set[int] = set()
-    for rows in by_kind.values():
-        rows.sort(key=lambda row: hashlib.sha256(images.names[row].encode()).digest())
-        test |= set(rows[: max(1, round(TEST_SHARE * len(rows)))] if len(rows) > 1 else ())
+    for blocks in by_kind.values():
+        names = sorted(blocks, key=lambda name: hashlib.sha256(name.encode()).digest())
+        wanted = max(1, round(TEST_SHARE * sum(map(len, blocks.values()))))
+        if len(names) == 1:
+            rows = sorted(blocks[names[0]], key=lambda row: images.names[row])
+            test |= set(rows[-wanted:]) if len(rows) > 1 else set()
+        taken = 0
+        for name in names[:-1]:
+            if taken < wanted:
+                test |= set(blocks[name])
+                taken += len(blocks[name])
     every = range(len(images))
     return images.take([i for i in every if i not in test]), images.take([i for i in every if i in test])
 

@@ -24,7 +24,7 @@ from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import small_network
 from socketlab.runs import folder as run_folder
 from socketlab.runs import settings as run_settings
-from socketlab.runs.results import TITLES, finish, score, write_report
+from socketlab.runs.results import TITLES, effective_images, finish, score, write_report
 from socketlab.runs.settings import Settings, gather
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -362,3 +362,44 @@ def test_the_interval_holds_the_share(count, data):
     low, high = interval(right / count, count)
     assert 0 <= low <= right / count + 1e-12 and right / count - 1e-12 <= high <= 1
     assert high - low < 1.96 / np.sqrt(count) + 0.05
+
+
+# images that are not independent
+
+
+def test_images_of_independent_blocks_are_worth_their_number():
+    right = np.random.default_rng(0).random(400) < 0.7
+    assert effective_images(right, [str(i) for i in range(400)]) == pytest.approx(399)
+    assert effective_images(right, ["one"] * 400) == 1
+    assert effective_images(np.ones(30, bool), list("abc") * 10) == 3
+
+
+def test_blocks_that_agree_are_worth_their_number():
+    """Ten blocks of 20 images, each right or wrong as a whole: nine degrees of freedom."""
+    right = np.repeat([True, False] * 5, 20)
+    assert effective_images(right, np.repeat(np.arange(10), 20).astype(str)) == pytest.approx(9)
+
+
+def test_the_interval_covers_the_share_of_blocks_that_differ():
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(200):
+        blocks = np.repeat(np.arange(20).astype(str), 30)
+        right = rng.random(600) < np.repeat(rng.beta(3.5, 1.5, 20), 30)
+        low, high = interval(right.mean(), effective_images(right, blocks))
+        hits += low <= 0.7 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_the_report_of_dependent_images_says_so(tmp_path):
+    settings = Settings(method="adabn")
+    material = gather(settings)
+    blocks = tuple(f"video {i // 6}" for i in range(len(material.held_out)))
+    material = replace(material, held_out=replace(material.held_out, blocks=blocks))
+    run = run_folder.create(tmp_path / "run", settings, material)
+    *_, last = run_folder.record(run, material)
+    results = finish(run, material, last.state)
+    assert results.scores[1].effective_images <= len(material.held_out)
+    text = (run.folder / run_folder.REPORT).read_text()
+    assert "24 held-out images are of 4 recordings or places" in text
+    low, high = interval(results.scores[1].held_out, results.scores[1].effective_images)
+    assert f"{100 * low:.0f} to {100 * high:.0f}\u00a0%" in text

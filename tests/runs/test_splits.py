@@ -22,7 +22,7 @@ from socketlab.figures import maps
 from socketlab.images.encodings import FOCAL, focal_of
 from socketlab.images.importers import survey, write_pack
 from socketlab.images.packs import open_pack
-from socketlab.images.paired_images import crop_side
+from socketlab.images.paired_images import PairedImages, crop_side
 from socketlab.method.recipe import Recipe
 from socketlab.networks.backbones import ResNetTrunk, backbone_network
 from socketlab.networks.checkpoints import Source, load_source, save_source
@@ -409,3 +409,28 @@ def test_a_network_by_its_name_alone_may_be_a_resnet():
     recipe = SourceRecipe(backbone="resnet18")
     ours, theirs = recipe.network(4, 1).state_dict(), backbone_network("resnet18", 4, seed=1).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def blocked(sizes, classes=("a", "b")):
+    """Scenes of two classes, each in blocks of the given sizes."""
+    names, kinds, blocks = [], [], []
+    for kind in classes:
+        for block, size in enumerate(sizes):
+            names += [f"{kind}-{block}-{i:03}" for i in range(size)]
+            kinds += [kind] * size
+            blocks += [f"{kind}-{block}"] * size
+    images = {"depth": torch.zeros(len(names), 1, 8, 8, dtype=torch.uint16)}
+    return PairedImages(images, tuple(names), tuple(kinds), classes, tuple(blocks))
+
+
+def test_a_recording_stays_on_one_side():
+    learn, held_out = splits._divided(blocked([10, 3, 8, 12, 7]))
+    assert not set(learn.blocks) & set(held_out.blocks)
+    assert 0.15 < len(held_out) / 80 < 0.4
+    assert set(learn.kinds) == set(held_out.kinds) == {"a", "b"}
+
+
+def test_a_single_recording_is_cut_once():
+    learn, held_out = splits._divided(blocked([10]))
+    assert held_out.names == tuple(f"{kind}-0-{i:03}" for kind in "ab" for i in (8, 9))
+    assert len(learn) == 16
