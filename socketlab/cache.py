@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 
     chosen = os.environ.get("SOCKETLAB_CACHE")
     try:
-        return Path(chosen).expanduser() if chosen else user_cache_path("socketlab", appauthor=False)
+        return Path(os.path.expanduser(chosen)) if chosen else user_cache_path("socketlab", appauthor=False)
     except RuntimeError as error:  # ~nobody
         raise LabError(f"SOCKETLAB_CACHE={chosen} is no folder ({error}): set it to another.") from error
 
@@ -89,7 +89,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, limit: int = LIMIT) -> None:
-        self.folder = cache_folder() if folder is None else Path(folder).expanduser()
+        self.folder = cache_folder() if folder is None else Path(os.path.expanduser(folder))
         self.limit = limit
 
     def get(self, key: str, make: Callable[[Entry], None], room: int = ROOM) -> dict[str, NDArray[Any]]:

@@ -28,15 +28,6 @@ LOCK = ".lock"
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.unfinished")
 
 
-def chosen_folder(variable: str) -> Path | None:
-    """Return the folder that an environment variable names, ``~`` expanded; None where it is not set."""
-    chosen = os.environ.get(variable)
-    try:
-        return Path(chosen).expanduser() if chosen else None
-    except RuntimeError:
-        raise LabError(f"{variable}={chosen} names a home folder that does not exist: correct it.") from None
-
-
 def data_folder() -> Path:
     """Return the folder of the shipped data: ``$SOCKETLAB_DATA``, else ``data`` beside the package.
 
@@ -44,7 +35,8 @@ def data_folder() -> Path:
     ------
     LabError : there is no such folder.
     """
-    folder = chosen_folder("SOCKETLAB_DATA") or Path(__file__).resolve().parent.parent / "data"
+    chosen = os.environ.get("SOCKETLAB_DATA")
+    folder = Path(os.path.expanduser(chosen)) if chosen else Path(__file__).resolve().parent.parent / "data"
     if not is_folder(folder):
         raise LabError(
             f"The data folder {folder} does not exist: work in a clone of the repository (`make lab`), "

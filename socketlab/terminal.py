@@ -35,9 +35,10 @@ class OneSentence(TyperGroup):
 
 
 def _sentence(error: LabError | OSError) -> str:
-    if isinstance(error, LabError):
-        return str(error)
-    return f"{error.filename or 'A file'}: {error.strerror or error}: check the name and its permissions."
+    text = str(error)
+    if isinstance(error, OSError):
+        text = f"{error.filename or 'A file'}: {error.strerror or error}: check the name and its permissions."
+    return text.replace("\n", "\\n")
 
 
 def progress(events: Iterable[Any], describe: Callable[[Any], str]) -> Iterator[Any]:

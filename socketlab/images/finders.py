@@ -318,7 +318,7 @@ def find_lists(
     by_line : lines of the lists of pairs are partners whatever their files are called.
     base : folder that paths begin at; None for that of the data set, or of the list.
     """
-    start = findings.root if base is None else Path(base).expanduser().absolute()
+    start = findings.root if base is None else Path(os.path.expanduser(base)).absolute()
     lists: dict[tuple[str, str], dict[str, Entries]] = defaultdict(dict)
     for file, domain, modality, role in _lists_in(findings):
         if modality in lists[domain, role]:

@@ -111,7 +111,7 @@ def survey(
     """
     require_options(kind, options)
     sort, chosen = KINDS[kind], _parsed(options)
-    root = Path(os.path.abspath(Path(path).expanduser()))
+    root = Path(os.path.abspath(os.path.expanduser(path)))
     if not root.is_dir():
         raise LabError(f"{readable(path)} is not a folder: give the folder of the data set.")
     findings = Findings(root)
@@ -306,7 +306,7 @@ def write_pack(
     ------
     LabError : too many problems; a full disk, a folder that cannot be written, a pack that exists.
     """
-    out = Path(out).expanduser().absolute()
+    out = Path(os.path.expanduser(out)).absolute()
     size = survey.size if size is None else size
     require_settings(survey.root, out, size, fit, on_bad, processes)
     survey.require_few([], on_bad)
@@ -341,7 +341,7 @@ def require_settings(
         raise LabError(f"size {size} is out of range: choose 1 to {LARGEST} pixels.")
     if processes is not None and processes < 1:
         raise LabError(f"{processes} processes cannot work: choose 1 or more.")
-    root, out = (Path(os.path.realpath(one.expanduser())) for one in (root, out))
+    root, out = (Path(os.path.realpath(os.path.expanduser(one))) for one in (root, out))
     if os.path.lexists(out):
         raise LabError(f"{out} exists already: choose another folder, or take it away.")
     if out.is_relative_to(root):

@@ -233,7 +233,7 @@ def open_pack(folder: str | Path) -> Pack:
     ------
     LabError : no pack, one of another version, or a file is missing or of another length.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         if (manifest.get("format"), manifest.get("version")) == (FORMAT, VERSION):

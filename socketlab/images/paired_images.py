@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, check_fields, checked
 
 CROP = 7 / 8
 """Share of a stored picture's shorter side that a network sees: 56 of 64 pixels, 224 of 256."""
@@ -45,6 +45,7 @@ class PairedImages:
     blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         counts = {modality: len(images) for modality, images in self.images.items()}
         counts |= {"names": len(self.names), "kinds": len(self.kinds)}
         counts |= {"blocks": len(self.blocks)} if self.blocks else {}
@@ -83,6 +84,7 @@ class PairedImages:
             raise LabError(f"kinds {sorted(others)} are not among the classes {list(self.classes)}")
         return torch.tensor([self.classes.index(kind) for kind in self.kinds], device=self.device)
 
+    @checked
     def take(self, indices: Sequence[int] | Sequence[bool] | Tensor) -> PairedImages:
         """The scenes at ``indices``, in that order, or those where a mask of N truth values is true.
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, checked
 from socketlab.files import verified
 from socketlab.images import sensors
 from socketlab.images.paired_images import PairedImages
@@ -33,6 +33,7 @@ TILE = 80
 TILES_PER_ROW = 24
 
 
+@checked
 def load(
     split: str,
     sensor: str = "kinect_v1",
@@ -80,6 +81,7 @@ def load(
     ).to(device)
 
 
+@checked
 def ti_pairs(
     sensor: str = "kinect_v1",
     mix: str | float = "near",

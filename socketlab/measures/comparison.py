@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from socketlab.cache import Cache
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_types
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures.bn_moments import NormStatistics, channel_gap, norm_statistics
@@ -188,10 +188,12 @@ def compare(
     LabError : no such layers, unequal numbers of them, images that cannot be read, pairs of unequal number.
     """
     begun = time.perf_counter()
-    if rounds < 2:
-        raise LabError(f"rounds is {rounds}; an interval needs at least 2, better 100.")
-    if seed < 0:
-        raise LabError(f"seed is {seed}; choose 0 or more.")
+    given = {"rounds": rounds, "seed": seed, "data_a": data_a, "data_b": data_b}
+    require_types("compare", given, {"rounds": int, "seed": int, "data_a": Images, "data_b": Images})
+    if not 2 <= rounds <= 100_000:
+        raise LabError(f"rounds is {rounds}; an interval needs at least 2, better 100, at most 100,000.")
+    if not 0 <= seed < 2**63:
+        raise LabError(f"seed is {seed}; choose a whole number from 0.")
     if not isinstance(model_b, Source | nn.Module):
         layers, model_b = model_b, model_a
     a = side(model_a, data_a, transform_a, labels_a, titles[0] or "A")
@@ -328,6 +330,8 @@ def _matched(
         of_b = of_a
     else:
         of_b = main_layers(b) if layers is None else layer_names(b, layers)
+    if not of_a or not of_b:
+        raise LabError("The list of layers is empty: name one at least, or leave it out.")
     if len(of_a) != len(of_b):
         if layers is None and layers_b is None:  # two kinds of networks: what their heads read
             return {of_a[-1]: of_b[-1]}

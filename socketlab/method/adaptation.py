@@ -183,7 +183,8 @@ def adapt(
     LabError : an argument of another type, pairs that are missing or lack a modality, sources of different
         classes, a network without what the recipe trains, a loss that stops being a number.
     """
-    current = recipe if callable(recipe) else lambda: recipe
+    changing = callable(recipe) and not isinstance(recipe, nn.Module)
+    current: Callable[[], Any] = recipe if changing else lambda: recipe  # type: ignore[assignment]
     plan = state.recipe if isinstance(state, State) else current()
     _check_types(source, target, pairs, plan, seed, state, every)
     sources, target = _listed(source), target.unlabelled()

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, checked
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, centre_view, on_device
 from socketlab.method.bnstats import frozen_running_statistics
@@ -51,6 +51,7 @@ def encoded_batches(
         yield encoded
 
 
+@checked
 @torch.no_grad()
 def predict(
     source: Source, images: PairedImages, batch: int = 256, execution: Execution = PLAIN
@@ -81,6 +82,7 @@ def _predict_by_batches(source: Source, images: PairedImages, execution: Executi
     return network.head(features), features
 
 
+@checked
 def confusion(source: Source, images: PairedImages) -> Tensor:
     """(K, K) int64: how many images of class i (row) were taken for class j (column)."""
     require_classes(source, images.classes)
@@ -90,6 +92,7 @@ def confusion(source: Source, images: PairedImages) -> Tensor:
     return torch.bincount(places, minlength=classes**2).view(classes, classes).cpu()
 
 
+@checked
 def accuracy(source: Source, images: PairedImages) -> float:
     """Share of labelled images that are classified right, in [0, 1]."""
     counts = confusion(source, images)

@@ -170,7 +170,7 @@ class Recipe:
             "socket": cls.socket,
             "paper": cls.paper,
         }
-        if method not in recipes:
+        if not isinstance(method, str) or method not in recipes:
             raise LabError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
         return recipes[method]()
 
@@ -183,7 +183,7 @@ def knobs() -> dict[str, Knob]:
 def _checked(name: str, value: Any, about: Knob, kind: type) -> Any:
     """The value in its field's type, or a LabError with what is allowed."""
     if about.choices:
-        if value not in about.choices:
+        if not isinstance(value, str) or value not in about.choices:
             raise LabError(f"{name} = {value!r} is unknown: choose one of {', '.join(about.choices)}")
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and value % 1 != 0):

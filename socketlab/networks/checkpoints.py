@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, checked
 from socketlab.files import data_folder, read_manifest, verified, write_whole
 from socketlab.images.encodings import MODALITIES, Normalisation
 from socketlab.networks.backbones import backbone_network
@@ -54,6 +54,7 @@ class Source:
         return next(networks_of(self.network)[0].trunk.parameters()).shape[0]
 
 
+@checked
 def save_source(source: Source, path: Path | str, half: bool = False) -> None:
     """Write ``source`` as one safetensors file, whole or not at all.
 
@@ -82,6 +83,7 @@ def bottleneck_width(source: Source) -> int | None:
     return next((layer.out_features for layer in layers if isinstance(layer, nn.Linear)), None)
 
 
+@checked
 def load_source(
     name: str | Path, device: torch.device | str = "cpu", *, network: Network | Mixture | None = None
 ) -> Source:

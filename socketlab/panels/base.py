@@ -6,6 +6,7 @@ A panel is a box of core widgets around one `session.Session`. Callbacks pass th
 
 import html
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -346,7 +347,7 @@ class Panel(widgets.VBox):
         ------
         LabError : the folder cannot be written, or the disk is full.
         """
-        folder = free_folder(Path(self.folder.value or EXPORTS).expanduser(), self.name)
+        folder = free_folder(Path(os.path.expanduser(self.folder.value or EXPORTS)), self.name)
         for title, picture in self.pictures.items():
             for ending in ("png", "svg"):
                 write_whole(folder / f"{title}.{ending}", picture.file(ending))

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, check_fields
 from socketlab.files import data_folder, from_json
 from socketlab.images import encodings, packs, pocketrooms
 from socketlab.images.encodings import DEPTH_ENCODINGS, Normalisation
@@ -82,6 +82,7 @@ class Settings:
     oracle: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         sensor_named(self.sensor)
         for name, choices in _CHOICES.items():
             value = getattr(self, name)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, check_fields
 from socketlab.images import encodings
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, cut_views, draw_views, recoloured
@@ -59,6 +59,7 @@ class SourceRecipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, least in (("epochs", 1), ("batch_size", 2), ("width", 1)):
             if getattr(self, name) < least:
                 value = f"{name.replace('_', ' ')} {getattr(self, name)}"
