@@ -158,10 +158,11 @@ def test_the_panel_works_in_a_browser_and_asks_nobody(served: str, page: Any, ar
         assert "/login" in answer.geturl(), "without the token there is no panel"
     page.goto(served, timeout=180_000)
     page.wait_for_selector(".socketlab-panel", timeout=180_000)
-    page.wait_for_selector(".socketlab-method select", timeout=60_000)
+    page.wait_for_selector(".socketlab-experiment select", timeout=60_000)
     readout = page.locator(".socketlab-align-epochs .widget-readout")
     before = readout.inner_text()
-    page.locator(".socketlab-method select").select_option("SHOT")  # the kernel moves the sliders
+    menu = page.locator(".socketlab-experiment select")
+    menu.select_option(label=next(x for x in menu.locator("option").all_inner_texts() if "SHOT" in x))
     page.wait_for_function(
         "before => document.querySelector('.socketlab-align-epochs .widget-readout').innerText != before",
         arg=before,

@@ -177,7 +177,7 @@ def test_the_help_names_all_sensors_and_methods():
     ("override", "said"),
     [
         ("lambda=1", "lambda_ti"),
-        ("lambda_ti=1000", "out of range"),
+        ("lambda_ti=1000", "must lie between 0 and 30"),
         ("lambda_ti=nan", "a number"),
         ("epochs=2.5", "whole number"),
         ("epochs=many", "whole number"),
