@@ -43,7 +43,7 @@ def test_every_table_has_each_line_once_per_seed_and_sensor(experiments):
             seen.add(key)
     assert {row.table for row in experiments.rows(range(1))} == {
         "methods", "forms", "bn", "ablations", "nir", "sources", "sources_nir", "paper", "pairs", "rates",
-        "transfers",
+        "transfers", "lengths", "rivals", "labels", "untidy", "distilled",
     }  # fmt: skip
 
 
