@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 
     chosen = os.environ.get("SOCKETLAB_CACHE")
     try:
-        return Path(os.path.expanduser(chosen)) if chosen else user_cache_path("socketlab", appauthor=False)
+        return Path(chosen).expanduser() if chosen else user_cache_path("socketlab", appauthor=False)
     except RuntimeError as error:  # ~nobody
         raise LabError(f"SOCKETLAB_CACHE={chosen} is no folder ({error}): set it to another.") from error
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from socketlab.errors import LabError, check_fields, checked
+from socketlab.errors import LabError, check_fields
 
 CROP = 7 / 8
 """Share of a stored picture's shorter side that a network sees: 56 of 64 pixels, 224 of 256."""
@@ -84,7 +84,6 @@ class PairedImages:
             raise LabError(f"kinds {sorted(others)} are not among the classes {list(self.classes)}")
         return torch.tensor([self.classes.index(kind) for kind in self.kinds], device=self.device)
 
-    @checked
     def take(self, indices: Sequence[int] | Sequence[bool] | Tensor) -> PairedImages:
         """The scenes at ``indices``, in that order, or those where a mask of N truth values is true.
 
@@ -92,7 +91,11 @@ class PairedImages:
         ------
         LabError : indices that are neither whole numbers nor a mask, or beyond the last scene.
         """
-        rows = torch.as_tensor(indices).cpu()
+        try:
+            rows = torch.as_tensor(indices).cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            given = type(indices).__name__
+            raise LabError(f"take needs whole numbers, or a mask, not {given}") from error
         if rows.dtype is torch.bool and rows.shape == (len(self),):
             rows = rows.nonzero()[:, 0]
         elif rows.numel() and (rows.dtype is torch.bool or rows.dtype.is_floating_point or rows.ndim != 1):

@@ -256,7 +256,7 @@ def test_the_command(tmp_path):
     [
         ({"rounds": 0}, "rounds is 0; an interval needs at least 2"),
         ({"rounds": -1}, "rounds is -1"),
-        ({"seed": -9}, "seed is -9; choose 0 or more"),
+        ({"seed": -9}, "seed is -9; choose a whole number from 0"),
         ({"layers": []}, "No layer is named"),
         ({"layers": 5}, "by its name or a pattern, not by 5"),
         ({"model_a": "rgb_kinect_v1"}, "a Source or a torch module, not 'rgb_kinect_v1': see load_source"),

@@ -141,7 +141,7 @@ def test_networks_that_ship_are_listed():
     ):
         load_source("rgb_kinect_v9")
     for name in ("x" * 300, "a\0b", None, 5):
-        with pytest.raises(LabError, match=r"no name of a network, and no path|no network"):
+        with pytest.raises(LabError, match=r"no name of a network, and no path|no network|name must be str"):
             load_source(name)
     with pytest.raises(LabError, match="no file"):
         load_source("some/where")

@@ -210,9 +210,6 @@ def test_export_and_stills(make: Callable[..., PairsPanel], tmp_path: Path) -> N
     folder = panel.export()
     assert {"pairs.png", "losses.svg", "rank.png", "epochs.csv"} <= {path.name for path in folder.iterdir()}
     assert len((folder / "epochs.csv").read_text().splitlines()) == 3
-    panel.experiments = {title: panel.experiments[title] for title in ("near pairs", "far pairs")}
-    panel.still(extremes=True)
-    assert [run.choice.near for run in panel.runs] == [1.0, 1.0, 0.0]
 
 
 def test_experiments_differ_in_one_thing_each() -> None:

@@ -41,7 +41,9 @@ def test_the_notebook_shows_the_panel_alone(name: str, tmp_path: Path) -> None:
     nbformat.validate(notebook)
     assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code"]
     compile(notebook.cells[1].source, name, "exec")
-    assert notebook.cells[1].source.splitlines()[-1] == f"{app.PANELS[name].panel}()"
+    assert notebook.cells[1].source.splitlines()[-1] == (
+        f"{app.PANELS[name].panel}().add_class('socketlab-hall')"
+    )
 
 
 def test_without_voila_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,9 @@ def test_any_class_name_ends_in_a_report(tmp_path, monkeypatch, name):
     *_, last = run_folder.record(run, material)
     results = outcome.finish(run, material, last.state)
     assert name in results.classes
-    assert {picture.file for picture in results.figures} == {"confusion.png", "map.png", "losses.png"}
+    assert {picture.file for picture in results.figures} == {
+        "confusion.png", "map.png", "losses.png", "mistakes.png"
+    }  # fmt: skip
     assert name.replace("<", "&lt;").replace(">", "&gt;") in (run.folder / REPORT).read_text()
 
 
