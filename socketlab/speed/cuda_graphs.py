@@ -84,10 +84,14 @@ def capturable(trunk: Trunk) -> bool:
 
 
 def graphed(one: nn.Module, images: Tensor) -> Callable[..., tuple[Tensor, ...]]:
-    """The module with its forward and backward pass captured, for batches like ``images``."""
-    found: Any = torch.cuda.make_graphed_callables(
-        one, (images,), num_warmup_iters=WARM, allow_unused_input=True
-    )
+    """The module with its forward and backward pass captured, for batches like ``images``.
+
+    Outside of the step's autocast, whose cache of weights torch does not capture; the pass has its own.
+    """
+    with torch.autocast("cuda", enabled=False):
+        found: Any = torch.cuda.make_graphed_callables(
+            one, (images,), num_warmup_iters=WARM, allow_unused_input=True
+        )
     return cast(Callable[..., tuple[Tensor, ...]], found)
 
 
