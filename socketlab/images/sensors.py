@@ -286,7 +286,7 @@ def rounded_edges(z: Tensor, weight: float) -> Tensor:
 
 
 def darkness(light: Tensor, z: Tensor, threshold: float) -> Tensor:
-    """The share of pixels that fail for want of light: from 0 at the threshold to 1 at black.
+    """The share of pixels that fail because it is too dark: from 0 at the threshold to 1 at black.
 
     What returns from a surface falls with its reflectance (for which the near-infrared picture stands) and
     with the square of its distance.

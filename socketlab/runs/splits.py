@@ -203,7 +203,7 @@ def focal(pack: Pack, domain: str, field_of_view: float | None = None) -> tuple[
         return (float(across), float(down)), "the set's intrinsics"
     if domain in SENSORS:
         return focal_of(sensor_named(domain).fov_deg), f"what is known of {domain}"
-    return FOCAL, "57°, a Kinect's, for want of anything else"
+    return FOCAL, "57°, a Kinect's, the default"
 
 
 def resized(images: PairedImages, size: int | None) -> PairedImages:
