@@ -93,5 +93,5 @@ PAIR_LOSSES = {
     "unpaired CORAL": (unpaired_coral, 30.0),
     "unpaired MMD": (unpaired_mmd, 30.0),
 }
-"""Name → the loss and its weight λ_TI. Weights and temperatures come from one trial on one camera, which is no
-command of this repository yet: tune them without labels before a table quotes them."""
+"""Name → the loss and its weight λ_TI. Weights and temperatures come from one trial on one camera, which is
+no command of this repository yet: tune them without labels before a table quotes them."""
