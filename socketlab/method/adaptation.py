@@ -1,7 +1,6 @@
-"""SOCKET's training loop, as a stream of events that a script, a widget and a test can read.
+"""SOCKET's training loop, a stream of events: to stop is to leave it, to go on is to pass the last state back.
 
-The source networks are copied; heads stay frozen, trunks and bottlenecks learn from the target's images and
-from the task-irrelevant pairs. To stop is to leave the loop; to go on is to pass the last state back.
+The source networks are copied; heads stay frozen, trunks and bottlenecks learn from target images and pairs.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, checked
 from socketlab.images import encodings
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, cut_views, draw_views, on_device
@@ -105,7 +104,7 @@ class State:
         adapted = Source(together, sources[0].classes, normalisation, dict(sources[0].card), statistics)
         trunks = [p for network in networks for p in network.trunk.parameters()]
         bottlenecks = [p for network in networks for p in network.bottleneck.parameters()]
-        groups: list[dict[str, object]] = [{"params": trunks}, {"params": bottlenecks}]
+        groups: list[dict[str, Any]] = [{"params": trunks}, {"params": bottlenecks}]
         groups += [{"params": [mixing], "weight_decay": 0.0}]
         fused = device.type in ("cpu", "cuda")  # one call for all weights, with the same numbers
         optimiser = torch.optim.SGD(
@@ -150,6 +149,7 @@ class State:
         return state
 
 
+@checked
 def adapt(
     source: Source | Sequence[Source], target: PairedImages, pairs: PairedImages | None,
     recipe: Recipe | Callable[[], Recipe], *, seed: int = 0, state: State | None = None, every: int = 1,
@@ -160,23 +160,21 @@ def adapt(
 
     Parameters
     ----------
-    source : one or several that learn side by side, and so do their mixing weights; not changed.
-    target : images of the task's classes in the one target modality, wherever they lie; labels are dropped.
+    source : one or several, which learn side by side and so do their mixing weights; not changed.
+    target : images of the task's classes in the one target modality; labels are dropped.
     pairs : task-irrelevant scenes in the source's and the target's modality, or None for methods without.
     recipe : a `Recipe`, or a function that returns the current one: weights and rates may then change between
-        steps; the number of epochs, the batch size and the loss variants cannot change during a run.
+        steps; the number of epochs, the batch size and the loss variants cannot.
     seed : fixes batches and views; the same seed on the same machine gives the same numbers.
     state : that of an earlier `Epoch`, to go on from; the end is that of an uninterrupted run.
-    every : an `Epoch` is yielded after every so many epochs, and after the last. Statistics are re-estimated
-        only when an `Epoch` is yielded; the final result does not change.
+    every : epochs from one `Epoch` to the next; the result does not depend on it.
     normalisation : how the target's images are encoded; None measures it on them, depth as metric.
     execution : how steps are carried out, by default plainly; `socketlab.speed` has others.
     pair_loss : another distance of the pairs' features than `steps.aligned`.
 
     Yields
     ------
-    Epoch 0 before any training (normalisation and, by recipe, statistics are the target's already), then a
-    `Step` after each step and an `Epoch` after each epoch.
+    Epoch 0, with the target's normalisation and, by recipe, statistics, then each `Step` and `Epoch`.
 
     Raises
     ------
@@ -185,8 +183,9 @@ def adapt(
     """
     changing = callable(recipe) and not isinstance(recipe, nn.Module)
     current: Callable[[], Any] = recipe if changing else lambda: recipe  # type: ignore[assignment]
-    plan = state.recipe if isinstance(state, State) else current()
-    _check_types(source, target, pairs, plan, seed, state, every)
+    plan = state.recipe if state else current()
+    if not isinstance(plan, Recipe) or every < 1:
+        raise LabError("adapt takes a Recipe, or a function that returns one, and every = 1 or more epochs")
     sources, target = _listed(source), target.unlabelled()
     _check_inputs(sources, target, pairs, plan)
     begins = state is None
@@ -300,9 +299,8 @@ class _Run:
     ) -> dict[str, Tensor]:
         """The terms of one step."""
         state, terms = self.state, dict[str, Tensor]()
-        weights = nets.mixing_weights(state.mixing)
-        if self.aligning:  # the distance to a source does not show how well it knows the target
-            weights = weights.detach()
+        mixing = state.mixing.detach() if self.aligning else state.mixing  # pairs do not rank the sources
+        weights = nets.mixing_weights(mixing)
         if recipe.lambda_ti > 0 and pairs is None:  # λ_TI was 0 when this step was prefetched
             pairs = self.pairs(state.step)
         with autocast(self.plan, self.device):
@@ -341,12 +339,12 @@ class _Run:
 
     def prepare_statistics(self) -> None:
         """Give the networks the running statistics that the recipe tests with."""
-        state, normalisation = self.state, self.state.adapted.normalisation
+        state = self.state
         if self.plan.test_statistics == "reestimated":
             nets.seed_dropout(self.network, derive_seed(state.seed, state.epoch, 17))
+            how = state.adapted.normalisation, REESTIMATION_BATCH, self.device, self.execution
             for network in state.networks:
-                how = REESTIMATION_BATCH, self.device, self.execution
-                batches = encoded_batches(self.target, normalisation, *how)
+                batches = encoded_batches(self.target, *how)
                 with autocast(self.plan, self.device):
                     reestimate_statistics(network, batches, partial(self.execution.features, network))
         state.statistics_ready = True
@@ -358,13 +356,10 @@ def bn_shares(mixing: Tensor, recipe: Recipe) -> Tensor:
 
 
 def rate_factor(progress: float, schedule: str) -> float:
-    """Share of the peak learning rate at ``progress`` in [0, 1].
-
-    "one-cycle" climbs over the first fifth and falls to 0 along a cosine; "paper" is (1 + 10 t)^-0.75.
-    """
+    """Share of the peak learning rate at ``progress`` in [0, 1], for "one-cycle" or "paper"."""
     if schedule == "paper":
         return (1 + 10 * progress) ** -0.75
-    rise = 0.2
+    rise = 0.2  # linearly, then down to 0 along a cosine
     if progress < rise:
         return 0.1 + 0.9 * progress / rise
     return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
@@ -383,22 +378,6 @@ def _choose_what_learns(network: Network, trained: str) -> None:
     network.head.requires_grad_(False)
     if not any(p.requires_grad for p in network.parameters()):
         raise LabError("nothing would learn: the network has no norm layer with weights; set trained to all")
-
-
-def _check_types(source: Any, target: Any, pairs: Any, plan: Any, seed: Any, state: Any, every: Any) -> None:
-    """One sentence for an argument of another type than `adapt` takes."""
-    sources, whole = _listed(source), isinstance(every, int) and every > 0
-    for name, value, right, wanted in (
-        ("source", source, all(isinstance(x, Source) for x in sources), "what load_source returns"),
-        ("target", target, isinstance(target, PairedImages), "PairedImages"),
-        ("pairs", pairs, isinstance(pairs, PairedImages | None), "PairedImages or None"),
-        ("recipe", plan, isinstance(plan, Recipe), "a Recipe, or a function that returns one"),
-        ("seed", seed, isinstance(seed, int), "a whole number"),
-        ("state", state, isinstance(state, State | None), "that of an Epoch, or None"),
-        ("every", every, whole, "a whole number, 1 or more"),
-    ):
-        if not right:
-            raise LabError(f"{name} must be {wanted}, not {value!r:.60}")
 
 
 def _check_inputs(

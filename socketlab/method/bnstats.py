@@ -1,8 +1,7 @@
 r"""Batch-norm statistics: what a layer keeps of the source's images, and what it measures on a target batch.
 
-Training leaves in every batch-norm layer the running mean m and variance r of each channel of its input: all
-that is left of the source's images. In the paper the target network is pulled towards them, by the mean μ and
-variance v of the same layer's input on a batch of target images (`losses.statistics_distance`).
+Every batch-norm layer keeps the running mean m and variance r of each channel of its input. SOCKET pulls the
+mean μ and variance v of that input on a batch of target images towards them (`losses.statistics_distance`).
 """
 
 from __future__ import annotations
@@ -77,10 +76,7 @@ def batch_statistics(network: nn.Module, measure: Measure = moments) -> Iterator
 
 
 def frozen_running_statistics(network: nn.Module) -> AbstractContextManager[None]:
-    """Within it, passes in train mode normalise by the batch and leave the running statistics alone.
-
-    So do passes over task-irrelevant pairs: the network must be tested with statistics of the task's images.
-    """
+    """Within it, passes in train mode normalise by the batch and leave the running statistics alone."""
     return attribute_set(norm_layers(network), "track_running_stats", False)
 
 
@@ -95,8 +91,7 @@ def reestimate_statistics(
 ) -> None:
     """AdaBN: replace the running statistics by those of these encoded batches, in place; no weight changes.
 
-    Mean and unbiased variance are averages over the batches, each weighing as many images as it has. The
-    first layer's mean is exact; deeper layers see inputs normalised by the batch, as in training.
+    They are averages over the batches, each weighing as many images as it has; variances are unbiased.
 
     Source: Li et al., Revisiting batch normalization for practical domain adaptation, 2017 (AdaBN).
     """

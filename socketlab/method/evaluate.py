@@ -38,10 +38,7 @@ def encoded_batches(
     images: PairedImages, normalisation: Normalisation, batch: int = 256, device: torch.device | None = None,
     execution: Execution = PLAIN,
 ) -> Iterator[Tensor]:  # fmt: skip
-    """The centre views of one modality, encoded: (≤ batch, 3, h, h) at a time, in order, in `even_parts`.
-
-    They are made on ``device``, by default where the images lie.
-    """
+    """Encoded centre views of one modality in order, (≤ batch, 3, h, h) at a time, on ``device``."""
     stored = images.images[images.modality]
     wanted = stored.device if device is None else device
     views = (on_device(centre_view(stored[part]), wanted) for part in even_parts(len(images), batch))

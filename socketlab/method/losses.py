@@ -62,15 +62,9 @@ def paired_alignment(source_features: Tensor, target_features: Tensor, form: str
         \text{mean: } L_{TI} = \tfrac1{BD} \sum_i \| f^s_i - f^t_i \|_2^2
         \qquad \text{paper: } L_{TI} = \| f^s - f^t \|_F
 
-    The published form is one norm over the whole batch, so it grows with the root of the batch; the mean does
-    not depend on batch or width, and λ keeps its meaning. Row i of both must be one scene: permuting both
-    together changes nothing, permuting one breaks the pairs.
-
-    Parameters
-    ----------
-    source_features : (B, D), of the frozen source network; carries no gradient.
-    target_features : (B, D), of the network that learns.
-    form : "mean" or "paper"; the result is in squared or in plain feature units, ≥ 0.
+    Row i of both, (B, D), is one scene; the source's carry no gradient. The result is in squared or in plain
+    feature units, ≥ 0. The published form is one norm over the whole batch, so it grows with the root of the
+    batch; the mean does not depend on batch or width, and λ keeps its meaning.
 
     Source: Ahmed et al., ECCV 2022 (SOCKET), task-irrelevant feature matching.
     """
@@ -86,8 +80,8 @@ def map_alignment(source_map: Tensor, target_map: Tensor) -> Tensor:
 
     .. math:: L_{map} = \frac{\operatorname{mean}\,(m^s - m^t)^2}{\operatorname{var}\,(m^s)}
 
-    A pair shows the same room from the same place, so its maps agree point for point: every pair teaches at
-    all h · w places, where `paired_alignment` sees only their average. 1 is as bad as a constant map.
+    The halves of a pair agree point for point, so each teaches at all h · w places, where `paired_alignment`
+    sees only their average. 1 is as bad as a constant map.
 
     Source: this kit; SOCKET aligns the averaged features alone.
     """
@@ -116,8 +110,7 @@ def statistics_distance(
     ----------
     means, variances : one (C_l,) tensor per layer, of the layer's input on the target; biased variances.
     source_means, source_variances : one (C_l,) per layer, ``running_mean`` and ``running_var`` of the source.
-    form : "kl" or "paper".
-    first_layer_weight : γ of the first layer in the published form.
+    form, first_layer_weight : "kl", or "paper" with this γ_1.
 
     Source: Ahmed et al., ECCV 2022 (SOCKET); Yin et al., CVPR 2020, for the statistics as a prior.
     """
@@ -154,11 +147,8 @@ def attract_and_disperse(
         L_{AaD} = \tfrac1B \sum_i \Big( - \sum_{j \in C_i} p_i^\top p_j
         + \lambda \sum_{m \in B,\, m \ne i} p_i^\top p_m \Big)
 
-    Parameters
-    ----------
-    logits : (B, K).
-    neighbour_scores : (B, N, K), the stored predictions p_j of each image's N nearest neighbours.
-    dispersion : λ ≥ 0; the paper lets it decay over training, see `dispersion_weight`.
+    ``neighbour_scores`` (B, N, K) are the stored predictions p_j of each image's N nearest neighbours,
+    ``dispersion`` is λ ≥ 0, which decays over training (`dispersion_weight`).
 
     Source: Yang et al., NeurIPS 2022 (AaD), eq. 5.
     """

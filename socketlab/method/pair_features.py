@@ -1,8 +1,7 @@
 """Features of the pairs from the frozen source networks: what paired alignment compares with, cached.
 
-A task-irrelevant pair shows one scene in the source's and in the target's modality. Both halves are cut and
-flipped alike; the source half goes through its frozen network, and the target network learns to give the
-other half the same features.
+Both halves of a pair are cut and flipped alike; the source half goes through its frozen network, and the
+target network learns to give the other half the same features.
 """
 
 from __future__ import annotations
@@ -23,16 +22,15 @@ from socketlab.networks.networks import device_of, networks_of
 CACHE_BYTES = 2**29
 """The most that cached maps and features may take; beyond it they are computed at every step."""
 BATCH = 128
-Crops = dict[str, Tensor]
-"""Modality → images of some pairs, (B, C, h, w) as stored, cut and flipped."""
+Crops = dict[str, Tensor]  # modality → images of some pairs, (B, C, h, w) as stored, cut and flipped
 
 
 class Teacher:
     """Batches of task-irrelevant pairs, with the frozen source networks' maps and features of them.
 
-    Every pass over the pairs shows them in other views: each pair's crop and flip are drawn from the seed and
-    the number of the view. With ``pair_views`` = V the views repeat after V passes, and the features of each
-    are computed once; 0 draws new views for every pass. The sources are frozen and in eval mode.
+    Every pass over the pairs shows them in another view: crops and flips by the seed and the view's number.
+    With ``pair_views`` = V the views repeat after V passes, and the features of each are computed once; 0
+    draws new views for every pass. The sources are frozen and in eval mode.
     """
 
     def __init__(
@@ -93,10 +91,8 @@ class Teacher:
         """One pass of each frozen network."""
         found: list[Features] = []
         for source in self.sources:
-            images, (network,) = (
-                source.normalisation.encode(crops[source.modality]),
-                networks_of(source.network),
-            )
+            network = networks_of(source.network)[0]
+            images = source.normalisation.encode(crops[source.modality])
             with autocast(self.recipe, images.device):
                 passed = execution.trunk_pass(network, images)
                 features = network.bottleneck(passed.features)
@@ -119,8 +115,7 @@ def endless_rows(count: int, batch: int, draw: int, seed: int) -> Tensor:
     whole set before the next begins.
     """
     first = draw * batch
-    passes = range(first // count, (first + batch - 1) // count + 1)
-    start = first - passes[0] * count
+    start, passes = first % count, range(first // count, (first + batch - 1) // count + 1)
     return torch.cat([_shuffled(count, seed, number) for number in passes])[start : start + batch]
 
 

@@ -33,9 +33,7 @@ def shot_pseudo_labels(features: Tensor, logits: Tensor, rounds: int = 2) -> Ten
     A class without images has no centroid: those that no image is predicted as, or that the first round
     emptied, cannot be assigned. ``rounds`` = 1 stops after the soft round; 2 is SHOT's.
 
-    Raises
-    ------
-    LabError : a feature or logit that is not finite, or less than one round.
+    A feature or logit that is not finite raises a LabError.
 
     Source: Liang et al., ICML 2020 (SHOT), eq. 4 to 6.
     """

@@ -112,27 +112,19 @@ class Recipe:
 
     @classmethod
     def socket(cls) -> Recipe:
-        """SOCKET as this kit recommends it: align on the pairs first, then all terms.
-
-        ``lambda_bn`` is 0: where target batches are normalised by their own statistics, matching these was
-        worth nothing that could be measured (docs/results.md).
-        """
+        """SOCKET as this kit recommends it: pairs first, then all terms; λ_d is 0 (docs/results.md)."""
         return cls()
 
     @classmethod
     def shot(cls) -> Recipe:
-        """SHOT, or DECISION with several sources: the target's own images and pseudo-labels, no pairs.
-
-        The mixing weights begin even, as published: no network has been aligned to the target yet.
-        """
+        """SHOT, or DECISION with several sources: the target's own images and pseudo-labels, no pairs."""
         return cls(lambda_ti=0.0, lambda_bn=0.0, align_epochs=0, epochs=15, mixing_start="even")
 
     @classmethod
     def tent(cls) -> Recipe:
-        """TENT: entropy moves batch norm's scale and shift alone; batch statistics in training and test.
+        """TENT (Wang et al., ICLR 2021): entropy moves norm layers alone; batch statistics, also in tests.
 
-        Source: Wang et al., ICLR 2021; offline here, for as many epochs as SHOT, by SGD. The paper makes one
-        pass by Adam, predicts from it, and trains BatchNorm2d alone.
+        Offline here, for as many epochs as SHOT, by SGD; the paper makes one pass by Adam.
         """
         return cls.shot().replace(
             lambda_pl=0.0, lambda_im=0.0, lambda_entropy=1.0, trained="norm", trunk_lr=1e-3,
@@ -141,12 +133,10 @@ class Recipe:
 
     @classmethod
     def paper(cls) -> Recipe:
-        """The published weights, forms and rates of SOCKET, and what its code does with one source.
+        """The published weights, forms and rates of SOCKET; docs/published_code.md lists the departures.
 
-        With several, L_TI and L_BN are mixtures of each source's norm here; that code takes one norm of the
-        mixed difference (docs/published_code.md lists all departures). Each difference from `socket` can be
-        put back by itself: ``bn_form``, ``bn_share``, ``ti_form``, ``pseudo_labels``, ``ti_map``,
-        ``test_statistics``, ``source_gradient``, ``mixing_start``, the rates and the schedule.
+        With several sources, L_TI and L_BN are mixtures of each source's norm here; the published code takes
+        one norm of the mixed difference. Each difference from `socket` can be put back by itself.
         """
         return cls(
             lambda_ti=0.5, lambda_bn=0.5, lambda_pl=0.3, lambda_im=1.0, trunk_lr=1e-3, bottleneck_lr=1e-2,
@@ -159,20 +149,20 @@ class Recipe:
     def for_method(cls, method: str) -> Recipe:
         """The recipe behind each name in ``METHODS``."""
         nothing: dict[str, Any] = {"lambda_ti": 0.0, "lambda_bn": 0.0, "align_epochs": 0, "epochs": 0}
-        recipes = {
-            "source-only": lambda: cls(**nothing, test_statistics="running"),
-            "batch": lambda: cls(**nothing, test_statistics="batch"),
-            "adabn": lambda: cls(**nothing),
-            "tent": cls.tent,
-            "shot-im": lambda: cls.shot().replace(lambda_pl=0.0),
-            "shot": cls.shot,
-            "aad": lambda: cls.shot().replace(lambda_pl=0.0, lambda_im=0.0, lambda_aad=1.0),
-            "socket": cls.socket,
-            "paper": cls.paper,
-        }
-        if not isinstance(method, str) or method not in recipes:
+        if not isinstance(method, str) or method not in METHODS:
             raise LabError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-        return recipes[method]()
+        recipes = {
+            "source-only": cls(**nothing, test_statistics="running"),
+            "batch": cls(**nothing, test_statistics="batch"),
+            "adabn": cls(**nothing),
+            "tent": cls.tent(),
+            "shot-im": cls.shot().replace(lambda_pl=0.0),
+            "shot": cls.shot(),
+            "aad": cls.shot().replace(lambda_pl=0.0, lambda_im=0.0, lambda_aad=1.0),
+            "socket": cls.socket(),
+            "paper": cls.paper(),
+        }
+        return recipes[method]
 
 
 def knobs() -> dict[str, Knob]:

@@ -105,9 +105,8 @@ def target_terms(
 ) -> dict[str, Tensor]:  # fmt: skip
     """One pass over a target batch: statistics matching and the terms of the predictions.
 
-    ``weights`` (n,) are the mixing weights a of the networks' predictions, ``bn_shares`` (n,) those of their
-    distances of statistics: a, or the published sigmoid(g). Name → unweighted scalar; a term of weight 0 is
-    left out.
+    ``weights`` (n,) mix the networks' predictions, ``bn_shares`` (n,) their distances of statistics. Returns
+    name → unweighted scalar; a term of weight 0 is left out.
     """
     features, logits, distances = [], [], []
     for k, network in enumerate(networks):
@@ -172,8 +171,7 @@ def pair_terms(
 ) -> dict[str, Tensor]:  # fmt: skip
     """One pass over the target halves of a batch of pairs, encoded; running statistics are left alone.
 
-    ``wanted`` are the frozen sources' maps and features of the other halves, ``pair_loss`` the distance from
-    them, in place of `aligned`; ``weights`` (n,) mix those of n sources.
+    ``wanted`` are the sources' maps and features of the other halves, ``pair_loss`` replaces `aligned`.
     """
     distance = pair_loss or functools.partial(aligned, recipe=recipe)
     distances = []
