@@ -1,20 +1,17 @@
 """Points of a map and their images as cards: thumbnails in every modality, class and predictions, as HTML.
 
-`show_images` is the way from a picture to the images behind it: from a cell of a confusion matrix, a point of
-a map, a bar. What it returns is shown by a notebook, by `widgets.HTML` and in a report; the explorer is built
-of the same cards. True classes are for the reader alone: no method computes with them.
+`show_images` is the way from a picture (a cell of a confusion matrix, a bar) to the images behind it; the
+explorer is built of the same cards. True classes are for the reader alone: no method computes with them.
 """
 
 import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import torch
@@ -22,16 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image as Pillow
 
 from socketlab.errors import LabError
-from socketlab.figures import figures
-from socketlab.figures.figures import Cloud
+from socketlab.figures import figures, style
+from socketlab.figures.map_figures import Cloud
 from socketlab.images.paired_images import PairedImages
 
 Indices = NDArray[np.int32]
+Images = PairedImages | Mapping[str, Any]
 UNKNOWN = -1
 MOST_SHOWN = 24
 SIDE = 72  # of a thumbnail, CSS pixels
 STYLE = Path(__file__).with_name("cards.css").read_text(encoding="utf-8")
-_KEPT_THUMBNAILS = 4000
 
 
 class Markup(str):
@@ -48,90 +45,69 @@ def on_cpu(given: ArrayLike) -> NDArray[Any]:
 
 def written(name: str) -> str:
     """Return a class name as text for the page: underscores are spaces."""
-    return html.escape(name.replace("_", " "))
+    return html.escape(style.spaced(name))
+
+
+def class_name(label: int, classes: Sequence[str]) -> str:
+    """Return a class by name; "" where it is not known."""
+    return "" if label < 0 else classes[label] if label < len(classes) else f"class {label}"
+
+
+def scenes_of(images: Images) -> tuple[Mapping[str, Any], Sequence[str], Sequence[str], Sequence[str]]:
+    """Return images by modality, and names, kinds and classes of the scenes where they are known."""
+    if isinstance(images, PairedImages):
+        return images.images, images.names, images.kinds, images.classes
+    return images, (), (), ()
 
 
 # ------------------------------------------------------------------------ points
 
 
-def as_cloud(name: str, given: Cloud | ArrayLike) -> Cloud:
-    """Return a cloud with checked positions; a plain array is of the modality that it is named after.
-
-    Raises
-    ------
-    LabError : positions that are not (n, 2) or not finite.
-    """
-    cloud = given if isinstance(given, Cloud) else Cloud(np.asarray(given, np.float32), name, name)
-    positions = np.asarray(cloud.points, np.float32)
-    if positions.ndim != 2 or positions.shape[1] != 2:
-        raise LabError(f"The points {name!r} have shape {positions.shape}; a map needs (n, 2).")
-    if not np.isfinite(positions).all():
-        raise LabError(f"The points {name!r} hold NaN or infinite numbers; they cannot be put on a map.")
-    return replace(cloud, points=positions)
-
-
 def point_table(
     clouds: Mapping[str, Cloud],
     scenes: Mapping[str, ArrayLike],
-    scene_labels: ArrayLike,
+    scene_labels: Sequence[int],
     logits: Mapping[str, Mapping[str, ArrayLike]],
 ) -> pd.DataFrame:
     """Line up all points, cloud after cloud: set, point, modality, scene, label, and each prediction.
 
-    Parameters
-    ----------
-    scenes : name -> (n,) the scene of each point; without it, point i of a cloud is scene i.
-    scene_labels : (S,) true class of each scene; a cloud's own labels come first.
-    logits : "before" and "after" -> name -> (n, K).
-
-    Returns
-    -------
-    N rows; classes are numbers, UNKNOWN (-1) where there is none.
-
-    Raises
-    ------
-    LabError : no points, names of no cloud, lengths that do not fit.
+    `scene_labels` has a class for each scene; a cloud's own labels come first. Classes are numbers, UNKNOWN
+    (-1) where there is none. The other parameters, and what is refused, are those of `Explorer`.
     """
     if not any(len(cloud.points) for cloud in clouds.values()):
         raise LabError("There is nothing to explore: no points were given.")
     if unknown := sorted({name for given in (scenes, *logits.values()) for name in given} - set(clouds)):
         raise LabError(f"{unknown} are no sets of points; there are {', '.join(clouds)}.")
-    parts = []
+    known, parts = pd.Series(scene_labels, dtype=np.int32), []
     for name, cloud in clouds.items():
         count = len(cloud.points)
-        scene = _numbers(scenes.get(name, np.arange(count)), count, name, "scene")
-        known = np.append(np.asarray(scene_labels, np.int32), UNKNOWN)
-        inside = np.where((scene >= 0) & (scene < len(known) - 1), scene, -1)
-        label = known[inside] if cloud.labels is None else _numbers(cloud.labels, count, name, "class")
-        part = {
-            "set": name,
-            "point": np.arange(count),
-            "modality": cloud.modality,
-            "scene": scene,
-            "label": label,
-        }
+        scene = _per_point(scenes.get(name, np.arange(count)), count, name, "scene numbers").astype(np.int32)
+        label = known.reindex(scene, fill_value=UNKNOWN).to_numpy()
+        if cloud.labels is not None:
+            label = _per_point(cloud.labels, count, name, "class numbers").astype(np.int32)
+        about = {"set": name, "point": np.arange(count), "modality": cloud.modality}
+        part = pd.DataFrame(about | {"scene": scene, "label": label})
         for word, given in logits.items():
-            part[word], part[f"{word}_confidence"] = _predicted(given.get(name), count, name)
-        parts.append(pd.DataFrame(part))
+            part[word], part[f"{word}_confidence"] = np.int32(UNKNOWN), np.float32(0)
+            if name in given:
+                values = _per_point(given[name], count, name, "logits", ndim=2)
+                part[word], part[f"{word}_confidence"] = predicted(values)
+        parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
-def _numbers(given: ArrayLike, count: int, name: str, what: str) -> Indices:
-    found = np.asarray(given)
-    if found.shape != (count,):
-        raise LabError(f"{name!r} has {count} points, but {what} numbers of shape {found.shape}.")
-    return found.astype(np.int32)
+def _per_point(given: ArrayLike, count: int, name: str, what: str, ndim: int = 1) -> NDArray[Any]:
+    """An array of so many rows, or a LabError."""
+    found = on_cpu(given)
+    if found.ndim != ndim or len(found) != count:
+        shape = f"({count}, K)" if ndim > 1 else f"({count},)"
+        raise LabError(f"{name!r} has {count} points, but {what} of shape {found.shape}: {shape} needed.")
+    return found
 
 
-def _predicted(logits: ArrayLike | None, count: int, name: str) -> tuple[Any, Any]:
-    """(n,) classes and their probabilities; UNKNOWN and 0 without logits."""
-    if logits is None:
-        return np.int32(UNKNOWN), np.float32(0)
-    values = torch.as_tensor(on_cpu(logits))
-    if values.ndim != 2 or len(values) != count:
-        shape = tuple(values.shape)
-        raise LabError(f"{name!r} has {count} points, but logits of shape {shape}: (n, K) needed.")
-    top, index = values.float().softmax(dim=1).max(dim=1)
+def predicted(logits: NDArray[Any]) -> tuple[Indices, NDArray[np.float32]]:
+    """Return (n,) classes and their probabilities of (n, K) logits."""
+    top, index = torch.as_tensor(logits).float().softmax(dim=1).max(dim=1)
     return index.int().numpy(), top.numpy()
 
 
@@ -151,56 +127,38 @@ class Thumbnails:
     LabError : images with another number of channels than 1 or 3.
     """
 
-    def __init__(self, images: Mapping[str, Any], side: int = SIDE) -> None:
-        self.images, self.side = dict(images), side
-        self._made: dict[tuple[str, int], str] = {}
+    def __init__(self, images: Mapping[str, Any]) -> None:
+        self.images = dict(images)
         for modality, some in self.images.items():
             if len(some.shape) != 4 or some.shape[1] not in (1, 3):
                 shape = tuple(some.shape)
                 raise LabError(f"{modality!r} images have shape {shape}; thumbnails need (n, 1 or 3, H, W).")
         self._range = {m: _range_of(some) for m, some in self.images.items() if len(some)}
+        self.url = lru_cache(4000)(self._url)
 
     def picture(self, modality: str, scene: int) -> Pillow.Image:
         """Return colours for the eye, at most twice as large as shown: near is bright, missing depth pink."""
         image = on_cpu(self.images[modality][scene])
         low, high = self._range[modality]
-        depth = modality == "depth" and len(image) == 1 and np.issubdtype(image.dtype, np.integer)
-        if depth and image.dtype != np.uint8:
-            places = np.where(image[0] == 0, 0, 1 + 254 * np.clip(image[0] / high, 0, 1)).astype(np.uint8)
-            made = Pillow.fromarray(places)
-            made.putpalette(_depth_palette())  # made small without averaging: between two depths is no depth
+        if modality == "depth" and len(image) == 1 and image.dtype.kind in "iu" and image.dtype != np.uint8:
+            # of a palette: made small without averaging, since between two depths is no depth
+            made = Pillow.fromarray(figures.paint(image, "depth", high)).quantize(256)
         else:
             if image.dtype != np.uint8:
                 image = 255 * np.clip((image.astype(np.float32) - low) / (high - low), 0, 1)
             shown = np.ascontiguousarray(image.astype(np.uint8).transpose(1, 2, 0))
             made = Pillow.fromarray(shown[..., 0] if len(image) == 1 else shown)
-        made.thumbnail((2 * self.side, 2 * self.side))
+        made.thumbnail((2 * SIDE, 2 * SIDE))
         return made
 
-    def url(self, modality: str, scene: int) -> str | None:
-        """Return the picture as a data URL (JPEG for colours, else PNG); None where the scene has none."""
+    def _url(self, modality: str, scene: int) -> str | None:
+        """The picture as a data URL (JPEG for colours, else PNG); None where the scene has none."""
         if modality not in self.images or not 0 <= scene < len(self.images[modality]):
             return None
-        key = modality, scene
-        if key not in self._made:
-            if len(self._made) >= _KEPT_THUMBNAILS:
-                self._made.clear()
-            made, file = self.picture(*key), io.BytesIO()
-            kind = "jpeg" if made.mode == "RGB" else "png"
-            options: dict[str, int] = (
-                {"quality": 92, "subsampling": 0} if kind == "jpeg" else {"compress_level": 1}
-            )
-            made.save(file, kind, **options)
-            self._made[key] = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-        return self._made[key]
-
-
-@cache
-def _depth_palette() -> bytes:
-    """256 colours: missing, then from near to far, as `figures.paint` has them."""
-    missing = np.array(matplotlib.colors.to_rgb(figures.MISSING))[None]
-    depths = matplotlib.colormaps[figures.DEPTH_COLOURS](np.linspace(0, 1, 255))[:, :3]
-    return np.round(255 * np.concatenate([missing, depths])).astype(np.uint8).tobytes()
+        made, file = self.picture(modality, scene), io.BytesIO()
+        kind = "jpeg" if made.mode == "RGB" else "png"
+        made.save(file, kind, quality=92, subsampling=0, compress_level=1)
+        return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _range_of(images: Any) -> tuple[float, float]:
@@ -238,7 +196,7 @@ def card(
     """
     views = ""
     for modality in modalities:
-        title = html.escape(figures.modality_style(modality).short)
+        title = html.escape(style.modality_style(modality).short)
         point = f' data-point="{points[modality]}"' if points and modality in points else ""
         url = thumbnails.url(modality, scene)
         image = f'<img src="{url}" alt="{title} image of scene {scene}">' if url else f"<i>no {title}</i>"
@@ -251,8 +209,13 @@ def card(
     )
 
 
+def prediction(name: str, share: float | None = None) -> str:
+    """Return a predicted class and, if known, its probability, as HTML that stays on one line."""
+    return written(name if share is None else f"{name} {100 * share:.0f} %").replace(" ", "&nbsp;")
+
+
 def show_images(
-    images: PairedImages | Mapping[str, Any],
+    images: Images,
     rows: ArrayLike,
     *,
     title: str = "",
@@ -270,30 +233,21 @@ def show_images(
     logits : (n, K) logits, or (n,) predicted classes; each card names the prediction.
     classes : K names; by default those of the images.
     """
-    paired = images if isinstance(images, PairedImages) else None
-    stored: Mapping[str, Any] = paired.images if paired is not None else images  # type: ignore[assignment]
-    known = tuple(classes) or (paired.classes if paired is not None else ())
-    chosen = on_cpu(rows)
+    stored, names, kinds, own = scenes_of(images)
+    known, chosen, labels = tuple(classes) or own, on_cpu(rows), None
     chosen = np.flatnonzero(chosen) if chosen.dtype == bool else np.atleast_1d(chosen).astype(int)
     shown = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int))]
-    thumbnails = Thumbnails(stored)
-    made = ""
+    if logits is not None:
+        given = on_cpu(logits)
+        labels, shares = predicted(given) if given.ndim == 2 else (given, [None] * len(given))
+    thumbnails, made = Thumbnails(stored), ""
     for scene in shown.tolist():
-        kind = paired.kinds[scene] if paired is not None and paired.classes else ""
-        colour = figures.class_colour(known.index(kind)) if kind in known else figures.PALE
-        line = [] if logits is None else [f"predicted: {prediction(on_cpu(logits)[scene], known)}"]
-        name = paired.names[scene] if paired is not None else ""
-        made += card(thumbnails, scene, list(stored), label=kind, colour=colour, lines=line, name=name)
+        kind, name = kinds[scene] if own else "", names[scene] if names else ""
+        colour = style.class_colour(known.index(kind)) if kind in known else style.PALE
+        lines = []
+        if labels is not None:
+            lines = [f"predicted: {prediction(class_name(int(labels[scene]), known), shares[scene])}"]
+        made += card(thumbnails, scene, list(stored), label=kind, colour=colour, lines=lines, name=name)
     counted = f" ({len(shown)} of {len(chosen)} shown)" if len(shown) < len(chosen) else ""
     head = f"<p><strong>{html.escape(title)}</strong>{counted}</p>" if title or counted else ""
     return Markup(f'<style>{STYLE}</style>{head}<div class="socketlab-cards" role="list">{made}</div>')
-
-
-def prediction(logits: NDArray[Any], classes: Sequence[str]) -> str:
-    """Return a prediction as HTML: the class and, of logits (K,), its probability."""
-    label = int(logits.argmax()) if logits.ndim else int(logits)
-    name = written(classes[label] if label < len(classes) else f"class {label}").replace(" ", "&nbsp;")
-    if not logits.ndim:
-        return name
-    shares = np.exp(logits.astype(np.float64) - logits.max())
-    return f"{name}&nbsp;{100 * shares[label] / shares.sum():.0f}&nbsp;%"
