@@ -1,4 +1,4 @@
-"""SOCKET's training loop, a stream of events: to stop is to leave it, to go on is to pass the last state back.
+"""SOCKET's training loop, a stream of events: to stop is to leave it, to go on is to pass the last state in.
 
 The source networks are copied; heads stay frozen, trunks and bottlenecks learn from target images and pairs.
 """
