@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 from worlds import CLASSES, patterned, trained_source
 
 from socketlab import adapt, features
@@ -14,6 +15,8 @@ from socketlab.images.encodings import Normalisation
 from socketlab.method.adaptation import Epoch, State, Step, rate_factor
 from socketlab.method.pair_features import endless_rows
 from socketlab.method.recipe import METHODS, Recipe
+from socketlab.networks.checkpoints import Source
+from socketlab.networks.custom_networks import adapted
 
 QUICK = Recipe(batch_size=8, align_epochs=2, epochs=2, lambda_bn=0.5)
 
@@ -257,3 +260,61 @@ def test_images_are_encoded_in_32_bits(source, target, pairs, monkeypatch):
     recipe = recipe.replace(test_statistics="running", pair_views=0)
     assert sum(isinstance(event, Step) for event in adapt(source, target, pairs, recipe)) == 3
     assert len(seen) >= 9 and not any(seen)
+
+
+class Normed(nn.Module):
+    """Two layers with a norm of another kind than batch norm, or none, between them."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 5, 4), norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.stem(images))
+
+
+def without_batch_norm(norm: nn.Module) -> Source:
+    torch.manual_seed(0)
+    network = adapted(Normed(norm), 3, head="fc", side=56, batch_norm=False)
+    return Source(network, CLASSES, trained_source().normalisation, {"modality": "rgb"})
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 8), nn.LayerNorm((8, 13, 13))])
+def test_tent_trains_norm_layers_of_other_kinds_and_nothing_else(norm, target):
+    source = without_batch_norm(norm)
+    (_, *_, last) = adapt(source, target, None, Recipe.tent().replace(epochs=1, batch_size=8))
+    before, after = source.network.state_dict(), last.state.adapted.network.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    own = {f"{name}.{kind}" for name, m in source.network.named_modules() if type(m) is type(norm)
+           for kind in ("weight", "bias")}  # fmt: skip
+    assert moved == own
+    assert len(own) == 2
+
+
+def test_tent_without_any_norm_layer_is_refused(target):
+    with pytest.raises(LabError, match=r"nothing would learn.*set trained to all"):
+        next(adapt(without_batch_norm(nn.Identity()), target, None, Recipe.tent()))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"source": "rgb_kinect_v1"}, "source must be Source"),
+        ({"source": []}, "no source network"),
+        ({"target": torch.zeros(4, 1, 64, 64)}, "target must be PairedImages, not Tensor"),
+        ({"pairs": "near"}, "pairs must be PairedImages"),
+        ({"recipe": "socket"}, "recipe must be Recipe"),
+        ({"recipe": dict}, "a Recipe, or a function that returns one"),
+        ({"seed": 0.5}, "seed must be int"),
+        ({"state": 3}, "state must be State"),
+        ({"every": 0}, "every = 1 or more"),
+        ({"pair_loss": "mse"}, "pair_loss must be Callable"),
+    ],
+)
+def test_arguments_of_other_types_are_refused_in_a_sentence(source, target, pairs, change, words):
+    given = {"source": source, "target": target, "pairs": pairs, "recipe": QUICK} | change
+    with pytest.raises(LabError, match=words):
+        next(adapt(**given))

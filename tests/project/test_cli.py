@@ -373,3 +373,17 @@ def test_help_needs_no_torch():
 def test_the_tiny_data_are_whole(tiny_data):
     assert files.verified("pocketrooms/index.csv").is_file()
     assert TINY.total_epochs == 3
+
+
+@pytest.mark.parametrize("page", ["cp1252", "cp850", "cp932"])
+def test_output_into_a_file_whose_code_page_lacks_letters_is_whole(page, tmp_path):
+    """Ticks, arrows and λ become question marks; no line is lost, also where a check fails."""
+    (tmp_path / "manifest.json").write_text('{"gone.bin": "00"}')
+    more = {"SOCKETLAB_DATA": str(tmp_path), "PYTHONIOENCODING": page}
+    done = subprocess.run(
+        [sys.executable, "-m", "socketlab", "doctor"], env=os.environ | more, capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) > 8
+    assert b"gone.bin" in done.stdout
+    assert b"Traceback" not in done.stdout + done.stderr
