@@ -32,11 +32,6 @@ def test_forms_take_turns_and_are_compared_round_by_round(speed):
     assert 2 / 1.2 - 1e-9 <= ratio.low <= ratio.median <= ratio.high <= 2 * 1.2 + 1e-9
 
 
-def test_power_of_a_slope(speed):
-    points = {n: speed.Spread(n**1.5, 0.0, 0.0) for n in (1, 2, 4, 8)}
-    assert speed.exponent(points) == pytest.approx(1.5)
-
-
 def test_step_written_out_does_what_the_terms_say(speed, monkeypatch):
     """All four terms learn from a step, and without BN matching three."""
     bench = speed.Bench(torch.device("cpu"), width=8, side=28, batch=8, sources=2)
