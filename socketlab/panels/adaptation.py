@@ -1,8 +1,6 @@
 """The live panel of an adaptation: watch a network learn depth that only knew colour, and take part.
 
-`gather` loads what a choice names, `prepare` and `observe` turn networks into numbers, and the stream of
-events is that of `socketlab.method.adaptation`. Weights and learning rate act at once, also in the middle of
-a run; all else acts at the next run.
+Weights and learning rate act at once, also in the middle of a run; all else acts at the next run.
 """
 
 import csv
@@ -11,14 +9,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure, SubFigure
-from numpy.typing import NDArray
 
-from socketlab.figures import figures
+from socketlab.figures import figures, style
 from socketlab.figures.film import Film, Snapshot
 from socketlab.files import data_folder, verified
 from socketlab.images import pocketrooms
@@ -27,7 +25,7 @@ from socketlab.images.sensors import SENSORS, STRONGEST
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import METHODS, Recipe, knobs
-from socketlab.networks.checkpoints import load_source
+from socketlab.networks.checkpoints import Source, load_source
 from socketlab.panels import session
 from socketlab.panels.base import Control, Table, box_of, named
 from socketlab.panels.pairs import spoilt
@@ -50,22 +48,23 @@ WORDS = {
 }
 MAP_PAIRS, MAP_TARGETS, COMPONENTS, FEW = 200, 240, 16, 25
 MAP_SETS = ("source half", "target half", "target images")
-
-
-# ------------------------------------------------------------------------ plain values
+PICTURES = {
+    "accuracy": "Accuracy on held-out target images",
+    "losses": "Terms of the loss",
+    "confusion": "Confusion matrix",
+    "map": "Map of features",
+}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The settings of a run, as plain values.
+    """The settings of a run.
 
     Parameters
     ----------
-    recipe : every number of the adaptation.
     sensor, strength : a name in `SENSORS`, and how strong its errors are, 0 to 3; 1 as published.
     pairs, near : how many task-irrelevant pairs, and which share of them shows near rooms, in [0, 1].
     wrong : share of the pairs whose target half belongs to another pair, in [0, 1].
-    seed : random seed.
     later : (epoch, field, value): weights that change after an epoch, by themselves.
     """
 
@@ -102,7 +101,7 @@ def experiments(first: Choice, far: int) -> dict[str, Choice]:
 
 def methods(first: Choice) -> dict[str, Choice]:
     """Every method, title -> ``first`` with its recipe."""
-    titles = {method: f"method {figures.known_style(method, 0).title}" for method in METHODS}
+    titles = {method: f"method {style.known_style(method, 0).title}" for method in METHODS}
     return {title: replace(first, recipe=Recipe.for_method(name)) for name, title in titles.items()}
 
 
@@ -111,7 +110,8 @@ class Bench:
     """Images and networks of a choice, and what does not change during a run.
 
     The map shows `pairs` and the held-out rows `seen`, on the (D, C) principal `components` about `centre` of
-    their features before the run; `source_half` is on them. `levels` are accuracies to compare with.
+    their features before the run; `source_half` is on them. `film_sets` has modality, title and labels of its
+    sets. `levels` are accuracies to compare with.
     """
 
     material: Material
@@ -121,25 +121,19 @@ class Bench:
     source_half: torch.Tensor
     centre: torch.Tensor
     components: torch.Tensor
-
-    def film_sets(self) -> dict[str, tuple[str, str, Any]]:
-        """Modality, title and labels of each set of the map."""
-        source, target = self.material.source.modality, self.material.held_out.modality
-        names = [f"pairs, {figures.MODALITIES[m].short}" for m in (source, target)]
-        labels = self.material.held_out.labels[self.seen].numpy()
-        about = ((source, names[0], None), (target, names[1], None), (target, "target images", labels))
-        return dict(zip(MAP_SETS, about, strict=True))
+    film_sets: dict[str, tuple[str, str, Any]]
 
 
 @dataclass
 class AdaptationRun(PanelRun[Choice]):
-    """A run with its losses by step, and answers and features by epoch."""
+    """A run with its losses by step, and features and confusion matrix by epoch."""
 
     levels: dict[str, float] = field(default_factory=dict)
     steps: list[dict[str, float]] = field(default_factory=list)
-    answers: list[NDArray[np.int64]] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
-    weights: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.recipe = self.choice.recipe  # with what the sliders have changed since
 
     @property
     def losses(self) -> dict[str, list[float]]:
@@ -155,13 +149,12 @@ def gather(choice: Choice) -> Material:
     """
     sensor, strength = choice.sensor, choice.strength
     source, oracle = load_source(f"rgb_{sensor}"), f"oracle_{TARGET}_{sensor}"
-    target, held_out = (
-        pocketrooms.load(split, sensor, (TARGET,), strength) for split in ("target_adapt", "target_test")
-    )
+    splits = "target_adapt", "target_test"
+    target, held_out = (pocketrooms.load(split, sensor, (TARGET,), strength) for split in splits)
     modalities = (source.modality, TARGET)
     pairs = pocketrooms.ti_pairs(sensor, choice.near, choice.pairs, modalities, choice.seed, strength)
-    shipped = (data_folder() / "models" / f"{oracle}.safetensors").is_file()
     pairs = spoilt(pairs, TARGET, choice.wrong, shift=0)
+    shipped = (data_folder() / "models" / f"{oracle}.safetensors").is_file()
     return Material(source, target, held_out, pairs, load_source(oracle) if shipped else None)
 
 
@@ -171,9 +164,8 @@ def prepare(material: Material) -> Bench:
     source, held_out = material.source, material.held_out
     pairs = material.pairs.take(some(len(material.pairs), MAP_PAIRS))
     seen = some(len(held_out), MAP_TARGETS)
-    first = next(iter(adapt(source, material.target, None, Recipe.for_method("source-only"))))
-    assert isinstance(first, Epoch)
-    adapted = first.state.adapted
+    first: Any = next(iter(adapt(source, material.target, None, Recipe.for_method("source-only"))))
+    adapted: Source = first.state.adapted
     levels = {"chance": 1 / len(source.classes), "source only": evaluate.accuracy(adapted, held_out)}
     if material.oracle is not None:
         levels["oracle"] = evaluate.accuracy(material.oracle, held_out)
@@ -181,11 +173,16 @@ def prepare(material: Material) -> Bench:
     features = torch.cat([*halves, evaluate.predict(adapted, held_out.take(seen))[1]])
     centre = features.mean(dim=0)
     components = torch.linalg.svd(features - centre, full_matrices=False).Vh[:COMPONENTS].T
-    return Bench(material, levels, pairs, seen, (halves[0] - centre) @ components, centre, components)
+    names = [(net.modality, f"pairs, {style.MODALITIES[net.modality].short}") for net in (source, adapted)]
+    images = held_out.modality, "target images", held_out.labels[seen].numpy()
+    about = [*((*name, None) for name in names), images]
+    sets = dict(zip(MAP_SETS, about, strict=True))
+    half = (halves[0] - centre) @ components
+    return Bench(material, levels, pairs, seen, half, centre, components, sets)
 
 
 def some(count: int, most: int) -> torch.Tensor:
-    """At most ``most`` rows of ``count``, always the same ones, in order."""
+    """Up to `most` of `count` rows, the same every time, in order."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most].sort().values
 
 
@@ -199,14 +196,6 @@ def observe(bench: Bench, event: Epoch) -> dict[str, torch.Tensor]:
     return {"answers": logits.argmax(dim=1).to(torch.int16), "features": shown.half()}
 
 
-def confusion(images: PairedImages, answers: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """(K, K) counts of labelled images; row = true class, column = answer."""
-    labels = images.labels.numpy()
-    known = labels >= 0
-    counts = np.bincount(labels[known] * classes + answers[known], minlength=classes**2)
-    return counts.reshape(classes, classes)
-
-
 def pair_counts() -> dict[str, int]:
     """How many pairs ship: {"near": n, "far": m}."""
     with open(verified("pocketrooms/index.csv"), newline="", encoding="utf-8") as file:
@@ -214,20 +203,11 @@ def pair_counts() -> dict[str, int]:
     return {kind: splits.count(f"ti_{kind}") for kind in ("near", "far")}
 
 
-# ------------------------------------------------------------------------ pictures
-
-
 def draw_accuracy(figure: Figure | SubFigure, runs: list[AdaptationRun], last_epoch: int) -> None:
     """Held-out accuracy of runs over epochs, with ticks where a weight was changed."""
-    ax = figure.subplots()
-    figures.curves(
-        {run.name: run.curve("accuracy") for run in runs},
-        ax,
-        title="Accuracy on held-out target images",
-        ylim=(0, 1.02),
-        levels=runs[-1].levels if runs else None,
-        styles={run.name: run.style for run in runs},
-    )
+    title, levels = "Accuracy on held-out target images", runs[-1].levels if runs else None
+    series, styles = {run.name: run.curve("accuracy") for run in runs}, {run.name: run.style for run in runs}
+    ax = figures.curves(series, figure.subplots(), title=title, ylim=(0, 1.02), levels=levels, styles=styles)
     ax.set_xlim(0, last_epoch)
     for run in runs:
         for change in run.changes:
@@ -241,7 +221,7 @@ def draw_losses(figure: Figure | SubFigure, losses: Mapping[str, list[float]], c
         marks = [change.step for change in changes]
         figures.loss_terms(figure, shown, 1 if len(shown) == 1 else 2, "step", 0.9, marks)
     else:
-        figures.dress(figure.subplots(), "Terms of the loss", "step")
+        style.dress(figure.subplots(), "Terms of the loss", "step")
 
 
 # ------------------------------------------------------------------------ the panel
@@ -254,11 +234,12 @@ class AdaptationPanel(RunPanel[Choice]):
     ----------
     choice : the settings to begin with; its pair count is cut to what there is.
     gather : loads the material of a choice; another function shows another world.
-    counts : how many near and far pairs there are; None counts the shipped ones.
+    counts : how many near and far pairs there are; default: those shipped.
     classes : names of the classes.
     """
 
     name = "adaptation"
+    run_type = AdaptationRun
 
     def __init__(
         self,
@@ -272,28 +253,25 @@ class AdaptationPanel(RunPanel[Choice]):
         first = replace(first, pairs=min(first.pairs, most))
         self.classes, self._gather = classes, gather
         self._benches: dict[tuple[Any, ...], Bench] = {}
-        self._base, self._later = first.recipe, first.later
         self.film: Film | None = None
         self._film_box = box_of("film-box", [])
-        self._films = session.Background(self._show_film, session.ErrorBox())
-        alts = {"accuracy": "Accuracy on held-out target images", "losses": "Terms of the loss",
-                "confusion": "Confusion matrix", "map": "Map of features"}  # fmt: skip
+        folded = {
+            "More weights, length": [name for name in (*LIVE, *NEXT) if name != "lambda_ti"],
+            "Data": ["wrong", "sensor", "strength", "seed"],
+            "Map": ["map"],
+        }
         super().__init__(
             first,
             experiments(first, counts.get("far", most)) | methods(first),
             _table(first, most),
-            {name: session.LiveFigure(alt=f"{alt}: no run yet.") for name, alt in alts.items()},
-            {
-                "More weights, length": [*(name for name in (*LIVE, *NEXT) if name != "lambda_ti")],
-                "Data": ["wrong", "sensor", "strength", "seed"],
-                "Map": ["map"],
-            },
+            {name: session.LiveFigure(alt=f"{alt}: no run yet.") for name, alt in PICTURES.items()},
+            folded,
             view=("map",),
             tips={"run": "train with the settings shown"},
         )
-        self._films.box = self.box
+        self._films = session.Background(self._show_film, self.box)
         self.background.append(self._films)
-        self._on_change(("map",), lambda: self._films.post(self.runs[-1:], at_once=True))
+        self._on_change(("map",), self._film_again)
         self._ready()
 
     def _grid(self) -> Any:
@@ -301,30 +279,33 @@ class AdaptationPanel(RunPanel[Choice]):
         images = [self.pictures[name].image for name in ("accuracy", "losses")]
         return named("pictures-film", box_of("pictures", [*images, self._film_box]))
 
+    def _film_again(self) -> None:
+        if self.runs:
+            self._films.post(self.runs[-1], at_once=True)
+
     # settings
 
     @property
     def choice(self) -> Choice:
         """The settings that the controls show."""
-        values = {name: control.value for name, control in self.controls.items()}
-        recipe = self._base.replace(**_recipe_values(values, self._base))
-        return Choice(recipe, **{name: values[name] for name in DATA}, later=self._later)
+        recipe = self._recipe(self._base.recipe, *NEXT)
+        return replace(super().choice, recipe=recipe)  # type: ignore[no-any-return]
 
     def _values_of(self, choice: Choice) -> dict[str, Any]:
-        self._base, self._later = choice.recipe, choice.later
-        values = {name: getattr(choice.recipe, name) for name in (*LIVE, *NEXT)}
-        return values | {name: getattr(choice, name) for name in DATA}
+        recipe = {name: getattr(choice.recipe, name) for name in (*LIVE, *NEXT)}
+        return recipe | super()._values_of(choice)
+
+    def _recipe(self, base: Recipe, *more: str) -> Recipe:
+        """A recipe with the sliders' values; the learning rate also moves the bottleneck's, in proportion."""
+        values = {name: self.controls[name].value for name in (*LIVE, *more)}
+        rate, knob = values["trunk_lr"], knobs()["trunk_lr"]
+        rates: Any = np.clip([rate, rate / base.trunk_lr * base.bottleneck_lr], knob.low, knob.high)
+        return base.replace(**values | dict(zip(("trunk_lr", "bottleneck_lr"), rates.tolist(), strict=True)))
 
     def _moved(self) -> None:
-        self._later = ()
-
-    def _live(self) -> dict[str, Any]:
-        return {name: self.controls[name].value for name in LIVE}
+        self._base = replace(self._base, later=())
 
     # the worker's side
-
-    def _new_run(self, number: int, choice: Choice) -> AdaptationRun:
-        return AdaptationRun(number, choice, weights=self._live())
 
     def _events(self, run: AdaptationRun) -> Iterator[Step | replay.Observation]:
         choice = run.choice
@@ -332,43 +313,33 @@ class AdaptationPanel(RunPanel[Choice]):
             self._benches = {choice.data: prepare(self._gather(choice))}
         bench = self._benches[choice.data]
         run.levels, material = bench.levels, bench.material
-
-        def recipe() -> Recipe:
-            """The recipe with the sliders' weights and rate: `adapt` calls it between two steps."""
-            return choice.recipe.replace(**_recipe_values(self._live(), choice.recipe))
-
-        def begin() -> Iterator[Step | Epoch]:
-            return adapt(material.source, material.target, material.pairs, recipe, seed=choice.seed)
-
-        return replay.played(choice, begin, lambda event: observe(bench, event))
-
-    def _note(self, run: AdaptationRun, step: Step) -> str:
-        recipe = run.choice.recipe
-        phase = "aligning" if step.epoch <= recipe.align_epochs else "all terms"
-        return f"epoch {step.epoch} of {recipe.total_epochs}, {phase}"
+        recipe = partial(self._recipe, choice.recipe)  # `adapt` calls it between two steps
+        begin = partial(adapt, material.source, material.target, material.pairs, recipe, seed=choice.seed)
+        return replay.played(choice, begin, partial(observe, bench))
 
     def _step(self, run: AdaptationRun, step: Step) -> None:
+        last, now = run.choice.recipe, self._recipe(run.choice.recipe)
+        phase = "aligning" if step.epoch <= last.align_epochs else "all terms"
+        self.session.note = f"epoch {step.epoch} of {last.total_epochs}, {phase}"
         run.steps.append({name: float(loss) for name, loss in step.losses.items()})
-        now = self._live()
         for name in LIVE:
-            if now[name] != run.weights[name]:
-                run.change(_label(name), run.weights[name], now[name], step.step, step.epoch)
-        run.weights = now
+            before, after = getattr(run.recipe, name), getattr(now, name)
+            if before != after:
+                run.change(_label(name), before, after, step.step, step.epoch)
+        run.recipe = now
 
     def _epoch(self, run: AdaptationRun, event: replay.Observation) -> None:
         bench, seen = self._benches[run.choice.data], event.seen
-        answers = seen["answers"].long().numpy()
-        counts = confusion(bench.material.held_out, answers, len(self.classes))
-        run.answers.append(answers)
+        labels, answers = bench.material.held_out.labels.numpy(), seen["answers"].long().numpy()
+        counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        np.add.at(counts, (labels[labels >= 0], answers[labels >= 0]), 1)
         run.add(event.epoch, accuracy=float(np.trace(counts) / max(counts.sum(), 1)))
         half, targets = seen["features"].float().split([len(bench.pairs), len(bench.seen)])
         sets = zip(MAP_SETS, (bench.source_half, half, targets), strict=True)
         title = f"epoch {event.epoch}" if event.epoch else "before"
         run.snapshots.append(Snapshot(title, {name: values.numpy() for name, values in sets}, counts))
-        for epoch, name, value in run.choice.later:
-            if epoch == event.epoch:
-                self._move({name: value})
-        self._show_film([run], umap=False)
+        self._move({name: value for epoch, name, value in run.choice.later if epoch == event.epoch})
+        self._show_film(run, umap=False)
 
     def _draw(self, run: AdaptationRun) -> None:
         over, runs, changes = run.outcome != "running", list(self.runs[-5:]), list(run.changes)
@@ -398,17 +369,14 @@ class AdaptationPanel(RunPanel[Choice]):
             self.set(run.choice)
         super()._end(run, state)
         if state != "failed":
-            self._films.post([run], at_once=True)
+            self._films.post(run, at_once=True)
 
-    # the film
-
-    def _show_film(self, runs: list[AdaptationRun], umap: bool | None = None) -> None:
+    def _show_film(self, run: AdaptationRun, umap: bool | None = None) -> None:
         """Put the epochs of a run so far on one map, and show it in the place of the last one."""
-        run = next((run for run in runs if run in self.runs and run.snapshots), None)
-        if run is None:
+        if run not in self.runs or not run.snapshots:
             return
         umap = self.controls["map"].value == "UMAP" if umap is None else umap
-        sets, links = self._benches[run.choice.data].film_sets(), MAP_SETS[:2]
+        sets, links = self._benches[run.choice.data].film_sets, MAP_SETS[:2]
         fit_on = None if umap else 0
         film = Film.of_features(run.snapshots, sets, self.classes, links, umap, run.choice.seed, fit_on)
         self.film, last = film, len(film.frames) - 1
@@ -418,11 +386,9 @@ class AdaptationPanel(RunPanel[Choice]):
             self._film_box.children = (film.widget(),)
         if run.outcome != "running":
             counts, title = film.confusion[-1], f"{run.name}, {film.titles[-1]}"
+            confusion = partial(figures.confusion_matrix, counts, self.classes, title=title)
             self.pictures["map"].post(lambda f: film.draw(last, f.subplots()), at_once=True)
-            self.pictures["confusion"].post(
-                lambda f: figures.confusion_matrix(counts, self.classes, f.subplots(), title=title),
-                at_once=True,
-            )
+            self.pictures["confusion"].post(lambda f: confusion(ax=f.subplots()), at_once=True)
 
     # numbers
 
@@ -445,11 +411,12 @@ class AdaptationPanel(RunPanel[Choice]):
     def _cells(self, run: AdaptationRun) -> dict[str, str]:
         choice, recipe = run.choice, run.choice.recipe
         at_work = [n for n in WEIGHTS if any(getattr(r.choice.recipe, n) > 0 for r in self.runs)]
+        indexed = {n: re.sub(r"_(\w+)$", r"<sub>\1</sub>", html.escape(_label(n))) for n in at_work}
         wrong = f", {choice.wrong:.0%} wrong" if choice.wrong else ""
         return {
             "sensor": f"{html.escape(choice.sensor)} × {choice.strength:g}",
             "pairs": f"{choice.pairs}, {choice.near:.0%} near{wrong}",
-            **{_indexed(_label(name)): f"{getattr(recipe, name):g}" for name in at_work},
+            **{label: f"{getattr(recipe, name):g}" for name, label in indexed.items()},
             "rate": f"{recipe.trunk_lr:.2g}",
             "epochs": f"{recipe.align_epochs}+{recipe.epochs}",
             "seed": f"{choice.seed}",
@@ -458,12 +425,8 @@ class AdaptationPanel(RunPanel[Choice]):
 
 def _table(first: Choice, most: int) -> dict[str, Control]:
     """Every control of the panel; those not folded come first."""
-    made = {
-        name: Control.of_recipe(
-            name, getattr(first.recipe, name), f"{_label(name)} {WORDS.get(name, '')}".strip()
-        )
-        for name in (*LIVE, *NEXT)
-    }
+    labels = {name: f"{_label(name)} {WORDS.get(name, '')}".strip() for name in (*LIVE, *NEXT)}
+    made = {n: Control.of_recipe(n, getattr(first.recipe, n), label) for n, label in labels.items()}
     sensors = [(sensor.title, name) for name, sensor in SENSORS.items()]
     near = "pairs that show rooms with the task's furniture"
     return {
@@ -479,22 +442,5 @@ def _table(first: Choice, most: int) -> dict[str, Control]:
     }
 
 
-def _recipe_values(values: Mapping[str, Any], base: Recipe) -> dict[str, Any]:
-    """Slider values as recipe fields; the one learning rate moves trunk and bottleneck by the same factor."""
-    found = {name: values[name] for name in (*LIVE, *NEXT) if name in values}
-    trunk, bottleneck = knobs()["trunk_lr"], knobs()["bottleneck_lr"]
-    rate = float(np.clip(found["trunk_lr"], trunk.low, trunk.high))
-    scaled = rate / base.trunk_lr * base.bottleneck_lr
-    return found | {
-        "trunk_lr": rate,
-        "bottleneck_lr": float(np.clip(scaled, bottleneck.low, bottleneck.high)),
-    }
-
-
 def _label(name: str) -> str:
     return "learning rate" if name == "trunk_lr" else knobs()[name].label
-
-
-def _indexed(label: str) -> str:
-    """HTML of "λ_TI", with an index."""
-    return re.sub(r"_(\w+)$", r"<sub>\1</sub>", html.escape(label))

@@ -1,10 +1,11 @@
-"""Frame of every panel: a table of controls at the left, a run bar, pictures that fill the window, an export.
+"""Frame of every panel: controls at the left, a run bar, pictures that fill the window, an export.
 
-A panel is a box of core widgets around one `session.Session`. Callbacks pass through `session.guarded`.
-`panel.css` lays it out, `panel.js` gives names and values to screen readers and reports sizes and clicks.
+A panel is a box of core widgets around one `session.Session`. `panel.css` lays it out; `panel.js` gives names
+and values to screen readers, and reports sizes.
 """
 
 import html
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,7 @@ from typing import Any
 import anywidget
 import ipywidgets as widgets
 
-from socketlab.errors import LabError
-from socketlab.figures import figures
+from socketlab.figures import style
 from socketlab.files import csv_text, write_whole
 from socketlab.method.recipe import knobs
 from socketlab.panels import session
@@ -24,13 +24,14 @@ from socketlab.panels import session
 Table = Sequence[Mapping[str, Any]]
 EXPORTS = "exports"
 HERE = Path(__file__).parent
-TIPS = {
-    "run": "run with the settings shown",
-    "pause": "hold the run, and go on",
-    "stop": "end the run, keep what it showed",
-    "reset": "forget all runs, settings as at the beginning",
+BUTTONS = {
+    "run": ("play", "run with the settings shown"),
+    "pause": ("pause", "hold the run, and go on"),
+    "stop": ("stop", "end the run, keep what it showed"),
+    "reset": ("undo", "forget all runs, settings as at the beginning"),
+    "export": ("download", "pictures as PNG and SVG, numbers as CSV"),
 }
-ICONS = {"run": "play", "pause": "pause", "stop": "stop", "reset": "undo", "export": "download"}
+"""Method of a panel → icon and tooltip of its button."""
 
 
 # ------------------------------------------------------------------------ controls
@@ -38,11 +39,10 @@ ICONS = {"run": "play", "pause": "pause", "stop": "stop", "reset": "undo", "expo
 
 @dataclass(frozen=True)
 class Control:
-    """One setting: its label, its first value, what it does, and which values it can take.
+    """One setting: its label, its first value, its tooltip, and which values it can take.
 
     Parameters
     ----------
-    label, value, tip : as shown; the tip appears under the mouse.
     low, high, step : of a slider; whole numbers where value and step are whole.
     options : to choose from; with `steps` they stand on a slider.
     form : how a slider writes its value.
@@ -63,30 +63,26 @@ class Control:
     live: bool = False
 
     @classmethod
-    def of_recipe(cls, name: str, value: Any, label: str = "", live: bool = False) -> "Control":
-        """The control of one recipe field: range, scale and help are those of the field."""
+    def of_recipe(cls, name: str, value: float, label: str = "") -> "Control":
+        """The slider of one recipe field: range, scale and help are those of the field."""
         knob = knobs()[name]
-        about: dict[str, Any] = {"label": label or knob.label or name, "value": value, "tip": knob.help}
-        if knob.choices or isinstance(value, bool):
-            return cls(options=knob.choices or (), **about)
         assert knob.low is not None and knob.high is not None
         step = 1 if isinstance(value, int) else 10 ** math.floor(math.log10((knob.high - knob.low) / 100))
         form = ".2g" if knob.log else ".2f"
-        return cls(low=knob.low, high=knob.high, step=step, log=knob.log, form=form, live=live, **about)
+        label = label or knob.label
+        return cls(label, value, knob.help, knob.low, knob.high, step, form=form, log=knob.log)
 
     def widget(self) -> widgets.Widget:
         """The widget of core ipywidgets that shows it."""
         about: dict[str, Any] = {"description": self.label, "tooltip": self.tip, "value": self.value}
         if self.options and not self.steps:
             return widgets.Dropdown(options=self.options, **about)
-        if isinstance(self.value, bool):
-            return widgets.Checkbox(indent=False, **about)
         about["continuous_update"] = self.live
         if self.options:
             return widgets.SelectionSlider(options=self.options, **about)
         if self.log:
             ends = {"min": math.log10(self.low), "max": math.log10(self.high)}
-            return widgets.FloatLogSlider(base=10, step=0.05, readout_format=self.form, **ends, **about)
+            return widgets.FloatLogSlider(step=0.05, readout_format=self.form, **ends, **about)
         about |= {"min": self.low, "max": self.high, "step": self.step}
         if isinstance(self.value, int) and isinstance(self.step, int):
             return widgets.IntSlider(**about)
@@ -95,8 +91,7 @@ class Control:
 
 def named(name: str, widget: Any) -> Any:
     """The widget, to be found in a page as ``.socketlab-<name>``."""
-    widget.add_class(f"socketlab-{name.replace('_', '-')}")
-    return widget
+    return widget.add_class(f"socketlab-{name.replace('_', '-')}")
 
 
 def make_controls(table: Mapping[str, Control]) -> dict[str, widgets.Widget]:
@@ -104,9 +99,9 @@ def make_controls(table: Mapping[str, Control]) -> dict[str, widgets.Widget]:
     return {name: named(name, control.widget()) for name, control in table.items()}
 
 
-def text_box(name: str, text: str = "") -> widgets.HTML:
+def text_box(name: str) -> widgets.HTML:
     """A named place for HTML."""
-    return named(name, widgets.HTML(text))  # type: ignore[no-any-return]
+    return named(name, widgets.HTML())  # type: ignore[no-any-return]
 
 
 def box_of(name: str, children: Sequence[widgets.Widget]) -> widgets.Box:
@@ -114,17 +109,8 @@ def box_of(name: str, children: Sequence[widgets.Widget]) -> widgets.Box:
     return named(name, widgets.Box(list(children)))  # type: ignore[no-any-return]
 
 
-def button(name: str, tip: str, text: str = "") -> widgets.Button:
-    """A named button with the icon of what it does."""
-    icon = ICONS.get(name, "")
-    return named(name, widgets.Button(description=text or name.capitalize(), icon=icon, tooltip=tip))  # type: ignore[no-any-return]
-
-
-# ------------------------------------------------------------------------ the page's side
-
-
 class Access(anywidget.AnyWidget):
-    """Names, values and keys of the widgets beside it, sizes and clicks of their pictures. See panel.js."""
+    """Names, values and keys of the widgets beside it, and sizes of their pictures: see panel.js."""
 
     _esm = HERE / "panel.js"
     _css = HERE / "panel.css"
@@ -152,14 +138,12 @@ class Panel(widgets.VBox):
     table : name -> control.
     pictures : name -> live picture, in the order of the grid.
     folded : title -> names of the controls that are folded away; the others are always in sight.
-    tips : what the buttons do here.
+    tips : name of a button -> its tooltip here.
 
     Attributes
     ----------
-    controls : name -> widget, of all that can be set.
-    pictures : name -> live picture, as they are exported.
-    buttons : "run", "pause", "stop", "reset", "export".
-    headline, table, below : text above the pictures, text below them, and a box for more.
+    controls, buttons : name -> widget.
+    headline, table, words : text above the pictures, and two below them.
     listeners : called without arguments after each run that ended by itself, in the worker's thread.
     background : further threads that `wait` waits for.
     exported : the folders written so far.
@@ -181,67 +165,53 @@ class Panel(widgets.VBox):
         self.listeners: list[Callable[[], None]] = []
         self.background: list[session.Background[Any]] = []
         self.exported: list[Path] = []
-        told = TIPS | dict(tips or {})
-        self.buttons = {name: button(name, told[name]) for name in TIPS}
-        self.buttons["run"].button_style, self.buttons["run"].description = "primary", run_text
-        self.buttons["export"] = button("export", "pictures as PNG and SVG, numbers as CSV")
-        self.folder = widgets.Text(
-            EXPORTS,
-            description="into",
-            continuous_update=False,
-            tooltip="folder for exports, beside the notebook unless its path is given in full",
-        )
-        self.export_note, self.headline = text_box("exported"), text_box("headline")
-        self.table, self.words = text_box("runs"), text_box("words")
-        self.below = box_of("below", [self.table, self.words])
-        super().__init__(self._arrange(folded or {}))
-        self.add_class("socketlab-panel")
-        self.access = accessible(self)
-        self.access.on_msg(session.guarded(self.box, lambda _, content, __: self._hear(content)))
-        for name, one in self.buttons.items():
-            one.on_click(session.guarded(self.box, lambda _, name=name: getattr(self, name)()))
-
-    def _arrange(self, folded: Mapping[str, Sequence[str]]) -> list[widgets.Widget]:
-        """Run bar, then controls beside headline and pictures, then what may lie below the window."""
-        hidden = {name for names in folded.values() for name in names}
-        groups = {title: [self.controls[name] for name in names] for title, names in folded.items()}
-        groups["Export"] = [self.folder, self.buttons["export"], self.export_note]
-        more = widgets.Accordion(
-            [box_of("group", group) for group in groups.values()], titles=tuple(groups), selected_index=None
-        )
-        more.add_class("socketlab-more")
-        opened = [widget for name, widget in self.controls.items() if name not in hidden]
+        self.buttons: dict[str, widgets.Button] = {}
+        for name, (icon, tip) in BUTTONS.items():
+            text, tip = run_text if name == "run" else name.capitalize(), (tips or {}).get(name, tip)
+            self.buttons[name] = named(name, widgets.Button(description=text, icon=icon, tooltip=tip))
+            self.buttons[name].on_click(self._guarded(lambda _, name=name: getattr(self, name)()))
+        self.buttons["run"].button_style = "primary"
+        tip = "folder for exports, beside the notebook unless its path is given in full"
+        self.folder = widgets.Text(EXPORTS, description="into", continuous_update=False, tooltip=tip)
+        texts = ("exported", "headline", "runs", "words")
+        self.export_note, self.headline, self.table, self.words = map(text_box, texts)
         for name, picture in self.pictures.items():
             picture.image.add_class(f"socketlab-picture-{name}")
-            picture._later.box, picture.drawn = self.box, self.describe
-        run_bar = [self.buttons[name] for name in TIPS]
+            picture.box, picture.drawn = self.box, self.describe
+        super().__init__(self._arranged(folded or {}))
+        self.add_class("socketlab-panel")
+        accessible(self).on_msg(self._guarded(lambda _, content, __: self._fit(content.get("sizes", {}))))
+
+    def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        return session.guarded(self.box, call)
+
+    def _arranged(self, folded: Mapping[str, Sequence[str]]) -> list[widgets.Widget]:
+        """Run bar, then controls beside headline and pictures, then what may lie below the window."""
+        groups = {title: [self.controls[name] for name in names] for title, names in folded.items()}
+        groups["Export"] = [self.folder, self.buttons["export"], self.export_note]
+        boxes = [box_of("group", group) for group in groups.values()]
+        more = named("more", widgets.Accordion(boxes, titles=tuple(groups), selected_index=None))
+        hidden = set(itertools.chain(*folded.values()))
+        opened = [control for name, control in self.controls.items() if name not in hidden]
+        *run_bar, _ = self.buttons.values()
         stage = box_of("stage", [self.headline, self._grid()])
         return [
             box_of("bar", [*run_bar, self.session.bar, self.session.status]),
             self.box,
             box_of("frame", [box_of("column", [*opened, more]), stage]),
-            self.below,
+            box_of("below", [self.table, self.words]),
         ]
 
     def _grid(self) -> widgets.Widget:
         """The pictures, two or three in a row."""
         grid = box_of("pictures", [picture.image for picture in self.pictures.values()])
-        grid.add_class(f"socketlab-pictures-{len(self.pictures)}")
-        return grid
+        return named(f"pictures-{len(self.pictures)}", grid)
 
-    def _hear(self, content: Mapping[str, Any]) -> None:
-        """What the page reports: sizes of pictures, places clicked in them."""
-        for name, (width, height) in content.get("sizes", {}).items():
+    def _fit(self, sizes: Mapping[str, Sequence[float]]) -> None:
+        """Fit the pictures to the sizes that the page reports."""
+        for name, (width, height) in sizes.items():
             if name in self.pictures and min(width, height) > 50:
                 self.pictures[name].fit(width, height)
-        if "click" in content:
-            name, x, y = content["click"]
-            place = self.pictures[name].point(x, y) if name in self.pictures else None
-            if place is not None:
-                self._clicked(name, *place)
-
-    def _clicked(self, picture: str, axes: int, x: float, y: float) -> None:
-        """A place in one of a picture's axes was clicked."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: a live panel. Run this cell to use it."
@@ -279,28 +249,21 @@ class Panel(widgets.VBox):
     def wait(self, timeout: float | None = None) -> str:
         """Wait for a run and for the pictures, and raise what went wrong; returns the session's state."""
         state = self.session.wait(timeout)
-        for thread in self.background:
+        for thread in (*self.background, *self.pictures.values()):
             thread.wait(timeout)
-        for picture in self.pictures.values():
-            picture.wait(timeout)
         return state
 
     def pause(self) -> None:
         """Hold the run, or let it go on."""
-        if not self.session.running or self.session.stopping:
-            return
-        held = self.buttons["pause"].description == "Pause"
-        self.buttons["pause"].description = "Go on" if held else "Pause"
-        self.session.pause() if held else self.session.resume()
+        if self.session.running and not self.session.stopping:
+            hold = self.buttons["pause"].description == "Pause"
+            self.buttons["pause"].description = "Go on" if hold else "Pause"
+            self.session.pause() if hold else self.session.resume()
 
     def stop(self) -> None:
         """End the run; what it showed stays."""
         self.buttons["pause"].description = "Pause"
         self.session.stop()
-
-    def reset(self) -> None:
-        """Forget all runs and go back to the first settings."""
-        raise NotImplementedError
 
     def _halt(self) -> None:
         """End the run, wait for its last step, and clear the error box."""
@@ -310,28 +273,27 @@ class Panel(widgets.VBox):
 
     def _on_change(self, names: Sequence[str], act: Callable[[], None]) -> None:
         for name in names:
-            self.controls[name].observe(session.guarded(self.box, lambda _: act()), "value")
+            self.controls[name].observe(self._guarded(lambda _: act()), "value")
 
     # pictures and numbers
 
     def describe(self) -> None:
         """Write the pictures in words below the panel, folded; during a run they stay as they are."""
-        if self.session.state in ("running", "paused"):
-            return
-        lines = "".join(f"<li>{html.escape(picture.alt)}</li>" for picture in self.pictures.values())
-        self.words.value = f"<details><summary>The pictures in words</summary><ul>{lines}</ul></details>"
+        if self.session.state not in ("running", "paused"):
+            lines = "".join(f"<li>{html.escape(picture.alt)}</li>" for picture in self.pictures.values())
+            self.words.value = f"<details><summary>The pictures in words</summary><ul>{lines}</ul></details>"
 
     def tables(self) -> dict[str, Table]:
         """The numbers behind the pictures: file name -> rows."""
         return {}
 
-    def sheet(self, columns: int = 2) -> Any:
-        """All pictures on one sheet, a matplotlib figure."""
-        rows = -(-len(self.pictures) // columns)
+    def sheet(self) -> Any:
+        """All pictures on one sheet, two in a row: a matplotlib figure."""
+        rows = -(-len(self.pictures) // 2)
         with session.DRAW:
-            figure = figures.new_figure(590 * columns, 430 * rows)
+            figure = style.new_figure(1180, 430 * rows)
             figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
-            parts: Any = figure.subfigures(rows, columns, squeeze=False)
+            parts: Any = figure.subfigures(rows, 2, squeeze=False)
             for part, picture in zip(parts.flat, self.pictures.values(), strict=False):
                 picture.paint(part)
         return figure
@@ -347,24 +309,16 @@ class Panel(widgets.VBox):
         ------
         LabError : the folder cannot be written, or the disk is full.
         """
-        folder = free_folder(Path(os.path.expanduser(self.folder.value or EXPORTS)), self.name)
+        parent = Path(os.path.expanduser(self.folder.value or EXPORTS))
+        folders = (parent / f"{self.name}-{number}" for number in itertools.count(1))
+        folder = next(folder for folder in folders if not folder.exists())
+        files = {f"{title}.csv": csv_text(rows).encode() for title, rows in self.tables().items() if rows}
         for title, picture in self.pictures.items():
-            for ending in ("png", "svg"):
-                write_whole(folder / f"{title}.{ending}", picture.file(ending))
-        for title, rows in self.tables().items():
-            if rows:
-                write_whole(folder / f"{title}.csv", csv_text(rows).encode())
+            files |= {f"{title}.{ending}": picture.file(ending) for ending in ("png", "svg")}
         words = "".join(f"{title}: {picture.alt}\n" for title, picture in self.pictures.items())
-        write_whole(folder / "pictures.txt", words.encode())
+        for name, content in (files | {"pictures.txt": words.encode()}).items():
+            write_whole(folder / name, content)
         self.exported.append(folder)
-        count = len(list(folder.iterdir()))
+        count = len(files) + 1
         self.export_note.value = f"{count} files written to <code>{html.escape(str(folder))}</code>"
         return folder
-
-
-def free_folder(parent: Path, name: str) -> Path:
-    """The first folder of that name and a number that does not exist; it is not made."""
-    for number in range(1, 10_000):
-        if not (folder := parent / f"{name}-{number}").exists():
-            return folder
-    raise LabError(f"{parent} holds ten thousand exports of {name}: tidy up, or name another folder.")

@@ -21,7 +21,7 @@ from socketlab.images import pocketrooms
 from socketlab.images.paired_images import PairedImages, index_images
 from socketlab.measures import similarity
 from socketlab.method import evaluate, losses
-from socketlab.method.adaptation import Epoch, Step, adapt
+from socketlab.method.adaptation import Step, adapt
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.panels import session
@@ -36,6 +36,12 @@ SHOWN, FEWEST, WIDEST, LONGEST = 6, 16, 32, 20
 LOSSES = {
     "given": style.Style("pairs given", "#be185d", "s", "--"),
     "aside": style.Style("pairs kept aside", "#0b6bcb", "o", "-"),
+}
+TITLES = {
+    "pairs": "Pairs as the network gets them",
+    "losses": "L_TI of the last run",
+    "rank": "Median rank of the partner",
+    "accuracy": "Accuracy on held-out depth",
 }
 
 
@@ -93,9 +99,6 @@ def experiments(first: PairsChoice, fewest: int) -> dict[str, PairsChoice]:
     return {title: choice for title, choice in found.items() if unlike[choice] == title}
 
 
-# ------------------------------------------------------------------------ pairs, network, images
-
-
 @dataclass(frozen=True)
 class PairsStock:
     """Pairs to choose from, in a random order that stays: near ones, far ones, and those kept aside."""
@@ -114,19 +117,17 @@ class PairsMaterial:
     held_out: PairedImages
 
 
-def shipped_stock(sensor: str = "kinect_v1") -> PairsStock:
+def shipped_stock() -> PairsStock:
     """The kit's pairs; of the near ones a hundred are kept aside."""
-    near, far = (pocketrooms.ti_pairs(sensor, mix) for mix in ("near", "far"))
+    near, far = (pocketrooms.ti_pairs(mix=mix) for mix in ("near", "far"))
     order, other = (torch.randperm(len(x), generator=torch.Generator().manual_seed(0)) for x in (near, far))
     return PairsStock(near.take(order[:KEPT]), far.take(other), near.take(order[KEPT:]))
 
 
-def shipped_material(sensor: str = "kinect_v1") -> PairsMaterial:
+def shipped_material() -> PairsMaterial:
     """The kit's network and target images; no colour image of the task is opened."""
-    splits = "target_adapt", "target_test"
-    return PairsMaterial(
-        load_source(f"rgb_{sensor}"), *(pocketrooms.load(split, sensor, ("depth",)) for split in splits)
-    )
+    images = (pocketrooms.load(s, "kinect_v1", ("depth",)) for s in ("target_adapt", "target_test"))
+    return PairsMaterial(load_source("rgb_kinect_v1"), *images)
 
 
 def mixed_pairs(stock: PairsStock, count: int, near: float) -> PairedImages:
@@ -155,23 +156,11 @@ def wrong_rows(count: int, share: float) -> Tensor:
 
 
 def spoilt(pairs: PairedImages, modality: str, broken: float, shift: int) -> PairedImages:
-    """The same pairs with wrong partners for a share of them, and every target half moved to the right.
-
-    Parameters
-    ----------
-    modality : of the halves that are exchanged and moved.
-    """
+    """The same pairs, a share with wrong partners, and every half of a modality moved to the right."""
     halves = index_images(pairs.images[modality], wrong_rows(len(pairs), broken))
     bits = halves.view(torch.int16) if halves.dtype is torch.uint16 else halves
     moved = bits.roll(shift, dims=3).view(halves.dtype)
     return replace(pairs, images={**pairs.images, modality: moved})
-
-
-def given_pairs(stock: PairsStock, choice: PairsChoice, source: str = "rgb") -> PairedImages:
-    """The pairs of a choice, as a run gets them."""
-    pairs = mixed_pairs(stock, choice.pairs, choice.near)
-    (target,) = (m for m in pairs.modalities if m != source)
-    return spoilt(pairs, target, choice.broken, choice.shift)
 
 
 def evenly(count: int, most: int) -> Tensor:
@@ -195,7 +184,7 @@ class PairsWorld:
         most: int = KEPT,
     ) -> None:
         self._load_stock, self._load_material, self.most = stock, material, most
-        self.lock = threading.RLock()
+        self._lock = threading.Lock()
 
     @cached_property
     def stock(self) -> PairsStock:
@@ -210,22 +199,19 @@ class PairsWorld:
     @cached_property
     def _aside(self) -> Tensor:
         """Features of the source halves of the pairs kept aside."""
-        return self._features(self.material.source, self.stock.aside)
-
-    @staticmethod
-    def _features(network: Source, pairs: PairedImages) -> Tensor:
-        return evaluate.predict(network, pairs.only(network.modality))[1]
+        return _features(self.material.source, self.stock.aside)
 
     def given(self, choice: PairsChoice) -> PairedImages:
         """The pairs of a choice, as a run gets them."""
-        with self.lock:
-            return given_pairs(self.stock, choice)
+        with self._lock:
+            pairs = mixed_pairs(self.stock, choice.pairs, choice.near)
+        return spoilt(pairs, _target(pairs), choice.broken, choice.shift)
 
     def evaluate(self, student: Source, given: PairedImages) -> dict[str, float]:
         """L_TI on pairs that a network is given and on those kept aside, rank of the partner, accuracy."""
         some, source = given.take(evenly(len(given), MEASURED)), self.material.source
-        found = self._features(student, self.stock.aside)
-        own = losses.paired_alignment(self._features(source, some), self._features(student, some))
+        found = _features(student, self.stock.aside)
+        own = losses.paired_alignment(_features(source, some), _features(student, some))
         return {
             "given": float(own),
             "aside": float(losses.paired_alignment(self._aside, found)),
@@ -234,25 +220,32 @@ class PairsWorld:
         }
 
 
+def _features(network: Source, pairs: PairedImages) -> Tensor:
+    return evaluate.predict(network, pairs.only(network.modality))[1]
+
+
+def _target(pairs: PairedImages) -> str:
+    """The modality of the pairs that is not colour."""
+    return next(modality for modality in pairs.modalities if modality != "rgb")
+
+
 # ------------------------------------------------------------------------ pictures
 
 
-def draw_pairs(figure: Canvas, given: PairedImages, broken: float, source: str = "rgb") -> None:
+def draw_pairs(figure: Canvas, given: PairedImages, broken: float) -> None:
     """Some pairs as a run gets them: source halves above target halves."""
-    rows = evenly(len(given), SHOWN)
-    (target,) = (m for m in given.modalities if m != source)
+    rows, target = evenly(len(given), SHOWN), _target(given)
+    some = rows.tolist()
     wrong = (wrong_rows(len(given), broken)[rows] != rows).tolist()
     depths = given.images[target][rows].to(torch.int32)
     reach = 1000.0 * max(1, int(np.ceil(np.percentile(depths, 99) / 1000)))
     images = {
-        style.modality_style(m).short: [
-            figures.paint(given.images[m][row], m, reach) for row in rows.tolist()
-        ]
-        for m in (source, target)
+        style.modality_style(m).short: [figures.paint(given.images[m][row], m, reach) for row in some]
+        for m in ("rgb", target)
     }
-    kinds = [style.spaced(given.kinds[row]) for row in rows.tolist()]
-    lines = [kind.replace(" ", "\n") for kind in kinds]
-    titles = [f"{line}\n(wrong)" if bad else line for line, bad in zip(lines, wrong, strict=True)]
+    kinds = [style.spaced(given.kinds[row]) for row in some]
+    marks = ["\n(wrong)" if bad else "" for bad in wrong]
+    titles = [kind.replace(" ", "\n") + mark for kind, mark in zip(kinds, marks, strict=True)]
     ax = gap_figures.tiles(figure.subplots(), images, titles)
     words = f"{len(given)} pairs are given, {len(rows)} are shown, {sum(wrong)} with a wrong partner"
     style.describe(ax, f"{words}: {', '.join(kinds)}.")
@@ -260,21 +253,17 @@ def draw_pairs(figure: Canvas, given: PairedImages, broken: float, source: str =
 
 def draw_curves(figure: Canvas, runs: list[PanelRun[PairsChoice]], name: str, chance: float | None) -> None:
     """One number of the runs over epochs: "losses" of the last one, "rank" or "accuracy" of the last five."""
-    titles = {"losses": "L_TI of the last run", "rank": "Median rank of the partner",
-              "accuracy": "Accuracy on held-out depth"}  # fmt: skip
+    series = {run.name: run.curve(name) for run in runs[-5:]}
+    limits, levels, ylabel = (0.0, 1.05), {"chance": chance} if chance else {}, name
     if name == "losses":
-        series = {key: runs[-1].curve(key) for key in LOSSES} if runs else {}
+        series = {key: run.curve(key) for run in runs[-1:] for key in LOSSES}
         most = max((max(y, default=0.0) for _, y in series.values()), default=0.0)
-        limits, levels = (0.0, 1.1 * most or 1.0), {}
-    else:
-        series = {run.name: run.curve(name) for run in runs[-5:]}
-        limits = (0.0, 0.6) if name == "rank" else (0.0, 1.05)
-        levels = {"a guess": 0.5} if name == "rank" else {"chance": chance} if chance else {}
-    styles = LOSSES | {run.name: run.style for run in runs}
-    about: dict[str, Any] = {"ylabel": {"losses": "L_TI", "rank": "rank, kept aside"}.get(name, name)}
-    figures.curves(
-        series, figure.subplots(), title=titles[name], ylim=limits, levels=levels, styles=styles, **about
-    )
+        limits, levels, ylabel = (0.0, 1.1 * most or 1.0), {}, "L_TI"
+    elif name == "rank":
+        limits, levels, ylabel = (0.0, 0.6), {"a guess": 0.5}, "rank, kept aside"
+    styles, ax = LOSSES | {run.name: run.style for run in runs}, figure.subplots()
+    about: dict[str, Any] = {"title": TITLES[name], "ylim": limits, "levels": levels, "styles": styles}
+    figures.curves(series, ax, ylabel=ylabel, **about)
 
 
 # ------------------------------------------------------------------------ the panel
@@ -293,28 +282,22 @@ class PairsPanel(RunPanel[PairsChoice]):
 
     def __init__(self, choice: PairsChoice | None = None, world: PairsWorld | None = None) -> None:
         self.world = world or PairsWorld()
-        most = self.world.most
-        first = choice or PairsChoice()
-        first = replace(first, pairs=min(first.pairs, most))
+        first, most = choice or PairsChoice(), self.world.most
+        first, fewest = replace(first, pairs=min(first.pairs, most)), min(FEWEST, most)
+        near, other = "rooms with the task's furniture", "pairs with another room's depth"
+        share: dict[str, Any] = {"form": ".0%", "live": True}
         table = {
-            "pairs": Control("pairs", first.pairs, "how many", min(FEWEST, most), most, 1, live=True),
-            "near": Control("share of near rooms", float(first.near), "rooms with the task's furniture",
-                            step=0.25, form=".0%", live=True),
-            "broken": Control("wrong partners", float(first.broken), "pairs with another room's depth",
-                              step=0.05, form=".0%", live=True),
+            "pairs": Control("pairs", first.pairs, "how many", fewest, most, 1, live=True),
+            "near": Control("share of near rooms", float(first.near), near, step=0.25, **share),
+            "broken": Control("wrong partners", float(first.broken), other, step=0.05, **share),
             "shift": Control("shift, pixels", first.shift, "of depth, 64 wide", 0, WIDEST, 1, live=True),
             "epochs": Control("epochs", first.epochs, "passes of alignment", 1, LONGEST, 1),
             "seed": Control("seed", first.seed, "random seed of the training", 0, 99, 1),
-        }  # fmt: skip
-        pictures = {
-            "pairs": session.LiveFigure(alt="Pairs as the network gets them."),
-            "losses": session.LiveFigure(alt="L_TI: no run yet."),
-            "rank": session.LiveFigure(alt="Median rank of the partner: no run yet."),
-            "accuracy": session.LiveFigure(alt="Accuracy on held-out depth: no run yet."),
         }
-        offered = experiments(first, min(FEWEST, most))
+        pictures = {name: session.LiveFigure(alt=f"{title}: no run yet.") for name, title in TITLES.items()}
         tips = {"run": "align on the pairs shown, with the source network as teacher"}
-        super().__init__(first, offered, table, pictures, {"Training": ["epochs", "seed"]}, tips=tips)
+        folded = {"Training": ["epochs", "seed"]}
+        super().__init__(first, experiments(first, fewest), table, pictures, folded, tips=tips)
         pictures["pairs"].image.add_class("socketlab-photos")
         self._on_change(("pairs", "near", "broken", "shift"), self._show_pairs)
         self._ready()
@@ -330,16 +313,10 @@ class PairsPanel(RunPanel[PairsChoice]):
     # a run
 
     def _events(self, run: PanelRun[PairsChoice]) -> Iterator[Step | replay.Observation]:
-        given, material = self.world.given(run.choice), self.world.material
-
-        def begin() -> Iterator[Step | Epoch]:
-            recipe, seed = run.choice.recipe, run.choice.seed
-            return adapt(material.source, material.target, given.unlabelled(), recipe, seed=seed)
-
-        return replay.played(run.choice, begin, lambda event: self.world.evaluate(event.state.adapted, given))
-
-    def _epoch(self, run: PanelRun[PairsChoice], seen: replay.Observation) -> None:
-        run.add(seen.epoch, **seen.seen)
+        choice, given, material = run.choice, self.world.given(run.choice), self.world.material
+        pairs = given.unlabelled()
+        begin = partial(adapt, material.source, material.target, pairs, choice.recipe, seed=choice.seed)
+        return replay.played(choice, begin, lambda event: self.world.evaluate(event.state.adapted, given))
 
     def _draw(self, run: PanelRun[PairsChoice]) -> None:
         self._draw_curves(run.outcome != "running")
@@ -356,9 +333,8 @@ class PairsPanel(RunPanel[PairsChoice]):
         self._show_pairs()
 
     def _draw_curves(self, at_once: bool) -> None:
-        runs, chance = list(self.runs), None
-        if runs:
-            chance = 1 / len(self.world.material.source.classes)
+        runs = list(self.runs)
+        chance = 1 / len(self.world.material.source.classes) if runs else None
         for name in ("losses", "rank", "accuracy"):
             self.pictures[name].post(partial(draw_curves, runs=runs, name=name, chance=chance), at_once)
 

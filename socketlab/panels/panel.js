@@ -1,5 +1,5 @@
-// What core widgets lack: names and values for screen readers, keys that JupyterLab leaves alone, sizes and
-// clicks of pictures, and a sentence where no kernel answers. It serves the box that it is a child of.
+// What core widgets lack: names and values for screen readers, keys that JupyterLab leaves alone, sizes of
+// pictures, and a sentence where no kernel answers. It serves the box that it is a child of.
 
 const SILENT_MS = 4000, SPEAK_MS = 15000;
 const SILENCE = "No answer from the kernel: it is busy with another cell, or it was restarted. "
@@ -17,14 +17,6 @@ function nameControls(root) {
       if (value && part.getAttribute("role") === "slider") part.setAttribute("aria-valuetext", value);
     }
   }
-}
-
-// A place in the drawn part of an image, in [0, 1] from its upper left.
-function placeIn(image, event) {
-  const box = image.getBoundingClientRect(), ratio = image.naturalWidth / image.naturalHeight;
-  const width = Math.min(box.width, box.height * ratio), height = width / ratio;
-  return [(event.clientX - box.left - (box.width - width) / 2) / width,
-    (event.clientY - box.top - (box.height - height) / 2) / height];
 }
 
 const pictureName = (image) =>
@@ -76,8 +68,6 @@ function serve(root, model, el) {
   model.on("msg:custom", (content) => content.pong && answered());
 
   const onClick = (event) => {
-    const image = event.target.closest("img.socketlab-picture");
-    if (image && pictureName(image)) send({ click: [pictureName(image), ...placeIn(image, event)] });
     if (!event.target.closest("button") || unanswered) return;
     unanswered = setTimeout(complain, SILENT_MS);
     if (!send({ ping: true })) complain();

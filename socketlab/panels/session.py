@@ -1,11 +1,7 @@
-"""A picture that a function draws, the thread that trains, and the box that shows errors.
+"""The thread that trains, pictures drawn in the background, and the box that shows errors.
 
-Training runs in one worker thread, which reads the sliders, pause and stop between two steps and writes to
-output widgets alone.
-Pictures are drawn by the static functions of `socketlab.figures`, whole, in threads of their own.
-
-Errors never vanish: every callback passes through `guarded`, every thread keeps what it met, and both show it
-in an `ErrorBox`. With `SOCKETLAB_STRICT=1` (tests, executed notebooks) they are raised as well.
+Callbacks pass through `guarded`, and threads keep what they raise: both show it in an `ErrorBox`. With
+``SOCKETLAB_STRICT=1`` (tests, executed notebooks) callbacks raise as well.
 """
 
 import html
@@ -25,34 +21,27 @@ from matplotlib.figure import Figure, SubFigure
 from PIL import Image as Pillow
 
 from socketlab.errors import LabError
-from socketlab.figures import figures
+from socketlab.figures import style
 
 Event = TypeVar("Event")
 Job = TypeVar("Job")
 Paint = Callable[[Figure | SubFigure], Any]
 DRAW = threading.RLock()  # matplotlib is not made for threads: take this around every draw
 ERROR_CLASS = "socketlab-error"
+ERROR_STYLE = "border-left:4px solid #b42318;background:#fef3f2;color:#24292f;padding:8px;line-height:1.4"
 SHARPNESS = 2.0  # pixels drawn per pixel of the nominal size: the page may show a picture larger
 PRINT_DPI = 200
 STATUS_SECONDS, REDRAW_SECONDS = 0.2, 1.0
 SHOWN_FROM = 0.05  # share of a run after which the time left can be estimated
-
-
-# ------------------------------------------------------------------------ errors
-
-
-def strict() -> bool:
-    """True when errors in callbacks are to be raised and not only shown."""
-    return os.environ.get("SOCKETLAB_STRICT") == "1"
+COLOURS = {"failed": "#b42318", "paused": "#b8860b", "stopped": "#8a939d", "finished": "#2da44e"}
 
 
 class ErrorBox(widgets.HTML):
-    """A readable box for errors; empty while all is well."""
+    """A readable box for `errors`; empty while there are none."""
 
     def __init__(self) -> None:
         super().__init__(layout=widgets.Layout(width="auto", margin="0"))
         self.errors: list[BaseException] = []
-        self.add_class("socketlab-errors")
 
     def show(self, error: BaseException) -> None:
         """Show one error: the sentence of a `LabError`, name and folded traceback of anything else."""
@@ -65,30 +54,23 @@ class ErrorBox(widgets.HTML):
                 "<details><summary>This is a fault of the kit: details to report</summary>"
                 f"<pre style='white-space:pre-wrap;font-size:12px'>{lines}</pre></details>"
             )
-        self.value = (
-            f'<div class="{ERROR_CLASS}" role="alert" style="border-left:4px solid #b42318;'
-            'background:#fef3f2;color:#24292f;padding:8px 12px;margin:4px 0;line-height:1.4">'
-            f"{text}</div>"
-        )
+        self.value = f'<div class="{ERROR_CLASS}" role="alert" style="{ERROR_STYLE}">{text}</div>'
 
     def clear(self) -> None:
-        """Forget what was shown."""
+        """Remove the errors shown."""
         self.errors.clear()
         self.value = ""
 
 
 def guarded(box: ErrorBox, call: Callable[..., Any]) -> Callable[..., Any]:
-    """A callback that cannot fail unseen.
-
-    ipywidgets swallows what a callback raises. This one shows it in `box`, and in strict mode raises it too.
-    """
+    """A callback whose errors appear in `box`, for ipywidgets swallows them; in strict mode it raises too."""
 
     def safely(*arguments: Any, **named: Any) -> Any:
         try:
             return call(*arguments, **named)
         except Exception as error:
             box.show(error)
-            if strict():
+            if os.environ.get("SOCKETLAB_STRICT") == "1":
                 raise
             return None
 
@@ -104,47 +86,37 @@ class Background(Generic[Job]):
     Parameters
     ----------
     work : does one job; its errors go to `box`.
-    share : the largest share of the time it may be at work while jobs keep coming.
+    share : the largest share of the time that it works while jobs keep coming, in (0, 1].
     """
 
-    def __init__(
-        self, work: Callable[[Job], None], box: ErrorBox, share: float = 0.2, name: str = "map"
-    ) -> None:
-        self.work, self.box, self.share, self.name = work, box, share, name
+    def __init__(self, work: Callable[[Job], None], box: ErrorBox, share: float = 0.2) -> None:
+        self.work, self.box, self.share = work, box, share
         self._ready = threading.Condition()
         self._job: list[Job] = []
-        self._working = False  # there is a thread, at work or resting
-        self._busy = False
-        self._rest_until = 0.0
+        self._alive, self._rest_until = False, 0.0
 
     def post(self, job: Job, at_once: bool = False) -> None:
-        """Give it a job, which replaces one that waits; `at_once` cuts the rest short."""
+        """Replace the job that waits; `at_once` cuts the rest short."""
         with self._ready:
             self._job = [job]
             self._rest_until *= not at_once
             self._ready.notify_all()
-            if not self._working:
-                self._working = True
-                threading.Thread(target=self._loop, name=f"socketlab-{self.name}", daemon=True).start()
-
-    @property
-    def idle(self) -> bool:
-        """True when a job posted now would be done at once."""
-        with self._ready:
-            return not self._busy and not self._job and time.monotonic() >= self._rest_until
+            if not self._alive:
+                self._alive = True
+                threading.Thread(target=self._loop, name="socketlab-background", daemon=True).start()
 
     def drop(self) -> None:
-        """Forget the job that waits."""
+        """Discard the job that waits."""
         with self._ready:
             self._job = []
             self._ready.notify_all()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is left to do, without further rest; False when the time was not enough."""
+        """Wait until nothing is left to do, without further rest; False after `timeout` seconds."""
         with self._ready:
             self._rest_until = 0.0
             self._ready.notify_all()
-            return self._ready.wait_for(lambda: not self._job and not self._busy, timeout)
+            return self._ready.wait_for(lambda: not self._alive, timeout)
 
     def _loop(self) -> None:
         while True:
@@ -152,38 +124,37 @@ class Background(Generic[Job]):
                 while self._job and (rest := self._rest_until - time.monotonic()) > 0:
                     self._ready.wait(rest)
                 if not self._job:
-                    self._working = False
+                    self._alive = False
+                    self._ready.notify_all()
                     return
-                job, self._busy = self._job.pop(), True
+                job = self._job.pop()
             begun = time.monotonic()
             try:
                 self.work(job)
             except Exception as error:
                 self.box.show(error)
-            with self._ready:
-                self._busy, now = False, time.monotonic()
-                self._rest_until = now + (now - begun) * (1 / self.share - 1)
-                self._ready.notify_all()
+            now = time.monotonic()
+            self._rest_until = now + (now - begun) * (1 / self.share - 1)
 
 
 # ------------------------------------------------------------------------ pictures
 
 
 class Picture(widgets.Image, DescriptionWidget):
-    """An image with its content in words: the mouse shows them, a screen reader reads them.
+    """An image with its description: the mouse shows it, a screen reader reads it.
 
     The front end hangs a tooltip on what has a description, be it empty; a plain `Image` has none, and with a
     tooltip it is not shown at all.
     """
 
 
-class LiveFigure:
-    """A picture drawn by a function, whole each time, and shown by an `Image` widget.
+class LiveFigure(Background[Paint]):
+    """A picture drawn by a function, whole each time, and shown by the widget `image`.
 
     Parameters
     ----------
     width, height : nominal size, pixels; the page shows the picture at the size that it has room for.
-    alt : the picture in words until it describes itself (`figures.describe`).
+    alt : the picture in words until it describes itself (`style.describe`).
     share : the largest share of the time that drawing in the background may take.
 
     Attributes
@@ -200,35 +171,25 @@ class LiveFigure:
         box: ErrorBox | None = None,
         share: float = 0.1,
     ) -> None:
+        super().__init__(self.draw, box or ErrorBox(), share)
         self.width, self.height, self.alt = width, height, alt
-        self.figure = figures.new_figure(width, height)
         self.image = Picture(format="png", tooltip=alt, layout=widgets.Layout(width=f"{width}px"))
         self.image.add_class("socketlab-picture")
-        self.box, self.drawn = box or ErrorBox(), lambda: None
         self.paint: Paint = lambda figure: None
-        self._later = Background(self.draw, self.box, share, "picture")
+        self.drawn: Callable[[], None] = lambda: None
 
     def draw(self, paint: Paint) -> None:
         """Draw now, by a function that fills an empty figure with static pictures of `socketlab.figures`."""
         self.paint = paint
         with DRAW:
-            figure = self._drawn(figures.DPI * SHARPNESS)
+            figure, file = self._painted(style.DPI * SHARPNESS), io.BytesIO()
             canvas: Any = figure.canvas
             canvas.draw()
-            file = io.BytesIO()
             Pillow.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(file, "PNG", compress_level=1)
-            self.figure, self.alt = figure, figures.alt_text(figure) or self.alt
+            self.alt = style.alt_text(figure) or self.alt
             with self.image.hold_sync():  # the front end draws an image anew for every message
                 self.image.value, self.image.tooltip = file.getvalue(), self.alt
         self.drawn()
-
-    def post(self, paint: Paint, at_once: bool = False) -> None:
-        """Draw in the background; what waits to be drawn is replaced."""
-        self._later.post(paint, at_once)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until everything posted is drawn; False when the time was not enough."""
-        return self._later.wait(timeout)
 
     def fit(self, width: float, height: float) -> None:
         """Take the proportions of the place that the page has for it; text grows with the height."""
@@ -237,29 +198,19 @@ class LiveFigure:
             self.width = nominal
             self.post(self.paint, at_once=True)
 
-    def point(self, x: float, y: float) -> tuple[int, float, float] | None:
-        """Which axes, and where in them, a place of the picture is; x, y in [0, 1] from its upper left."""
-        with DRAW:
-            place = self.figure.transFigure.transform((x, 1 - y))
-            for i, ax in enumerate(self.figure.axes):
-                if ax.contains_point(tuple(place)):  # type: ignore[arg-type]
-                    across, up = ax.transData.inverted().transform(place)
-                    return i, float(across), float(up)
-        return None
-
     def file(self, ending: str) -> bytes:
         """As a file: "png" for print or "svg" with text as text; the same picture gives the same bytes."""
         about: dict[str, Any] = {"Date": None} if ending == "svg" else {"Software": None}
         kept: Any = {"svg.fonttype": "none", "svg.hashsalt": "socketlab"}
         file = io.BytesIO()
         with DRAW, matplotlib.rc_context(kept):
-            self._drawn(figures.DPI).savefig(
+            self._painted(style.DPI).savefig(
                 file, format=ending, dpi=PRINT_DPI, facecolor="white", metadata=about
             )
         return file.getvalue()
 
-    def _drawn(self, dpi: float) -> Figure:
-        figure = figures.new_figure(self.width, self.height, dpi=dpi)
+    def _painted(self, dpi: float) -> Figure:
+        figure = style.new_figure(self.width, self.height, dpi=dpi)
         figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
         self.paint(figure)
         return figure
@@ -274,8 +225,8 @@ class Session(Generic[Event]):
     Attributes
     ----------
     state : "ready", "running", "paused", "finished", "stopped" or "failed".
-    bar, status : widgets for progress and remaining time; only the worker writes to them.
-    note : a few words beside the progress, of the function that reads the events.
+    bar, status : widgets for progress and remaining time; the worker alone writes to them during a run.
+    note : a few words beside the progress, set by the function that reads the events.
     seconds : of the run, without its pauses.
     error : what ended a failed run.
     """
@@ -287,7 +238,6 @@ class Session(Generic[Event]):
         self.status.add_class("socketlab-status")
         self.state, self.note, self.seconds = "ready", "", 0.0
         self.error: BaseException | None = None
-        self.threads_started = 0
         self._first: tuple[float, float] | None = None  # seconds and share of the first event
         self._lock = threading.Lock()
         self._stop, self._go, self._done = threading.Event(), threading.Event(), threading.Event()
@@ -312,14 +262,13 @@ class Session(Generic[Event]):
         end : gets the final state, before `wait` returns.
         """
         with self._lock:
-            if not self._done.is_set():
+            if self.running:
                 return False
             self._done.clear()
             self._stop.clear()
             self._go.set()
         self.error, self.seconds, self.state, self._first = None, 0.0, "running", None
         self.note = "loading images and networks"
-        self.threads_started += 1
         arguments = (events, see, draw, end)
         threading.Thread(target=self._work, args=arguments, name="socketlab-worker", daemon=True).start()
         return True
@@ -327,7 +276,7 @@ class Session(Generic[Event]):
     def pause(self) -> None:
         """Hold the run before its next step; a run that was stopped is not held."""
         with self._lock:
-            if not self._stop.is_set():
+            if not self.stopping:
                 self._go.clear()
 
     def resume(self) -> None:
@@ -347,7 +296,7 @@ class Session(Generic[Event]):
 
     @property
     def stopping(self) -> bool:
-        """True once `stop` was called: long work inside a step may look here."""
+        """True once `stop` was called: long work inside a step may check it."""
         return self._stop.is_set()
 
     def wait(self, timeout: float | None = None) -> str:
@@ -355,38 +304,38 @@ class Session(Generic[Event]):
 
         Returns
         -------
-        The state; "running" or "paused" when the time was not enough.
+        The state; "running" or "paused" after `timeout` seconds.
         """
         try:
-            self._done.wait(timeout)
+            ended = self.join(timeout)
         except KeyboardInterrupt:
             self.stop()
             raise
-        if not self.running and self.error is not None:
+        if ended and self.error is not None:
             raise self.error
         return self.state
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end of the run, whatever it was; False when the time was not enough."""
+        """Wait for the end of the run, failed or not; False after `timeout` seconds."""
         return self._done.wait(timeout)
 
     def reset(self) -> None:
         """Back to "ready", with an empty bar; only between two runs."""
         if not self.running:
             self.state, self.error, self.note = "ready", None, ""
-            self._report(0.0, "ready")
+            self._report(0.0)
 
     # the worker's own
 
     def _work(self, events: Any, see: Any, draw: Any, end: Any) -> None:
         stream: Any = None
         try:
-            self._report(0.0, "running")
+            self._report(0.0)
             stream = events()
             self.note = ""
-            stopped = self._walk(stream, see, draw)
+            self._walk(stream, see, draw)
             draw()
-            self.state = "stopped" if stopped else "finished"
+            self.state = "stopped" if self.stopping else "finished"
         except BaseException as error:
             self._fail(error)
         try:
@@ -396,15 +345,15 @@ class Session(Generic[Event]):
         except Exception as error:
             self._fail(error)
         finally:
-            self._report(1.0 if self.state == "finished" else None, self.state)
+            self._report(1.0 if self.state == "finished" else None)
             self._done.set()
 
     def _fail(self, error: BaseException) -> None:
         self.error, self.state = error, "failed"
         self.box.show(error)
 
-    def _walk(self, stream: Iterator[Event], see: Callable[[Event], float | None], draw: Any) -> bool:
-        """Read events until they end (False) or the run is stopped (True)."""
+    def _walk(self, stream: Iterator[Event], see: Callable[[Event], float | None], draw: Any) -> None:
+        """Read events until they end or the run is stopped."""
         begun, report_at, draw_at = time.perf_counter(), 0.0, 0.0
         for event in stream:
             share = see(event)
@@ -416,32 +365,30 @@ class Session(Generic[Event]):
                 draw()
                 draw_at = time.perf_counter() + REDRAW_SECONDS
             if now >= report_at:
-                self._report(share, "running")
+                self._report(share)
                 report_at = now + STATUS_SECONDS
             if not self._go.is_set():
                 draw()
                 self.state = "paused"
-                self._report(share, "paused")
+                self._report(share)
                 self._go.wait()
                 self.state, report_at = "running", 0.0
                 begun += time.perf_counter() - now
-            if self._stop.is_set():
-                return True
-        return self._stop.is_set()
+            if self.stopping:
+                return
 
-    def _report(self, share: float | None, word: str) -> None:
-        """Progress and remaining time, in words; the time by the pace since the first event."""
-        colours = {"failed": "#b42318", "paused": "#b8860b", "stopped": "#8a939d", "finished": "#2da44e"}
+    def _report(self, share: float | None) -> None:
+        """Show state, progress and remaining time, by the pace since the first event."""
         self.bar.value = self.bar.value if share is None else share
-        self.bar.style.bar_color = colours.get(word, "#0b6bcb")
-        parts = [f"<b>{word}</b>", *([html.escape(self.note)] if self.note else [])]
-        if word in ("running", "paused") and share is not None and self._first is not None:
+        self.bar.style.bar_color = COLOURS.get(self.state, "#0b6bcb")
+        parts = [f"<b>{self.state}</b>", *([html.escape(self.note)] if self.note else [])]
+        if self.state in ("running", "paused") and share is not None and self._first is not None:
             parts.append(f"{100 * share:.0f}&nbsp;%")
             before, first = self._first
             if share - first >= SHOWN_FROM:
                 left = (self.seconds - before) * (1 - share) / (share - first)
                 parts.append(f"about {_seconds(left)} left" if share < 1 else "nearly done")
-        elif word in ("finished", "stopped"):
+        elif self.state in ("finished", "stopped"):
             parts.append(f"after {_seconds(self.seconds)}")
         self.status.value = " · ".join(parts)
 

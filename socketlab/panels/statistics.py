@@ -285,6 +285,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
     """
 
     name = "statistics"
+    run_type = MatchingRun
     live = ("layer", "modality", "batch_size", "momentum", "shift", "scale")
 
     def __init__(
@@ -355,9 +356,6 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         return super().wait(timeout)
 
     # a run
-
-    def _new_run(self, number: int, choice: StatisticsChoice) -> MatchingRun:
-        return MatchingRun(number, choice)
 
     def _events(self, run: MatchingRun) -> Iterator[Step | replay.Observation]:
         material, choice = self.bench().material, run.choice

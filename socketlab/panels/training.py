@@ -1,25 +1,29 @@
 """Panels that train: runs kept side by side, experiments, recorded runs, and a guess before them."""
 
-import dataclasses
 import html
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import ipywidgets as widgets
+import pandas as pd  # type: ignore[import-untyped]
 
 from socketlab.errors import LabError
-from socketlab.figures import figures
+from socketlab.figures.style import Style, run_style, show
 from socketlab.method.adaptation import Step
 from socketlab.panels import session
 from socketlab.panels.base import Control, Panel, accessible, text_box
 from socketlab.runs import replay
 
 Setting = TypeVar("Setting")
-OWN = "own settings"
 SAME_CHANGE = 10  # steps within which a slider that moves on makes one change
+REFUSED = (
+    "At the tier replay nothing is trained, and no run with these settings was recorded: choose one in the "
+    "menu 'experiment' ({}), or set SOCKETLAB_TIER=laptop and start the notebook again."
+)
 Outcome = str | tuple[str, str] | None
 """The option that came true, that option and a sentence on it, or None while nothing has run."""
 
@@ -46,8 +50,8 @@ class PanelRun(Generic[Setting]):
     ----------
     number : counted from 1.
     choice : its settings, as it began.
-    epochs : those observed; `values` has one number per epoch under each name.
-    changes : what was changed while it ran.
+    epochs, values : those observed, and name -> one number per epoch.
+    changes : of its settings while it ran.
     """
 
     number: int
@@ -56,7 +60,6 @@ class PanelRun(Generic[Setting]):
     values: dict[str, list[float]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     outcome: str = "running"
-    recorded: bool = False
     seconds: float = 0.0
 
     @property
@@ -65,9 +68,9 @@ class PanelRun(Generic[Setting]):
         return f"run {self.number}"
 
     @property
-    def style(self) -> figures.Style:
+    def style(self) -> Style:
         """Colour, marker and line in pictures."""
-        return figures.run_style(self.number)
+        return run_style(self.number)
 
     def add(self, epoch: int, **values: float) -> None:
         """Append the numbers of an epoch."""
@@ -76,7 +79,7 @@ class PanelRun(Generic[Setting]):
             self.values.setdefault(name, []).append(value)
 
     def change(self, label: str, before: float, after: float, step: int, epoch: int) -> None:
-        """Note a change; one that goes on from the change before it is the same one."""
+        """Append a change; one that goes on from the change before it is the same one."""
         if self.changes and self.changes[-1].label == label and step - self.changes[-1].step < SAME_CHANGE:
             before = self.changes.pop().before
         self.changes.append(Change(label, before, after, step, epoch))
@@ -101,9 +104,9 @@ class PanelRun(Generic[Setting]):
 class RunPanel(Panel, Generic[Setting]):
     """A panel whose Run trains: it keeps its runs, offers experiments, and shows recorded runs at ``replay``.
 
-    Subclasses define `_values_of` and `choice` where their settings are not simply those of the controls,
-    `_events` (load, and return the stream of `replay.played`), `_step`, `_epoch`, `_draw`, `_clear` and
-    `_cells`, and call `_ready` at the end of their construction.
+    Subclasses call `_ready` at the end of their construction. They define `_events`, `_draw`, `_clear` and
+    `_cells`; `_values_of` and `choice` where their settings are not simply those of the controls; and
+    `run_type`, `_step` and `_epoch` where a run keeps more than one number per name and epoch.
 
     Parameters
     ----------
@@ -111,6 +114,8 @@ class RunPanel(Panel, Generic[Setting]):
     experiments : title -> settings, offered in a menu; at ``replay`` those that were recorded.
     view : controls that change what is shown and not what is run.
     """
+
+    run_type: type[PanelRun[Any]] = PanelRun
 
     def __init__(
         self,
@@ -123,20 +128,21 @@ class RunPanel(Panel, Generic[Setting]):
         tips: Mapping[str, str] | None = None,
     ) -> None:
         self.runs: list[Any] = []
-        self.replays = replay.tier() == "replay"
-        self.experiments = {t: c for t, c in experiments.items() if not self.replays or self.recorded(c)}
-        if self.replays and self.experiments and not self.recorded(first):
-            first = next(iter(self.experiments.values()))
-        self.first = first
-        options = [(OWN, ""), *((title, title) for title in self.experiments)]
-        tip = "settings worth trying" + (
-            ", recorded: at the tier replay nothing else can run" if self.replays else ""
-        )
-        super().__init__(
-            {"experiment": Control("experiment", "", tip, options=options), **table}, pictures, folded, tips
-        )
-        self._view, self._setting = ("experiment", *view), False
-        self._lock_controls()
+        self.replays, tip = replay.tier() == "replay", "settings worth trying"
+        self.experiments: dict[str, Any] = dict(experiments)
+        if self.replays:
+            tip += ", recorded: at the tier replay nothing else can run"
+            self.experiments = {title: c for title, c in experiments.items() if self.recorded(c)}
+            if self.experiments and not self.recorded(first):
+                first = next(iter(self.experiments.values()))
+        self.first: Any = first
+        self._base: Any = first
+        options = [("own settings", ""), *((title, title) for title in self.experiments)]
+        menu = Control("experiment", "", tip, options=options)
+        super().__init__({"experiment": menu, **table}, pictures, folded, tips)
+        self._view, self._moving = ("experiment", *view), False
+        for name in self.controls.keys() - set(self._view):  # at replay they would change nothing
+            self.controls[name].disabled = self.replays
 
     def _ready(self) -> None:
         """Show the first settings and listen; called by a subclass when it is complete."""
@@ -150,43 +156,43 @@ class RunPanel(Panel, Generic[Setting]):
     @property
     def choice(self) -> Any:
         """The settings that the controls show."""
-        names = {f.name for f in dataclasses.fields(self.first)}  # type: ignore[arg-type]
-        return type(self.first)(**{n: c.value for n, c in self.controls.items() if n in names})
+        names = [f.name for f in fields(self._base) if f.name in self.controls]
+        return replace(self._base, **{name: self.controls[name].value for name in names})
 
     def _values_of(self, choice: Any) -> dict[str, Any]:
-        """Values of the controls for some settings."""
-        names = [f.name for f in dataclasses.fields(choice)]
-        return {name: getattr(choice, name) for name in names if name in self.controls}
+        """Name of a control -> its value for some settings."""
+        return {f.name: getattr(choice, f.name) for f in fields(choice) if f.name in self.controls}
 
-    def set(self, choice: Setting) -> None:
-        """Move the controls to some settings."""
-        self._move(self._values_of(choice))
+    def set(self, choice: Setting, keep: Sequence[str] = ()) -> None:
+        """Move the controls to some settings, but for those named in `keep`."""
+        self._base = choice
+        self._move({name: value for name, value in self._values_of(choice).items() if name not in keep})
         self._name_experiment()
 
     def _move(self, values: Mapping[str, Any]) -> None:
         """Move controls, not by hand."""
-        self._setting = True
+        self._moving = True
         try:
             for name, value in values.items():
                 self.controls[name].value = value
         finally:
-            self._setting = False
+            self._moving = False
 
     def _touched(self) -> None:
-        if not self._setting:
+        if not self._moving:
             self._moved()
             self._name_experiment()
 
     def _moved(self) -> None:
         """A control was moved by hand."""
 
+    def _run_of(self, choice: Any) -> Any:
+        """The part of the settings that decides a run; it names the recording."""
+        return choice
+
     def recorded(self, choice: Setting) -> bool:
         """Whether a run with these settings was recorded."""
         return replay.is_recorded(replay.run_name(self._run_of(choice)))
-
-    def _run_of(self, choice: Any) -> Any:
-        """What of the settings decides a run; it names the recording."""
-        return choice
 
     def _name_experiment(self) -> None:
         """Show in the menu which experiment the settings are."""
@@ -195,29 +201,16 @@ class RunPanel(Panel, Generic[Setting]):
         self.controls["experiment"].value = titles[0] if titles else ""
 
     def _take_experiment(self) -> None:
-        title = self.controls["experiment"].value
-        if title and self._run_of(self.experiments[title]) != self._run_of(self.choice):
-            values = self._values_of(self.experiments[title])
-            self._move({name: value for name, value in values.items() if name not in self._view})
-            self._name_experiment()
-
-    def _lock_controls(self) -> None:
-        """At ``replay`` the menu alone chooses a run: a slider that changes nothing would mislead."""
-        if self.replays:
-            for name in self.controls.keys() - set(self._view):
-                self.controls[name].disabled = True
+        chosen = self.experiments.get(self.controls["experiment"].value)
+        if chosen is not None and self._run_of(chosen) != self._run_of(self.choice):
+            self.set(chosen, keep=self._view)
 
     # a run
 
     def _begin(self) -> None:
-        choice = self.choice
-        if self.replays and not self.recorded(choice):
-            raise LabError(
-                "At the tier replay nothing is trained, and no run with these settings was recorded: choose "
-                f"one in the menu 'experiment' ({', '.join(self.experiments) or 'empty'}), or set "
-                "SOCKETLAB_TIER=laptop and start the notebook again."
-            )
-        run = self._new_run(len(self.runs) + 1, choice)
+        run = self.run_type(len(self.runs) + 1, self.choice)
+        if self.replays and not self.recorded(run.choice):
+            raise LabError(REFUSED.format(", ".join(self.experiments) or "empty"))
 
         def events() -> Iterator[Any]:
             self.box.clear()
@@ -228,19 +221,8 @@ class RunPanel(Panel, Generic[Setting]):
             self._clear(run)
             return stream
 
-        self.session.start(
-            events,
-            lambda e: self._see(run, e),
-            lambda: self._redraw(run),
-            lambda state: self._end(run, state),
-        )
-
-    def _redraw(self, run: Any) -> None:
-        if run in self.runs:
-            self._draw(run)
-
-    def _new_run(self, number: int, choice: Any) -> PanelRun[Any]:
-        return PanelRun(number, choice)
+        see, draw, end = (partial(act, run) for act in (self._see, self._redraw, self._end))
+        self.session.start(events, see, draw, end)  # type: ignore[arg-type]
 
     def _events(self, run: Any) -> Iterator[Any]:
         """Load what a run needs, and return its events, played by `replay.played`."""
@@ -248,21 +230,22 @@ class RunPanel(Panel, Generic[Setting]):
 
     def _see(self, run: Any, event: Step | replay.Observation) -> float:
         if isinstance(event, Step):
-            self.session.note = self._note(run, event)
+            self.session.note = f"epoch {event.epoch}"
             self._step(run, event)
             return event.step / event.steps
-        run.recorded = event.state is None
         self._epoch(run, event)
         return event.epoch / event.epochs if event.epochs else 1.0
-
-    def _note(self, run: Any, step: Step) -> str:
-        return f"epoch {step.epoch}"
 
     def _step(self, run: Any, step: Step) -> None:
         """Keep the losses of a step."""
 
     def _epoch(self, run: Any, seen: replay.Observation) -> None:
         """Keep the numbers of an epoch."""
+        run.add(seen.epoch, **seen.seen)
+
+    def _redraw(self, run: Any) -> None:
+        if run in self.runs:
+            self._draw(run)
 
     def _draw(self, run: Any) -> None:
         """Post the pictures, in the worker: copy what is drawn."""
@@ -271,12 +254,12 @@ class RunPanel(Panel, Generic[Setting]):
         """Empty the pictures for a run, or for none."""
 
     def _end(self, run: Any, state: str) -> None:
-        run.outcome = "recorded" if run.recorded and state == "finished" else state
+        run.outcome = "recorded" if self.replays and state == "finished" else state
         run.seconds = self.session.seconds
         self._redraw(run)
         self.show_runs()
         if state == "finished":
-            for listener in list(self.listeners):
+            for listener in self.listeners:
                 listener()
 
     def reset(self) -> None:
@@ -296,16 +279,23 @@ class RunPanel(Panel, Generic[Setting]):
 
     def show_runs(self) -> None:
         """Write the table of runs below the pictures."""
-        rows = [self._row(run) for run in self.runs]
-        self.table.value = html_table("Runs kept for comparison", "settings as each run began", rows)
+        with pd.option_context("display.max_colwidth", None):
+            rows = pd.DataFrame(map(self._row, self.runs))
+            table = rows.to_html(escape=False, index=False, border=0, justify="left")
+        title = "<p><b>Runs kept for comparison</b>, settings as each run began</p>"
+        self.table.value = title + table if self.runs else ""
 
     def _row(self, run: PanelRun[Any]) -> dict[str, str]:
+        share, colour = run.last("accuracy"), run.style.colour
+        known = 0.0 if math.isnan(share) else share
+        full = f'<span style="width:{90 * known:.0f}px;background:{colour}"></span>'
+        bar = f'<span class="socketlab-share">{full}</span> <b>{100 * known:.1f}&nbsp;%</b>'
         changed = "; ".join(html.escape(str(change)) for change in run.changes)
         time = f"{run.seconds:.0f} s" + ("" if run.outcome == "finished" else f", {run.outcome}")
         return {
-            "run": f'<span style="color:{run.style.colour}">●</span> {run.number}',
+            "run": f'<span style="color:{colour}">●</span> {run.number}',
             **self._cells(run),
-            "held-out accuracy": share_bar(run.last("accuracy"), run.style.colour),
+            "held-out accuracy": bar,
             "time": time + (f"<br><b>changed: {changed}</b>" if changed else ""),
         }
 
@@ -317,26 +307,7 @@ class RunPanel(Panel, Generic[Setting]):
         self.wait()
         if not self.runs:
             self.run(wait=True)
-        return figures.show(self.sheet(), dpi)
-
-
-def html_table(title: str, note: str, rows: Sequence[Mapping[str, str]]) -> str:
-    """An HTML table of cells that are HTML already; empty without rows."""
-    if not rows:
-        return ""
-    head = "".join(f"<th>{name}</th>" for name in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row.values()) + "</tr>" for row in rows)
-    return f"<p><b>{title}</b>, {note}</p><table><tr>{head}</tr>{body}</table>"
-
-
-def share_bar(share: float, colour: str) -> str:
-    """A share in [0, 1] as a bar and in percent; NaN is an empty bar."""
-    known = 0.0 if math.isnan(share) else share
-    full = f'<span style="width:{90 * known:.0f}px;background:{colour}"></span>'
-    return f'<span class="socketlab-share">{full}</span> <b>{100 * known:.1f}&nbsp;%</b>'
-
-
-# ------------------------------------------------------------------------ guess first
+        return show(self.sheet(), dpi)
 
 
 class Guess(widgets.VBox):
@@ -362,13 +333,11 @@ class Guess(widgets.VBox):
         if len(self.options) < 2 or len(set(self.options)) < len(self.options):
             raise LabError(f"A guess needs two different options at least, not {list(self.options)}.")
         self.revealed: str | None = None
-        self.box = session.ErrorBox()
+        self.box, self.answer = session.ErrorBox(), text_box("outcome-text")
         self.picker = widgets.RadioButtons(options=self.options, value=None, layout={"width": "auto"})
         self.picker.add_class("socketlab-guess")
-        self.answer = text_box("outcome-text")
-        super().__init__(
-            [widgets.HTML(f"<b>Guess first.</b> {question}"), self.picker, self.answer, self.box]
-        )
+        title = widgets.HTML(f"<b>Guess first.</b> {question}")
+        super().__init__([title, self.picker, self.answer, self.box])
         accessible(self)
         self.picker.observe(session.guarded(self.box, lambda _: self._show("")), "value")
         self._show("")
@@ -397,14 +366,11 @@ class Guess(widgets.VBox):
 
     def _show(self, words: str) -> None:
         """The guess, and beside it the outcome where it is known."""
-        if self.value is None:
-            self.answer.value = "No guess yet."
-            return
-        text = f"Your guess: <b>{html.escape(self.value)}</b>."
-        if self.revealed is not None:
-            same = self.revealed == self.value
-            sign = '<span style="color:#1a7f37">✓</span>' if same else '<span style="color:#b42318">≠</span>'
-            text += f" The run: <b>{html.escape(self.revealed)}</b> {sign} {words}"
+        text = f"Your guess: <b>{html.escape(self.value)}</b>." if self.value else "No guess yet."
+        if self.value and self.revealed:
+            colour, sign = ("#1a7f37", "✓") if self.revealed == self.value else ("#b42318", "≠")
+            outcome = f"<b>{html.escape(self.revealed)}</b> <span style='color:{colour}'>{sign}</span>"
+            text += f" The run: {outcome} {words}"
         self.answer.value = text
 
     def __repr__(self) -> str:

@@ -108,8 +108,6 @@ def test_what_is_observed_of_an_epoch_comes_from_the_right_networks() -> None:
     assert len(before["answers"]) == 15
     assert bench.levels["chance"] == pytest.approx(1 / 3)
     assert {"source only", "oracle"} <= set(bench.levels)
-    counts = adaptation.confusion(bench.material.held_out, before["answers"].long().numpy(), 3)
-    assert counts.tolist() == evaluate.confusion(untouched.state.adapted, bench.material.held_out).tolist()
 
 
 def test_a_term_that_rests_leaves_a_gap() -> None:
@@ -140,7 +138,8 @@ def test_at_replay_a_recorded_run_is_shown_and_nothing_is_trained(
     assert (then.outcome, now.outcome) == ("finished", "recorded")
     assert now.values == then.values
     assert now.epochs == then.epochs
-    assert all(np.array_equal(a, b) for a, b in zip(now.answers, then.answers, strict=True))
+    for a, b in zip(now.snapshots, then.snapshots, strict=True):
+        assert np.array_equal(a.confusion, b.confusion)
     assert now.losses.keys() == then.losses.keys()
     for name, values in then.losses.items():
         assert now.losses[name] == pytest.approx(values, nan_ok=True)
@@ -187,12 +186,10 @@ def test_the_panel_gives_the_numbers_of_the_plain_loop(
     panel.run(wait=True)
     material = tiny_world(QUICK)
     events = adapt(material.source, material.target, material.pairs, QUICK.recipe, seed=QUICK.seed)
-    plain = [
-        adaptation.evaluate.accuracy(e.state.adapted, material.held_out)
-        for e in events
-        if isinstance(e, Epoch)
-    ]
-    assert panel.runs[0].values["accuracy"] == pytest.approx(plain)
+    states = (e.state.adapted for e in events if isinstance(e, Epoch))
+    plain = [evaluate.confusion(adapted, material.held_out).numpy() for adapted in states]
+    assert panel.runs[0].values["accuracy"] == pytest.approx([np.trace(counts) / 15 for counts in plain])
+    assert np.array_equal(panel.runs[0].snapshots[-1].confusion, plain[-1])
 
 
 @pytest.mark.parametrize("where", ["min", "max"])
@@ -328,8 +325,8 @@ def test_a_second_press_of_run_starts_no_second_worker(
     panel = make(LONG)
     for _ in range(3):
         panel.buttons["run"].click()
-    assert panel.session.threads_started == 1
     assert wait_for(lambda: len(panel.runs) == 1)
+    assert [t.name for t in threading.enumerate()].count("socketlab-worker") == 1
 
 
 def test_stop_takes_less_than_a_second(undrawn: None, make: Callable[..., AdaptationPanel]) -> None:
@@ -365,7 +362,7 @@ def test_pause_holds_and_goes_on(undrawn: None, make: Callable[..., AdaptationPa
     panel.buttons["run"].click()  # run lets a paused run go on, too
     assert panel.buttons["pause"].description == "Pause"
     assert wait_for(lambda: panel.session.state == "running")
-    assert panel.session.threads_started == 1
+    assert len(panel.runs) == 1
 
 
 def test_reset_clears_everything(make: Callable[..., AdaptationPanel]) -> None:
@@ -391,7 +388,7 @@ def test_runs_are_kept_for_comparison(make: Callable[..., AdaptationPanel]) -> N
     panel.controls["lambda_ti"].value = 0.0
     panel.run(wait=True)
     assert [run.choice.recipe.lambda_ti for run in panel.runs] == [QUICK.recipe.lambda_ti, 0.0]
-    assert panel.table.value.count("<tr>") == 3
+    assert panel.table.value.count("<tr") == 3
     assert "background:#" in panel.table.value  # a colour that a browser knows
     assert "run 1" in panel.pictures["accuracy"].alt and "run 2" in panel.pictures["accuracy"].alt
     assert len(panel._benches) == 1  # the same data are not loaded twice

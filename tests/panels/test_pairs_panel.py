@@ -170,7 +170,7 @@ def test_the_longest_run_stops(make: Callable[..., PairsPanel]) -> None:
 def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., PairsPanel]) -> None:
     panel = make()
     panel.run(wait=True, timeout=120)
-    pairs = panel_of_pairs.given_pairs(stock(), QUICK)
+    pairs = world().given(QUICK)
     events = adapt(trained_source(), material().target, pairs, QUICK.recipe, seed=0)
     plain = [features.accuracy(e.state.adapted, material().held_out) for e in events if isinstance(e, Epoch)]
     assert panel.runs[0].values["accuracy"] == pytest.approx(plain)
@@ -178,7 +178,7 @@ def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., PairsPane
     panel.run(wait=True, timeout=120)
     assert "run 1" in panel.pictures["rank"].alt and "run 2" in panel.pictures["rank"].alt  # overlaid
     assert "pairs" in panel.pictures["losses"].alt or "given" in panel.pictures["losses"].alt
-    assert panel.table.value.count("<tr>") == 3
+    assert panel.table.value.count("<tr") == 3
     assert "partner" in panel.headline.value
 
 
@@ -193,7 +193,7 @@ def test_errors_are_seen(make: Callable[..., PairsPanel], monkeypatch: pytest.Mo
     panel.world._load_stock = stock
     assert panel.run(wait=True, timeout=120) == "finished"
     assert panel.box.value == ""
-    monkeypatch.setattr("socketlab.panels.pairs.given_pairs", lambda *a: missing())
+    monkeypatch.setattr("socketlab.panels.pairs.mixed_pairs", lambda *a: missing())
     panel.controls["shift"].value = 3
     panel.wait(60)
     assert "is missing" in panel.box.value

@@ -166,7 +166,7 @@ def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., Statistic
     assert panel.runs[0].values["accuracy"][0] == pytest.approx(panel.bench().levels["AdaBN"])
     assert "run 1" in panel.pictures["accuracy"].alt and "run 1" in panel.pictures["loss"].alt
     assert "matched" in panel.pictures["layers"].alt
-    assert panel.table.value.count("<tr>") == 2
+    assert panel.table.value.count("<tr") == 2
 
 
 def test_long_runs_stop_pause_and_reset(make: Callable[..., StatisticsPanel]) -> None:

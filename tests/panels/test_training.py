@@ -63,7 +63,6 @@ class SmallPanel(RunPanel[Setting]):
         return all_events()
 
     def _epoch(self, run: PanelRun[Setting], seen: replay.Observation) -> None:
-        run.recorded = self.replays
         run.add(seen.epoch, accuracy=run.choice.rate / 2)
 
     def _draw(self, run: PanelRun[Setting]) -> None:
@@ -116,11 +115,9 @@ def test_a_slider_of_the_recipe_has_its_range_scale_and_help(name: str) -> None:
 
 def test_controls_of_every_kind() -> None:
     assert Control("a", 3, low=1, high=9, step=1).widget().value == 3
-    assert Control("a", True).widget().value is True
     assert Control("a", "x", options=("x", "y")).widget().options == ("x", "y")
     assert Control("a", "x", options=("x", "y"), steps=True).widget().readout is True
     assert Control("a", 0.5, live=True).widget().continuous_update is True
-    assert Control.of_recipe("bn_layers", "all").widget().options == ("all", "first", "early", "late")
 
 
 def test_every_control_and_button_can_be_found_in_a_page(make: Callable[..., SmallPanel]) -> None:
@@ -139,7 +136,7 @@ def test_runs_are_kept_side_by_side(make: Callable[..., SmallPanel]) -> None:
     panel.run(wait=True)
     assert [run.choice for run in panel.runs] == [Setting(), Setting(2.0)]
     assert panel.cleared == [None, 1, 2]
-    assert panel.table.value.count("<tr>") == 3
+    assert panel.table.value.count("<tr") == 3
     assert "50.0&nbsp;%" in panel.table.value and "100.0&nbsp;%" in panel.table.value
     assert "run 2 from 1.00 to 1.00" in panel.words.value
     panel.buttons["reset"].click()
@@ -195,16 +192,10 @@ def test_a_panel_leaves_a_sentence_where_no_kernel_runs(make: Callable[..., Smal
 
 def test_what_the_page_reports_reaches_the_pictures(make: Callable[..., SmallPanel]) -> None:
     panel = make()
-    clicked: list[tuple[str, int]] = []
-    panel._clicked = lambda name, axes, x, y: clicked.append((name, axes))  # type: ignore[method-assign]
     panel.run(wait=True)
-    panel._hear({"sizes": {"curve": [900, 450], "other": [9, 9]}})
+    panel._fit({"curve": [900, 450], "other": [9, 9]})
     assert panel.pictures["curve"].wait(20)
     assert panel.pictures["curve"].width == 2 * panel.pictures["curve"].height
-    panel._hear({"click": ["curve", 0.4, 0.5]})
-    panel._hear({"click": ["curve", 5.0, 5.0]})
-    panel._hear({"click": ["other", 0.5, 0.5]})
-    assert clicked == [("curve", 0)]
 
 
 # exports
