@@ -1,30 +1,26 @@
-"""Intervals and permutation tests of any measure: a function of two sets (n, D) and (m, D) to a float."""
+"""Intervals of any measure, a function of two sets (n, D) and (m, D) to a float; p of MMD² by any kernel."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
-from socketlab.measures.distances import EXACT, Kernel, energy, median_distance, minus_distance, mmd, rbf
+from socketlab.measures.distances import EXACT, Kernel
 from socketlab.measures.feature_sets import (
     Features,
+    centred,
     checked,
-    mean_row,
     no_grad_no_autocast,
-    precision,
     squared_distances,
 )
 
 Distance = Callable[[Tensor, Tensor], float]
-Null = Literal["pooled", "swapped", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,6 @@ class Measured:
 
     Parameters
     ----------
-    name : of the measure.
     value : from the rows that ``how`` names; NaN where there is none, with the reason in ``how``.
     low, high : ends of the interval; NaN where there is none.
     how : rows, resampling and seed, in words.
@@ -46,9 +41,6 @@ class Measured:
     high: float = math.nan
     how: str = ""
     p: float | None = None
-
-
-# ---- intervals
 
 
 def bootstrap_interval(
@@ -77,6 +69,10 @@ def bootstrap_interval(
     most : rows a set in a half at most, to bound the time.
     level : share of samples whose interval should cover, in (0, 1).
 
+    Returns
+    -------
+    The value of all rows and its interval, whose ends are NaN where one of the halves gives NaN.
+
     Raises
     ------
     LabError : as `checked`, fewer than 4 rows a set, or what the measure raises.
@@ -84,129 +80,75 @@ def bootstrap_interval(
     Source: Praestgaard and Wellner, Annals of Probability 1993 (weights 0 and 2 for multinomial ones); Shao
     and Wu, Annals of Statistics 1989 (the factor); Politis and Romano, Annals of Statistics 1994.
     """
-    a, b = checked(a, b, paired=paired, same_width=False, least=4)
-    plain = measure.func if isinstance(measure, functools.partial) else measure
-    found = row_interval(lambda i, j: measure(a[i], b[j]), len(a), len(b), rounds, seed, paired, most, level)
-    return replace(found, name=getattr(plain, "__name__", type(plain).__name__))
-
-
-def row_interval(
-    evaluate: Callable[[Tensor, Tensor], float], n: int, m: int, rounds: int, seed: int, paired: bool,
-    most: int, level: float = 0.95,
-) -> Measured:  # fmt: skip
-    """`bootstrap_interval` of a function of the rows' indices; NaN ends where one of the values is NaN."""
     if rounds < 2:
         raise LabError(f"rounds is {rounds}; an interval needs at least 2, better 200.")
     if not 0 < level < 1:
         raise LabError(f"level is {level}; it must lie between 0 and 1.")
-    value = evaluate(torch.arange(n), torch.arange(m))
+    a, b = checked(a, b, paired=paired, same_width=False, least=4)
+    n, m = len(a), len(b)
     share = min(0.5, max(most / max(n, m), 20 / min(n, m)))  # no side below 20 rows for the other's sake
-    generator = torch.Generator().manual_seed(seed)
-    values = []
+    generator, values = torch.Generator().manual_seed(seed), []
     for _ in range(rounds):
         i = torch.randperm(n, generator=generator)[: int(share * n)]
         j = i if paired else torch.randperm(m, generator=generator)[: int(share * m)]
-        values.append(evaluate(i, j))
+        values.append(measure(a[i], b[j]))
     taken = np.mean([int(share * n) / n, int(share * m) / m])
     deviations = np.sqrt(taken / (1 - taken)) * (np.asarray(values) - np.mean(values))
-    low, high = np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2])
+    value = measure(a, b)
+    low, high = value + np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2])
     unit = "pairs" if paired else "rows"
     how = f"{n:,} and {m:,} rows; {rounds} draws of at most half of the {unit}, seed {seed}"
-    return Measured("", value, value + float(low), value + float(high), how)
-
-
-# ---- permutation
+    return Measured(getattr(measure, "__name__", ""), value, float(low), float(high), how)
 
 
 @no_grad_no_autocast
 def permutation_test(
-    measure: Distance, a: Features, b: Features, rounds: int = 199, seed: int = 0, *, null: Null = "pooled"
+    kernel: Kernel, a: Features, b: Features, rounds: int = 199, seed: int = 0, *, paired: bool = False
 ) -> float:
-    r"""How often chance alone gives as large a value: :math:`p = (1 + \#\{\theta_r \ge \theta\}) / (1 + R)`.
+    r"""How often chance gives as large an MMD²: :math:`p = (1 + \#\{\theta_r \ge \theta\}) / (1 + R)`.
 
-    In [1 / (1 + R), 1]. Under the null p ≤ α in at most a share α of all tests, for any n, m and measure.
-    For `mmd` and `energy`, or a `functools.partial` of them, one kernel matrix serves all rounds,
-    O((n + m)² (D + R)); any other measure is computed R times.
+    In [1 / (1 + R), 1]. Under the null p ≤ α in at most a share α of all tests. The null: all rows come from
+    one distribution, and chance deals them out anew; of pairs, whose rows i are one scene, a coin decides
+    which of the two is in which set. One kernel matrix serves all rounds, O((n + m)² (D + R)).
 
     Parameters
     ----------
+    kernel : `distances.rbf` for MMD², `distances.minus_distance` for the energy distance.
     rounds : R; 199 tells p = 0.05 from 0.08.
-    null : what chance does. ``"pooled"``: all rows come from one distribution, and it deals them out anew.
-        ``"swapped"``: rows i are one scene, and which of the two is in which set is a coin's choice.
-        ``"shuffled"``: the sets may differ, but partners are no more alike than others; for CKA, retrieval.
 
     Raises
     ------
-    LabError : as `checked`, an unknown null, or more rows than one kernel matrix can have (2 `EXACT`).
+    LabError : as `checked`, or more rows than one kernel matrix can have (2 `EXACT`).
 
     Source: Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 2010 (the 1 +);
     Gretton et al., JMLR 2012, for MMD.
     """
-    if null not in ("pooled", "swapped", "shuffled"):
-        raise LabError(f"The null {null!r} is none of 'pooled', 'swapped' and 'shuffled'.")
     if rounds < 1:
         raise LabError(f"rounds is {rounds}; a test needs at least 1, better 199.")
-    a, b = checked(a, b, paired=null != "pooled", same_width=null != "shuffled")
-    generator = torch.Generator().manual_seed(seed)
-    kernel = _kernel_of(measure, a, b, null)
-    if kernel is not None:
-        values = _kernel_values(kernel, a, b, rounds, generator, null == "swapped")
-    else:
-        values = [measure(a, b)]
-        values += [measure(*_by_chance(a, b, null, generator)) for _ in range(rounds)]
-    found = np.asarray(values)
-    least = found[0] - 1e-9 * np.abs(found).max()  # the same value, summed in another order
-    return float((found >= least).sum() / (1 + rounds))
+    a, b = checked(a, b, paired=paired)
+    values = np.asarray(_dealt_out(kernel, a, b, rounds, torch.Generator().manual_seed(seed), paired))
+    least = values[0] - 1e-9 * np.abs(values).max()  # the same value, summed in another order
+    return float((values >= least).sum() / (1 + rounds))
 
 
-def _by_chance(a: Tensor, b: Tensor, null: Null, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The two sets as the null would have dealt them out."""
-    if null == "shuffled":
-        return a, b[torch.randperm(len(b), generator=generator).to(b.device)]
-    if null == "swapped":
-        swap = (torch.rand(len(a), 1, generator=generator) < 0.5).to(a.device)
-        return torch.where(swap, b, a), torch.where(swap, a, b)
-    order = torch.randperm(len(a) + len(b), generator=generator).to(a.device)
-    pooled = torch.cat([a, b])[order]
-    return pooled[: len(a)], pooled[len(a) :]
-
-
-def _kernel_of(measure: Distance, a: Tensor, b: Tensor, null: Null) -> Kernel | None:
-    """The kernel of `mmd` or `energy` under a null that deals rows out; None for any other measure."""
-    partial = measure if isinstance(measure, functools.partial) else functools.partial(measure)
-    options = dict(partial.keywords)
-    paired = options.pop("paired", False)
-    options.pop("seed", None)
-    if null == "shuffled" or partial.args or paired is not (null == "swapped"):
-        return None
-    if partial.func is energy and not options:
-        return minus_distance
-    if partial.func is mmd and options.keys() <= {"bandwidth", "scales"}:
-        bandwidth = options.get("bandwidth") or median_distance(a, b)
-        return rbf(bandwidth, options.get("scales", (1.0,)))
-    return None
-
-
-def _kernel_values(
+def _dealt_out(
     kernel: Kernel, a: Tensor, b: Tensor, rounds: int, generator: torch.Generator, paired: bool
 ) -> list[float]:
-    """The estimate for the sets as they are, then for each dealing out: one product K U serves all."""
+    """MMD² of the sets as they are, then of each dealing out: one product K U serves all."""
     n, m = len(a), len(b)
     if n + m > 2 * EXACT:
         raise LabError(f"{n + m:,} rows are more than {2 * EXACT:,}, too many to test at once: draw some.")
-    x = torch.cat([z - mean_row(a, b) for z in (a.double(), b.double())]).to(precision(a, b))
+    x = torch.cat(centred(a, b))
     k = torch.cat([kernel(squared_distances(rows, x)) for rows in x.split(1024)])
     k.fill_diagonal_(0)
     if paired:
         k[:n, n:].fill_diagonal_(0)
         k[n:, :n].fill_diagonal_(0)
-    if paired:
         first = torch.rand(n, rounds, generator=generator) < 0.5
         dealt = torch.cat([first, ~first])
     else:
         dealt = torch.rand(n + m, rounds, generator=generator).argsort(dim=0) < n
-    seen = (torch.arange(n + m) < n)[:, None]
-    u = torch.cat([seen, dealt], dim=1).to(k)
+    u = torch.cat([(torch.arange(n + m) < n)[:, None], dealt], dim=1).to(k)
     rows = k.sum(dim=1, dtype=torch.float64)
     within = (u * (k @ u)).sum(dim=0, dtype=torch.float64)
     across = rows @ u.double() - within

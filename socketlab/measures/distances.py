@@ -1,14 +1,8 @@
 r"""How far apart two sets of features lie.
 
-Every measure takes (n, D) and (m, D) features, arrays or tensors of any real type, and returns a float. It is
-computed where they lie, without gradient and outside autocast; for the precision see `feature_sets`.
-
-All raise a LabError where `feature_sets.checked` does: no (n, D) shape, NaN or infinity, fewer than 2 rows,
-two widths, and unequal counts where row i of both must be one scene.
-
-What needs pairs of scenes, CKA and retrieval, is in `similarity`; intervals and permutation tests are in
-`bootstrap`, a loop over all measures in `metrics`. "Bias" below is that of the estimate from n and m rows; an
-interval does not take it away.
+Every measure takes (n, D) and (m, D) features, arrays or tensors of any real type, and returns a float,
+computed where they lie; a LabError where `feature_sets.checked` raises one, which also has the precision.
+"Bias" is that of the estimate from n and m rows; an interval does not take it away.
 """
 
 from __future__ import annotations
@@ -16,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,17 +19,16 @@ from torch import Tensor
 from socketlab.errors import LabError
 from socketlab.measures.bn_moments import channel_gap
 from socketlab.measures.feature_sets import (
-    ROWS,
     Features,
+    centred,
     centred_rows,
     checked,
     covariance,
-    less_mean,
     mean_row,
     no_grad_no_autocast,
-    precision,
     squared_distances,
 )
+from socketlab.method.bnstats import moments
 
 EXACT = 5000
 """Up to so many rows a set, a mean over all pairs of rows is taken in full; above, over random blocks."""
@@ -81,23 +73,16 @@ def median_distance(a: Features, b: Features, most: int = 1000) -> float:
     Source: Gretton et al., JMLR 2012, section 8.
     """
     a, b = checked(a, b, least=1)
-    n, total = len(a), len(a) + len(b)
-    rows = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:most].to(a.device)
-    dtype = precision(a, b)
-    pooled = torch.cat([a[rows[rows < n]].to(dtype), b[rows[rows >= n] - n].to(dtype)])
-    pooled = pooled - pooled.mean(dim=0)
-    squared = squared_distances(pooled, pooled)
-    squared = squared[torch.ones_like(squared, dtype=torch.bool).triu(1)]
-    # Equal rows come out of the product at the rounding of their length.
-    least = 8 * torch.finfo(dtype).eps * pooled.square().sum(dim=1).max()
-    squared = squared[squared > least]
-    return float(np.median(squared.sqrt().cpu())) if len(squared) else 1.0
+    n, generator = len(a), torch.Generator().manual_seed(0)
+    rows = torch.randperm(n + len(b), generator=generator)[:most].to(a.device)
+    apart = torch.pdist(torch.cat([a[rows[rows < n]], b[rows[rows >= n] - n]]))
+    apart = apart[apart > 0]
+    return float(np.median(apart.cpu())) if len(apart) else 1.0
 
 
-@no_grad_no_autocast
 def mmd(
     a: Features, b: Features, bandwidth: float | None = None, scales: tuple[float, ...] = (1.0,), *,
-    paired: bool = False, unbiased: bool = True, seed: int = 0,
+    paired: bool = False, seed: int = 0,
 ) -> float:  # fmt: skip
     r"""Maximum mean discrepancy, squared: how unlike the sets are by a kernel, against each within itself.
 
@@ -110,35 +95,42 @@ def mmd(
 
     Parameters
     ----------
-    bandwidth : s; default: `median_distance`.
-    scales : multiples of s whose kernels are averaged.
+    bandwidth, scales : s, default `median_distance`, and its multiples whose kernels are averaged.
     paired : rows i are one scene; k(a_i, b_i), not independent, is left out of the last mean.
-    unbiased : False keeps the k(a_i, a_i) and divides by n² and m²: ≥ 0, biased upward by O(1/n + 1/m).
     seed : of the blocks.
 
-    Source: Gretton et al., JMLR 2012, eq. 3 (and 2); several kernels: Li et al., ICML 2015.
+    Source: Gretton et al., JMLR 2012, eq. 3; several kernels: Li et al., ICML 2015.
     """
-    a, b = checked(a, b, paired=paired)
     kernel = rbf(median_distance(a, b) if bandwidth is None else bandwidth, scales)
-    return _estimate(a, b, kernel, paired, unbiased, seed)
+    return kernel_distance(a, b, kernel, paired=paired, seed=seed)
 
 
-@no_grad_no_autocast
-def energy(a: Features, b: Features, *, paired: bool = False, unbiased: bool = True, seed: int = 0) -> float:
+def energy(a: Features, b: Features, *, paired: bool = False, seed: int = 0) -> float:
     r"""Energy distance, :math:`2 E\|a - b\| - E\|a - a'\| - E\|b - b'\|`, in feature units.
 
-    An MMD² whose kernel is −‖·‖, with nothing to choose: means over pairs of rows as in `mmd`, the same
-    parameters, cost and blocks. ≥ 0 for distributions, 0 only for equal ones; the estimate is unbiased and
-    can fall below. (`scipy.stats.energy_distance` is the root of the biased form; geomloss gives half of it.)
+    An MMD² whose kernel is −‖·‖, with nothing to choose: parameters and cost as for `mmd`. ≥ 0 for
+    distributions, 0 only for equal ones; the estimate is unbiased and can fall below.
+    (`scipy.stats.energy_distance` is the root of the biased form; geomloss gives half of it.)
 
     Source: Székely and Rizzo, J. Statistical Planning and Inference 2013; Sejdinovic et al., 2013.
     """
-    return _estimate(*checked(a, b, paired=paired), minus_distance, paired, unbiased, seed)
+    return kernel_distance(a, b, minus_distance, paired=paired, seed=seed)
+
+
+@no_grad_no_autocast
+def kernel_distance(
+    a: Features, b: Features, kernel: Kernel, *, paired: bool = False, seed: int = 0
+) -> float:
+    """The equation of `mmd` with any kernel."""
+    a, b = checked(a, b, paired=paired)
+    if max(len(a), len(b)) > EXACT:
+        return block_estimate(a, b, kernel, paired=paired, seed=seed)[0]
+    return _discrepancy(a, b, kernel, paired)
 
 
 @no_grad_no_autocast
 def block_estimate(
-    a: Features, b: Features, kernel: Kernel, *, paired: bool = False, unbiased: bool = True, seed: int = 0
+    a: Features, b: Features, kernel: Kernel, *, paired: bool = False, seed: int = 0
 ) -> tuple[float, float]:
     r"""MMD² of many rows by any kernel from random blocks, and its standard error.
 
@@ -154,51 +146,32 @@ def block_estimate(
     order_a = torch.randperm(n, generator=generator).to(a.device)
     order_b = order_a if paired else torch.randperm(m, generator=generator).to(a.device)
     blocks = zip(order_a.tensor_split(count), order_b.tensor_split(count), strict=True)
-    found = [_discrepancy(a[i[:BLOCK]], b[j[:BLOCK]], kernel, paired, unbiased) for i, j in blocks]
+    found = [_discrepancy(a[i[:BLOCK]], b[j[:BLOCK]], kernel, paired) for i, j in blocks]
     error = float(np.std(found, ddof=1)) / math.sqrt(count) if count > 1 else math.nan
     return float(np.mean(found)), error
 
 
-def _estimate(a: Tensor, b: Tensor, kernel: Kernel, paired: bool, unbiased: bool, seed: int) -> float:
-    if max(len(a), len(b)) > EXACT:
-        return block_estimate(a, b, kernel, paired=paired, unbiased=unbiased, seed=seed)[0]
-    return _discrepancy(a, b, kernel, paired, unbiased)
+def _discrepancy(a: Tensor, b: Tensor, kernel: Kernel, paired: bool) -> float:
+    x, y = centred(a, b)
+    within = _mean(x, x, kernel, True) + _mean(y, y, kernel, True)
+    return within - 2 * _mean(x, y, kernel, paired)
 
 
-def _discrepancy(a: Tensor, b: Tensor, kernel: Kernel, paired: bool, unbiased: bool) -> float:
-    dtype, centre = precision(a, b), mean_row(a, b)
-    x, y = (less_mean(z, centre, dtype) for z in (a, b))
-    return (
-        _mean_within(x, kernel, unbiased)
-        + _mean_within(y, kernel, unbiased)
-        - 2 * _mean_across(x, y, kernel, leave_partners=paired and unbiased)
-    )
-
-
-def _mean_within(x: Tensor, kernel: Kernel, unbiased: bool, rows: int = 1024) -> float:
-    """Mean of k over pairs of rows; of its two equal halves only one is computed."""
-    total, n = 0.0, len(x)
-    for i in range(0, n, rows):
-        similarity = kernel(squared_distances(x[i : i + rows], x[i:]))
-        square, rest = similarity[:, :rows], similarity[:, rows:]
-        twice = square.sum(dim=1).double() - square.diagonal() + 2 * rest.sum(dim=1).double()
-        total += float(twice.sum())
-    if unbiased:
-        return total / (n * (n - 1))
-    return (total + n * float(kernel(x.new_zeros(1)))) / n**2
-
-
-def _mean_across(x: Tensor, y: Tensor, kernel: Kernel, leave_partners: bool, rows: int = 1024) -> float:
-    total, n, m = 0.0, len(x), len(y)
-    for i in range(0, n, rows):
-        similarity = kernel(squared_distances(x[i : i + rows], y))
+def _mean(x: Tensor, y: Tensor, kernel: Kernel, leave_partners: bool, rows: int = 1024) -> float:
+    """Mean of k over pairs of rows; within one set only the half above the diagonal is computed."""
+    total = 0.0
+    for i in range(0, len(x), rows):
+        begin = i if x is y else 0
+        similarity = kernel(squared_distances(x[i : i + rows], y[begin:]))
         total += float(similarity.sum(dim=1).double().sum())
+        if x is y:
+            total += float(similarity[:, rows:].sum(dim=1).double().sum())
         if leave_partners:
-            total -= float(similarity[:, i:].diagonal().double().sum())
-    return total / (n * (m - leave_partners))
+            total -= float(similarity[:, i - begin :].diagonal().double().sum())
+    return total / (len(x) * (len(y) - leave_partners))
 
 
-# ---- Gaussians and slices
+# ---- Gaussians, slices, channels
 
 
 @no_grad_no_autocast
@@ -209,25 +182,23 @@ def frechet(a: Features, b: Features) -> float:
         - 2 \operatorname{tr} (S_a S_b)^{1/2}
 
     ≥ 0, in squared feature units. Biased upward, by about the ratio of D to n: compare only sets of one size.
-    With factors :math:`S = F^\top F` (the centred rows where there are fewer than D, else Cholesky, and
-    eigenvectors where that fails) the last trace is the sum of the singular values of :math:`F_a F_b^\top`,
-    for covariances of any rank. O((n + m) D² + min(n, m, D)³).
+    With factors :math:`S = F^\top F` of any rank the last trace is the sum of the singular values of
+    :math:`F_a F_b^\top`. O((n + m) D² + min(n, m, D)³).
 
     Source: Dowson and Landau, J. Multivariate Analysis 1982; Heusel et al., NeurIPS 2017 (FID); its bias:
     Chong and Forsyth, CVPR 2020.
     """
     a, b = checked(a, b)
     shift = (mean_row(a) - mean_row(b)).square().sum()
-    factor, other_factor = _factor(a), _factor(b)
-    traces = factor.square().sum() + other_factor.square().sum()
-    shared = torch.linalg.svdvals(factor @ other_factor.T).sum()
-    return float(shift + (traces - 2 * shared).clamp_min(0))
+    factor, other = _factor(a), _factor(b)
+    shared = torch.linalg.svdvals(factor @ other.T).sum()
+    return float(shift + (factor.square().sum() + other.square().sum() - 2 * shared).clamp_min(0))
 
 
 def _factor(x: Tensor) -> Tensor:
     """F with Fᵀ F the covariance, (at most D, D) float64."""
     if len(x) <= x.shape[1]:
-        return less_mean(x, mean_row(x), torch.float64) / math.sqrt(len(x) - 1)
+        return centred(x)[0].double() / math.sqrt(len(x) - 1)
     spread = covariance(x)
     lower, failed = torch.linalg.cholesky_ex(spread)
     if not failed:
@@ -266,21 +237,13 @@ def sliced_wasserstein(a: Features, b: Features, directions: int = 256, seed: in
     a, b = checked(a, b)
     if directions < 1:
         raise LabError(f"directions is {directions}; a slice needs at least 1.")
-    dtype, centre = precision(a, b), mean_row(a, b)
-    which_a, which_b, width = (part.to(a.device) for part in _common_steps(len(a), len(b)))
-    total = 0.0
-    for theta in _directions(a.shape[1], directions, seed).to(a.device, dtype).split(256):
-        x, y = (
-            _sorted(torch.cat([theta @ rows.T for rows in centred_rows(z, centre, dtype)], dim=1))
-            for z in (a, b)
-        )
-        total += float(((x[:, which_a] - y[:, which_b]).square().double() @ width).sum())
+    which_a, which_b, width = (part.numpy() for part in _common_steps(len(a), len(b)))
+    centre, total = mean_row(a, b), 0.0
+    for theta in _directions(a.shape[1], directions, seed).to(a).split(256):
+        slices = (torch.cat([theta @ rows.T for rows in centred_rows(z, centre)], dim=1) for z in (a, b))
+        x, y = (np.sort(each.cpu().numpy(), axis=1) for each in slices)
+        total += float((np.square(x[:, which_a] - y[:, which_b], dtype=np.float64) @ width).sum())
     return total / directions
-
-
-def _sorted(x: Tensor) -> Tensor:
-    """Each row in order; NumPy's sort is some times faster than torch's on a CPU."""
-    return torch.from_numpy(np.sort(x.numpy(), axis=1)) if x.is_cpu else x.sort(dim=1).values
 
 
 def _directions(dimension: int, count: int, seed: int) -> Tensor:
@@ -301,25 +264,14 @@ def _common_steps(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     return begin // m, begin // n, width.double() / (n * m)
 
 
-# ---- channels and their statistics
-
-
 @no_grad_no_autocast
-def moments(x: Features) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each feature, (D,) float64 each, as a batch-norm layer takes them."""
-    x, _ = checked(x, x, least=1)
-    mean = mean_row(x)
-    squares = [(rows.double() - mean).square().sum(dim=0) for rows in x.split(ROWS)]
-    return mean, torch.stack(squares).sum(dim=0) / len(x)
-
-
 def channel_divergence(a: Features, b: Features) -> float:
     """Mean of the symmetric KL of `bn_moments.channel_gap`, from the sets' own means and variances.
 
     Nats, ≥ 0, without units; blind to correlations. Biased upward by O(1/n + 1/m). O((n + m) D).
     """
     a, b = checked(a, b)
-    return float(channel_gap(*moments(b), *moments(a)).symmetric_kl.mean())
+    return float(channel_gap(*moments(b)[:2], *moments(a)[:2]).symmetric_kl.mean())
 
 
 # ---- neighbours and classifiers
@@ -338,47 +290,39 @@ def neighbour_purity(a: Features, b: Features, k: int = 15) -> float:
     a, b = checked(a, b)
     if k < 1:
         raise LabError(f"k is {k}; neighbour purity needs at least 1 neighbour.")
-    dtype, centre = precision(a, b), mean_row(a, b)
-    x = torch.cat([rows for z in (a, b) for rows in centred_rows(z, centre, dtype)])
+    x = torch.cat(centred(a, b))
     own = torch.arange(len(x), device=x.device) < len(a)
-    k = min(k, len(x) - 1)
     same = []
     for i in range(0, len(x), 1024):
         squared = squared_distances(x[i : i + 1024], x)
         squared[:, i:].diagonal().fill_(torch.inf)  # not a neighbour of itself
-        near = squared.topk(k, dim=1, largest=False).indices
+        near = squared.topk(min(k, len(x) - 1), dim=1, largest=False).indices
         same.append((own[near] == own[i : i + 1024, None]).double().mean(dim=1))
     share = torch.cat(same)
     return float((share[own].mean() + share[~own].mean()) / 2)
 
 
-def proxy_a_distance(
-    a: Features, b: Features, *, paired: bool = False, folds: int = 5, seed: int = 0
-) -> float:
+def proxy_a_distance(a: Features, b: Features, *, paired: bool = False, seed: int = 0) -> float:
     r"""Proxy A-distance, :math:`2 (1 - 2 \varepsilon)`: how well a linear classifier tells the sets apart.
 
     ε is the held-out error, the mean of both sets' own, of `domain_mistakes`. 2 = always told apart, 0 = by
     chance, where the estimate is around 0 of either sign; in [-2, 2]. Biased downward: a classifier
-    that has seen more rows errs less. Cost: ``folds`` logistic regressions.
+    that has seen more rows errs less. Cost: five logistic regressions.
 
     Source: Ben-David et al., Machine Learning 2010; its proxy: Glorot, Bordes, Bengio, ICML 2011.
     """
-    mistakes = domain_mistakes(a, b, paired=paired, folds=folds, seed=seed)
+    mistakes = domain_mistakes(a, b, paired=paired, seed=seed)
     return 2 * (1 - 2 * float(np.mean([wrong.mean() for wrong in mistakes])))
 
 
 def domain_mistakes(
-    a: Features, b: Features, *, paired: bool = False, folds: int = 5, seed: int = 0
+    a: Features, b: Features, *, paired: bool = False, seed: int = 0
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Which rows of either set a cross-validated logistic regression takes for the other's; (n,), (m,) bool.
 
-    Features are standardised on the training folds; both sets weigh the same, and each fold holds its share
-    of both. ``paired`` keeps partners in one fold: in two, the one that was learnt from would have the other
-    taken for its own set, and the error of two equal sets would come out above chance.
-
-    Raises
-    ------
-    LabError : fewer than 2 folds, or than 2 rows.
+    Features are standardised on the training folds; both sets weigh the same, and each of the five folds
+    (fewer for fewer rows) holds its share of both. ``paired`` keeps partners in one fold: in two, the one
+    that was learnt from would have the other taken for its own set.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
@@ -386,13 +330,10 @@ def domain_mistakes(
     from sklearn.preprocessing import StandardScaler
 
     a, b = checked(a, b, paired=paired)
-    folds = min(folds, len(a), len(b))
-    if folds < 2:
-        raise LabError("folds must be at least 2: one to learn from and one to test on.")
-    rng = np.random.default_rng(seed)
+    rng, folds = np.random.default_rng(seed), min(5, len(a), len(b))
     fold_a = rng.permutation(len(a)) % folds
     fold_b = fold_a if paired else rng.permutation(len(b)) % folds
-    x = torch.cat([a, b]).cpu().to(precision(a, b)).numpy()
+    x = torch.cat([a, b]).cpu().numpy()
     y = np.arange(len(x)) >= len(a)
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
     split = PredefinedSplit(np.concatenate([fold_a, fold_b]))
@@ -403,36 +344,17 @@ def domain_mistakes(
 # ---- within classes
 
 
-@dataclass(frozen=True)
-class ClassGap:
-    """A gap class by class, and against how far the classes themselves lie apart.
-
-    Parameters
-    ----------
-    per_class : label → the measure between both sets' rows of this class.
-    mean : over the classes.
-    between : mean of the measure between two different classes of the first set.
-    ratio : mean / between: 1 = another modality is as far as another class. NaN where the classes of the
-        first set are not apart.
-    """
-
-    per_class: dict[int, float]
-    mean: float
-    between: float
-    ratio: float
-
-
 def class_gap(
     a: Features, b: Features, labels_a: Features, labels_b: Features,
     measure: Callable[[Tensor, Tensor], float] | None = None,
-) -> ClassGap:  # fmt: skip
-    r"""Class-conditional gap: the distance between the sets with the class held fixed.
+) -> float:  # fmt: skip
+    r"""Distance between the sets with the class held fixed, against that between classes of the first set.
 
     .. math:: \frac{\tfrac1K \sum_c d(a_c, b_c)}{\tfrac{2}{K(K-1)} \sum_{c < c'} d(a_c, a_{c'})}
 
+    1 = another modality is as far as another class; NaN where the classes of the first set are not apart.
     Two sets with other shares of the classes are apart without any gap between modalities; this is not misled
-    by it. For the reader: it needs labels of both sets. Range and bias are those of d; K² / 2 times its cost
-    on the rows of a class.
+    by it. For the reader: it needs labels of both sets. Bias as of d; K² / 2 times its cost on a class.
 
     Parameters
     ----------
@@ -452,7 +374,7 @@ def class_gap(
     classes = [int(c) for c in ours.unique() if (ours == c).sum() > 1 and (theirs == c).sum() > 1]
     if len(classes) < 2:
         raise LabError("A gap within classes needs 2 classes with at least 2 rows in either set.")
-    per_class = {c: distance(a[ours == c], b[theirs == c]) for c in classes}
+    within = np.mean([distance(a[ours == c], b[theirs == c]) for c in classes])
     apart = [distance(a[ours == c], a[ours == d]) for i, c in enumerate(classes) for d in classes[:i]]
-    mean, between = float(np.mean(list(per_class.values()))), float(np.mean(apart))
-    return ClassGap(per_class, mean, between, mean / between if between > 0 else math.nan)
+    between = np.mean(apart)
+    return float(within / between) if between > 0 else math.nan

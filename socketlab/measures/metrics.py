@@ -1,14 +1,11 @@
-"""All measures by name, and one loop over them.
-
-Equation, range, bias and cost of each stand with its function in `distances` and `similarity`.
-"""
+"""All measures by name, and one loop over them; `distances` and `similarity` have equation, bias and cost."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +14,12 @@ from torch import Tensor
 
 from socketlab.errors import LabError
 from socketlab.measures import distances
-from socketlab.measures.bootstrap import Distance, Measured, permutation_test, row_interval
-from socketlab.measures.distances import EXACT, Kernel, block_estimate, median_distance, mmd, rbf
+from socketlab.measures.bootstrap import Measured, bootstrap_interval, permutation_test
+from socketlab.measures.distances import EXACT, Kernel, block_estimate, kernel_distance, median_distance, rbf
 from socketlab.measures.feature_sets import Features, checked
 from socketlab.measures.similarity import kernel_cka, linear_cka, pair_alignment
 
-SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Multiples of the median distance whose kernels "mmd_scales" averages."""
-Fix = Callable[[Tensor, Tensor, bool, int], Distance]
-Error = Callable[[Tensor, Tensor, bool, int], tuple[float, float] | None]
+Fix = Callable[[Tensor, Tensor, bool, int], "partial[float]"]
 
 
 @dataclass(frozen=True)
@@ -34,16 +28,13 @@ class Measure:
 
     Parameters
     ----------
-    title : its name in tables.
+    title, larger : its name in tables, and what a larger value means.
     fix : from both whole sets, whether they are pairs, and a seed: the function to evaluate on them and on
-        parts of them, with one bandwidth for all.
-    larger : what a larger value means.
+        parts of them, with one bandwidth for all. A ``kernel`` among its keywords makes it an MMD², which
+        comes with p, and with a standard error above `EXACT` rows.
     low, high : ends of its range.
-    pairs : it needs pairs of scenes.
-    one_space : it needs both sets to have the same features.
+    pairs, one_space : it needs pairs of scenes; it needs both sets to have the same features.
     most : rows a set that it takes at most; more would cost their square.
-    error : value and standard error, where they are known without resampling, else None.
-    tested : the loop adds the p of its permutation test.
     """
 
     title: str
@@ -54,106 +45,85 @@ class Measure:
     pairs: bool = False
     one_space: bool = True
     most: int | None = None
-    error: Error = lambda a, b, paired, seed: None
-    tested: bool = False
 
 
-def _mmd(title: str, scales: tuple[float, ...]) -> Measure:
-    def fix(a: Tensor, b: Tensor, paired: bool, seed: int) -> Distance:
-        width = median_distance(a, b)
-        return functools.partial(mmd, bandwidth=width, scales=scales, paired=paired, seed=seed)
-
-    error = _block_error(lambda a, b: rbf(median_distance(a, b), scales))
-    return Measure(title, fix, "further apart", -math.inf, 2.0, error=error, tested=True)
-
-
-def _block_error(kernel: Callable[[Tensor, Tensor], Kernel]) -> Error:
-    """Of MMD² and energy where there are more than `EXACT` rows."""
-    return lambda a, b, paired, seed: (
-        block_estimate(a, b, kernel(a, b), paired=paired, seed=seed) if max(len(a), len(b)) > EXACT else None
-    )
-
-
-def _proxy_error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float]:
-    """Value, and the error that as many tosses of two coins have (two held-out rows more on either side)."""
-    mistakes = distances.domain_mistakes(a, b, paired=paired, seed=seed)
-    rates = [((wrong.sum() + 2) / (len(wrong) + 4), len(wrong) + 4) for wrong in mistakes]
-    variance = sum(rate * (1 - rate) / count for rate, count in rates) / 4
-    return 2 * (1 - 2 * float(np.mean([wrong.mean() for wrong in mistakes]))), 4 * math.sqrt(variance)
+def _by_kernel(kernel: Callable[[Tensor, Tensor], Kernel]) -> Fix:
+    return lambda a, b, paired, seed: partial(kernel_distance, kernel=kernel(a, b), paired=paired, seed=seed)
 
 
 def _with(measure: Callable[..., float], *names: str) -> Fix:
     """A measure that is given ``paired``, ``seed`` or both."""
-    return lambda a, b, paired, seed: functools.partial(
+    return lambda a, b, paired, seed: partial(
         measure, **{name: {"paired": paired, "seed": seed}[name] for name in names}
     )
 
 
-def _fixed_kernel_cka(a: Tensor, b: Tensor, paired: bool, seed: int) -> Distance:
+def _cka_with_fixed_kernels(a: Tensor, b: Tensor, paired: bool, seed: int) -> partial[float]:
     widths = median_distance(a, a), median_distance(b, b)
-    return functools.partial(kernel_cka, bandwidths=widths, debiased=True, seed=seed)
+    return partial(kernel_cka, bandwidths=widths, debiased=True, seed=seed)
 
 
-def _partner_rank(a: Tensor, b: Tensor) -> float:
-    return float(np.mean(pair_alignment(a, b).median_rank))
+def _class_gap(a: Tensor, b: Tensor, paired: bool, seed: int) -> partial[float]:
+    """Of sets whose last column is the class."""
+    width = median_distance(a[:, :-1], b[:, :-1])
+    distance = partial(distances.mmd, bandwidth=width, seed=seed)
+    return partial(lambda x, y: distances.class_gap(x[:, :-1], y[:, :-1], x[:, -1], y[:, -1], distance))
 
 
-def _partner_recall(a: Tensor, b: Tensor) -> float:
-    return float(np.mean(pair_alignment(a, b, ks=(1,)).recall[1]))
-
-
-_CKA: dict[str, Any] = {"high": 1.0, "pairs": True, "one_space": False}
-_PAIRS: dict[str, Any] = {"pairs": True, "most": EXACT}
+_APART: dict[str, Any] = {"larger": "further apart"}
+_MMD: dict[str, Any] = {"larger": "further apart", "low": -math.inf, "high": 2.0}
+_CKA: dict[str, Any] = {"larger": "more alike", "high": 1.0, "pairs": True, "one_space": False}
+_DEBIASED: dict[str, Any] = _CKA | {"low": -math.inf}
+_PAIRS: dict[str, Any] = {"pairs": True, "most": EXACT, "high": 1.0}
+_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 MEASURES: dict[str, Measure] = {
-    "mmd": _mmd("MMD²", (1.0,)),
-    "mmd_scales": _mmd("MMD², five bandwidths", SCALES),
-    "energy": Measure(
-        "energy distance", _with(distances.energy, "paired", "seed"), "further apart", -math.inf,
-        error=_block_error(lambda a, b: distances.minus_distance), tested=True,
+    "mmd": Measure("MMD²", _by_kernel(lambda a, b: rbf(median_distance(a, b))), **_MMD),
+    "mmd_scales": Measure(
+        "MMD², five bandwidths", _by_kernel(lambda a, b: rbf(median_distance(a, b), _SCALES)), **_MMD
     ),
-    "frechet": Measure("Fréchet distance²", _with(distances.frechet), "further apart"),
+    "energy": Measure(
+        "energy distance", _by_kernel(lambda a, b: distances.minus_distance), low=-math.inf, **_APART
+    ),
+    "frechet": Measure("Fréchet distance²", _with(distances.frechet), **_APART),
     "sliced_wasserstein": Measure(
-        "sliced Wasserstein distance²", _with(distances.sliced_wasserstein, "seed"), "further apart"
+        "sliced Wasserstein distance²", _with(distances.sliced_wasserstein, "seed"), **_APART
     ),
     "coral": Measure("CORAL", _with(distances.coral), "covariances further apart"),
-    "channel_divergence": Measure(
-        "symmetric KL per channel", _with(distances.channel_divergence), "further apart"
-    ),
+    "channel_divergence": Measure("symmetric KL per channel", _with(distances.channel_divergence), **_APART),
     "proxy_a_distance": Measure(
         "proxy A-distance", _with(distances.proxy_a_distance, "paired", "seed"), "easier to tell apart",
-        -2.0, 2.0, most=2000, error=_proxy_error,
+        -2.0, 2.0, most=2000,
     ),
     "neighbour_purity": Measure(
-        "neighbours of the same set", _with(distances.neighbour_purity), "further apart", 0.0, 1.0, most=EXACT
+        "neighbours of the same set", _with(distances.neighbour_purity), high=1.0, most=EXACT, **_APART
     ),
-    "linear_cka": Measure("linear CKA", _with(linear_cka), "more alike", **_CKA),
+    "linear_cka": Measure("linear CKA", _with(linear_cka), **_CKA),
     "linear_cka_debiased": Measure(
-        "linear CKA, debiased", _with(functools.partial(linear_cka, debiased=True)), "more alike", -math.inf,
-        **_CKA,
+        "linear CKA, debiased", _with(partial(linear_cka, debiased=True)), **_DEBIASED
     ),
-    "kernel_cka": Measure("RBF CKA, debiased", _fixed_kernel_cka, "more alike", -math.inf, **_CKA),
+    "kernel_cka": Measure("RBF CKA, debiased", _cka_with_fixed_kernels, **_DEBIASED),
     "pair_cosine": Measure(
         "cosine of partners, less that of others", _with(lambda a, b: pair_alignment(a, b).cosine_gain),
-        "partners nearer", -2.0, 2.0, **_PAIRS,
+        "partners nearer", -2.0, 2.0, pairs=True, most=EXACT,
     ),
     "pair_rank": Measure(
-        "median rank of the partner", _with(_partner_rank), "partners harder to find", 0.0, 1.0, **_PAIRS
+        "median rank of the partner", _with(lambda a, b: float(np.mean(pair_alignment(a, b).median_rank))),
+        "partners harder to find", **_PAIRS,
     ),
     "pair_recall": Measure(
-        "partner found first", _with(_partner_recall), "partners easier to find", 0.0, 1.0, **_PAIRS
+        "partner found first", _with(lambda a, b: float(np.mean(pair_alignment(a, b, ks=(1,)).recall[1]))),
+        "partners easier to find", **_PAIRS,
     ),
 }  # fmt: skip
 """Name → measure; `measure_all` adds `class_gap`, which needs labels."""
+CLASS_GAP = Measure("gap within classes", _class_gap, "further apart", -math.inf)
 
 
 def possible_measures(a: Features, b: Features, paired: bool) -> list[str]:
     """Names of the measures that two sets (n, D) and (m, E) allow."""
     one_space = np.shape(a)[1] == np.shape(b)[1]
-    return [
-        name
-        for name, measure in MEASURES.items()
-        if (paired or not measure.pairs) and (one_space or not measure.one_space)
-    ]
+    allowed = ((paired or not one.pairs) and (one_space or not one.one_space) for one in MEASURES.values())
+    return [name for name, is_allowed in zip(MEASURES, allowed, strict=True) if is_allowed]
 
 
 def measure_all(
@@ -181,10 +151,9 @@ def measure_all(
         are not there.
     """
     a, b = checked(a, b, paired=paired, same_width=False)
-    possible = possible_measures(a, b, paired)
-    labels = [torch.as_tensor(one) for one in (labels_a, labels_b) if one is not None]
-    if len(labels) == 2 and a.shape[1] == b.shape[1]:
-        possible.append("class_gap")
+    possible = {name: (MEASURES[name], a, b) for name in possible_measures(a, b, paired)}
+    if labels_a is not None and labels_b is not None and a.shape[1] == b.shape[1]:
+        possible["class_gap"] = (CLASS_GAP, _labelled(a, labels_a), _labelled(b, labels_b))
     for name in names or ():
         if name not in possible:
             known = name in MEASURES or name == "class_gap"
@@ -193,47 +162,53 @@ def measure_all(
     found = []
     for name in possible if names is None else names:
         try:
-            if name == "class_gap":
-                found.append(_class_gap(a, b, labels, paired, seed, rounds, most))
-            else:
-                found.append(_measured(name, a, b, paired, seed, rounds, most))
+            one = _measured(*possible[name], paired, seed, rounds, most)
         except LabError as error:
-            found.append(Measured(name, math.nan, how=str(error)))
+            one = Measured(name, math.nan, how=str(error))
+        found.append(replace(one, name=name))
     return found
 
 
-def _measured(name: str, a: Tensor, b: Tensor, paired: bool, seed: int, rounds: int, most: int) -> Measured:
-    measure = MEASURES[name]
-    a, b = _sample(a, b, measure.most, paired, seed)
-    function = measure.fix(a, b, paired, seed)
-    known = measure.error(a, b, paired, seed)
-    if known is not None:
-        value, error = known
-        how = f"{len(a):,} and {len(b):,} rows; 1.96 standard errors either way, seed {seed}"
-        result = Measured(name, value, value - 1.96 * error, value + 1.96 * error, how)
-    else:
-        result = _interval(
-            name, lambda i, j: function(a[i], b[j]), len(a), len(b), rounds, seed, paired, most
-        )
-    low, high = (min(max(end, measure.low), measure.high) for end in (result.low, result.high))
-    p = None
-    if measure.tested:
-        rows = _sample(a, b, 2000, paired, seed)
-        p = permutation_test(function, *rows, seed=seed, null="swapped" if paired else "pooled")
-    return replace(result, low=low, high=high, p=p)
+def _labelled(x: Tensor, labels: Features) -> Tensor:
+    column = torch.as_tensor(labels).to(x)
+    if column.shape != (len(x),):
+        raise LabError(f"{len(x)} rows need one label each, not {tuple(column.shape)}.")
+    return torch.cat([x, column[:, None]], dim=1)
 
 
-def _interval(
-    name: str, evaluate: Callable[[Tensor, Tensor], float], n: int, m: int, *how: Any, least: int = 4
+def _measured(
+    measure: Measure, a: Tensor, b: Tensor, paired: bool, seed: int, rounds: int, most: int
 ) -> Measured:
-    """`row_interval`, or the value alone where halves are too small for the measure."""
-    try:
-        if min(n, m) < least:
-            raise LabError(f"A set has {min(n, m)} of the {least} rows that an interval needs.")
-        return replace(row_interval(evaluate, n, m, *how), name=name)
-    except LabError as error:
-        value = evaluate(torch.arange(n), torch.arange(m))
-        return Measured(name, value, how=f"{n:,} and {m:,} rows; no interval: {error}")
+    a, b = _sample(a, b, measure.most, paired, seed)
+    function, p = measure.fix(a, b, paired, seed), None
+    kernel = function.keywords.get("kernel")
+    if kernel is not None and max(len(a), len(b)) > EXACT:
+        found = _by_error(a, b, *block_estimate(a, b, kernel, paired=paired, seed=seed), seed)
+    elif function.func is distances.proxy_a_distance:
+        found = _by_error(a, b, *_proxy_and_error(a, b, paired, seed), seed)
+    else:
+        try:
+            found = bootstrap_interval(function, a, b, rounds, seed, paired=paired, most=most)
+        except LabError as error:  # halves are too small for the measure
+            how = f"{len(a):,} and {len(b):,} rows; no interval: {error}"
+            found = Measured("", function(a, b), how=how)
+    if kernel is not None:
+        p = permutation_test(kernel, *_sample(a, b, 2000, paired, seed), seed=seed, paired=paired)
+    low, high = (min(max(end, measure.low), measure.high) for end in (found.low, found.high))
+    return replace(found, low=low, high=high, p=p)
+
+
+def _by_error(a: Tensor, b: Tensor, value: float, error: float, seed: int) -> Measured:
+    how = f"{len(a):,} and {len(b):,} rows; 1.96 standard errors either way, seed {seed}"
+    return Measured("", value, value - 1.96 * error, value + 1.96 * error, how)
+
+
+def _proxy_and_error(a: Tensor, b: Tensor, paired: bool, seed: int) -> tuple[float, float]:
+    """Value, and the error that as many tosses of two coins have (two held-out rows more on either side)."""
+    mistakes = distances.domain_mistakes(a, b, paired=paired, seed=seed)
+    rates = [((wrong.sum() + 2) / (len(wrong) + 4), len(wrong) + 4) for wrong in mistakes]
+    variance = sum(rate * (1 - rate) / count for rate, count in rates) / 4
+    return 2 * (1 - 2 * float(np.mean([wrong.mean() for wrong in mistakes]))), 4 * math.sqrt(variance)
 
 
 def _sample(a: Tensor, b: Tensor, most: int | None, paired: bool, seed: int) -> tuple[Tensor, Tensor]:
@@ -244,14 +219,3 @@ def _sample(a: Tensor, b: Tensor, most: int | None, paired: bool, seed: int) -> 
     i = torch.randperm(len(a), generator=generator)[:most]
     j = i if paired else torch.randperm(len(b), generator=generator)[:most]
     return a[i], b[j]
-
-
-def _class_gap(
-    a: Tensor, b: Tensor, labels: Sequence[Tensor], paired: bool, seed: int, rounds: int, most: int
-) -> Measured:
-    distance = functools.partial(mmd, bandwidth=median_distance(a, b), paired=False, seed=seed)
-
-    def ratio(i: Tensor, j: Tensor) -> float:
-        return distances.class_gap(a[i], b[j], labels[0][i], labels[1][j], distance).ratio
-
-    return _interval("class_gap", ratio, len(a), len(b), rounds, seed, paired, most)

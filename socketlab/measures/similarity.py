@@ -19,12 +19,11 @@ from socketlab.measures.distances import EXACT, median_distance, rbf
 from socketlab.measures.feature_sets import (
     ROWS,
     Features,
+    centred,
     centred_rows,
     checked,
-    less_mean,
     mean_row,
     no_grad_no_autocast,
-    precision,
     product,
     squared_distances,
 )
@@ -44,13 +43,8 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
 
     with centred columns. In [0, 1]; 1 = equal up to rotation, reflection and one scale (no other linear map).
     The sets may differ in width. Biased upward where n is not much more than D: two unrelated sets of n < D
-    rows approach 1. ``debiased`` replaces the three norms by unbiased HSIC: unrelated sets give about 0, of
-    either sign, at most 1. O(n D²), or O(n² D) where n < D.
-
-    Parameters
-    ----------
-    a, b : (n, D) and (n, E), row i of both one scene.
-    debiased : needs 4 rows.
+    rows approach 1. ``debiased`` (from 4 rows) replaces the three norms by unbiased HSIC: unrelated sets give
+    about 0, of either sign, at most 1. O(n D²), or O(n² D) where n < D.
 
     Raises
     ------
@@ -59,60 +53,49 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     Source: Kornblith et al., ICML 2019, eq. 4; debiased: Song et al., JMLR 2012, eq. 5, in Nguyen, Raghu,
     Kornblith, ICLR 2021, eq. 3.
     """
-    a, b = _varying(*checked(a, b, paired=True, same_width=False, least=4 if debiased else 2))
-    dtype = precision(a, b)
+    a, b = _varying(a, b, debiased)
     if len(a) < max(a.shape[1], b.shape[1]):
-        x, y = (less_mean(z, mean_row(z), dtype) for z in (a, b))
+        (x,), (y,) = centred(a), centred(b)
         return _cka(_hsic_of_grams(x, y, _inner, _inner, debiased))
-    inner = [product(x, y, dtype).square().sum() for x, y in ((a, b), (a, a), (b, b))]
-    if not debiased:
-        return _cka(torch.stack(inner))
-    k, l = (_squared_lengths(z, dtype) for z in (a, b))
-    terms = [
-        # Rows of a centred linear kernel sum to 0, so to −k(i, i) without the diagonal.
-        _hsic(value - (x * y).sum(), -x, -y, debiased=True)
-        for value, (x, y) in zip(inner, ((k, l), (k, k), (l, l)), strict=True)
-    ]
-    return _cka(torch.stack(terms))
+    inner = [product(x, y).square().sum() for x, y in ((a, b), (a, a), (b, b))]
+    if debiased:  # rows of a centred linear kernel sum to 0, so to −k(i, i) without the diagonal
+        k, l = (
+            torch.cat([rows.double().square().sum(dim=1) for rows in centred_rows(z, mean_row(z))])
+            for z in (a, b)
+        )
+        pairs = zip(inner, ((k, l), (k, k), (l, l)), strict=True)
+        inner = [_hsic(value - (x * y).sum(), -x, -y, debiased) for value, (x, y) in pairs]
+    return _cka(torch.stack(inner))
 
 
 @no_grad_no_autocast
 def kernel_cka(
-    a: Features,
-    b: Features,
-    bandwidths: tuple[float, float] | None = None,
-    *,
-    debiased: bool = False,
+    a: Features, b: Features, bandwidths: tuple[float, float] | None = None, *, debiased: bool = False,
     seed: int = 0,
-) -> float:
+) -> float:  # fmt: skip
     r"""CKA with RBF kernels: also sees agreement that no linear map shows, of near neighbours above all.
 
     .. math:: CKA = \frac{HSIC(K, L)}{\sqrt{HSIC(K, K)\, HSIC(L, L)}}, \qquad
         HSIC(K, L) \propto \operatorname{tr} (K H L H), \quad H = I - \tfrac1n 1 1^\top
 
-    Range, bias and ``debiased`` as for `linear_cka`; the sets may differ in width. O(n² D) up to `EXACT`
-    rows; above, each HSIC is the mean over random blocks of up to so many rows, O(n EXACT D).
+    Range, bias, errors and ``debiased`` as for `linear_cka`. O(n² D) up to `EXACT` rows; above, each HSIC is
+    the mean over random blocks of up to so many rows, O(n EXACT D).
 
     Parameters
     ----------
-    bandwidths : of either set; None takes the median distance within it.
+    bandwidths : of either set; default: the median distance within it.
     seed : of the blocks.
-
-    Raises
-    ------
-    LabError : also where a set is constant.
 
     Source: Kornblith et al., ICML 2019, section 3; blocks: Nguyen, Raghu, Kornblith, ICLR 2021, eq. 2.
     """
-    a, b = _varying(*checked(a, b, paired=True, same_width=False, least=4 if debiased else 2))
+    a, b = _varying(a, b, debiased)
     widths = bandwidths or (median_distance(a, a), median_distance(b, b))
-    grams = [_rbf_gram(width) for width in widths]
+    gram_a, gram_b = (_rbf_gram(width) for width in widths)
     order = torch.randperm(len(a), generator=torch.Generator().manual_seed(seed)).to(a.device)
-    dtype, means = precision(a, b), (mean_row(a), mean_row(b))
-    terms = []
+    means, terms = [mean_row(z).to(a) for z in (a, b)], []
     for rows in order.tensor_split(math.ceil(len(a) / EXACT)):
-        x, y = (z[rows].to(dtype) - mean.to(dtype) for z, mean in zip((a, b), means, strict=True))
-        terms.append(_hsic_of_grams(x, y, grams[0], grams[1], debiased) / len(rows) ** 2)
+        x, y = (z[rows] - mean for z, mean in zip((a, b), means, strict=True))
+        terms.append(_hsic_of_grams(x, y, gram_a, gram_b, debiased) / len(rows) ** 2)
     return _cka(torch.stack(terms).mean(dim=0))
 
 
@@ -123,11 +106,6 @@ def _inner(rows: Tensor, x: Tensor) -> Tensor:
 def _rbf_gram(bandwidth: float) -> Gram:
     kernel = rbf(bandwidth)
     return lambda rows, x: kernel(squared_distances(rows, x))
-
-
-def _squared_lengths(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(n,) float64, of the centred rows."""
-    return torch.cat([rows.double().square().sum(dim=1) for rows in centred_rows(x, mean_row(x), dtype)])
 
 
 def _hsic_of_grams(x: Tensor, y: Tensor, gram_x: Gram, gram_y: Gram, debiased: bool) -> Tensor:
@@ -157,17 +135,16 @@ def _hsic(inner: Tensor, k: Tensor, l: Tensor, debiased: bool) -> Tensor:
         + \tfrac{1}{(n-1)(n-2)} \Sigma k \, \Sigma l
     """
     n = len(k)
-    cross, totals = (k * l).sum(), k.sum() * l.sum()
-    if debiased:
-        return inner - 2 / (n - 2) * cross + totals / ((n - 1) * (n - 2))
-    return inner - 2 / n * cross + totals / n**2
+    once, twice = (n - 2, (n - 1) * (n - 2)) if debiased else (n, n**2)
+    return inner - 2 / once * (k * l).sum() + k.sum() * l.sum() / twice
 
 
-def _varying(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    for x, which in ((a, "first"), (b, "second")):
-        if all(bool((rows == x[0]).all()) for rows in x.split(ROWS)):
+def _varying(a: Features, b: Features, debiased: bool) -> tuple[Tensor, Tensor]:
+    x, y = checked(a, b, paired=True, same_width=False, least=4 if debiased else 2)
+    for z, which in ((x, "first"), (y, "second")):
+        if all(bool((rows == z[0]).all()) for rows in z.split(ROWS)):
             raise LabError(f"The {which} set is constant; CKA needs features that vary.")
-    return a, b
+    return x, y
 
 
 def _cka(hsic: Tensor) -> float:
@@ -188,8 +165,7 @@ class PairAlignment:
 
     Parameters
     ----------
-    true_cosine : mean cosine of partners, in [-1, 1].
-    random_cosine : mean cosine of all rows that are not partners.
+    true_cosine, random_cosine : mean cosine of partners, and of all rows that are not, in [-1, 1].
     median_rank : of the partner among all rows of the other set, the nearest 0 and the farthest 1; 0.5 by
         chance. From a to b, and from b to a.
     recall : k → share of rows whose partner is among the k nearest; from a to b, and from b to a.
@@ -202,7 +178,7 @@ class PairAlignment:
 
     @property
     def cosine_gain(self) -> float:
-        """True less random cosine: 0 where pairs say nothing."""
+        """True less random cosine: 0 where partners are no more alike than others."""
         return self.true_cosine - self.random_cosine
 
 
@@ -220,15 +196,13 @@ def pair_alignment(
 
     Parameters
     ----------
-    a, b : (n, D), row i of both one scene.
     centred : subtract each set's mean first, without which features after a ReLU all look alike, and what a
         whole modality has in common hides its scenes.
     ks : of the recalls; those above n count as n.
     """
     a, b = checked(a, b, paired=True)
-    dtype, n = precision(a, b), len(a)
-    means = [mean_row(z) * centred for z in (a, b)]
-    x, y = (F.normalize(less_mean(z, mean, dtype), dim=1) for z, mean in zip((a, b), means, strict=True))
+    n = len(a)
+    x, y = (F.normalize(z - mean_row(z).to(z) * centred, dim=1) for z in (a, b))
     true = torch.cat([(p * q).sum(dim=1) for p, q in zip(x.split(ROWS), y.split(ROWS), strict=True)])
     everything = mean_row(x) * n @ (mean_row(y) * n)
     total = true.double().sum()
@@ -245,11 +219,10 @@ def _partner_ranks(x: Tensor, y: Tensor, true: Tensor) -> Tensor:
     """Rank of y_i among all of y by cosine to x_i, from 1, ties in the middle; (n,) float64."""
     near = 16 * torch.finfo(x.dtype).eps  # two roundings of one cosine
     ranks = []
-    for i in range(0, len(x), 1024):
-        difference = x[i : i + 1024] @ y.T - true[i : i + 1024, None]
-        larger = (difference > near).sum(dim=1)
+    for rows, own in zip(x.split(1024), true.split(1024), strict=True):
+        difference = rows @ y.T - own[:, None]
         ties = (difference.abs() <= near).sum(dim=1) - 1
-        ranks.append(1 + larger + ties.double() / 2)
+        ranks.append(1 + (difference > near).sum(dim=1) + ties.double() / 2)
     return torch.cat(ranks)
 
 
