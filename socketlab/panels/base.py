@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,19 @@ class Control:
 def named(name: str, widget: Any) -> Any:
     """The widget, to be found in a page as ``.socketlab-<name>``."""
     return widget.add_class(f"socketlab-{name.replace('_', '-')}")
+
+
+def setting(value: Any, label: str, tip: str = "", *ends: float, options: Any = (), **more: Any) -> Any:
+    """A field of a panel's settings, with its `Control`; options may be value -> title."""
+    if isinstance(options, Mapping):
+        options = [(title, name) for name, title in options.items()]
+    control = Control(label, value, tip, *ends, options=options, **more)
+    return field(default=value, metadata={"control": control})
+
+
+def controls_of(choice: Any) -> dict[str, Control]:
+    """The controls of settings made of `setting`, with the values of these."""
+    return {f.name: replace(f.metadata["control"], value=getattr(choice, f.name)) for f in fields(choice)}
 
 
 def make_controls(table: Mapping[str, Control]) -> dict[str, widgets.Widget]:

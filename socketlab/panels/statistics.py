@@ -1,8 +1,7 @@
 """The live panel of batch-norm statistics, and one channel of a layer seen close up.
 
-`StatisticsPanel` compares running statistics with those of a batch while sliders move (`bn_moments` has every
-image's part, from which any batch follows), and matches the two by `adapt` with the loss L_BN alone, beside
-AdaBN. `ChannelView` shows what batch norm does to shift and stretch, in training and in evaluation.
+`StatisticsPanel` compares running statistics with those of a batch while sliders move, and matches the two by
+`adapt` with the loss L_BN alone, beside AdaBN. `ChannelView` shows what batch norm does to shift and stretch.
 """
 
 import threading
@@ -12,27 +11,38 @@ from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
+import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.figure import Figure, SubFigure
 
 from socketlab.figures import figures, gap_figures, style
 from socketlab.figures.style import Style
-from socketlab.images import encodings, pocketrooms
+from socketlab.images import pocketrooms
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures import bn_moments
-from socketlab.measures.bn_moments import ImageMoments, Statistics
+from socketlab.measures.bn_moments import ImageMoments
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.panels import session
-from socketlab.panels.base import Control, Table, accessible, box_of, make_controls, text_box
+from socketlab.panels.base import (
+    Control,
+    Table,
+    accessible,
+    box_of,
+    controls_of,
+    make_controls,
+    setting,
+    text_box,
+)
 from socketlab.panels.training import PanelRun, RunPanel
 from socketlab.runs import replay
 
 Canvas = Figure | SubFigure
-BATCHES, LARGEST, LONGEST = 60, 128, 20
+BATCHES = 60
 WHERE = {"rgb": "new colour rooms", "depth": "depth"}
 BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
+OF_A_RUN = ("lambda_bn", "layers", "by", "epochs", "seed")
 FIXED = {"bn_mode": "running", "test_statistics": "running", "trunk_lr": 0.005, "bottleneck_lr": 0.005}
 RUNNING = {
     "torch": Style("unbiased variance (torch)", "#0b6bcb", "", "-"),
@@ -49,47 +59,36 @@ PROFILE = {
 
 @dataclass(frozen=True)
 class StatisticsChoice:
-    """What is measured, and how a matching run goes.
+    """What is measured, and how a matching run goes; the layer "" is the first.
 
-    Parameters
-    ----------
-    layer : name of a batch-norm layer; "" is the first.
-    modality : of the batch, "rgb" or "depth".
-    batch_size : images in a batch, 2 to 128.
-    momentum : how far the running average moves toward each batch, in [0, 1].
-    shift, scale : what is done to the layer's input: scale · x + shift · σ, σ the remembered deviation.
-    seed : of the batches, and of a run.
-    lambda_bn : λ_d, weight of L_BN in a matching run.
-    layers : which layers are matched: "all", "first", "early", "late".
-    by : what normalises the batches of a run: "batch" or "running".
-    epochs : of a run.
+    The layer's input is scale · x + shift · σ, with σ the remembered deviation.
     """
 
-    layer: str = ""
-    modality: str = "depth"
-    batch_size: int = 32
-    momentum: float = 0.1
-    shift: float = 0.0
-    scale: float = 1.0
-    seed: int = 0
-    lambda_bn: float = 1.0
-    layers: str = "all"
-    by: str = "batch"
-    epochs: int = 5
+    layer: str = setting("", "layer", "of batch norm", steps=True, live=True)
+    modality: str = setting("depth", "batches of", "what the layer sees", options=WHERE)
+    batch_size: int = setting(32, "batch", "images in a batch", 2, 128, 1, live=True)
+    momentum: float = setting(0.1, "momentum", "weight of a batch in the average", 0, 1, 0.01, live=True)
+    shift: float = setting(0.0, "shift of the input", "in running deviations", -2, 2, 0.1, live=True)
+    scale: float = setting(1.0, "scale of the input", "the input times this", 0.25, 4, 0.05, live=True)
+    seed: int = setting(0, "seed", "random seed of the batches and of a run", 0, 99, 1)
+    lambda_bn: float = field(default=1.0, metadata={"control": Control.of_recipe("lambda_bn", 1.0)})
+    layers: str = setting(
+        "all", "matched layers", knobs()["bn_layers"].help, options=knobs()["bn_layers"].choices
+    )
+    by: str = setting("batch", "normalised by", knobs()["bn_mode"].help, options=BY)
+    epochs: int = setting(5, "epochs", "passes over the target images", 1, 20, 1)
 
     @property
     def of_a_run(self) -> "StatisticsChoice":
         """What a matching run depends on; all else as by default."""
-        return StatisticsChoice(
-            seed=self.seed, lambda_bn=self.lambda_bn, layers=self.layers, by=self.by, epochs=self.epochs
-        )
+        return StatisticsChoice(**{name: getattr(self, name) for name in OF_A_RUN})
 
     @property
     def recipe(self) -> Recipe:
         """L_BN alone, with the rates that the kit's own table uses (docs/results.md)."""
-        alone = Recipe.shot().replace(lambda_pl=0.0, lambda_im=0.0, lambda_bn=self.lambda_bn)
-        alone = alone.replace(epochs=self.epochs, bn_layers=self.layers)
-        return alone.replace(**FIXED) if self.by == "running" else alone
+        about: dict[str, Any] = {"lambda_pl": 0.0, "lambda_im": 0.0, "lambda_bn": self.lambda_bn}
+        about |= {"epochs": self.epochs, "bn_layers": self.layers}
+        return Recipe.shot().replace(**about, **(FIXED if self.by == "running" else {}))
 
 
 def experiments(first: StatisticsChoice) -> dict[str, StatisticsChoice]:
@@ -102,122 +101,96 @@ def experiments(first: StatisticsChoice) -> dict[str, StatisticsChoice]:
     }
 
 
-@dataclass(frozen=True)
-class StatisticsMaterial:
-    """Networks and images: the source, unlabelled depth to match on, held-out rooms in colour and depth."""
-
-    source: Source
-    target: PairedImages
-    held_out: PairedImages
+# ------------------------------------------------------------------------ what is measured
 
 
-@dataclass(frozen=True)
 class StatisticsBench:
-    """What does not change while sliders move: moments by modality and layer, accuracies and gaps by name."""
-
-    material: StatisticsMaterial
-    moments: dict[str, dict[str, ImageMoments]]
-    levels: dict[str, float]
-    profiles: dict[str, list[float]]
-
-    @property
-    def layers(self) -> list[str]:
-        """Names of the batch-norm layers, in order."""
-        return list(next(iter(self.moments.values())))
-
-
-def shipped(sensor: str = "kinect_v1") -> StatisticsMaterial:
-    """The kit's own rooms. The colour halves of the held-out rooms are for the reader's eyes alone."""
-    return StatisticsMaterial(
-        load_source(f"rgb_{sensor}"),
-        pocketrooms.load("target_adapt", sensor, ("depth",)),
-        pocketrooms.load("target_test", sensor, ("rgb", "depth")),
-    )
-
-
-def prepare(material: StatisticsMaterial) -> StatisticsBench:
-    """Read all images once, and take the two levels that cost no training: source only and AdaBN."""
-    source, held_out = material.source, material.held_out
-    (target,) = (m for m in held_out.modalities if m != source.modality)
-    transforms = {source.modality: source.normalisation}
-    transforms[target] = encodings.measure(held_out.images[target], target)
-    moments = {
-        m: bn_moments.image_moments(source.network, held_out.only(m), transform)
-        for m, transform in transforms.items()
-    }
-    depth, levels = held_out.only(target), {"chance": 1 / len(source.classes)}
-    profiles = {"all": bn_moments.layer_gaps(moments[target], moments[target])}
-    for title, name in (("source only", "source-only"), ("AdaBN", "adabn")):
-        first: Any = next(iter(adapt(source, material.target, None, Recipe.for_method(name))))
-        levels[title] = evaluate.accuracy(first.state.adapted, depth)
-        if name == "adabn":
-            profiles[name] = gaps_of(first.state.adapted, depth, moments[target])
-    return StatisticsBench(material, moments, levels, profiles)
-
-
-def gaps_of(adapted: Source, images: PairedImages, source: dict[str, ImageMoments]) -> list[float]:
-    """How far an adapted network's layers are from the running statistics of the *source's*."""
-    found = bn_moments.image_moments(adapted.network, images, adapted.normalisation)
-    return bn_moments.layer_gaps(found, source)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One batch, and a row of batches, at one layer.
+    """Networks and images, and what does not change while sliders move: all images are read once.
 
     Parameters
+    ----------
+    source, target : the network, and unlabelled images of another modality to match on.
+    held_out : labelled images in both modalities, for the reader's eyes alone.
+
+    Attributes
+    ----------
+    moments : modality -> layer -> moments of the held-out images.
+    levels, profiles : accuracies to compare with, and gaps of the layers, of what costs no training.
+    """
+
+    def __init__(self, source: Source, target: PairedImages, held_out: PairedImages) -> None:
+        self.source, self.target = source, target
+        self.moments = {m: _moments(source, held_out.only(m)) for m in held_out.modalities}
+        self.layers = list(self.moments[target.modality])
+        self.held_out = held_out.only(target.modality)
+        self.levels = {"chance": 1 / len(source.classes)}
+        self.profiles = {"all": self.gaps(source)}
+        for title, name in (("source only", "source-only"), ("AdaBN", "adabn")):
+            first: Any = next(iter(adapt(source, target, None, Recipe.for_method(name))))
+            self.levels[title] = evaluate.accuracy(first.state.adapted, self.held_out)
+            if name == "adabn":
+                self.profiles[name] = self.gaps(first.state.adapted)
+
+    def gaps(self, adapted: Source) -> list[float]:
+        """How far a network's layers are, on held-out images, from the *source's* running statistics."""
+        found = _moments(adapted, self.held_out)
+        return bn_moments.layer_gaps(found, self.moments[self.target.modality])
+
+
+def _moments(source: Source, images: PairedImages) -> dict[str, ImageMoments]:
+    transform = evaluate.reading(source, images).normalisation
+    return bn_moments.image_moments(source.network, images, transform)
+
+
+def shipped(sensor: str = "kinect_v1") -> StatisticsBench:
+    """The kit's own rooms."""
+    splits = ("target_adapt", ("depth",)), ("target_test", ("rgb", "depth"))
+    images = (pocketrooms.load(split, sensor, modalities) for split, modalities in splits)
+    return StatisticsBench(load_source(f"rgb_{sensor}"), *images)
+
+
+class Answer:
+    """One batch, and a row of batches, at one layer, from the moments of the images.
+
+    Attributes
     ----------
     remembered, batch, everything : mean and variance of the channels: running, of the batch, of all images.
     profile : gap of each layer, of the batch.
     running : as `bn_moments.convergence`.
-    values, size : N, the values per channel behind a batch, and its images.
+    size, values : images in a batch, and N, the values per channel behind it.
     gap, all_gap : divergence of the batch and of all images at this layer, nats.
     out_shift : mean size of the layer's output in evaluation, before γ and β; 0 on the source's images.
     """
 
-    remembered: Statistics
-    batch: Statistics
-    everything: Statistics
-    profile: list[float]
-    running: dict[str, list[float]]
-    values: int
-    gap: float
-    all_gap: float
-    out_shift: float
-    size: int
+    def __init__(self, bench: StatisticsBench, choice: StatisticsChoice) -> None:
+        layer, plain = choice.layer or bench.layers[0], bench.moments[choice.modality]
+        here = plain[layer].changed(choice.scale, choice.shift)
+        rows = bn_moments.draws(len(here), min(choice.batch_size, len(here)), BATCHES, choice.seed)
+        self.choice, self.remembered = choice, here.remembered
+        self.batch, self.everything = here.batch(rows[0]), here.batch()
+        self.profile = bn_moments.layer_gaps({**plain, layer: here}, plain, rows[0])
+        self.running = bn_moments.convergence(here, rows, choice.momentum)
+        self.size, self.values = len(rows[0]), here.count(len(rows[0]))
+        self.gap = self.profile[bench.layers.index(layer)]
+        self.all_gap = float(bn_moments.divergence(self.everything, self.remembered).mean())
+        mean, var = self.remembered
+        out = (self.everything[0] - mean) / (var + bn_moments.EPS).sqrt()
+        self.out_shift = float(out.abs().mean())
 
-
-def answer(bench: StatisticsBench, choice: StatisticsChoice) -> Answer:
-    """Statistics of one batch and of a row of batches, from the moments of the images."""
-    layer, plain = choice.layer or bench.layers[0], bench.moments[choice.modality]
-    moved = dict(plain) | {layer: plain[layer].changed(choice.scale, choice.shift)}
-    here = moved[layer]
-    rows = bn_moments.draws(len(here), min(choice.batch_size, len(here)), BATCHES, choice.seed)
-    profile = bn_moments.layer_gaps(moved, plain, rows[0])
-    everything, (m, r) = here.batch(), here.remembered
-    return Answer(
-        here.remembered, here.batch(rows[0]), everything, profile,
-        running=bn_moments.convergence(here, rows, choice.momentum),
-        values=here.count(len(rows[0])), size=len(rows[0]), gap=profile[bench.layers.index(layer)],
-        all_gap=float(bn_moments.divergence(everything, here.remembered).mean()),
-        out_shift=float(((everything[0] - m) / (r + bn_moments.EPS).sqrt()).abs().mean()),
-    )  # fmt: skip
-
-
-def in_numbers(choice: StatisticsChoice, found: Answer) -> str:
-    """The batch in one paragraph, HTML."""
-    n = found.values
-    text = (
-        f"A batch of {found.size} gives N = {n:,} values per channel: before a variance is remembered "
-        f"it is multiplied by N / (N − 1) = <b>{n / (n - 1):.6g}</b>. The batch is <b>{found.gap:.3f}</b> "
-        f"nats from the memory, all images {found.all_gap:.3f}."
-    )
-    if (choice.scale, choice.shift) != (1.0, 0.0):
-        text += (
-            " In training the layer divides shift and scale out: its output stays as it was. In evaluation "
-            f"its mean output is off by <b>{found.out_shift:.2f}</b> standard deviations."
+    @property
+    def words(self) -> str:
+        """The batch in one paragraph, HTML."""
+        text = (
+            f"A batch of {self.size} gives N = {self.values:,} values per channel: before a variance is "
+            f"remembered it is multiplied by N / (N − 1) = <b>{self.values / (self.values - 1):.6g}</b>. The "
+            f"batch is <b>{self.gap:.3f}</b> nats from the memory, all images {self.all_gap:.3f}."
         )
-    return text
+        if (self.choice.scale, self.choice.shift) != (1.0, 0.0):
+            text += (
+                " In training the layer divides shift and scale out: its output stays as it was. In "
+                f"evaluation its mean output is off by <b>{self.out_shift:.2f}</b> standard deviations."
+            )
+        return text
 
 
 @dataclass
@@ -231,21 +204,22 @@ class MatchingRun(PanelRun[StatisticsChoice]):
 # ------------------------------------------------------------------------ pictures
 
 
-def draw_channels(figure: Canvas, found: Answer, choice: StatisticsChoice) -> None:
+def draw_channels(figure: Canvas, found: Answer) -> None:
     """Remembered against measured statistics, a dot per channel; all images pale behind the batch."""
+    modality = found.choice.modality
     styles = {"all images": Style("all images", style.PALE, "o", "")}
-    styles[choice.modality] = replace(style.modality_style(choice.modality), title="this batch")
-    sets = {"all images": found.everything, choice.modality: found.batch}
-    title = f"{choice.layer}, {WHERE.get(choice.modality, choice.modality)}"
+    styles[modality] = replace(style.modality_style(modality), title="this batch")
+    sets = {"all images": found.everything, modality: found.batch}
+    title = f"{found.choice.layer}, {WHERE.get(modality, modality)}"
     figures.channel_statistics(found.remembered, sets, title, figure=figure, styles=styles)
 
 
-def draw_running(figure: Canvas, found: Answer, choice: StatisticsChoice) -> None:
+def draw_running(figure: Canvas, found: Answer) -> None:
     """Running statistics of the layer, batch by batch."""
     series = {name: (range(BATCHES + 1), y) for name, y in found.running.items()}
     top = 1.1 * max(1.0, *(max(y) for y in found.running.values()))
     figures.curves(
-        series, figure.subplots(), title=f"Batches of {found.size}, momentum {choice.momentum:g}",
+        series, figure.subplots(), title=f"Batches of {found.size}, momentum {found.choice.momentum:g}",
         xlabel="batches so far", ylabel="share / distance", levels={"all images": 1.0}, styles=RUNNING,
         ylim=(0, top),
     )  # fmt: skip
@@ -263,7 +237,6 @@ def draw_profile(figure: Canvas, layers: list[str], gaps: dict[str, list[float]]
 
 def draw_runs(figure: Canvas, runs: list[MatchingRun], name: str, levels: dict[str, float]) -> None:
     """Accuracy over epochs, or L_BN over steps, of the last five runs."""
-    styles = {run.name: run.style for run in runs}
     if name == "accuracy":
         series: Any = {run.name: run.curve(name) for run in runs[-5:]}
         top = 0.7 if max(levels.values(), default=0.0) < 0.5 else 1.05
@@ -271,7 +244,7 @@ def draw_runs(figure: Canvas, runs: list[MatchingRun], name: str, levels: dict[s
     else:
         series = {run.name: (range(1, len(run.losses) + 1), list(run.losses)) for run in runs[-5:]}
         about = {"title": "L_BN while matching", "xlabel": "step", "ylabel": "nats", "ylim": None}
-    figures.curves(series, figure.subplots(), styles=styles, **about)
+    figures.curves(series, figure.subplots(), styles={run.name: run.style for run in runs}, **about)
 
 
 # ------------------------------------------------------------------------ the panel
@@ -289,21 +262,22 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
     live = ("layer", "modality", "batch_size", "momentum", "shift", "scale")
 
     def __init__(
-        self, choice: StatisticsChoice | None = None, gather: Callable[[], StatisticsMaterial] = shipped
+        self, choice: StatisticsChoice | None = None, gather: Callable[[], StatisticsBench] = shipped
     ) -> None:
         first = choice or StatisticsChoice()
         self._gather, self._loading = gather, threading.Lock()
         self._bench: StatisticsBench | None = None
         self._answer: Answer | None = None
-        self._cleared = True
-        pictures = {
-            name: session.LiveFigure(alt=f"{name}: the layers read their first images.")
-            for name in ("channels", "running", "layers", "accuracy", "loss")
-        }
-        folded = {"Matching": ["lambda_bn", "layers", "by", "epochs", "seed"]}
+        names = ("channels", "running", "layers", "accuracy", "loss")
+        alts = {name: f"{name}: the layers read their first images." for name in names}
+        pictures = {name: session.LiveFigure(alt=alt) for name, alt in alts.items()}
         tips = {"run": "match statistics: gradient steps on L_BN alone"}
-        super().__init__(first, experiments(first), _table(first), pictures, folded, self.live, tips)
-        self._asked: session.Background[None] = session.Background(lambda _: self._show(), self.box, 1.0)
+        folded = {"Matching": OF_A_RUN}
+        table = controls_of(first)
+        table["layer"] = replace(table["layer"], options=[first.layer])
+        super().__init__(first, experiments(first), table, pictures, folded, self.live, tips)
+        self._asked: session.Background[bool] = session.Background(self._show, self.box, 1.0)
+        self.background.append(self._asked)
         self._on_change((*self.live, "seed"), self._ask)
         self._ready()
 
@@ -318,58 +292,50 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         """Networks, images and what was measured once; the first call loads them."""
         with self._loading:
             if self._bench is None:
-                self._bench = prepare(self._gather())
+                self._bench = self._gather()
             return self._bench
 
     # showing
 
     def _ask(self) -> None:
-        self._asked.post(None, at_once=True)
+        self._asked.post(True, at_once=True)
 
-    def _show(self) -> None:
+    def _show(self, _: bool) -> None:
         bench, control = self.bench(), self.controls["layer"]
         if tuple(control.options) != tuple(bench.layers):
             control.options = bench.layers
             control.value = self.first.layer or bench.layers[0]
-        choice = self.choice
-        found = self._answer = answer(bench, choice)
-        self.pictures["channels"].post(partial(draw_channels, found=found, choice=choice), at_once=True)
-        self.pictures["running"].post(partial(draw_running, found=found, choice=choice), at_once=True)
-        self._draw_profile()
-        if self._cleared:
-            self._cleared = False
             self._draw_runs(at_once=True)
-        self.headline.value = in_numbers(choice, found)
+        found = self._answer = Answer(bench, self.choice)
+        self.pictures["channels"].post(partial(draw_channels, found=found), at_once=True)
+        self.pictures["running"].post(partial(draw_running, found=found), at_once=True)
+        self._draw_profile()
+        self.headline.value = found.words
+
+    def _gaps(self, found: Answer) -> dict[str, list[float]]:
+        return {"batch": found.profile, **self.bench().profiles}
 
     def _draw_profile(self) -> None:
         if self._answer is not None:
-            bench = self.bench()
-            gaps = {"batch": self._answer.profile, **bench.profiles}
             matched = [run.profile for run in self.runs if run.profile]
-            gaps |= {"matched": matched[-1]} if matched else {}
-            layers, marked = bench.layers, self.controls["layer"].value
+            gaps = self._gaps(self._answer) | ({"matched": matched[-1]} if matched else {})
+            layers, marked = self.bench().layers, self.controls["layer"].value
             self.pictures["layers"].post(partial(draw_profile, layers=layers, gaps=gaps, marked=marked), True)
-
-    def wait(self, timeout: float | None = None) -> str:
-        """Wait for sliders, run and pictures, and raise what went wrong."""
-        self._asked.wait(timeout)
-        return super().wait(timeout)
 
     # a run
 
     def _events(self, run: MatchingRun) -> Iterator[Step | replay.Observation]:
-        material, choice = self.bench().material, run.choice
+        bench, choice = self.bench(), run.choice
 
         def begin() -> Iterator[Step | Epoch]:
-            return adapt(material.source, material.target, None, choice.recipe, seed=choice.seed)
+            return adapt(bench.source, bench.target, None, choice.recipe, seed=choice.seed)
 
-        return replay.played(choice.of_a_run, begin, self._observe)
+        def observe(event: Epoch) -> dict[str, Any]:
+            adapted = event.state.adapted
+            accuracy = evaluate.accuracy(adapted, bench.held_out)
+            return {"accuracy": accuracy, "profile": bench.gaps(adapted)}
 
-    def _observe(self, event: Epoch) -> dict[str, Any]:
-        """Accuracy of an epoch, and how far its layers are from the source's memory."""
-        bench, adapted = self.bench(), event.state.adapted
-        images, source = bench.material.held_out.only(adapted.modality), bench.moments[adapted.modality]
-        return {"accuracy": evaluate.accuracy(adapted, images), "profile": gaps_of(adapted, images, source)}
+        return replay.played(choice.of_a_run, begin, observe)
 
     def _step(self, run: MatchingRun, step: Step) -> None:
         run.losses.append(float(step.losses.get("BN", 0.0)))
@@ -388,7 +354,8 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
             self.pictures[name].post(partial(draw_runs, runs=runs, name=name, levels=levels), at_once)
 
     def _clear(self, run: MatchingRun | None) -> None:
-        self._cleared = True
+        if self._bench is not None:
+            self._draw_runs(at_once=True)
         self._ask()
 
     def _cells(self, run: MatchingRun) -> dict[str, str]:
@@ -399,52 +366,29 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
 
     def tables(self) -> dict[str, Table]:
         """Channels, layers, running averages and runs."""
-        if self._answer is None:
+        if (found := self._answer) is None:
             return {}
-        found, bench = self._answer, self.bench()
         sets = {"remembered": found.remembered, "batch": found.batch, "all_images": found.everything}
-        parts = [
-            (f"{n}_{part}", pair[i]) for n, pair in sets.items() for i, part in enumerate(("mean", "var"))
-        ]
-        gaps = {
-            "batch": found.profile,
-            **bench.profiles,
-            **{r.name: r.profile for r in self.runs if r.profile},
+        channels = {
+            f"{n}_{part}": pair[i] for n, pair in sets.items() for i, part in enumerate(("mean", "var"))
         }
+        gaps = self._gaps(found) | {run.name: run.profile for run in self.runs if run.profile}
+        steps = [
+            {"run": r.number, "step": i, "L_BN": loss} for r in self.runs for i, loss in enumerate(r.losses)
+        ]
         return {
-            "channels": _rows("channel", {name: values.tolist() for name, values in parts}),
-            "layers": _rows("layer", gaps, bench.layers),
+            "channels": _rows("channel", channels),
+            "layers": _rows("layer", gaps, self.bench().layers),
             "batches": _rows("batch", found.running),
-            "steps": [
-                {"run": r.number, **row} for r in self.runs for row in _rows("step", {"L_BN": r.losses})
-            ],
+            "steps": steps,
             "epochs": [row for r in self.runs for row in r.rows(**asdict(r.choice.of_a_run))],
         }
 
 
-def _rows(name: str, columns: dict[str, list[float]], names: list[str] | None = None) -> list[dict[str, Any]]:
+def _rows(name: str, columns: dict[str, Any], names: list[str] | None = None) -> list[dict[str, Any]]:
     """Columns as rows, each with its number or name."""
-    keys = names or range(max(map(len, columns.values())))
-    return [{name: key} | {c: values[i] for c, values in columns.items()} for i, key in enumerate(keys)]
-
-
-def _table(first: StatisticsChoice) -> dict[str, Control]:
-    """Every control of the panel."""
-    names, by = ([(title, name) for name, title in names.items()] for names in (WHERE, BY))
-    layers = knobs()["bn_layers"]
-    return {
-        "layer": Control("layer", first.layer, "of batch norm", options=[first.layer], steps=True, live=True),
-        "modality": Control("batches of", first.modality, "what the layer sees", options=names),
-        "batch_size": Control("batch", first.batch_size, "images in a batch", 2, LARGEST, 1, live=True),
-        "momentum": Control("momentum", first.momentum, "weight of a batch in the average", 0.01, live=True),
-        "shift": Control("shift of the input", first.shift, "in running deviations", -2, 2, 0.1, live=True),
-        "scale": Control("scale of the input", first.scale, "the input times this", 0.25, 4, 0.05, live=True),
-        "lambda_bn": Control.of_recipe("lambda_bn", first.lambda_bn),
-        "layers": Control("matched layers", first.layers, layers.help, options=layers.choices or ()),
-        "by": Control("normalised by", first.by, knobs()["bn_mode"].help, options=by),
-        "epochs": Control("epochs", first.epochs, "passes over the target images", 1, LONGEST, 1),
-        "seed": Control("seed", first.seed, "random seed of the batches and of a run", 0, 99, 1),
-    }  # fmt: skip
+    table = pd.DataFrame(columns, index=names).rename_axis(name)
+    return table.reset_index().to_dict("records")  # type: ignore[no-any-return]
 
 
 # ------------------------------------------------------------------------ one channel
@@ -463,10 +407,8 @@ class ChannelView(widgets.VBox):
         if source is None or images is None:
             source = load_source("rgb_kinect_v1")
             images = pocketrooms.load("target_adapt", "kinect_v1", ("depth",)).take(range(32))
-        name = self.modality = images.modality
-        measured = encodings.measure(images.images[name], name)
-        transform = source.normalisation if name == source.modality else measured
-        layer = layer or bn_moments.norm_names(source.network)[0]
+        self.modality, layer = images.modality, layer or bn_moments.norm_names(source.network)[0]
+        transform = evaluate.reading(source, images).normalisation
         self.channels = bn_moments.read_channels(source.network, images, layer, transform)
         self.controls = make_controls({
             "channel": Control("channel", 0, f"of {layer}", 0, len(self.channels) - 1, 1, live=True),
@@ -486,7 +428,7 @@ class ChannelView(widgets.VBox):
         self._show()
 
     def _show(self) -> None:
-        number, shift, scale, mode = (self.controls[n].value for n in ("channel", "shift", "scale", "mode"))
+        number, shift, scale, mode = (control.value for control in self.controls.values())
         channel = self.channels[number]
         out = {m: channel.output(scale, shift, m == "training") for m in ("training", "evaluation")}
         sets = {"input": (channel.input(scale, shift), channel.mean, channel.var**0.5),

@@ -11,16 +11,17 @@ from playwright.sync_api import Page, expect
 # Few images and no compiler in the background: what happens in the browser is the same.
 GAP = (
     "import time\nfrom socketlab.figures import maps\n"
-    "from socketlab.panels.gap import GapPanel, GapWorld, shipped_images",
+    "from socketlab.images import pocketrooms\nfrom socketlab.panels.gap import GapPanel, GapWorld",
     "maps.warm_up, maps.is_warm = lambda: None, lambda: True\nmaps.joint_map = maps.pca_map\n"
-    "def few(*view):\n    time.sleep(0.5)  # long enough to press Stop\n"
-    "    return shipped_images(*view).take(range(64))",
+    "def few(sensor, modality, strength):\n    time.sleep(0.5)  # long enough to press Stop\n"
+    "    return pocketrooms.load('target_test', sensor, (modality,), strength).take(range(64))",
     "panel = GapPanel(world=GapWorld(few))\npanel",
 )
 STATISTICS = (
-    "from socketlab.panels.statistics import *",
-    "def few():\n    all = shipped()\n"
-    "    return StatisticsMaterial(all.source, all.target.take(range(64)), all.held_out.take(range(64)))",
+    "from socketlab import load_source, rooms\nfrom socketlab.panels.statistics import *",
+    "def few(): return StatisticsBench(load_source('rgb_kinect_v1'), *(\n"
+    "    rooms.load(*view).take(range(64)) for view in (('target_adapt', 'kinect_v1', ('depth',)),\n"
+    "                                                   ('target_test', 'kinect_v1', ('rgb', 'depth')))))",
     "panel = StatisticsPanel(StatisticsChoice(epochs=20), few)\npanel",
 )
 CHANNEL = ("from socketlab.panels.statistics import ChannelView", "view = ChannelView()\nview")

@@ -13,7 +13,7 @@ from socketlab.errors import LabError
 from socketlab.method.adaptation import adapt
 from socketlab.panels import pairs, statistics
 from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsStock, PairsWorld
-from socketlab.panels.statistics import StatisticsChoice, StatisticsMaterial, StatisticsPanel
+from socketlab.panels.statistics import StatisticsBench, StatisticsChoice, StatisticsPanel
 
 DEPTH, HELD_OUT = patterned(64, 1).only("depth"), patterned(15, 3)
 
@@ -32,7 +32,7 @@ def pairs_of(seed: int) -> PairsPanel:
 
 def statistics_of(seed: int) -> StatisticsPanel:
     choice = StatisticsChoice(batch_size=8, epochs=1, seed=seed)
-    panel = StatisticsPanel(choice, lambda: StatisticsMaterial(trained_source(), DEPTH, HELD_OUT))
+    panel = StatisticsPanel(choice, lambda: StatisticsBench(trained_source(), DEPTH, HELD_OUT))
     panel.wait(60)
     return panel
 

@@ -19,23 +19,23 @@ from socketlab.measures import bn_moments
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.panels import statistics
 from socketlab.panels.statistics import (
+    Answer,
     ChannelView,
     StatisticsBench,
     StatisticsChoice,
-    StatisticsMaterial,
     StatisticsPanel,
 )
 
 QUICK = StatisticsChoice(batch_size=8, epochs=1)
 
 
-def tiny() -> StatisticsMaterial:
-    return StatisticsMaterial(trained_source(), patterned(64, 1).only("depth"), patterned(24, 3))
+def tiny() -> StatisticsBench:
+    return StatisticsBench(trained_source(), patterned(64, 1).only("depth"), patterned(24, 3))
 
 
 @pytest.fixture(scope="module")
 def bench() -> StatisticsBench:
-    return statistics.prepare(tiny())
+    return tiny()
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def make() -> Iterator[Callable[..., StatisticsPanel]]:
     made: list[StatisticsPanel] = []
 
     def panel(
-        choice: StatisticsChoice = QUICK, gather: Callable[[], StatisticsMaterial] = tiny
+        choice: StatisticsChoice = QUICK, gather: Callable[[], StatisticsBench] = tiny
     ) -> StatisticsPanel:
         made.append(StatisticsPanel(choice, gather))
         made[-1].wait(60)
@@ -59,7 +59,7 @@ def make() -> Iterator[Callable[..., StatisticsPanel]]:
 
 def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> None:
     choice = replace(QUICK, modality="rgb", batch_size=24)
-    found = statistics.answer(bench, choice)
+    found = Answer(bench, choice)
     source, images = trained_source(), patterned(24, 3).only("rgb")
     seen = bn_moments.norm_statistics(source.network, images, source.normalisation, precision="float32")
     torch.testing.assert_close(found.batch[1], seen[0].var, rtol=1e-5, atol=1e-7)
@@ -73,7 +73,7 @@ def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> 
 
 def test_running_averages_begin_at_the_memory_and_end_at_the_data(bench: StatisticsBench) -> None:
     last = replace(QUICK, layer=bench.layers[-1], batch_size=24, momentum=1.0)
-    found = statistics.answer(bench, last)
+    found = Answer(bench, last)
     assert found.values == 24  # no places after the average: images alone
     assert found.running["biased"][-1] == pytest.approx(1)
     assert found.running["torch"][-1] == pytest.approx(24 / 23)
@@ -84,14 +84,14 @@ def test_running_averages_begin_at_the_memory_and_end_at_the_data(bench: Statist
 
 def test_of_a_batch_of_two_the_biased_variance_is_half(bench: StatisticsBench) -> None:
     choice = replace(QUICK, layer=bench.layers[-1], batch_size=2, momentum=1.0)
-    found = statistics.answer(bench, choice)
+    found = Answer(bench, choice)
     np.testing.assert_allclose(np.array(found.running["torch"][1:]) / found.running["biased"][1:], 2)
-    assert "N / (N − 1) = <b>2</b>" in statistics.in_numbers(choice, found)
+    assert "N / (N − 1) = <b>2</b>" in found.words
 
 
 def test_shift_and_scale_reach_the_chosen_layer_alone(bench: StatisticsBench) -> None:
-    plain = statistics.answer(bench, QUICK)
-    moved = statistics.answer(bench, replace(QUICK, scale=2.0, shift=1.0))
+    plain = Answer(bench, QUICK)
+    moved = Answer(bench, replace(QUICK, scale=2.0, shift=1.0))
     assert moved.profile[0] != pytest.approx(plain.profile[0])
     assert moved.profile[1:] == pytest.approx(plain.profile[1:])
     torch.testing.assert_close(moved.batch[1], 4 * plain.batch[1])
@@ -159,8 +159,8 @@ def test_runs_at_the_ends_of_their_controls(
 def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., StatisticsPanel]) -> None:
     panel = make()
     panel.run(wait=True, timeout=120)
-    material = tiny()
-    events = list(adapt(material.source, material.target, None, QUICK.recipe, seed=0))
+    bench = tiny()
+    events = list(adapt(bench.source, bench.target, None, QUICK.recipe, seed=0))
     losses = [event.losses["BN"] for event in events if not isinstance(event, Epoch)]
     assert panel.runs[0].losses == pytest.approx(losses)
     assert panel.runs[0].values["accuracy"][0] == pytest.approx(panel.bench().levels["AdaBN"])
@@ -191,7 +191,7 @@ def test_long_runs_stop_pause_and_reset(make: Callable[..., StatisticsPanel]) ->
 
 
 def test_an_error_while_loading_is_seen(make: Callable[..., StatisticsPanel]) -> None:
-    def gather() -> StatisticsMaterial:
+    def gather() -> StatisticsBench:
         raise LabError("data/pocketrooms/index.csv is missing.")
 
     panel = make(gather=gather)
@@ -211,7 +211,7 @@ def test_an_error_in_a_callback_is_seen(
     def fails(*_: object) -> None:
         raise LabError("No such layer.")
 
-    monkeypatch.setattr("socketlab.panels.statistics.answer", fails)
+    monkeypatch.setattr("socketlab.panels.statistics.Answer", fails)
     panel.controls["momentum"].value = 0.5
     panel.wait(60)
     assert "No such layer" in panel.box.value
