@@ -94,12 +94,12 @@ def named(name: str, widget: Any) -> Any:
     return widget.add_class(f"socketlab-{name.replace('_', '-')}")
 
 
-def setting(value: Any, label: str, tip: str = "", *ends: float, options: Any = (), **more: Any) -> Any:
+def setting(value: Any, label: str, *about: Any, options: Any = (), **more: Any) -> Any:
     """A field of a panel's settings, with its `Control`; options may be value -> title."""
     if isinstance(options, Mapping):
         options = [(title, name) for name, title in options.items()]
-    control = Control(label, value, tip, *ends, options=options, **more)
-    return field(default=value, metadata={"control": control})
+    more["options"] = options
+    return field(default=value, metadata={"control": Control(label, value, *about, **more)})
 
 
 def controls_of(choice: Any) -> dict[str, Control]:

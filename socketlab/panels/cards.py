@@ -60,9 +60,6 @@ def scenes_of(images: Images) -> tuple[Mapping[str, Any], Sequence[str], Sequenc
     return images, (), (), ()
 
 
-# ------------------------------------------------------------------------ points
-
-
 def point_table(
     clouds: Mapping[str, Cloud],
     scenes: Mapping[str, ArrayLike],
@@ -82,11 +79,12 @@ def point_table(
     for name, cloud in clouds.items():
         count = len(cloud.points)
         scene = _per_point(scenes.get(name, np.arange(count)), count, name, "scene numbers").astype(np.int32)
-        label = known.reindex(scene, fill_value=UNKNOWN).to_numpy()
+        part = pd.DataFrame(
+            {"set": name, "point": np.arange(count), "modality": cloud.modality, "scene": scene}
+        )
+        part["label"] = known.reindex(scene, fill_value=UNKNOWN).to_numpy()
         if cloud.labels is not None:
-            label = _per_point(cloud.labels, count, name, "class numbers").astype(np.int32)
-        about = {"set": name, "point": np.arange(count), "modality": cloud.modality}
-        part = pd.DataFrame(about | {"scene": scene, "label": label})
+            part["label"] = _per_point(cloud.labels, count, name, "class numbers").astype(np.int32)
         for word, given in logits.items():
             part[word], part[f"{word}_confidence"] = np.int32(UNKNOWN), np.float32(0)
             if name in given:
@@ -100,8 +98,8 @@ def _per_point(given: ArrayLike, count: int, name: str, what: str, ndim: int = 1
     """An array of so many rows, or a LabError."""
     found = on_cpu(given)
     if found.ndim != ndim or len(found) != count:
-        shape = f"({count}, K)" if ndim > 1 else f"({count},)"
-        raise LabError(f"{name!r} has {count} points, but {what} of shape {found.shape}: {shape} needed.")
+        wanted = f"({count}, K)" if ndim > 1 else f"({count},)"
+        raise LabError(f"{name!r} has {count} points, but {what} of shape {found.shape}, not {wanted}.")
     return found
 
 
@@ -111,16 +109,8 @@ def predicted(logits: NDArray[Any]) -> tuple[Indices, NDArray[np.float32]]:
     return index.int().numpy(), top.numpy()
 
 
-# ------------------------------------------------------------------------ thumbnails
-
-
 class Thumbnails:
-    """Small pictures of scenes, made on first use.
-
-    Parameters
-    ----------
-    images : modality -> (n, C, H, W) images (uint8, uint16 millimetres, or float). Scene i is row i, and a
-        modality may have fewer scenes than another.
+    """Small pictures of scenes, made on first use, of the images of `Explorer`.
 
     Raises
     ------
@@ -171,9 +161,6 @@ def _range_of(images: Any) -> tuple[float, float]:
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, max(high, low + 1e-6))
 
 
-# ------------------------------------------------------------------------ cards
-
-
 def card(
     thumbnails: Thumbnails,
     scene: int,
@@ -185,14 +172,9 @@ def card(
     name: str = "",
     points: Mapping[str, int] | None = None,
 ) -> str:
-    """Return one scene as HTML: number and class, an image per modality, and lines below them.
+    """Return one scene as HTML: number and true class, an image per modality, lines (HTML) below them.
 
-    Parameters
-    ----------
-    label, colour : true class and its colour; "" where it is not known.
-    lines : HTML.
-    name : of the scene, shown under the mouse.
-    points : modality -> index of the point that is this view of the scene.
+    The mouse shows the name; `points` has the index of the point that is the scene's view in a modality.
     """
     views = ""
     for modality in modalities:

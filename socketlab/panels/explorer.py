@@ -108,12 +108,11 @@ class Explorer(widgets.VBox):
     before, after : name -> (n, K) logits before and after adaptation, of the clouds that have them.
     classes, names : of the classes, and of each scene; taken from `PairedImages` by default.
     scenes : name -> (n,) the scene each point is a view of; without it, point i of a cloud is scene i.
-    view : name of this map.
-    height : of the map, pixels; it is as wide as there is room.
+    view, height : name of this map, and its height in pixels; it is as wide as there is room.
 
     Attributes
     ----------
-    table : a row per point, as `cards.point_table` makes it.
+    table : a row per point: `cards.point_table`, with the name and true class of its scene.
     views : map name -> (N, 2) positions; `add_view` adds one.
     map : the widget of the page; its `view` is the name of a map, its `hue` one of `hues`.
     background : a thread for slow work, such as another map: ``background.post(function)``.
@@ -134,25 +133,24 @@ class Explorer(widgets.VBox):
         height: int = 520,
     ) -> None:
         stored, own_names, kinds, own_classes = cards.scenes_of(images)
-        self.classes, self.names = tuple(classes) or own_classes, names or own_names
+        self.classes, names = tuple(classes) or own_classes, names or own_names
         labels = [self.classes.index(kind) if kind in self.classes else cards.UNKNOWN for kind in kinds]
         self.clouds = {
-            name: given
-            if isinstance(given, Cloud)
-            else Cloud(np.array(on_cpu(given), np.float32), name, name)
-            for name, given in points.items()
+            n: c if isinstance(c, Cloud) else Cloud(np.array(on_cpu(c), np.float32), n, n)
+            for n, c in points.items()
         }
         self._words = {word: given for word, given in (("before", before), ("after", after)) if given}
         self.table = cards.point_table(self.clouds, scenes or {}, labels, self._words)
+        scene_names = {scene: str(name) for scene, name in enumerate(names)}
+        self.table["name"] = [scene_names.get(scene, "") for scene in self.table["scene"]]
+        self.table["true_class"] = [self._class(label) for label in self.table["label"]]
         self.thumbnails = cards.Thumbnails(stored)
         self.modalities = tuple(dict.fromkeys([*stored, *self.table["modality"]]))
         self.partners = partners_of(self.table["scene"].to_numpy())
         self.views: dict[str, Floats] = {}
         self._rows: Indices = np.empty(0, np.int32)
         self.box = session.ErrorBox()
-        self.background: session.Background[Callable[[], None]] = session.Background(
-            lambda job: job(), self.box
-        )
+        self.background = session.Background[Callable[[], None]](lambda job: job(), self.box)
         self.map = FeatureMap(points=self._packed(), height=height, hue=self.hues[0])
         super().__init__([self.box, self.map])
         self.add_class("socketlab-explorer")
@@ -206,9 +204,7 @@ class Explorer(widgets.VBox):
 
     def to_csv(self) -> str:
         """Return the selection as CSV, a row per point."""
-        table = self.table.iloc[self._rows].copy()
-        table["name"] = [self._name(scene) for scene in table["scene"]]
-        table["true_class"] = [self._class(label) for label in table.pop("label")]
+        table = self.table.iloc[self._rows].drop(columns="label")
         for word in self._words:
             sure = table[f"{word}_confidence"].map("{:.4f}".format)
             table[f"{word}_confidence"] = sure.where(table[word] >= 0, "")
@@ -218,9 +214,6 @@ class Explorer(widgets.VBox):
 
     def _class(self, label: int) -> str:
         return cards.class_name(label, self.classes)
-
-    def _name(self, scene: int) -> str:
-        return str(self.names[scene]) if 0 <= scene < len(self.names) else ""
 
     # maps
 
@@ -299,10 +292,9 @@ class Explorer(widgets.VBox):
                 found = [cards.prediction(self._class(point[w]), point[f"{w}_confidence"]) for w in words]
                 who = written(style.modality_style(point["modality"]).short)
                 lines.append(f"<small>{who}:</small> {' → '.join(found)}")
-        label = int(views["label"].iloc[0])
-        points = dict(zip(views["modality"], views.index, strict=True))
-        about: dict[str, Any] = {"label": self._class(label), "colour": style.class_colour(label)}
-        about |= {"name": self._name(scene), "lines": lines, "points": points}
+        first, points = views.iloc[0], dict(zip(views["modality"], views.index, strict=True))
+        about: dict[str, Any] = {"label": first["true_class"], "colour": style.class_colour(first["label"])}
+        about |= {"name": first["name"], "lines": lines, "points": points}
         return cards.card(self.thumbnails, scene, self.modalities, **about)
 
     def html(self, title: str = "Feature map") -> str:
@@ -333,42 +325,25 @@ class Explorer(widgets.VBox):
         return self.background.wait(timeout)
 
 
-# ------------------------------------------------------------------------ from networks and images
+def explore(source: Source, images: PairedImages, adapted: Source | None = None) -> Explorer:
+    """Return an explorer of the features of a network: PCA at once, UMAP as soon as it is ready.
 
-
-def explore(
-    source: Source | Mapping[str, Source],
-    images: PairedImages,
-    adapted: Source | None = None,
-    **more: Any,
-) -> Explorer:
-    """Return an explorer of the features of networks: PCA at once, UMAP as soon as it is ready.
-
-    Parameters
-    ----------
-    source : the network before adaptation. It reads every modality, each with the normalisation measured on
-        these very images where it is not its own; or modality -> network.
-    images : views of the same scenes.
-    adapted : the network after adaptation; it reads its own modality in place of `source`, and its maps come
-        beside those before.
-    more : passed on to `Explorer`.
+    The source reads every modality of the images, as by `evaluate.reading`. An adapted network reads its own
+    modality in place of the source; then there are maps of both, beside each other.
     """
-    sources = source if isinstance(source, Mapping) else dict.fromkeys(images.modalities, source)
-    if lacking := sorted(set(images.modalities) - set(sources)):
-        raise LabError(f"There is no network for {lacking[0]} images, only for {', '.join(sources)}.")
-    networks = {m: evaluate.reading(sources[m], images.only(m)) for m in images.modalities}
-    seen = {m: evaluate.predict(network, images.only(m)) for m, network in networks.items()}
+    parts = {m: images.only(m) for m in images.modalities}
+    seen = {m: evaluate.predict(evaluate.reading(source, part), part) for m, part in parts.items()}
     before = {m: features.cpu().numpy() for m, (_, features) in seen.items()}
     sets, after = {"": before}, {}
     if adapted is not None:
         m = adapted.modality
         after[m], features = evaluate.predict(adapted, images.only(m))
         sets = {", after": before | {m: features.cpu().numpy()}, ", before": before}
-    about: dict[str, Any] = {"classes": next(iter(networks.values())).classes} | more
-    about |= {"before": {m: logits for m, (logits, _) in seen.items()}, "after": after}
+    logits = {m: logits for m, (logits, _) in seen.items()}
     pca = {when: maps.pca_map(some) for when, some in sets.items()}
     (newest, points), *others = pca.items()
     clouds = {m: Cloud(at, m, style.modality_style(m).title) for m, at in points.items()}
+    about: dict[str, Any] = {"before": logits, "after": after, "classes": source.classes}
     made = Explorer(clouds, images, sets[newest], view=f"PCA{newest}", **about)
     for when, points in others:
         made.add_view(f"PCA{when}", points, sets[when], show=False)

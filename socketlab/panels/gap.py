@@ -59,10 +59,9 @@ MEASURES: dict[str, Callable[..., float]] = {
 
 @dataclass(frozen=True)
 class GapChoice:
-    """What is looked at: colour, always as published, against a modality that the network has never seen.
+    """What is looked at: colour, always as published, against a modality that the camera's network never saw.
 
-    The network is the one that was trained on the camera's colour images; its layer "" is the last one, what
-    its head reads. `curve` is a name in `NUMBERS`.
+    The layer "" is the last one, what the head reads; `curve` is a name in `NUMBERS`.
     """
 
     sensor: str = setting("kinect_v1", "camera", "the camera of both modalities", options=CAMERAS)
@@ -80,14 +79,11 @@ class GapChoice:
         return self.sensor, self.modality, self.strength
 
 
-# ------------------------------------------------------------------------ what the network sees
-
-
 @dataclass
 class Seen:
     """One view as the source network reads it: a few rooms, features (N, D) by layer, accuracy, labels.
 
-    `numbers` has the other `NUMBERS` against colour by layer; it is empty for colour itself.
+    `numbers` has `NUMBERS` against colour by layer; it is empty for colour itself.
     """
 
     examples: PairedImages
@@ -95,17 +91,6 @@ class Seen:
     accuracy: float
     labels: NDArray[np.int64]
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
-def look(source: Source, images: PairedImages, layers: list[str]) -> Seen:
-    """Features of layers, accuracy and a few examples of images, normalised as by `evaluate.reading`."""
-    transform = evaluate.reading(source, images).normalisation
-    found = extract_features(source.network, images, layers, transform, precision="float32")
-    arrays = {name: np.array(values) for name, values in found.items()}
-    with torch.no_grad():
-        logits = source.network.head(torch.from_numpy(arrays[layers[-1]]))
-    right = float((logits.argmax(dim=1) == images.labels).float().mean())
-    return Seen(images.take(range(min(EXAMPLES, len(images)))), arrays, right, images.labels.numpy())
 
 
 def gap_numbers(colour: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, float]:
@@ -152,31 +137,36 @@ class GapWorld:
         colour = choice.sensor, self.network(choice.sensor).modality, 1.0
         return colour, (choice.sensor, choice.modality, 0.0), choice.view
 
-    def knows(self, choice: GapChoice) -> bool:
-        """Whether this setting was computed."""
-        return all(view in self.seen for view in self.views(choice))
-
     def numbers(self, choice: GapChoice) -> dict[str, float]:
         """`NUMBERS` of a known setting at its layer."""
-        found = self.seen[choice.view]
-        return {"accuracy": found.accuracy} | found.numbers[self.layer(choice)]
+        return self.seen[choice.view].numbers[self.layer(choice)]
 
     def stages(self, choice: GapChoice) -> Iterator[tuple[float, str]]:
         """Compute a setting: (share done, what comes next); leave between two stages at will."""
-        colour, *_ = views = self.views(choice)
+        colour, *_ = views = self.views(choice)  # colour first: a view that was seen can be compared with it
         missing = [view for view in dict.fromkeys(views) if view not in self.seen]
-        for i, view in enumerate(missing):
-            sensor, modality, strength = view
+        for i, (sensor, modality, strength) in enumerate(missing):
             title = style.modality_style(modality).title
             yield i / len(missing), f"{title}, errors × {strength:g}: the network reads its rooms"
-            images = self._images(*view)
             with self._lock:
-                found = look(self.network(sensor), images, self.layers(sensor))
-            if view != colour:
-                pairs = self.seen[colour].features
-                found.numbers = {name: gap_numbers(pairs[name], found.features[name]) for name in pairs}
-            self.seen[view] = found
+                self._look((sensor, modality, strength), colour)
         yield 1.0, "shown"
+
+    def _look(self, view: View, colour: View) -> None:
+        """Read images of one modality, normalised as by `evaluate.reading`, and compare them with colour."""
+        images, source, layers = self._images(*view), self.network(view[0]), self.layers(view[0])
+        transform = evaluate.reading(source, images).normalisation
+        read = extract_features(source.network, images, layers, transform, precision="float32")
+        features = {name: np.array(values) for name, values in read.items()}
+        with torch.no_grad():
+            logits = source.network.head(torch.from_numpy(features[layers[-1]]))
+        right = float((logits.argmax(dim=1) == images.labels).float().mean())
+        found = Seen(images.take(range(min(EXAMPLES, len(images)))), features, right, images.labels.numpy())
+        if view != colour:
+            pairs = self.seen[colour].features
+            for name in layers:
+                found.numbers[name] = {"accuracy": right} | gap_numbers(pairs[name], features[name])
+        self.seen[view] = found
 
     def map_at_once(self, choice: GapChoice) -> GapChoice:
         """The same, with PCA in place of a map that was not computed yet."""
@@ -189,21 +179,19 @@ class GapWorld:
         key = choice.view, layer, choice.map
         if key not in self._maps:
             sets = {view[1]: self.seen[view].features[layer] for view in (colour, target)}
-            make: Any = {"PCA": maps.pca_map, "UMAP": maps.joint_map, "placed": maps.projected_map}[
-                choice.map
-            ]
-            found = make(sets, **({} if choice.map == "UMAP" else {"fit_on": colour[1]}))
+            if choice.map == "UMAP":
+                found = maps.joint_map(sets)
+            else:
+                found = (maps.pca_map if choice.map == "PCA" else maps.projected_map)(sets, fit_on=colour[1])
             titles, labels = {m: style.modality_style(m).title for m in found}, self.seen[target].labels
             self._maps[key] = {m: Cloud(points, m, titles[m], labels) for m, points in found.items()}
         return self._maps[key]
 
     def curve(self, choice: GapChoice) -> tuple[list[float], list[float]]:
         """A number over the strengths known so far, for this camera, modality and layer."""
-        known = [one for s in STRENGTHS if self.knows(one := replace(choice, strength=s))]
+        settings = [replace(choice, strength=strength) for strength in STRENGTHS]
+        known = [one for one in settings if one.view in self.seen]
         return [one.strength for one in known], [self.numbers(one)[choice.curve] for one in known]
-
-
-# ------------------------------------------------------------------------ pictures
 
 
 def draw_room(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
@@ -258,15 +246,9 @@ def draw_strengths(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     ax.set_xlim(-0.05, STRONGEST)
 
 
-PICTURES: dict[str, tuple[str, Callable[..., None]]] = {
-    "room": ("One room, as the camera sees it", draw_room),
-    "numbers": ("The gap in numbers", draw_numbers),
-    "map": ("Map of features", draw_map),
-    "strength": ("Numbers over the camera's errors", draw_strengths),
-}
-
-
-# ------------------------------------------------------------------------ the panel
+DRAW: dict[str, Callable[..., None]] = {
+    "room": draw_room, "numbers": draw_numbers, "map": draw_map, "strength": draw_strengths,
+}  # fmt: skip
 
 
 class GapPanel(Panel):
@@ -282,17 +264,15 @@ class GapPanel(Panel):
         self.world, first = world or GapWorld(), choice or GapChoice()
         self._first = replace(first, layer=self.world.layer(first))
         self._shown: dict[str, float] = {}
-        pictures = {
-            name: session.LiveFigure(alt=f"{alt}: not computed yet.") for name, (alt, _) in PICTURES.items()
-        }
+        pictures = {name: session.LiveFigure(alt=f"{name}: not computed yet.") for name in DRAW}
         tips = {"run": "compute all strengths of this camera, so that the slider answers at once",
                 "stop": "end the sweep, keep its results", "reset": "first settings"}  # fmt: skip
         table = controls_of(self._first)
         table["layer"] = replace(table["layer"], options=self.world.layers(first.sensor))
         super().__init__(table, pictures, {}, tips, run_text="Sweep")
         pictures["room"].image.add_class("socketlab-photos")
-        self._asked: session.Background[GapChoice] = session.Background(self._compute, self.box, share=1.0)
-        self._maps: session.Background[GapChoice] = session.Background(self._make_map, self.box)
+        self._asked = session.Background[GapChoice](self._compute, self.box, share=1.0)
+        self._maps = session.Background[GapChoice](self._make_map, self.box)
         self.background += [self._asked, self._maps]
         self._on_change(("sensor", "modality", "strength", "layer"), self._move)
         for control, picture in {"example": "room", "map": "map", "hue": "map", "curve": "strength"}.items():
@@ -339,13 +319,14 @@ class GapPanel(Panel):
 
     def tables(self) -> dict[str, Table]:
         """Numbers of every setting looked at, and the points of the map shown."""
-        names, choice = ("sensor", "modality", "strength", "layer", "accuracy"), self.choice
+        names, choice = ("sensor", "modality", "strength", "layer"), self.choice
         rows = [
-            dict(zip(names, (*view, layer, found.accuracy), strict=True)) | numbers
+            dict(zip(names, (*view, layer), strict=True)) | numbers
             for view, found in self.world.seen.items()
             for layer, numbers in found.numbers.items()
         ]
-        clouds = self.world.clouds(self.world.map_at_once(choice)) if self.world.knows(choice) else {}
+        known = choice.view in self.world.seen
+        clouds = self.world.clouds(self.world.map_at_once(choice)) if known else {}
         points = [
             {"modality": name, "class": int(label), "x": float(x), "y": float(y)}
             for name, cloud in clouds.items()
@@ -376,7 +357,7 @@ class GapPanel(Panel):
     def _move(self) -> None:
         """Answer a moved control: at once where the setting is known, else when it has been computed."""
         choice = self.choice
-        if self.world.knows(choice):
+        if choice.view in self.world.seen:
             self._asked.drop()
             self._show(choice)
         else:
@@ -408,8 +389,8 @@ class GapPanel(Panel):
     def _draw(self, name: str, **about: Any) -> None:
         """One picture of the setting shown, where it is known; a map that is not known is computed."""
         choice = self.choice
-        if self.world.knows(choice):
-            draw = partial(PICTURES[name][1], world=self.world, choice=choice, **about)
+        if choice.view in self.world.seen:
+            draw = partial(DRAW[name], world=self.world, choice=choice, **about)
             self.pictures[name].post(draw, at_once=True)
             if name == "map":
                 known = self.world.map_at_once(choice) == choice

@@ -42,6 +42,7 @@ Canvas = Figure | SubFigure
 BATCHES = 60
 WHERE = {"rgb": "new colour rooms", "depth": "depth"}
 BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
+LAYERS = knobs()["bn_layers"]
 OF_A_RUN = ("lambda_bn", "layers", "by", "epochs", "seed")
 FIXED = {"bn_mode": "running", "test_statistics": "running", "trunk_lr": 0.005, "bottleneck_lr": 0.005}
 RUNNING = {
@@ -72,16 +73,9 @@ class StatisticsChoice:
     scale: float = setting(1.0, "scale of the input", "the input times this", 0.25, 4, 0.05, live=True)
     seed: int = setting(0, "seed", "random seed of the batches and of a run", 0, 99, 1)
     lambda_bn: float = field(default=1.0, metadata={"control": Control.of_recipe("lambda_bn", 1.0)})
-    layers: str = setting(
-        "all", "matched layers", knobs()["bn_layers"].help, options=knobs()["bn_layers"].choices
-    )
+    layers: str = setting("all", "matched layers", LAYERS.help, options=LAYERS.choices)
     by: str = setting("batch", "normalised by", knobs()["bn_mode"].help, options=BY)
     epochs: int = setting(5, "epochs", "passes over the target images", 1, 20, 1)
-
-    @property
-    def of_a_run(self) -> "StatisticsChoice":
-        """What a matching run depends on; all else as by default."""
-        return StatisticsChoice(**{name: getattr(self, name) for name in OF_A_RUN})
 
     @property
     def recipe(self) -> Recipe:
@@ -91,31 +85,14 @@ class StatisticsChoice:
         return Recipe.shot().replace(**about, **(FIXED if self.by == "running" else {}))
 
 
-def experiments(first: StatisticsChoice) -> dict[str, StatisticsChoice]:
-    """Matching runs worth trying, by title."""
-    return {
-        "match all layers": first,
-        "match the first layer": replace(first, layers="first"),
-        "normalised by the source's statistics": replace(first, by="running"),
-        "no weight, λ_d 0": replace(first, lambda_bn=0.0),
-    }
-
-
-# ------------------------------------------------------------------------ what is measured
-
-
 class StatisticsBench:
     """Networks and images, and what does not change while sliders move: all images are read once.
 
     Parameters
     ----------
     source, target : the network, and unlabelled images of another modality to match on.
-    held_out : labelled images in both modalities, for the reader's eyes alone.
-
-    Attributes
-    ----------
-    moments : modality -> layer -> moments of the held-out images.
-    levels, profiles : accuracies to compare with, and gaps of the layers, of what costs no training.
+    held_out : labelled images in both modalities, for the reader's eyes alone; here are their moments, by
+        modality and layer, and accuracies (`levels`) and gaps (`profiles`) of what costs no training.
     """
 
     def __init__(self, source: Source, target: PairedImages, held_out: PairedImages) -> None:
@@ -155,42 +132,32 @@ class Answer:
     Attributes
     ----------
     remembered, batch, everything : mean and variance of the channels: running, of the batch, of all images.
-    profile : gap of each layer, of the batch.
-    running : as `bn_moments.convergence`.
-    size, values : images in a batch, and N, the values per channel behind it.
-    gap, all_gap : divergence of the batch and of all images at this layer, nats.
-    out_shift : mean size of the layer's output in evaluation, before γ and β; 0 on the source's images.
+    profile, running : gap of each layer, of the batch; running statistics as `bn_moments.convergence`.
+    words : the batch in one paragraph, HTML.
     """
 
     def __init__(self, bench: StatisticsBench, choice: StatisticsChoice) -> None:
         layer, plain = choice.layer or bench.layers[0], bench.moments[choice.modality]
         here = plain[layer].changed(choice.scale, choice.shift)
-        rows = bn_moments.draws(len(here), min(choice.batch_size, len(here)), BATCHES, choice.seed)
-        self.choice, self.remembered = choice, here.remembered
-        self.batch, self.everything = here.batch(rows[0]), here.batch()
+        self.choice = replace(choice, layer=layer, batch_size=min(choice.batch_size, len(here)))
+        rows = bn_moments.draws(len(here), self.choice.batch_size, BATCHES, choice.seed)
+        self.remembered, self.batch, self.everything = here.remembered, here.batch(rows[0]), here.batch()
         self.profile = bn_moments.layer_gaps({**plain, layer: here}, plain, rows[0])
         self.running = bn_moments.convergence(here, rows, choice.momentum)
-        self.size, self.values = len(rows[0]), here.count(len(rows[0]))
-        self.gap = self.profile[bench.layers.index(layer)]
-        self.all_gap = float(bn_moments.divergence(self.everything, self.remembered).mean())
-        mean, var = self.remembered
-        out = (self.everything[0] - mean) / (var + bn_moments.EPS).sqrt()
-        self.out_shift = float(out.abs().mean())
-
-    @property
-    def words(self) -> str:
-        """The batch in one paragraph, HTML."""
-        text = (
-            f"A batch of {self.size} gives N = {self.values:,} values per channel: before a variance is "
-            f"remembered it is multiplied by N / (N − 1) = <b>{self.values / (self.values - 1):.6g}</b>. The "
-            f"batch is <b>{self.gap:.3f}</b> nats from the memory, all images {self.all_gap:.3f}."
+        n, gap = here.count(len(rows[0])), self.profile[bench.layers.index(layer)]
+        of_all = float(bn_moments.divergence(self.everything, self.remembered).mean())
+        self.words = (
+            f"A batch of {len(rows[0])} gives N = {n:,} values per channel: before a variance is "
+            f"remembered it is multiplied by N / (N − 1) = <b>{n / (n - 1):.6g}</b>. The batch is "
+            f"<b>{gap:.3f}</b> nats from the memory, all images {of_all:.3f}."
         )
-        if (self.choice.scale, self.choice.shift) != (1.0, 0.0):
-            text += (
+        if (choice.scale, choice.shift) != (1.0, 0.0):
+            mean, var = self.remembered
+            away = (self.everything[0] - mean) / (var + bn_moments.EPS).sqrt()
+            self.words += (
                 " In training the layer divides shift and scale out: its output stays as it was. In "
-                f"evaluation its mean output is off by <b>{self.out_shift:.2f}</b> standard deviations."
+                f"evaluation its mean output is off by <b>{away.abs().mean():.2f}</b> standard deviations."
             )
-        return text
 
 
 @dataclass
@@ -199,9 +166,6 @@ class MatchingRun(PanelRun[StatisticsChoice]):
 
     losses: list[float] = field(default_factory=list)
     profile: list[float] = field(default_factory=list)
-
-
-# ------------------------------------------------------------------------ pictures
 
 
 def draw_channels(figure: Canvas, found: Answer) -> None:
@@ -217,11 +181,11 @@ def draw_channels(figure: Canvas, found: Answer) -> None:
 def draw_running(figure: Canvas, found: Answer) -> None:
     """Running statistics of the layer, batch by batch."""
     series = {name: (range(BATCHES + 1), y) for name, y in found.running.items()}
+    title = f"Batches of {found.choice.batch_size}, momentum {found.choice.momentum:g}"
     top = 1.1 * max(1.0, *(max(y) for y in found.running.values()))
     figures.curves(
-        series, figure.subplots(), title=f"Batches of {found.size}, momentum {found.choice.momentum:g}",
-        xlabel="batches so far", ylabel="share / distance", levels={"all images": 1.0}, styles=RUNNING,
-        ylim=(0, top),
+        series, figure.subplots(), title=title, xlabel="batches so far", ylabel="share / distance",
+        levels={"all images": 1.0}, styles=RUNNING, ylim=(0, top),
     )  # fmt: skip
 
 
@@ -247,9 +211,6 @@ def draw_runs(figure: Canvas, runs: list[MatchingRun], name: str, levels: dict[s
     figures.curves(series, figure.subplots(), styles={run.name: run.style for run in runs}, **about)
 
 
-# ------------------------------------------------------------------------ the panel
-
-
 class StatisticsPanel(RunPanel[StatisticsChoice]):
     """What a batch-norm layer remembers against what it measures, and what matching the two is worth.
 
@@ -271,18 +232,24 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         names = ("channels", "running", "layers", "accuracy", "loss")
         alts = {name: f"{name}: the layers read their first images." for name in names}
         pictures = {name: session.LiveFigure(alt=alt) for name, alt in alts.items()}
+        experiments = {
+            "match all layers": first,
+            "match the first layer": replace(first, layers="first"),
+            "normalised by the source's statistics": replace(first, by="running"),
+            "no weight, λ_d 0": replace(first, lambda_bn=0.0),
+        }
         tips = {"run": "match statistics: gradient steps on L_BN alone"}
         folded = {"Matching": OF_A_RUN}
         table = controls_of(first)
         table["layer"] = replace(table["layer"], options=[first.layer])
-        super().__init__(first, experiments(first), table, pictures, folded, self.live, tips)
-        self._asked: session.Background[bool] = session.Background(self._show, self.box, 1.0)
+        super().__init__(first, experiments, table, pictures, folded, self.live, tips)
+        self._asked = session.Background[bool](self._show, self.box, share=1.0)
         self.background.append(self._asked)
         self._on_change((*self.live, "seed"), self._ask)
         self._ready()
 
     def _run_of(self, choice: StatisticsChoice) -> StatisticsChoice:
-        return choice.of_a_run
+        return StatisticsChoice(**{name: getattr(choice, name) for name in OF_A_RUN})
 
     def _values_of(self, choice: StatisticsChoice) -> dict[str, Any]:
         values = super()._values_of(choice)
@@ -335,7 +302,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
             accuracy = evaluate.accuracy(adapted, bench.held_out)
             return {"accuracy": accuracy, "profile": bench.gaps(adapted)}
 
-        return replay.played(choice.of_a_run, begin, observe)
+        return replay.played(self._run_of(choice), begin, observe)
 
     def _step(self, run: MatchingRun, step: Step) -> None:
         run.losses.append(float(step.losses.get("BN", 0.0)))
@@ -381,7 +348,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
             "layers": _rows("layer", gaps, self.bench().layers),
             "batches": _rows("batch", found.running),
             "steps": steps,
-            "epochs": [row for r in self.runs for row in r.rows(**asdict(r.choice.of_a_run))],
+            "epochs": [row for r in self.runs for row in r.rows(**asdict(self._run_of(r.choice)))],
         }
 
 
@@ -389,9 +356,6 @@ def _rows(name: str, columns: dict[str, Any], names: list[str] | None = None) ->
     """Columns as rows, each with its number or name."""
     table = pd.DataFrame(columns, index=names).rename_axis(name)
     return table.reset_index().to_dict("records")  # type: ignore[no-any-return]
-
-
-# ------------------------------------------------------------------------ one channel
 
 
 class ChannelView(widgets.VBox):

@@ -40,7 +40,7 @@ def test_points_are_selected_by_number_mask_or_class() -> None:
     assert np.frombuffer(explorer.map.selection, np.int32).tolist() == [14, 17]
     explorer.select(np.ones(24, bool))
     assert [len(rows) for rows in explorer.selected.values()] == [12, 12]
-    explorer.select(explorer.table["label"] == explorer.classes.index("columns"))
+    explorer.select(explorer.table["true_class"] == "columns")
     assert explorer.selected["rgb"].tolist() == [1, 4, 7, 10] == explorer.selected["depth"].tolist()
     explorer.select(explorer.table["after"] == explorer.classes.index("columns"))
     assert explorer.selected["rgb"].tolist() == []
@@ -195,5 +195,3 @@ def test_explore_makes_maps_before_and_after_adaptation(monkeypatch: pytest.Monk
     assert explorer.hues == ["class", "before", "after", "modality"]
     assert explorer.box.errors == []
     assert "Map of features" in explorer.still()._repr_png_()[1]["alt"]
-    with pytest.raises(LabError, match="no network for depth"):
-        explore({"rgb": source}, images)

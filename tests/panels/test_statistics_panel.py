@@ -68,13 +68,14 @@ def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> 
         float(bn_moments.divergence((s.mean, s.var), (s.running_mean, s.running_var)).mean()) for s in seen
     ]
     assert found.profile == pytest.approx(gaps, rel=1e-4)
-    assert (found.gap, found.size) == (pytest.approx(gaps[0], rel=1e-4), 24)
+    assert f"A batch of 24 gives N = {seen[0].count:,} values" in found.words
+    assert f"<b>{gaps[0]:.3f}</b> nats" in found.words
 
 
 def test_running_averages_begin_at_the_memory_and_end_at_the_data(bench: StatisticsBench) -> None:
     last = replace(QUICK, layer=bench.layers[-1], batch_size=24, momentum=1.0)
     found = Answer(bench, last)
-    assert found.values == 24  # no places after the average: images alone
+    assert "N = 24 values" in found.words  # no places after the average: images alone
     assert found.running["biased"][-1] == pytest.approx(1)
     assert found.running["torch"][-1] == pytest.approx(24 / 23)
     assert found.running["mean"][-1] == pytest.approx(0, abs=1e-9)
