@@ -14,7 +14,7 @@ Everything else is imported from its room: ``from socketlab.measures import dist
 file lists them).
 """
 
-import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,29 +30,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-_HOMES = {
-    "adapt": "method.adaptation",
-    "Step": "method.adaptation",
-    "Epoch": "method.adaptation",
-    "State": "method.adaptation",
-    "Recipe": "method.recipe",
-    "METHODS": "method.recipe",
-    "Source": "networks.checkpoints",
-    "load_source": "networks.checkpoints",
-    "save_source": "networks.checkpoints",
-    "compare": "measures.comparison",
-    "Comparison": "measures.comparison",
-    "PairedImages": "images.paired_images",
-    "LabError": "errors",
-}
-"""Exported name → the module that defines it."""
-
-_MODULES = {
-    "rooms": "images.pocketrooms",
-    "features": "method.evaluate",
-    "losses": "method.losses",
-}
-"""Exported name → the module that it stands for."""
+_HOMES = {"rooms": "images.pocketrooms", "features": "method.evaluate", "losses": "method.losses"}
+for _module, _names in {
+    "errors": "LabError",
+    "images.paired_images": "PairedImages",
+    "measures.comparison": "Comparison compare",
+    "method.adaptation": "Epoch State Step adapt",
+    "method.recipe": "METHODS Recipe",
+    "networks.checkpoints": "Source load_source save_source",
+}.items():
+    _HOMES |= {_name: f"{_module}:{_name}" for _name in _names.split()}
 
 __all__ = [
     "adapt", "Step", "Epoch", "State", "Recipe", "METHODS",
@@ -64,11 +51,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Load an exported name on first use (PEP 562)."""
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return pkgutil.resolve_name(f"{__name__}.{_HOMES[name]}")
 
 
 def __dir__() -> list[str]:

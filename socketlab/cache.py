@@ -9,7 +9,6 @@ may be deleted at any time.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -18,8 +17,9 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType
+from types import CodeType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -28,11 +28,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from socketlab.errors import LabError
+from socketlab.files import FULL
 
-LIMIT = 10 * 2**30
-"""Bytes that a cache may take by default: 10 GB."""
-ROOM = 2**29
-"""Bytes of arrays that are held in memory by default: 512 MB. Larger ones stay in their files."""
+LIMIT = 10 * 2**30  # bytes that a cache may take by default
+ROOM = 2**29  # bytes of arrays that are held in memory by default; larger ones stay in their files
 A_DAY = 24 * 3600
 NAMES = "names.json"
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -49,12 +48,12 @@ def cache_folder() -> Path:
         raise LabError(f"SOCKETLAB_CACHE={chosen} is no folder ({error}): set it to another.") from error
 
 
+@dataclass
 class Entry:
     """An entry that is being written: a .npy file for each array, and a list of their names."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.files: dict[str, BinaryIO] = {}
+    folder: Path
+    files: dict[str, BinaryIO] = field(default_factory=dict)
 
     def save(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Write whole arrays."""
@@ -71,12 +70,6 @@ class Entry:
             about = {"descr": rows.dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self.files[name], about)
         self.files[name].write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
-
-    def close(self) -> None:
-        """Close the files, and list the names last: an entry without this list does not count."""
-        for file in self.files.values():
-            file.close()
-        (self.folder / NAMES).write_text(json.dumps(list(self.files)), encoding="utf-8")
 
 
 class Cache:
@@ -101,9 +94,7 @@ class Cache:
         make : writes the arrays into the entry; whatever it raises leaves nothing behind.
         room : bytes that may be in memory; more is mapped from the files, read-only.
 
-        Raises
-        ------
-        LabError : the disk is full, or the folder cannot be written.
+        Raises `LabError`: the disk is full, or the folder cannot be written.
         """
         found = self.load(key, room)
         if found is None:
@@ -133,27 +124,25 @@ class Cache:
         entry = Entry(self.folder / f".{key}.{uuid.uuid4().hex}.unfinished")
         try:
             entry.folder.mkdir(parents=True)
-        except OSError as error:
-            raise self._refusal(error.strerror) from error
-        try:
             make(entry)
-            entry.close()
+            for file in entry.files.values():
+                file.close()
+            names = json.dumps(list(entry.files))  # last: an entry without this list does not count
+            (entry.folder / NAMES).write_text(names, encoding="utf-8")
             if not (self.folder / key).is_dir():  # another process may have been first with the same one
                 os.rename(entry.folder, self.folder / key)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if entry.folder.is_dir() and error.errno not in FULL:
                 raise  # the maker's own: an image that is not there
-            raise self._refusal("the disk is full") from error
+            cause = "the disk is full" if error.errno in FULL else error.strerror
+            raise LabError(
+                f"The cache {self.folder} cannot be written ({cause}): free space, set SOCKETLAB_CACHE to "
+                "another folder, or do without a cache."
+            ) from error
         finally:
             for file in entry.files.values():
                 file.close()
             shutil.rmtree(entry.folder, ignore_errors=True)
-
-    def _refusal(self, reason: str | None) -> LabError:
-        return LabError(
-            f"The cache {self.folder} cannot be written ({reason}): free space, set SOCKETLAB_CACHE to "
-            "another folder, or do without a cache."
-        )
 
     def _trim(self, newest: str) -> None:
         """Remove what was unused for longest until the rest fits, and what a crash left unfinished."""
@@ -183,9 +172,6 @@ def _remove(folder: Path) -> None:
     with contextlib.suppress(OSError):
         os.rename(folder, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
-
-
-# ------------------------------------------------------------------------ fingerprints
 
 
 def fingerprint(*parts: Any) -> str:
@@ -239,10 +225,8 @@ def _network_parts(network: nn.Module) -> list[Any]:
     for name, module in network.named_modules():
         kept = {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
         plain[name] = [[k, v] for k, v in kept.items() if isinstance(v, bool | int | float | str)]
-        methods = {k: v for k, v in kept.items() if isinstance(v, FunctionType | MethodType)}
-        for kind in type(module).__mro__:
-            if not kind.__module__.startswith("torch.") and kind is not object:
-                methods |= {f"{kind.__qualname__}.{k}": v for k, v in vars(kind).items()}
+        own = [kind for kind in type(module).__mro__ if not kind.__module__.startswith("torch.")]
+        methods = kept | {f"{kind.__qualname__}.{k}": v for kind in own for k, v in vars(kind).items()}
         code |= {k: _code(v.__code__) for k, v in methods.items() if hasattr(v, "__code__")}
     tensors: dict[str, Tensor] = {**dict(network.named_parameters(remove_duplicate=False))}
     tensors |= dict(network.named_buffers(remove_duplicate=False))
@@ -251,9 +235,6 @@ def _network_parts(network: nn.Module) -> list[Any]:
 
 def _code(code: CodeType) -> list[Any]:
     """What a function does, without where it is written."""
-    constants = [
-        _code(one) if isinstance(one, CodeType)
-        else repr(sorted(map(repr, one)) if isinstance(one, frozenset) else one)
-        for one in code.co_consts
-    ]  # fmt: skip
+    plain = [sorted(map(repr, one)) if isinstance(one, frozenset) else one for one in code.co_consts]
+    constants = [_code(one) if isinstance(one, CodeType) else repr(one) for one in plain]
     return [code.co_code, list(code.co_names), constants]

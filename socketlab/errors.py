@@ -22,6 +22,12 @@ class LabError(Exception):
     """
 
 
+def require_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise a `LabError` for a value that is none of the choices."""
+    if value not in choices:
+        raise LabError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")
+
+
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function refuse arguments of other types than those of its annotations, with a `LabError`."""
     signature = inspect.signature(function)

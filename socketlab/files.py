@@ -25,15 +25,14 @@ from socketlab.errors import LabError
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.unfinished")
 
 
 def data_folder() -> Path:
     """Return the folder of the shipped data: ``$SOCKETLAB_DATA``, else ``data`` beside the package.
 
-    Raises
-    ------
-    LabError : there is no such folder.
+    Raises `LabError`: there is no such folder.
     """
     chosen = os.environ.get("SOCKETLAB_DATA")
     folder = Path(os.path.expanduser(chosen)) if chosen else Path(__file__).resolve().parent.parent / "data"
@@ -53,23 +52,13 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-# ------------------------------------------------------------------------ writing
-
-
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file completely or not at all; an older file of that name stays until the new one is whole.
 
     The bytes go to a hidden file in the same folder (made if missing), are flushed to the disk, and take the
     final name in one step.
 
-    Parameters
-    ----------
-    path : the file to write.
-    data : its content.
-
-    Raises
-    ------
-    LabError : the disk is full, or the file cannot be written; nothing half-written is left.
+    Raises `LabError`: the disk is full, or the file cannot be written; nothing half-written is left.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
@@ -81,16 +70,18 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(error, "errno", None) in FULL:
             raise LabError(
                 f"The disk is full: {path} ({len(data):,} bytes) was not written; free space, then retry."
             ) from error
-        raise LabError(
-            f"{path} cannot be written ({reason(error)}): choose a folder that you may write to."
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError, ValueError):  # out of reach, so nothing is there
             unfinished.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: Exception) -> LabError:
+    return LabError(f"{path} cannot be written ({reason(error)}): choose a folder that you may write to.")
 
 
 def reason(error: BaseException) -> str:
@@ -122,9 +113,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     The lock ends with the process, however that ends. Where the file system has no locks, none is held.
 
-    Raises
-    ------
-    LabError : another process holds the lock, or the folder cannot be made.
+    Raises `LabError`: another process holds the lock, or the folder cannot be made.
     """
     lock = filelock.FileLock(folder / LOCK)
     fresh = not is_folder(folder)
@@ -135,9 +124,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise LabError(f"Another process is working in {folder}: wait until it ends.") from None
     except (OSError, ValueError) as error:
-        raise LabError(
-            f"{folder} cannot be written ({reason(error)}): choose a folder that you may write to."
-        ) from error
+        raise _unwritable(folder, error) from error
     try:
         sweep(folder)
         yield
@@ -147,9 +134,6 @@ def exclusive(folder: Path) -> Iterator[None]:
             if fresh and is_free(folder):  # nothing came of it
                 folder.rmdir()
         lock.release()
-
-
-# ------------------------------------------------------------------------ JSON and CSV
 
 
 def read_json(path: Path, way_out: str) -> Any:
@@ -168,60 +152,38 @@ def from_json(kind: Any, value: Any, where: str = "it") -> Any:
     Parameters
     ----------
     kind : a dataclass, a list, tuple, Sequence, dict or Mapping of types, ``X | None``, or a plain type.
-    value : what a parser returned.
     where : what is checked, for the error.
 
-    Raises
-    ------
-    ValueError : a value of another type, an unknown or a missing field; it names the field.
+    Raises `ValueError`: a value of another type, an unknown or a missing field; it names the field.
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else from_json(inner[0], value, where)
     if kind is Any:
         return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in inner:
-            return None
-        return from_json(next(one for one in inner if one is not type(None)), value, where)
-    if dataclasses.is_dataclass(kind):
-        return _dataclass_from_json(kind, value, where)
-    if origin in (dict, Mapping):
-        _require(dict, value, where)
-        return {name: from_json(inner[1], one, f"{where}.{name}") for name, one in value.items()}
-    if origin in (list, tuple, Sequence):
-        _require(list, value, where)
-        return (tuple if origin is tuple else list)(from_json(inner[0], one, where) for one in value)
     if kind is float and type(value) is int:
         return float(value)
-    _require(kind, value, where)
+    record = dataclasses.is_dataclass(kind)
+    table = record or origin in (dict, Mapping)
+    plain: Any = dict if table else list if origin in (list, tuple, Sequence) else kind
+    if not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where} must be {_NAMES.get(plain, f'a {plain.__name__}')}, not {value!r:.40}")
+    if record:
+        hints, fields = typing.get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
+        if unknown := [name for name in value if name not in fields]:
+            raise ValueError(f"{where} has no {', '.join(unknown)}: choose among {', '.join(fields)}")
+        required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+        if missing := sorted(required - value.keys()):
+            raise ValueError(f"{where} lacks {', '.join(missing)}")
+        return kind(**{name: from_json(hints[name], one, name) for name, one in value.items()})
+    if table:
+        return {name: from_json(inner[1], one, f"{where}.{name}") for name, one in value.items()}
+    if plain is list:
+        return (tuple if origin is tuple else list)(from_json(inner[0], one, where) for one in value)
     return value
 
 
-_NAMES = {
-    str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table",
-    list: "a list",
-}  # fmt: skip
-
-
-def _require(kind: type, value: Any, where: str) -> None:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where} must be {_NAMES.get(kind, kind.__name__)}, not {_short(value)}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "…"
-
-
-def _dataclass_from_json(kind: Any, value: Any, where: str) -> Any:
-    _require(dict, value, where)
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    if unknown := [name for name in value if name not in fields]:
-        raise ValueError(f"{where} has no {', '.join(unknown)}: choose among {', '.join(fields)}")
-    required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
-    if missing := sorted(required - value.keys()):
-        raise ValueError(f"{where} lacks {', '.join(missing)}")
-    return kind(**{name: from_json(hints[name], one, name) for name, one in value.items()})
+_NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "a table"}
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str] | None = None) -> str:
@@ -267,32 +229,22 @@ def _inert(value: Any) -> Any:
     return f"'{value}"
 
 
-# ------------------------------------------------------------------------ the manifest
-
-
 def digest(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 digest of a file, 64 hexadecimal digits; ``LabError`` when it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise LabError(
-            f"{path} cannot be read ({reason(error)}): check the name and its permissions."
-        ) from error
+        way_out = "check the name and its permissions"
+        raise LabError(f"{path} cannot be read ({reason(error)}): {way_out}.") from error
 
 
 def verified(relative_name: str) -> Path:
-    """Return the path of a data file after comparing it with the manifest.
+    """Return the path of a data file, ``"pocketrooms/index.csv"``, after comparing it with the manifest.
 
     The file is read afresh at every call, so that a change is never missed.
 
-    Parameters
-    ----------
-    relative_name : name below the data folder, with forward slashes: ``"pocketrooms/index.csv"``.
-
-    Raises
-    ------
-    LabError : the file is missing, altered, or not listed; or the manifest is missing or unreadable.
+    Raises `LabError`: the file is missing, altered, or not listed; or the manifest is missing or unreadable.
     """
     folder = data_folder()
     path = folder / relative_name
@@ -318,28 +270,22 @@ def read_manifest(folder: Path) -> dict[str, str]:
 
 
 def write_manifest(folder: str | os.PathLike[str]) -> Path:
-    """Write ``manifest.json`` of a data folder: sorted JSON, relative name → SHA-256 of every file below it.
+    """Write ``manifest.json`` of a data folder, relative name → SHA-256 of every file; return its path.
 
     Hidden files, Python's caches and the manifest itself are left out. The same files give the same bytes.
-
-    Returns
-    -------
-    Path of the manifest.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise LabError(f"{folder} is not a folder: give the data folder whose files should be listed.")
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    listed = {name.as_posix(): digest(folder / name) for name in names if _belongs(name)}
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    listed = {
+        name.as_posix(): digest(folder / name)
+        for name in names
+        if name != Path(MANIFEST) and not any(p.startswith(".") or p == "__pycache__" for p in name.parts)
+    }
     text = json.dumps(listed, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     write_whole(folder / MANIFEST, text.encode())
     return folder / MANIFEST
-
-
-def _belongs(name: Path) -> bool:
-    """Whether a file, named from the data folder, is listed in the manifest."""
-    unlisted = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
-    return not unlisted and name != Path(MANIFEST)
 
 
 def _remedy(relative_name: str) -> str:

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from socketlab.errors import LabError
+from socketlab.files import sweep
 
 
 class OneSentence(TyperGroup):
@@ -23,22 +24,20 @@ class OneSentence(TyperGroup):
         """Run a command; its error is one sentence and exit code 2."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
         except (LabError, OSError) as error:
-            if isinstance(error, BrokenPipeError):
-                raise
+            text = str(error)
+            if isinstance(error, OSError):
+                name, cause = error.filename or "A file", error.strerror or error
+                text = f"{name}: {cause}: check the name and its permissions."
             if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, the first
-                typer.echo(f"socketlab: {_sentence(error)}", err=True)
+                one_line = text.replace("\n", "\\n")
+                typer.echo(f"socketlab: {one_line}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             typer.echo("socketlab: stopped.", err=True)
             raise typer.Exit(130) from None
-
-
-def _sentence(error: LabError | OSError) -> str:
-    text = str(error)
-    if isinstance(error, OSError):
-        text = f"{error.filename or 'A file'}: {error.strerror or error}: check the name and its permissions."
-    return text.replace("\n", "\\n")
 
 
 def progress(events: Iterable[Any], describe: Callable[[Any], str]) -> Iterator[Any]:
@@ -78,8 +77,8 @@ def assignments(
 ) -> Iterator[tuple[str, Any]]:
     """Split ``name=value``; the value is a number or true/false where it reads as one, text otherwise."""
     for override in overrides:
-        name, equals, text = override.partition("=")
-        if not (name and equals and text):
+        name, _, text = override.partition("=")
+        if not (name and text):
             raise LabError(f"{flag} {override} is not of the form name=value, as in {flag} {example}.")
         try:
             value = json.loads(text.lower())
@@ -88,17 +87,24 @@ def assignments(
         yield name.strip(), value
 
 
-def refuse_options(ctx: typer.Context, names: Iterable[str], about: str, way_out: str) -> None:
-    """Raise when one of these options is given where it means nothing."""
-    for name in names:
-        if given(ctx, name):
-            raise LabError(f"--{name.replace('_', '-')} is about {about}: {way_out}.")
-
-
 def given(ctx: typer.Context, option: str) -> bool:
     """Whether an option was typed, rather than left at its default."""
     origin = ctx.get_parameter_source(option)
     return origin is not None and origin.name == "COMMANDLINE"
+
+
+def refuse_options(ctx: typer.Context, pack: str | None, *of_packs: str) -> None:
+    """Raise when an option of the shipped rooms is given with a pack, or one of a pack without."""
+    names, about, way_out = of_packs, "an imported set", "name its folder with --pack"
+    if pack is not None:
+        names, about, way_out = (
+            ("sensor", "pairs", "strength"),
+            "the shipped rooms",
+            "leave it out with --pack",
+        )
+    for name in names:
+        if given(ctx, name):
+            raise LabError(f"--{name.replace('_', '-')} is about {about}: {way_out}.")
 
 
 def names_in(text: str | None, flag: str) -> list[str] | None:
@@ -123,8 +129,6 @@ def typed(ctx: typer.Context) -> str:
 
 def require_new(file: Path) -> None:
     """Raise when a file that hours of work are to end in exists, or cannot be written."""
-    from socketlab.files import sweep
-
     if os.path.lexists(file):
         raise LabError(f"{file} exists already: choose another file with --out.")
     try:

@@ -3,7 +3,7 @@
 A notebook is committed with its pictures, so that it can be read where nothing runs. This command runs every
 cell in a fresh kernel, searches the widgets for errors that no cell shows, takes out what only a live kernel
 can use, and writes the file whole or not at all. The times go to ``notebooks/timings.csv`` and into the table
-of ``docs/teaching.md``. With ``--tier replay`` or ``full`` only the times are stored: the pictures in a
+of ``docs/teaching.md``. With ``--tier replay`` only the times are stored: the pictures in a
 notebook are those of the tier ``laptop``.
 """
 

@@ -22,17 +22,12 @@ import socketlab
 from socketlab import files
 from socketlab.errors import LabError
 
-PYTHONS = ((3, 11), (3, 14))
-"""The first version of Python that will do, and the first that will not."""
+PYTHONS = ((3, 11), (3, 14))  # the first that will do, and the first that will not
 
 INSTALL = "run `make lab`, or `python -m pip install -e .[lab]` in the clone"
 PYTORCH_PAGE = "https://pytorch.org/get-started/locally/"
-TORCH_SECONDS = 60
-"""How long PyTorch may take to load; a second or two is usual, more right after the installation."""
-
-ENOUGH_MEMORY, ENOUGH_DISK = 2 * 2**30, 1 * 2**30
-"""Bytes that a session may need: the budget of a notebook, and some run folders."""
-
+TORCH_SECONDS = 60  # a second or two is usual, more right after the installation
+ENOUGH_MEMORY, ENOUGH_DISK = 2 * 2**30, 1 * 2**30  # of a notebook, and of some run folders
 NAMED_VERSIONS = ("numpy", "torch", "torchvision", "umap-learn", "ipywidgets", "jupyterlab", "ipykernel")
 
 _TRY_TORCH = """
@@ -90,16 +85,16 @@ def attempt(name: str, check: Callable[[], str]) -> Check:
     except LabError as error:
         return Check(name, False, str(error))
     except Exception as error:
-        return Check(name, False, f"could not be examined ({type(error).__name__}: {_one_line(str(error))})")
+        return Check(name, False, f"could not be examined ({type(error).__name__}: {_one_line(error)})")
 
 
 def report() -> str:
     """Return versions, platform and one line per requirement, with ~ for the home folder."""
     versions = [f"{name} {version}" for name in NAMED_VERSIONS if (version := _version(name))]
     system, machine = platform.platform(), platform.machine()  # the name of the computer is not among them
+    where = system if machine in system else f"{system} {machine}"
     lines = [
-        f"socketlab {socketlab.__version__} · Python {platform.python_version()} · "
-        + (system if machine in system else f"{system} {machine}"),
+        f"socketlab {socketlab.__version__} · Python {platform.python_version()} · {where}",
         " · ".join(versions) or "none of the packages is installed",
         *map(str, examine()),
     ]
@@ -119,16 +114,11 @@ def check_python() -> str:
 
 
 def try_torch() -> dict[str, str]:
-    """Import torch and torchvision in a new Python process.
-
-    Returns
-    -------
-    "torch", "torchvision" : versions; "gpu" : its name, where there is one.
-    "error" : what stopped the imports, as one line of text.
-    """
-    command = [sys.executable, "-c", _TRY_TORCH]
+    """Import torch and torchvision in a new Python process: their versions, "gpu", or "error" in one line."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_SECONDS)
+        done = subprocess.run(
+            [sys.executable, "-c", _TRY_TORCH], capture_output=True, text=True, timeout=TORCH_SECONDS
+        )
         return dict(json.loads(done.stdout.strip().splitlines()[-1]))
     except subprocess.TimeoutExpired:
         return {"error": f"still loading after {TORCH_SECONDS} s"}
@@ -145,8 +135,13 @@ def check_torch(found: dict[str, str]) -> str:
         return ", ".join(f"{name} {found[name]}" for name in ("torch", "torchvision"))
     if match := re.search(r"No module named '(torch|torchvision)'", error):
         raise LabError(f"{match[1]} is not installed → {INSTALL}")
-    pair = f"torch {_version('torch') or '?'} and torchvision {_version('torchvision') or '?'}"
-    if "torchvision::nms" in error or ("torch" in found and not _is_pair()):
+    from packaging.requirements import Requirement
+
+    torch = _version("torch")
+    pair = f"torch {torch or '?'} and torchvision {_version('torchvision') or '?'}"
+    needs = map(Requirement, importlib.metadata.requires("torchvision") or [] if torch else [])
+    fits = all(need.specifier.contains(torch or "") for need in needs if need.name == "torch")
+    if "torchvision::nms" in error or ("torch" in found and not fits):
         raise LabError(
             f"{pair} do not belong together (for example a CPU-only torch with a CUDA torchvision) → "
             f"install both in one command, for CPU-only wheels with the one shown on {PYTORCH_PAGE}"
@@ -154,15 +149,6 @@ def check_torch(found: dict[str, str]) -> str:
     if error.startswith("still loading"):
         raise LabError(f"{error} → wait until the disk is idle, then try again")
     raise LabError(f"{pair} do not load ({_one_line(error)}) → install both again as shown on {PYTORCH_PAGE}")
-
-
-def _is_pair() -> bool:
-    """Whether the installed torch is the one that torchvision's metadata ask for."""
-    from packaging.requirements import Requirement
-
-    needs = [Requirement(line) for line in importlib.metadata.requires("torchvision") or []]
-    torch = _version("torch")
-    return torch is None or all(need.specifier.contains(torch) for need in needs if need.name == "torch")
 
 
 def check_packages() -> str:
@@ -216,8 +202,8 @@ def check_computer() -> str:
     free = psutil.virtual_memory().available
     have = f"{cores} core{'s' if cores > 1 else ''}, {_gigabytes(free)} of memory free"
     if free < ENOUGH_MEMORY:
-        need = _gigabytes(ENOUGH_MEMORY)
-        raise LabError(f"{have}; a notebook may need {need} → close other programs and kernels")
+        need = f"a notebook may need {_gigabytes(ENOUGH_MEMORY)}"
+        raise LabError(f"{have}; {need} → close other programs and kernels")
     return have
 
 
@@ -226,8 +212,8 @@ def check_disk() -> str:
     free = shutil.disk_usage(Path.cwd()).free
     have = f"{_gigabytes(free)} free in {Path.cwd()}"
     if free < ENOUGH_DISK:
-        need = _gigabytes(ENOUGH_DISK)
-        raise LabError(f"{have}; runs may need {need} → delete files, or work in another folder")
+        need = f"runs may need {_gigabytes(ENOUGH_DISK)}"
+        raise LabError(f"{have}; {need} → delete files, or work in another folder")
     return have
 
 
@@ -257,8 +243,11 @@ def check_data() -> str:
     listed = files.read_manifest(folder)
     missing = [name for name in listed if not (folder / name).is_file()]
     altered = [name for name in listed if name not in missing and files.digest(folder / name) != listed[name]]
-    named = {"missing": missing, "altered": altered}
-    if faults := [f"{word}: {_some(names)}" for word, names in named.items() if names]:
+    faults = []
+    for word, names in {"missing": missing, "altered": altered}.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        faults += [f"{word}: {', '.join(names[:3])}{more}"] if names else []
+    if faults:
         raise LabError(f"{'; '.join(faults)} → `git checkout -- data` brings the originals back")
     return f"{len(listed)} files as in the manifest"
 
@@ -272,7 +261,7 @@ def check_weights() -> str:
 
 
 def _version(name: str) -> str | None:
-    """Return the version of an installed package from its metadata, without importing it."""
+    """The version of an installed package from its metadata, without importing it."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -283,14 +272,8 @@ def _gigabytes(count: int) -> str:
     return f"{count / 2**30:.1f} GB"
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    """Name the first few and count the rest."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
-
-
-def _one_line(text: str, most: int = 200) -> str:
-    return " ".join(text.split())[:most]
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:200]
 
 
 if __name__ == "__main__":

@@ -1,15 +1,9 @@
 """The paper's experiments as files of settings: ``socketlab experiment sunrgbd-single``.
 
 A preset is a TOML file, one of those in ``experiments`` beside this file or your own; its keys are explained
-there. An experiment trains a source network per domain, adapts each as the rows say, over seeds, and writes
-
-==================  =======================================================================================
-``networks/``       source networks and oracles, trained once
-``runs.csv``        a line per finished run
-``table.csv``       mean and deviation over the runs of each row, over all domains and for each
-``table.md``        the same as text
-``unfinished/``     the runs that were interrupted; the next call continues from their last epoch
-==================  =======================================================================================
+there. An experiment trains a source network per domain and adapts each as the rows say, over seeds. Its
+folder has ``networks/``, oracles among them, ``runs.csv`` with a line per finished run, ``table.csv`` and
+``table.md`` with means and deviations, and ``unfinished/``, from whose last epochs the next call continues.
 
 Networks, and then runs, are shared out to a pool of processes: one for each GPU, or for each two cores. The
 last epoch counts; no epoch, weight or seed is chosen by a target label.
@@ -17,6 +11,7 @@ last epoch counts; no epoch, weight or seed is chosen by a target label.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -31,31 +26,23 @@ import pandas as pd
 import torch
 
 from socketlab.errors import LabError
-from socketlab.figures.report import Score, gap_closed
+from socketlab.figures.report import gap_closed
 from socketlab.files import csv_text, exclusive, read_csv, write_whole
 from socketlab.images import packs
-from socketlab.method import evaluate
-from socketlab.method.adaptation import Epoch, State
-from socketlab.networks.checkpoints import load_source, save_source
+from socketlab.method.adaptation import State
+from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.runs import folder as run_folder
 from socketlab.runs import results, splits
 from socketlab.runs.presets import TITLES, Preset, Row
 from socketlab.runs.settings import Material, Settings, gather
-from socketlab.runs.train_source import Trained, train
-from socketlab.speed import best_execution
+from socketlab.runs.splits import Progress
 from socketlab.speed.pool import Pool
 
 DETERMINISTIC = ("source-only", "batch", "adabn")
 """Methods that draw nothing at random: one seed is enough."""
 ORACLE = "oracle (trained with target labels)"
-FIELDS = [
-    "origin", "method", "source", "target", "seed", "held_out", "transductive", "class_mean", "chosen_by",
-    "seconds", "environment",
-]  # fmt: skip
-MEASURED = ("held_out", "transductive", "class_mean")
-
-Progress = Callable[[Iterable[Any], Callable[[Any], str]], Iterable[Any]]
-"""Yields the events and shows how far they are; the function describes an epoch in a few words."""
+MEASURED = ["held_out", "transductive", "class_mean"]
+FIELDS = ["origin", "method", "source", "target", "seed", *MEASURED, "chosen_by", "seconds", "environment"]
 
 
 def silent(events: Iterable[Any], describe: Callable[[Any], str]) -> Iterable[Any]:
@@ -76,9 +63,6 @@ class Job:
         return f"{self.row.title}, {' + '.join(self.sources)} → {self.target}, seed {self.seed}"
 
 
-# ------------------------------------------------------------------------ what is to be done
-
-
 def jobs(preset: Preset, pack: packs.Pack, seeds: int) -> list[Job]:
     """All runs: row by row, so that the first rows of the table are done first."""
     sources = splits.domains_with(pack, preset.source)
@@ -97,13 +81,12 @@ def jobs(preset: Preset, pack: packs.Pack, seeds: int) -> list[Job]:
 def plan(preset: Preset, data: Path, out: Path, seeds: int) -> str:
     """What an experiment would do, as text; no image is opened."""
     pack = find_pack(preset, data)
-    todo = jobs(preset, pack, seeds)
-    finished = _finished(out)
+    todo, finished, network = jobs(preset, pack, seeds), _finished(out), preset.network
     done = [finished[origin] for job in todo if (origin := _origin(preset, pack, job)) in finished]
-    domains, network = sorted({domain for job in todo for domain in job.sources}), preset.network
+    domains = sorted({domain for job in todo for domain in job.sources})
     weights = "random weights" if network.weights is None else f"weights {network.weights}"
-    size = preset.size or pack.size
-    lines = [preset.title, f"  pack      {pack.folder}: {', '.join(domains)}, {size} pixels wide"]
+    size = f"{preset.size or pack.size} pixels wide"
+    lines = [preset.title, f"  pack      {pack.folder}: {', '.join(domains)}, {size}"]
     lines.append(f"  networks  {len(domains)} × {network.backbone}, {weights}, {network.epochs} epochs")
     if preset.oracle:
         lines.append(f"  oracles   {len({job.target for job in todo})}, trained in the same way")
@@ -111,28 +94,20 @@ def plan(preset: Preset, data: Path, out: Path, seeds: int) -> str:
         mine = sum(job.row == row for job in todo)
         lines.append(f"  {mine:>4} runs {row.title}: {row.recipe.total_epochs} epochs")
     lines.append(f"  {len(done)} of {len(todo)} runs are done in {out}")
-    longest = max((float(line["seconds"]) for line in done), default=0)
-    if longest and len(done) < len(todo):
-        hours = longest * (len(todo) - len(done)) / 3600
-        lines.append(
-            f"  the longest took {longest:.0f} s: one by one, the others take {hours:.2g} hours at most"
-        )
+    if done and len(done) < len(todo):
+        longest = max(float(line["seconds"]) for line in done)
+        hours = f"{longest * (len(todo) - len(done)) / 3600:.2g} hours"
+        lines.append(f"  the longest took {longest:.0f} s: one by one, the others take {hours} at most")
     return "\n".join(lines)
 
 
 def find_pack(preset: Preset, data: Path) -> packs.Pack:
     """The pack below ``data``; ``data`` may be the pack itself."""
-    if (data / packs.MANIFEST).is_file():
-        return packs.open_pack(data)
-    if not (data / preset.pack).is_dir():
-        raise LabError(
-            f"There is no pack {data / preset.pack}: make it with `socketlab import {preset.pack} PATH --out "
-            f"{data / preset.pack}`, or name its folder with --data."
-        )
-    return packs.open_pack(data / preset.pack)
-
-
-# ------------------------------------------------------------------------ doing it
+    folder = data if (data / packs.MANIFEST).is_file() else data / preset.pack
+    if not folder.is_dir():
+        way_out = f"`socketlab import {preset.pack} PATH --out {folder}`, or name its folder with --data"
+        raise LabError(f"There is no pack {folder}: make it with {way_out}.")
+    return packs.open_pack(folder)
 
 
 def carry_out(
@@ -157,22 +132,19 @@ def carry_out(
     log : called with a line for each network and run.
     progress : shows how far a training is, where one process does all.
 
-    Raises
-    ------
-    LabError : no pack, or one without the modalities, domains or pairs that the preset needs.
+    Raises `LabError`: no pack, or one without the modalities, domains or pairs that the preset needs.
     """
     pack = find_pack(preset, data)
     todo = {_origin(preset, pack, job): job for job in jobs(preset, pack, seeds)}
     if not todo:
         raise LabError(f"{pack.folder.name} has no domain in both {preset.source} and {preset.target}.")
-    sources = dict.fromkeys(domain for job in todo.values() for domain in job.sources)
     targets = dict.fromkeys(job.target for job in todo.values()) if preset.oracle else {}
+    networks = dict.fromkeys((preset.source, domain) for job in todo.values() for domain in job.sources)
+    networks |= dict.fromkeys((preset.target, domain) for domain in targets)
     pool = Pool(device, workers)
     work = _Work(preset, str(pack.folder), out, device, progress if pool.workers == 1 else silent)
     with exclusive(out):
-        wanted = [(preset.source, domain) for domain in sources]
-        wanted += [(preset.target, domain) for domain in targets]
-        for text in pool.run(work.train, [one for one in wanted if not work.has_network(*one)]):
+        for text in pool.run(work.train, [one for one in networks if not work.has_network(*one)]):
             log(text)
         done = _finished(out)  # all of it stays: other presets' runs, and other seeds'
         oracles = {line["origin"]: line for line in map(work.oracle_line, targets)}
@@ -181,12 +153,15 @@ def carry_out(
         for number, line in enumerate(pool.run(work.measure, missing), 1):
             done[line["origin"]] = line
             _write_runs(out, done)
-            log(
-                f"run {number} of {len(missing)}: {todo[line['origin']]}: "
-                f"{100 * float(line['held_out']):.1f} %, {line['seconds']} s"
-            )
+            found = f"{100 * float(line['held_out']):.1f} %, {line['seconds']} s"
+            log(f"run {number} of {len(missing)}: {todo[line['origin']]}: {found}")
         _write_runs(out, done)
-        return _write_tables(preset, [done[origin] for origin in (*oracles, *todo)], out)
+        lines = [done[origin] for origin in (*oracles, *todo)]
+        titles = [ORACLE] * preset.oracle + [row.title for row in preset.rows]
+        table = summary(lines, list(dict.fromkeys(titles)))
+        write_whole(out / "table.csv", csv_text(table.to_dict("records")).encode())
+        write_whole(out / "table.md", page(preset, table, lines).encode())
+        return out / "table.md"
 
 
 @dataclass(frozen=True)
@@ -214,26 +189,12 @@ class _Work:
         """Train a network; return a line about it."""
         preset, pack = self.preset, packs.open_pack(self.pack)
         encoding = preset.depth_encoding if modality == "depth" else "metric"
-        lesson = splits.lesson(
-            pack, preset.network, modality, domain, size=preset.size, depth_encoding=encoding
-        )
-        images, held_out = splits.placed(self.device, lesson.images, lesson.held_out)
-        events = train(
-            images, lesson.recipe, seed=0, normalisation=lesson.normalisation, device=self.device,
-            execution=best_execution(),
-        )  # fmt: skip
-        last = None
-        for event in self.progress(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
-            last = event
-        assert isinstance(last, Trained)
-        accuracy = evaluate.accuracy(last.source, held_out)
-        last.source.card |= lesson.card | {
-            "origin": _network_origin(preset, pack, modality, domain),
-            "held_out_accuracy": round(accuracy, 4),
-        }
-        save_source(last.source, self.network(modality, domain))
-        words = f"network for {modality} of {domain}"
-        return f"{words}: {100 * accuracy:.1f} % of {len(held_out)} held-out images right"
+        lesson = splits.lesson(pack, preset.network, modality, domain, preset.size, encoding)
+        network = splits.train_on(lesson, self.progress, seed=0, device=self.device)
+        network.card["origin"] = _network_origin(preset, pack, modality, domain)
+        save_source(network, self.network(modality, domain))
+        share, images = network.card["held_out_accuracy"], network.card["held_out_images"]
+        return f"network for {modality} of {domain}: {100 * share:.1f} % of {images} held-out images right"
 
     def settings(self, job: Job) -> Settings:
         """A run's settings."""
@@ -248,60 +209,49 @@ class _Work:
     def measure(self, origin: str, job: Job) -> dict[str, Any]:
         """A line of ``runs.csv``; the run's folder is removed when it is finished."""
         settings = self.settings(job)
-        material = gather(settings)
-        folder = self.out / "unfinished" / origin
+        material, folder, how = gather(settings), self.out / "unfinished" / origin, "last epoch"
         run, state = _begun(folder, settings, material)
-        how = "last epoch"
         try:
             events = run_folder.record(run, material, state)
             for event in self.progress(events, lambda event: f"epoch {event.epoch}"):
-                if isinstance(event, Epoch):
-                    state = event.state
+                state = getattr(event, "state", state)
         except LabError as error:
             if "stopped being a number" not in str(error):
                 raise
             how, state = "diverged", run_folder.resume(run, material)
         assert state is not None
-        found = results.score(job.row.title, state.adapted, material, adapts=True)
-        line = _line(job.row.title, " + ".join(job.sources), job.target, job.seed, found, how, self.device)
+        about = {"origin": origin, "source": " + ".join(job.sources), "target": job.target, "seed": job.seed}
+        about |= {"chosen_by": how, "seconds": f"{sum(run.curve('seconds')[1]):.1f}"}
+        line = self._line(job.row.title, state.adapted, material, about)
         shutil.rmtree(folder, ignore_errors=True)
-        return {"origin": origin, **line, "seconds": f"{sum(run.curve('seconds')[1]):.1f}"}
+        return line
 
     def oracle_line(self, domain: str) -> dict[str, Any]:
         """The line of the network that was trained with the target's labels."""
         preset, pack = self.preset, packs.open_pack(self.pack)
         oracle = load_source(self.network(preset.target, domain), self.device)
-        target, held_out = splits.scenes(pack, preset.target, domain, preset.size)
-        material = Material(oracle, target, held_out, None, None)
-        found = results.score(ORACLE, oracle, material, adapts=True)
-        line = _line(ORACLE, "", domain, 0, found, "last epoch, target labels", self.device)
-        return {"origin": str(oracle.card["origin"]), **line, "seconds": ""}
+        material = Material(oracle, *splits.scenes(pack, preset.target, domain, preset.size), None, None)
+        about = {"origin": str(oracle.card["origin"]), "source": "", "target": domain, "seed": 0}
+        about |= {"chosen_by": "last epoch, target labels", "seconds": ""}
+        return self._line(ORACLE, oracle, material, about)
+
+    def _line(self, title: str, network: Source, material: Material, about: dict[str, Any]) -> dict[str, Any]:
+        found = results.score(title, network, material, adapts=True)
+        measured = zip(MEASURED, (found.held_out, found.adapted_to, found.class_mean), strict=True)
+        about |= {name: "" if value is None else f"{value:.4f}" for name, value in measured}
+        device = torch.cuda.get_device_name() if self.device == "cuda" else "CPU"
+        environment = f"torch {torch.__version__.split('+')[0]}, {device}"
+        return {"method": title, **about, "environment": environment}
 
 
 def _begun(folder: Path, settings: Settings, material: Material) -> tuple[run_folder.Run, State | None]:
     """An interrupted run with the same settings and its state; else a new one."""
-    if (folder / run_folder.CONFIG).is_file():
-        try:
-            run = run_folder.read(folder)
-            if run.settings == settings:
-                return run, run_folder.resume(run, material)
-        except LabError:
-            pass  # damaged, or of other files: begin again
+    with contextlib.suppress(LabError):  # missing, damaged, or of other files: begin again
+        run = run_folder.read(folder)
+        if run.settings == settings:
+            return run, run_folder.resume(run, material)
     shutil.rmtree(folder, ignore_errors=True)
     return run_folder.create(folder, settings, material), None
-
-
-def _line(
-    method: str, source: str, target: str, seed: int, found: Score, how: str, device: str
-) -> dict[str, Any]:
-    transductive = "" if found.adapted_to is None else f"{found.adapted_to:.4f}"
-    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    return {
-        "method": method, "source": source, "target": target, "seed": seed,
-        "held_out": f"{found.held_out:.4f}", "transductive": transductive,
-        "class_mean": f"{found.class_mean:.4f}", "chosen_by": how,
-        "environment": f"torch {torch.__version__.split('+')[0]}, {name}",
-    }  # fmt: skip
 
 
 def _network_origin(preset: Preset, pack: packs.Pack, modality: str, domain: str) -> str:
@@ -325,9 +275,6 @@ def _digits(about: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
-# ------------------------------------------------------------------------ tables
-
-
 def _finished(out: Path) -> dict[str, dict[str, Any]]:
     """Origin → line of an earlier call."""
     if not (out / "runs.csv").exists():
@@ -335,8 +282,7 @@ def _finished(out: Path) -> dict[str, dict[str, Any]]:
     lines = read_csv(out / "runs.csv")
     try:
         for line in lines:
-            _ = [float(line[name] or 0) for name in (*MEASURED, "seconds")]
-            _ = [line[name] for name in FIELDS]
+            _ = [float(line[name] or 0) for name in (*MEASURED, "seconds")], [line[name] for name in FIELDS]
     except (KeyError, ValueError):
         message = f"{out / 'runs.csv'} is no table of an experiment's runs: choose another --out."
         raise LabError(message) from None
@@ -353,8 +299,7 @@ def summary(lines: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> pd.Dat
     Means and sample deviations in per cent, over domains and seeds together; "" where there is none.
     """
     runs = pd.DataFrame(lines)
-    for name in MEASURED:
-        runs[name] = 100 * pd.to_numeric(runs[name], errors="coerce")
+    runs[MEASURED] = 100 * runs[MEASURED].apply(pd.to_numeric, errors="coerce")
     runs["method"] = pd.Categorical(runs["method"], titles, ordered=True)
     parts = []
     for part in (runs.assign(source="all", target="all"), runs):
@@ -376,13 +321,6 @@ def _ways(chosen: Iterable[str]) -> str:
     return ", ".join(f"{count} diverged" if way == "diverged" else way for way, count in ways)
 
 
-def _write_tables(preset: Preset, lines: Sequence[Mapping[str, Any]], out: Path) -> Path:
-    table = summary(lines, [ORACLE] * preset.oracle + list(dict.fromkeys(row.title for row in preset.rows)))
-    write_whole(out / "table.csv", csv_text(table.to_dict("records")).encode())
-    write_whole(out / "table.md", page(preset, table, lines).encode())
-    return out / "table.md"
-
-
 def page(preset: Preset, table: pd.DataFrame, lines: Sequence[Mapping[str, Any]]) -> str:
     """The tables in Markdown: over all domains, then held-out accuracies of each source and target."""
     whole = table[table.target == "all"].to_dict("records")
@@ -392,18 +330,16 @@ def page(preset: Preset, table: pd.DataFrame, lines: Sequence[Mapping[str, Any]]
     for line in whole:
         closed = None
         if start is not None and best is not None:
-            closed = gap_closed(start, float(line["held_out"]), best)
+            closed = gap_closed(start, level[line["method"]], best)
         share = "" if closed is None else f"{100 * closed:.0f} %"
-        rows.append(
-            [line["method"], line["runs"], *(_cell(line, m) for m in MEASURED), share, line["chosen_by"]]
-        )
+        measured = [_cell(line, name) for name in MEASURED]
+        rows.append([line["method"], line["runs"], *measured, share, line["chosen_by"]])
     head = ["method", "runs", "held out, %", "adapted to, %", "class mean, %", "gap closed", "chosen by"]
     places: dict[str, dict[str, str]] = {}
     for line in table[(table.target != "all") & (table.source != "")].to_dict("records"):
-        places.setdefault(f"{line['source']} → {line['target']}", {})[line["method"]] = _cell(
-            line, "held_out"
-        )
-    methods = [line["method"] for line in whole if line["method"] != ORACLE]
+        place = places.setdefault(f"{line['source']} → {line['target']}", {})
+        place[line["method"]] = _cell(line, "held_out")
+    methods = [method for method in level if method != ORACLE]
     cells = [[place, *(found.get(method, "") for method in methods)] for place, found in places.items()]
     about = (
         f"{preset.source} → {preset.target}, {preset.network.backbone}; ± is a standard deviation over "

@@ -24,14 +24,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
+import socketlab
 from socketlab.errors import LabError
 from socketlab.figures.film import Reel
 from socketlab.files import csv_text, exclusive, from_json, is_free, read_csv, read_json, reason, write_whole
@@ -50,9 +50,9 @@ HELD_OUT = "unseen_by_method_accuracy_held_out"
 _LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")
 
 
-@dataclass(frozen=True)
-class _Config:
-    """What ``config.json`` holds."""
+@dataclass
+class Config:
+    """All that is needed to repeat a run, the content of ``config.json``."""
 
     made: str
     settings: Settings
@@ -71,13 +71,13 @@ class Run:
     """A run folder: its configuration, and the epochs written so far, as the text of their cells."""
 
     folder: Path
-    config: dict[str, Any]
+    config: Config
     rows: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def settings(self) -> Settings:
         """What the run was asked to do."""
-        return Settings.from_dict(self.config["settings"])
+        return self.config.settings
 
     @property
     def last_epoch(self) -> int:
@@ -91,8 +91,8 @@ class Run:
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """The epochs that have a value of this name, and their values."""
-        seen = [(int(row["epoch"]), float(row[name])) for row in self.rows if row.get(name)]
-        return [epoch for epoch, _ in seen], [value for _, value in seen]
+        seen = [row for row in self.rows if row.get(name)]
+        return [int(row["epoch"]) for row in seen], [float(row[name]) for row in seen]
 
     def add(self, row: dict[str, str]) -> None:
         """Add an epoch and write ``epochs.csv``; a loss that an epoch did not have is left blank."""
@@ -102,7 +102,7 @@ class Run:
 
     def write_config(self) -> None:
         """Write ``config.json``."""
-        write_whole(self.folder / CONFIG, to_json(self.config))
+        write_whole(self.folder / CONFIG, to_json(asdict(self.config)))
 
 
 def default_folder(settings: Settings, name: str | None = None) -> Path:
@@ -116,33 +116,30 @@ def default_folder(settings: Settings, name: str | None = None) -> Path:
 def check_free(folder: Path) -> None:
     """Refuse a folder that holds something already."""
     if not is_free(folder):
-        raise LabError(
-            f"{folder} exists already: choose another folder with --out, or continue with --resume {folder}."
-        )
+        way_out = f"choose another folder with --out, or continue with --resume {folder}"
+        raise LabError(f"{folder} exists already: {way_out}.")
 
 
 def create(folder: Path, settings: Settings, material: Material) -> Run:
     """Make a run folder and write its configuration; nothing is left behind when that fails."""
     check_free(folder)
-    config = {
-        "made": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "settings": asdict(settings),
-        "rerun": settings.command(),
-        "selection": "last",
-        "target": material.modality,
-        "sources": list(settings.source_names),
-        "about": material.about,
+    config = Config(
+        made=datetime.now().astimezone().isoformat(timespec="seconds"),
+        settings=settings,
+        rerun=settings.command(),
+        selection="last",
+        environment=environment(),
+        target=material.modality,
+        sources=list(settings.source_names),
+        about=material.about,
         **fingerprints(material),
-        "environment": environment(),
-    }
-    fresh = not folder.exists()
+    )
     run = Run(folder, config)
     try:
         run.write_config()
     except LabError:
-        if fresh:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
         raise
     return run
 
@@ -150,46 +147,36 @@ def create(folder: Path, settings: Settings, material: Material) -> Run:
 def read(folder: Path) -> Run:
     """Read a run folder; ``LabError`` when it is none."""
     if not (folder / CONFIG).is_file():
-        raise LabError(
-            f"{folder} is not a run folder, it has no {CONFIG}: check the name, or begin a run with --out."
-        )
-    config = read_json(folder / CONFIG, "start a new run instead")
+        told = f"{folder} is not a run folder, it has no {CONFIG}"
+        raise LabError(f"{told}: check the name, or begin a run with --out.")
     try:
-        about: _Config = from_json(_Config, config, "it")
-        datetime.fromisoformat(about.made)
-        run = Run(folder, config)
+        run = Run(folder, from_json(Config, read_json(folder / CONFIG, "begin another")))
+        datetime.fromisoformat(run.config.made)
         if (folder / EPOCHS).is_file():
             run.rows = [{k: v for k, v in row.items() if v} for row in read_csv(folder / EPOCHS)]
             for name in (*run.losses, *_LAST):
                 run.curve(name)
     except (ValueError, KeyError, LabError) as error:
-        raise LabError(
-            f"{folder} cannot be read as a run ({reason(error)}): start a new run instead."
-        ) from error
+        told = f"{folder} cannot be read as a run ({reason(error)})"
+        raise LabError(f"{told}: start a new run instead.") from error
     return run
 
 
 def resume(run: Run, material: Material) -> State | None:
     """Load the state of a run and drop what was written after it; None before its first epoch.
 
-    Raises
-    ------
-    LabError : data, source network or configuration have changed since, or files of the run are missing.
+    Raises `LabError`: data, source network or configuration have changed since, or files are missing.
     """
     for name, now in fingerprints(material).items():
-        if run.config.get(name) != now:
-            raise LabError(
-                f"{run.folder} cannot be resumed, because {_CHANGED[name]} changed since it began: "
-                "restore the files, or start a new run."
-            )
+        if getattr(run.config, name) != now:
+            told = f"{run.folder} cannot be resumed, because {_CHANGED[name]} changed since it began"
+            raise LabError(f"{told}: restore the files, or start a new run.")
     if not (run.folder / STATE).is_file():
         run.rows = []
         return None
     state = State.load(run.folder / STATE, material.sources)
     if (state.recipe, state.seed) != (run.settings.recipe, run.settings.seed):
-        raise LabError(
-            f"{run.folder / CONFIG} was changed since the run began: undo that, or start a new run."
-        )
+        raise LabError(f"{run.folder / CONFIG} was changed since the run began: undo that, or begin another.")
     if [row["epoch"] for row in run.rows[: state.epoch + 1]] != [str(n) for n in range(state.epoch + 1)]:
         raise LabError(f"{run.folder / EPOCHS} lacks epochs before {state.epoch}: start a new run instead.")
     run.rows = run.rows[: state.epoch + 1]
@@ -202,12 +189,9 @@ _CHANGED = {"data_digest": "the images", "source_digest": "the source network"}
 def record(run: Run, material: Material, state: State | None = None) -> Iterator[Step | Epoch]:
     """Adapt, and yield every event after it has been written; of several processes the first writes.
 
-    After an epoch, ``epochs.csv`` and the state are on the disk. The accuracies are measured with target
-    labels, which the method never sees, and nothing is chosen by them.
-
-    Raises
-    ------
-    LabError : a loss is not a number, or the disk is full; the folder then holds the last whole epoch.
+    After an epoch, ``epochs.csv`` and the state are on the disk, and stay there where a loss is not a number
+    or the disk is full (`LabError`). The accuracies are measured with target labels, which the method never
+    sees, and nothing is chosen by them.
     """
     settings, reel = run.settings, Reel(run.folder / REEL)
     losses: dict[str, list[float]] = {}
@@ -249,20 +233,18 @@ def film_features(
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
     """Features of some held-out images and some pairs, (n, D) each, and the confusion of all held-out images.
 
-    Of several sources, the features of the network that began from the first. Those of the source network do
-    not change: they are computed for the ``first`` epoch alone.
+    Of several sources, of the network that began from the first; the source's own at the ``first`` epoch.
     """
     logits, features = evaluate.predict(adapted, material.held_out)
-    counts = np.zeros((len(adapted.classes),) * 2, np.int64)
-    np.add.at(counts, (material.held_out.labels.cpu().numpy(), logits.argmax(dim=1).cpu().numpy()), 1)
+    named, labels = (x.cpu().numpy() for x in (logits.argmax(dim=1), material.held_out.labels))
+    counts = confusion_matrix(labels, named, labels=range(len(adapted.classes)))
     width = features.shape[1] // len(networks_of(adapted.network))
     found = {"target": features[film_rows(len(features)), :width].cpu().numpy()}
     if material.pairs is not None:
         some = material.pairs.take(range(min(MOST_PAIRS_IN_FILM, len(material.pairs))))
-        halves = {"pairs, target": adapted} | ({"pairs, source": material.source} if first else {})
-        for name, network in halves.items():
-            half = some.only(material.modality if network is adapted else network.modality)
-            found[name] = evaluate.predict(network, half)[1][:, :width].cpu().numpy()
+        for half, network in (("target", adapted), ("source", material.source))[: 2 if first else 1]:
+            shown = some.only(material.modality if half == "target" else network.modality)
+            found[f"pairs, {half}"] = evaluate.predict(network, shown)[1][:, :width].cpu().numpy()
     return found, counts
 
 
@@ -273,13 +255,12 @@ def locked(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 def environment() -> dict[str, str]:
     """Return what the last digits of the numbers may depend on: versions, platform, threads."""
-    found = {"python": platform.python_version()}
-    for name in ("socketlab", "torch", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a folder, not installed
-            found[name] = "not installed"
-    return found | {"platform": platform.platform(), "threads": str(torch.get_num_threads())}
+    return {
+        "python": platform.python_version(),
+        **{module.__name__: module.__version__.split("+")[0] for module in (socketlab, torch, np)},
+        "platform": platform.platform(),
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def to_json(values: object) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.files import from_json, reason
 from socketlab.images.encodings import DEPTH_ENCODINGS
 from socketlab.method.recipe import METHODS, Recipe
@@ -17,7 +17,6 @@ from socketlab.runs.train_source import SourceRecipe
 
 FOLDER = Path(__file__).parent / "experiments"
 TITLES = results.TITLES | {"source-only": "source only"}
-_CHOICES = {"sources": ("each", "all", "own"), "depth_encoding": DEPTH_ENCODINGS}
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,8 @@ class Preset:
     rows: tuple[Row, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise LabError(f"{name} {getattr(self, name)!r} is unknown: choose one of {', '.join(known)}")
+        require_choice("sources", self.sources, ("each", "all", "own"))
+        require_choice("depth_encoding", self.depth_encoding, DEPTH_ENCODINGS)
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,7 @@ def names() -> list[str]:
 
 
 def load(name: str | Path) -> Preset:
-    """A preset by name, or from the TOML file at a path.
-
-    Raises
-    ------
-    LabError : no such preset; a key that is unknown, missing or of an impossible value.
-    """
+    """A preset by name, or from the TOML file at a path; a `LabError` for one that cannot be."""
     path = Path(name) if str(name).endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
         raise LabError(f"There is no experiment {str(name)!r}: choose {', '.join(names())}, or a TOML file.")
@@ -100,14 +93,12 @@ def _preset(about: dict[str, Any]) -> Preset:
     if isinstance(network, dict) and network.get("weights") in ("imagenet", "none"):
         network["weights"] = "DEFAULT" if network["weights"] == "imagenet" else None
     preset: Preset = from_json(Preset, about, "the experiment")
-    return dataclasses.replace(preset, rows=tuple(_row(one, common) for one in rows))
-
-
-def _row(keys: _RowKeys, common: dict[str, Any]) -> Row:
-    if keys.method not in METHODS:
-        raise LabError(f"method {keys.method!r} is unknown: choose one of {', '.join(METHODS)}")
-    recipe = Recipe.for_method(keys.method).replace(**{**common, **keys.recipe})
-    return Row(keys.title or TITLES[keys.method], keys.method, recipe)
+    found = []
+    for row in rows:
+        require_choice("method", row.method, METHODS)
+        recipe = Recipe.for_method(row.method).replace(**{**common, **row.recipe})
+        found.append(Row(row.title or TITLES[row.method], row.method, recipe))
+    return dataclasses.replace(preset, rows=tuple(found))
 
 
 def shortened(preset: Preset) -> Preset:

@@ -1,10 +1,9 @@
-"""Three speeds of the course, and the recordings that the quickest of them shows.
+"""Two speeds of the course, and the recordings that the quicker one shows.
 
-``SOCKETLAB_TIER`` is ``replay``, ``laptop`` (the default) or ``full``. At ``laptop`` a cell that trains takes
-a minute at most on two cores. At ``full`` a GPU is used where there is one. At ``replay`` nothing is trained:
-`replayed` and the panels show what the same code computed at ``laptop``. Recordings are files of
-``data/traces``, listed in the manifest; ``python -m tools.record`` makes them. Numbers and texts are stored
-as they are, networks in 16 bits.
+``SOCKETLAB_TIER`` is ``laptop`` (the default), where a cell that trains takes a minute at most on two cores,
+or ``replay``, where nothing is trained: `replayed` and the panels show what the same code computed before.
+Recordings are files of ``data/traces``, listed in the manifest; ``python -m tools.record`` makes them. Numbers
+and texts are stored as they are, networks in 16 bits.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -37,7 +36,6 @@ RECORDING = "SOCKETLAB_RECORD"
 TIERS = {
     "replay": "nothing is trained; recorded runs are shown",
     "laptop": "everything is computed; two cores are enough",
-    "full": "longer runs, larger batches, five seeds; on a GPU where there is one",
 }
 FOLDER = "traces"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -45,26 +43,19 @@ RECORDS: dict[str, Any] = {"Stability": Stability, "Evidence": Evidence}
 """The dataclasses that a recording may hold: a file names no code to run."""
 
 
-# ------------------------------------------------------------------------ tiers
-
-
-def tier() -> str:
-    """The current tier: "replay", "laptop" or "full"; `LabError` when the setting names another."""
-    chosen = os.environ.get(SETTING, "").strip().lower() or "laptop"
-    if chosen not in TIERS:
-        raise LabError(f"{SETTING}={chosen} is no tier: choose among {', '.join(TIERS)}.")
-    return chosen
+def tier(chosen: str | None = None) -> str:
+    """The current tier, "replay" or "laptop"; `LabError` when the setting names another."""
+    named = os.environ.get(SETTING, "") if chosen is None else chosen
+    found = named.strip().lower() or "laptop"
+    if found not in TIERS:
+        raise LabError(f"{SETTING}={found} is no tier: choose among {', '.join(TIERS)}.")
+    return found
 
 
 def use(name: str) -> str:
     """Choose a tier for this process, as in the first cell of a notebook; return what it means."""
-    before = os.environ.get(SETTING)
-    os.environ[SETTING] = name
-    try:
-        return f"{tier()}: {TIERS[tier()]}"
-    except LabError:
-        os.environ.pop(SETTING) if before is None else os.environ.__setitem__(SETTING, before)
-        raise
+    os.environ[SETTING] = found = tier(name)
+    return f"{found}: {TIERS[found]}"
 
 
 def recording() -> bool:
@@ -72,40 +63,21 @@ def recording() -> bool:
     return os.environ.get(RECORDING) == "1" and tier() != "replay"
 
 
-def device() -> str:
-    """Where to compute: "cuda" at ``full`` where there is a GPU, else "cpu"."""
-    return "cuda" if tier() == "full" and torch.cuda.is_available() else "cpu"
-
-
-def seeds() -> tuple[int, ...]:
-    """Seeds of a repeated run: five at ``full``, else one."""
-    return (0, 1, 2, 3, 4) if tier() == "full" else (0,)
-
-
 def replayed(name: str, compute: Callable[[], Result]) -> Result:
-    """Result of ``compute``; at ``replay`` the recorded one.
+    """Result of ``compute``; at ``replay`` the recorded one, or a `LabError` where none was.
 
     Parameters
     ----------
     name : of the recording: small letters, digits and hyphens, beginning with the notebook's number.
     compute : trains, and returns numbers, text, tensors, arrays, networks (`Source`), `RECORDS`, or lists,
         tuples and dictionaries of them. Networks come back from a recording as they were in 16 bits.
-
-    Raises
-    ------
-    LabError : at ``replay``, when there is no such recording or it was altered; when recording, for a result
-        of another kind.
     """
     if tier() == "replay":
-        found: Result = read(name)
-        return found
+        return cast(Result, read(name))
     result = compute()
     if recording():
         write(name, result)
     return result
-
-
-# ------------------------------------------------------------------------ files
 
 
 def is_recorded(name: str) -> bool:
@@ -116,9 +88,9 @@ def is_recorded(name: str) -> bool:
 def read(name: str) -> Any:
     """A recorded result; `LabError` when there is none, its file was altered, or it is no recording."""
     if not is_recorded(name):
+        way_out = "set SOCKETLAB_TIER=laptop, or record with `python -m tools.record`"
         raise LabError(
-            f"There is no recording {name!r}, and at the tier replay nothing is trained: "
-            "set SOCKETLAB_TIER=laptop, or record with `python -m tools.record`."
+            f"There is no recording {name!r}, and at the tier replay nothing is trained: {way_out}."
         )
     path = files.verified(f"{FOLDER}/{name}.safetensors")
     tensors, header = read_tensors(path)
@@ -148,16 +120,13 @@ def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> A
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor | np.ndarray):
-        kind = "tensor" if isinstance(value, Tensor) else "array"
         name = f"t{len(tensors)}"
         tensors[name] = torch.as_tensor(value).detach().clone()
-        return {kind: name}
+        return {"tensor" if isinstance(value, Tensor) else "array": name}
     if isinstance(value, Source):
         if not all(network.trunk.name for network in networks_of(value.network)):
-            raise LabError(
-                "A module of one's own cannot be recorded, for no file can build it again: "
-                "return its state_dict() and load that."
-            )
+            told = "A module of one's own cannot be recorded, for no file can build it again"
+            raise LabError(f"{told}: return its state_dict() and load that.")
         networks.append(value)
         return {"network": len(networks) - 1}
     if isinstance(value, tuple | list):
@@ -185,10 +154,10 @@ def _unpacked(tree: Any, tensors: Mapping[str, Tensor], name: str) -> Any:
         case "array":
             return tensors[content].numpy()
         case "record":
-            kind, fields = content
-            if not isinstance(kind, str) or kind not in RECORDS:
-                raise LabError(f"A recording may not hold a {kind!r}: only {', '.join(RECORDS)}.")
-            return RECORDS[kind](**_unpacked(fields, tensors, name))
+            record, fields = content
+            if not isinstance(record, str) or record not in RECORDS:
+                raise LabError(f"A recording may not hold a {record!r}: only {', '.join(RECORDS)}.")
+            return RECORDS[record](**_unpacked(fields, tensors, name))
         case "network":
             return load_source(files.verified(f"{FOLDER}/{name}.{int(content)}.safetensors"))
         case "dict":
@@ -196,23 +165,12 @@ def _unpacked(tree: Any, tensors: Mapping[str, Tensor], name: str) -> Any:
         case "list" | "tuple":
             found = [_unpacked(one, tensors, name) for one in content]
             return tuple(found) if kind == "tuple" else found
-        case _:
-            raise ValueError(f"unknown entry {kind!r}")
-
-
-# ------------------------------------------------------------------------ runs of a panel
+    raise ValueError(f"unknown entry {kind!r}")
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a panel measured after an epoch.
-
-    Parameters
-    ----------
-    epoch, epochs : as of `adaptation.Epoch`.
-    seen : measured values: numbers, tensors, lists, dictionaries.
-    state : of the adaptation, live; None where the run is a recorded one.
-    """
+    """What a panel has ``seen`` after an epoch; the live state is None where the run is a recorded one."""
 
     epoch: int
     epochs: int
@@ -222,17 +180,10 @@ class Observation:
 
 def run_name(choice: Any) -> str:
     """Name of the recording of a panel's run: the same for the same settings, to six digits."""
-    text = json.dumps([type(choice).__qualname__, _rounded(dataclasses.asdict(choice))], sort_keys=True)
+    values = json.dumps(dataclasses.asdict(choice))
+    rounded = json.loads(values, parse_float=lambda text: float(f"{float(text):.6g}"))
+    text = json.dumps([type(choice).__qualname__, rounded], sort_keys=True)
     return f"panel-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _rounded(values: Any) -> Any:
-    """Numbers to six digits, in dictionaries and sequences too."""
-    if isinstance(values, dict):
-        return {name: _rounded(value) for name, value in values.items()}
-    if isinstance(values, tuple | list):
-        return [_rounded(value) for value in values]
-    return float(f"{values:.6g}") if isinstance(values, float) else values
 
 
 def played(
@@ -246,37 +197,30 @@ def played(
     events : begins the run; not called at ``replay``.
     measure : observes an epoch; its values can be stored (see `replayed`).
 
-    Raises
-    ------
-    LabError : at ``replay``, when no run with these settings was recorded.
+    Raises `LabError`: at ``replay``, when no run with these settings was recorded.
     """
+    name = run_name(choice)
     if tier() == "replay":
-        yield from _recorded(run_name(choice))
+        if not is_recorded(name):
+            raise LabError(
+                "At the tier replay nothing is trained, and no run with these settings was recorded: choose "
+                "one in the menu, or set SOCKETLAB_TIER=laptop and start the notebook again."
+            )
+        for kind, *row in read(name):
+            if kind == "look":
+                yield Observation(*row)
+            else:
+                epoch, step, steps, losses = row
+                yield Step(epoch, step, steps, {name: torch.tensor(loss) for name, loss in losses.items()})
         return
-    keep, rows = recording(), list[list[Any]]()
+    rows: list[list[Any]] = []
     for event in events():
         if isinstance(event, Step):
-            if keep:
-                rows.append(["step", event.epoch, event.step, event.steps, event.losses])
+            rows += [["step", event.epoch, event.step, event.steps, event.losses]] if recording() else []
             yield event
         else:
             seen = measure(event)
-            if keep:
-                rows.append(["look", event.epoch, event.epochs, seen])
+            rows += [["look", event.epoch, event.epochs, seen]] if recording() else []
             yield Observation(event.epoch, event.epochs, seen, event.state)
-    if keep:
-        write(run_name(choice), rows)
-
-
-def _recorded(name: str) -> Iterator[Step | Observation]:
-    if not is_recorded(name):
-        raise LabError(
-            "At the tier replay nothing is trained, and no run with these settings was recorded: choose a "
-            "recorded one in the menu, or set SOCKETLAB_TIER=laptop and start the notebook again."
-        )
-    for kind, *row in read(name):
-        if kind == "look":
-            yield Observation(*row)
-        else:
-            epoch, step, steps, losses = row
-            yield Step(epoch, step, steps, {name: torch.tensor(value) for name, value in losses.items()})
+    if recording():
+        write(name, rows)

@@ -27,20 +27,8 @@ from socketlab.method.adaptation import Epoch, State, adapt
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, save_source
 from socketlab.networks.networks import networks_of
-from socketlab.runs.folder import (
-    CHECKPOINT,
-    FILM,
-    HELD_OUT,
-    REEL,
-    REPORT,
-    RESULTS,
-    TRANSDUCTIVE,
-    Run,
-    environment,
-    film_rows,
-    resume,
-    to_json,
-)
+from socketlab.runs import folder as run_folder
+from socketlab.runs.folder import FILM, RESULTS, Run, to_json
 from socketlab.runs.settings import Material, Settings, gather
 
 TITLES = {
@@ -54,7 +42,6 @@ TITLES = {
     "socket": "SOCKET",
     "paper": "SOCKET as published",
 }
-PNG = b"\x89PNG\r\n\x1a\n"
 MOST_PAIRS_ON_MAP = 300
 
 
@@ -71,13 +58,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Results:
-    """What came out of a finished run.
+    """What came out of a finished run: scores of the source network, the method, and the oracle, if any.
 
-    Parameters
-    ----------
-    scores : of the source network, the method, and the oracle when there is one.
-    confusion : (K, K) counts on the held-out images, row = true class.
-    figures : the pictures in the folder.
+    ``confusion`` are (K, K) counts on the held-out images, row = true class.
     """
 
     scores: list[Score]
@@ -90,9 +73,6 @@ class Results:
     figures: list[Picture] = field(default_factory=list)
 
 
-# ------------------------------------------------------------------------ scores
-
-
 def finish(run: Run, material: Material, state: State) -> Results:
     """Write results, checkpoint, pictures and report of a run whose epochs are done."""
     return illustrate(run, material, state.adapted, measure(run, material, state))
@@ -102,31 +82,40 @@ def measure(run: Run, material: Material, state: State) -> Results:
     """Measure the network of the last epoch; write ``results.json``, then the checkpoint."""
     if not state.finished:
         raise LabError(f"{run.folder} is at epoch {state.epoch}: finish it with --resume {run.folder}.")
-    settings, adapted = run.settings, state.adapted
-    networks = {"source only": source_only(material, settings), TITLES[settings.method]: adapted}
-    scores = [score(name, network, material, adapts=True) for name, network in networks.items()]
-    if material.oracle is not None:
-        scores.append(score("oracle", material.oracle, material, adapts=False))
-    counts = evaluate.confusion(adapted, material.held_out)
-    results = Results(
-        scores, material.oracle is not None, list(adapted.classes), counts.tolist(), len(material.held_out),
-        len(material.target), notes(run, material),
-    )  # fmt: skip
-    write_whole(run.folder / RESULTS, to_json(asdict(results)))
-    adapted.card = adapted_card(run, material, scores[1])
-    save_source(adapted, run.folder / CHECKPOINT)
-    return results
-
-
-def source_only(material: Material, settings: Settings) -> Source:
-    """Return the source network as it meets the target before any adaptation."""
-    events = adapt(
-        material.sources, material.target, None, Recipe.for_method("source-only"), seed=settings.seed,
+    adapted, oracle, config = state.adapted, material.oracle, run.config
+    before = adapt(  # the source network as it meets the target
+        material.sources, material.target, None, Recipe.for_method("source-only"), seed=config.settings.seed,
         normalisation=material.normalisation,
     )  # fmt: skip
-    first = next(iter(events))
+    first = next(before)
     assert isinstance(first, Epoch)
-    return first.state.adapted
+    networks = {"source only": first.state.adapted, TITLES[config.settings.method]: adapted}
+    scores = [score(name, network, material, adapts=True) for name, network in networks.items()]
+    if oracle is not None:
+        scores.append(score("oracle", oracle, material, adapts=False))
+    results = Results(
+        scores=scores,
+        has_oracle=oracle is not None,
+        classes=list(adapted.classes),
+        confusion=evaluate.confusion(adapted, material.held_out).tolist(),
+        held_out_images=len(material.held_out),
+        adapted_images=len(material.target),
+        notes=notes(run, material),
+    )
+    write_whole(run.folder / RESULTS, to_json(asdict(results)))
+    adapted.card = {
+        "modality": material.modality,
+        "sensor" if config.settings.pack is None else "set": config.settings.place,
+        "made_by": config.rerun,
+        "adapted_from": ", ".join(config.sources or config.settings.source_names),
+        "held_out_accuracy": round(scores[1].held_out, 4),
+        "selection": config.selection,
+        "recipe": asdict(config.settings.recipe),
+        "seed": config.settings.seed,
+        "data_digest": config.data_digest,
+    }
+    save_source(adapted, run.folder / run_folder.CHECKPOINT)
+    return results
 
 
 def score(name: str, network: Source, material: Material, *, adapts: bool) -> Score:
@@ -144,18 +133,11 @@ def score(name: str, network: Source, material: Material, *, adapts: bool) -> Sc
 
 
 def effective_images(right: np.ndarray, blocks: Sequence[str]) -> float:
-    r"""How many independent images the images of some blocks (recordings) are worth.
+    r"""How many independent images are worth as much as these, of which some are of one block (recording).
 
     .. math:: n_{eff} = \frac{p(1 - p)}{v}, \quad v = \frac{B}{B - 1} \sum_b \frac{(r_b - p n_b)^2}{n^2}
 
-    with r_b of n_b images of block b right; between 1 and n; B where all are right, or none. With 12 or 40
-    blocks whose shares differ, Wilson's interval for so many images covered the true share in 85 to 95 % of
-    simulated samples; that for all n images in 17 to 71 %, a bootstrap of the blocks in 71 to 94 %.
-
-    Parameters
-    ----------
-    right : (n,) bool, whether each image is named right.
-    blocks : the block of each image.
+    with r_b of n_b images of block b ``right``; between 1 and n; B where all are right, or none.
 
     Source: Korn and Graubard, Survey Methodology 24, 1998.
     """
@@ -168,95 +150,72 @@ def effective_images(right: np.ndarray, blocks: Sequence[str]) -> float:
     return min(float(count), max(1.0, share * (1 - share) / variance)) if variance > 0 else float(count)
 
 
-def adapted_card(run: Run, material: Material, measured: Score) -> dict[str, Any]:
-    """Return the card of the adapted network's checkpoint."""
-    settings = run.settings
-    return {
-        "modality": material.modality,
-        "sensor" if settings.pack is None else "set": settings.place,
-        "made_by": run.config["rerun"],
-        "adapted_from": ", ".join(run.config.get("sources") or settings.source_names),
-        "held_out_accuracy": round(measured.held_out, 4),
-        "selection": run.config["selection"],
-        "recipe": asdict(settings.recipe),
-        "seed": settings.seed,
-        "data_digest": run.config["data_digest"],
-    }
-
-
 def notes(run: Run, material: Material) -> list[str]:
     """Return what a reader of the numbers should know besides."""
-    settings, found = run.settings, []
-    if material.oracle is None:
-        file = f" (data/models/oracle_{material.modality}_{settings.sensor}.safetensors)"
-        where = "" if settings.pack else file
-        found.append(
-            f"The oracle, a network trained with target labels, is missing{where}, so the share of the gap "
-            f"that was closed cannot be given; `socketlab report {run.folder} --oracle FILE` adds one."
-        )
-    elif settings.pack is None and settings.strength != 1:
-        found.append(
-            f"The oracle was trained on images of strength 1, but these have strength {settings.strength:g}: "
-            "it may fall short of what labels could give here."
-        )
-    if blocks := set(material.held_out.blocks):
-        found.append(
-            f"The {len(material.held_out)} held-out images are of {len(blocks)} recordings or places and "
-            "not independent: the intervals are those of the effective number of images."
-        )
-    unseen = set(material.held_out.classes) - set(material.held_out.kinds)
-    if unseen:
-        found.append(
-            f"No held-out image shows {', '.join(sorted(unseen))}: nothing is known of these classes."
-        )
+    settings, held_out = run.settings, material.held_out
+    no_oracle, of_rooms, blocks = material.oracle is None, settings.pack is None, len(set(held_out.blocks))
+    file = f" (data/models/oracle_{material.modality}_{settings.sensor}.safetensors)" if of_rooms else ""
+    unseen = ", ".join(sorted(set(held_out.classes) - set(held_out.kinds)))
     unknown = len(material.target) - len(material.labelled_target or ())
-    if unknown:
-        found.append(
-            f"{unknown} of the images adapted to have no label: accuracies on these images leave them out."
-        )
-    if run.config["environment"] != environment():
-        found.append(
-            "This run was resumed under other versions, or with another number of threads, than it began "
-            "with: its last digits may differ from those of an uninterrupted run."
-        )
-    return found
+    found = {
+        f"The oracle, a network trained with target labels, is missing{file}, so the share of the gap that "
+        f"was closed cannot be given; `socketlab report {run.folder} --oracle FILE` adds one.": no_oracle,
+        f"The oracle was trained on images of strength 1, but these have strength {settings.strength:g}: it "
+        "may fall short of what labels could give here.": of_rooms
+        and not no_oracle
+        and settings.strength != 1,
+        f"The {len(held_out)} held-out images are of {blocks} recordings or places and not independent: the "
+        "intervals are those of the effective number of images.": blocks,
+        f"No held-out image shows {unseen}: nothing is known of these classes.": unseen,
+        f"{unknown} of the images adapted to have no label: accuracies on these leave them out.": unknown,
+        "This run was resumed under other versions, or with another number of threads, than it began with: "
+        "its last digits may differ from those of an uninterrupted run.": run.config.environment
+        != run_folder.environment(),
+    }
+    return [text for text, holds in found.items() if holds]
 
 
 def add_oracle(run: Run, oracle: str) -> Results:
     """Finish a run again with a network that was trained with the target's labels, to compare with."""
     settings = dataclasses.replace(run.settings, oracle=oracle)
     material = gather(settings)
-    state = resume(run, material)
+    state = run_folder.resume(run, material)
     if state is None:
         raise LabError(f"{run.folder} has no epoch yet: continue with --resume {run.folder}.")
-    run.config |= {"settings": asdict(settings), "rerun": settings.command()}
+    run.config = dataclasses.replace(run.config, settings=settings, rerun=settings.command())
     run.write_config()
     return finish(run, material, state)
-
-
-# ------------------------------------------------------------------------ pictures
 
 
 def illustrate(run: Run, material: Material, adapted: Source, results: Results) -> Results:
     """Draw the pictures and write the report; a picture that fails is left out, with its reason."""
     figures, failed = [], []
-    drawings: dict[str, tuple[str, Callable[[], tuple[Axes | Drawing | None, str]], bool]] = {
-        "confusion.png": ("What is taken for what", lambda: _confusion(results), False),
-        "mistakes.png": ("The commonest mistakes", lambda: _mistakes(material, adapted), False),
-        "map.png": ("Map of the features", lambda: _map(run.settings, material, adapted), True),
-        "losses.png": ("Epoch by epoch", lambda: _curves(run, results.scores), True),
+    confusion, classes = torch.tensor(results.confusion), tuple(results.classes)
+    rows = f"Held-out target images, {results.scores[1].name}; each row sums to 100 %."
+    drawings: dict[str, tuple[str, Callable[[], tuple[Axes | Drawing | None, str]]]] = {
+        "confusion.png": (
+            "What is taken for what",
+            lambda: (plots.confusion_matrix(confusion, classes), rows),
+        ),
+        "mistakes.png": ("The commonest mistakes", lambda: _mistakes(material, adapted)),
+        "map.png": ("Map of the features", lambda: _map(run.settings, material, adapted)),
+        "losses.png": ("Epoch by epoch", lambda: _curves(run, results.scores)),
     }
-    for file, (title, draw, wide) in drawings.items():
+    for file, (title, draw) in drawings.items():
         try:
             drawing, caption = draw()
-            if drawing is None:
-                continue
-            write_whole(run.folder / file, plots.png(drawing, dpi=130))
-            figures.append(Picture(file, title, plots.alt_text(drawing), caption, wide))
+            if drawing is not None:
+                write_whole(run.folder / file, plots.png(drawing, dpi=130))
+                wide = file in ("map.png", "losses.png")
+                figures.append(Picture(file, title, plots.alt_text(drawing), caption, wide))
         except Exception as error:  # whatever it is, the scores stand
             failed.append(f"“{title}” could not be drawn: {reason(error)}.")
     try:
-        if (film := _film(run, material, adapted.classes)) is not None:
+        snapshots = Reel(run.folder / run_folder.REEL).snapshots()
+        if len(snapshots) == len(run.rows) > 1:  # the features of every epoch were kept
+            sets = _sets(material, run_folder.film_rows(len(material.held_out)))
+            links = ("pairs, source", "pairs, target") if material.pairs is not None else None
+            film = Film.of_features(snapshots, sets, classes, links)
             write_whole(run.folder / FILM, to_json(film.data()))
     except Exception as error:
         failed.append(f"The film of the epochs could not be made: {reason(error)}.")
@@ -266,40 +225,22 @@ def illustrate(run: Run, material: Material, adapted: Source, results: Results) 
     return results
 
 
-def _confusion(results: Results) -> tuple[Axes, str]:
-    caption = f"Held-out target images, {results.scores[1].name}; each row sums to 100 %."
-    return plots.confusion_matrix(torch.tensor(results.confusion), tuple(results.classes)), caption
-
-
 def _mistakes(material: Material, adapted: Source) -> tuple[Drawing | None, str]:
-    found = evaluate.predict(adapted, material.held_out)[0].argmax(dim=1).cpu()
-    images = material.held_out
-    drawing = plots.confusion_examples(
-        images.images[images.modality].cpu(), images.modality, images.labels.cpu(), found, adapted.classes
-    )
+    images, modality = material.held_out, material.modality
+    found = evaluate.predict(adapted, images)[0].argmax(dim=1).cpu()
+    stored = images.images[modality].cpu()
+    drawing = plots.confusion_examples(stored, modality, images.labels.cpu(), found, adapted.classes)
     return drawing, "Held-out target images behind the largest numbers off the diagonal."
 
 
-def _film(run: Run, material: Material, classes: Sequence[str]) -> Film | None:
-    """Features of every epoch on one map; None where those of some epoch were not kept."""
-    snapshots = Reel(run.folder / REEL).snapshots()
-    if len(snapshots) != len(run.rows) or len(snapshots) < 2:
-        return None
-    sets = _sets(material, material.held_out.labels.cpu().numpy()[film_rows(len(material.held_out))])
-    links = ("pairs, source", "pairs, target") if material.pairs is not None else None
-    return Film.of_features(snapshots, sets, classes, links)
-
-
-def _sets(material: Material, labels: np.ndarray) -> dict[str, tuple[str, str, np.ndarray | None]]:
+def _sets(material: Material, rows: Any = slice(None)) -> dict[str, tuple[str, str, np.ndarray | None]]:
     """Modality, title and labels of every set on the maps; those drawn last lie on top."""
-    modality, source = material.modality, material.source.modality
-    pairs = {
-        "pairs, source": (source, f"{source.replace('rgb', 'RGB')} of pairs", None),
-        "pairs, target": (modality, f"{modality} of pairs", None),
-    }
-    return (pairs if material.pairs is not None else {}) | {
-        "target": (modality, f"{modality}, held out", labels)
-    }
+    modality, source, sets = material.modality, material.source.modality, {}
+    if material.pairs is not None:
+        sets["pairs, source"] = (source, f"{source.replace('rgb', 'RGB')} of pairs", None)
+        sets["pairs, target"] = (modality, f"{modality} of pairs", None)
+    labels = material.held_out.labels.cpu().numpy()[rows]
+    return {**sets, "target": (modality, f"{modality}, held out", labels)}
 
 
 def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes, str]:
@@ -319,7 +260,7 @@ def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes,
             f"Pale: both halves of {len(some)} pairs; in feature space {100 * purity:.0f} % of a half's 15 "
             "nearest neighbours are of its own modality (50 % = fully mixed, 100 % = two islands). "
         )
-    sets = _sets(material, material.held_out.labels.cpu().numpy())
+    sets = _sets(material)
     points, why = maps.joint_map_or_pca({name: found[name].cpu().numpy() for name in sets}, settings.seed)
     clouds = {name: plots.Cloud(points[name], *about) for name, about in sets.items()}
     kind = "Principal components" if why else "UMAP"
@@ -329,7 +270,7 @@ def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes,
 
 def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:
     """Losses and accuracies over the epochs, side by side."""
-    measured = {"held out": run.curve(HELD_OUT), "adapted to": run.curve(TRANSDUCTIVE)}
+    measured = {"held out": run.curve(run_folder.HELD_OUT), "adapted to": run.curve(run_folder.TRANSDUCTIVE)}
     accuracies = {title: curve for title, curve in measured.items() if curve[0]}
     levels = {other.name: other.held_out for other in (scores[0], *scores[2:])}
     return plots.training_curves({name: run.curve(name) for name in run.losses}, accuracies, levels), (
@@ -339,9 +280,6 @@ def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:
     )
 
 
-# ------------------------------------------------------------------------ report
-
-
 def read_results(run: Run) -> Results:
     """Read ``results.json`` of a finished run."""
     way_out = f"continue with `socketlab adapt --resume {run.folder}`"
@@ -349,11 +287,9 @@ def read_results(run: Run) -> Results:
         raise LabError(f"{run.folder} is not finished, {RESULTS} is missing: {way_out}.")
     found = read_json(run.folder / RESULTS, way_out)
     try:
-        results: Results = from_json(Results, found, "it")
-        size = len(results.classes)
-        if len(results.scores) != 2 + results.has_oracle or not all(
-            len(row) == size for row in (results.confusion, *(score.recalls for score in results.scores))
-        ):
+        results: Results = from_json(Results, found)
+        rows = [*results.confusion, *(score.recalls for score in results.scores)]
+        if len(results.scores) != 2 + results.has_oracle or {*map(len, rows)} != {len(results.classes)}:
             raise ValueError("its tables do not fit each other")
     except ValueError as error:
         raise LabError(f"{run.folder / RESULTS} cannot be read ({error}): {way_out}.") from error
@@ -362,7 +298,7 @@ def read_results(run: Run) -> Results:
 
 def write_report(run: Run) -> Path:
     """Build ``report.html`` from the files of a finished run; return its path."""
-    results = read_results(run)
+    results, film = read_results(run), None
     figures, left_out = [], []
     for picture in results.figures:
         try:
@@ -370,15 +306,13 @@ def write_report(run: Run) -> Path:
             figures.append(Figure(picture.title, png, picture.alt, picture.caption, picture.wide))
         except (OSError, ValueError) as error:
             left_out.append(f"{picture.file} was left out: {reason(error)}.")
-    film = None
-    if (run.folder / FILM).exists():
-        try:
-            film = _stored_film(run.folder / FILM)
-        except LabError as error:
-            left_out.append(f"{FILM} was left out: {reason(error)}.")
+    try:
+        film = _stored_film(run.folder / FILM) if (run.folder / FILM).exists() else None
+    except LabError as error:
+        left_out.append(f"{FILM} was left out: {reason(error)}.")
     results = dataclasses.replace(results, notes=[*results.notes, *left_out])
-    write_whole(run.folder / REPORT, page(_report(run, results, figures, film)).encode())
-    return run.folder / REPORT
+    write_whole(run.folder / run_folder.REPORT, page(_report(run, results, figures, film)).encode())
+    return run.folder / run_folder.REPORT
 
 
 def _png(folder: Path, name: str) -> bytes:
@@ -386,7 +320,7 @@ def _png(folder: Path, name: str) -> bytes:
     if Path(name).name != name or not name.endswith(".png") or (folder / name).is_symlink():
         raise ValueError("it is not a picture in the run's folder")
     data = (folder / name).read_bytes()
-    if not data.startswith(PNG):
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError("it is not a PNG")
     return data
 
@@ -399,35 +333,37 @@ def _stored_film(path: Path) -> dict[str, Any]:
     return found
 
 
-def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, Any] | None = None) -> Report:
+def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, Any] | None) -> Report:
     """The run in the fields of the page."""
-    settings = run.settings
-    kind = f"{settings.pairs} pairs" if settings.pack is None else "task-irrelevant pairs"
-    pairs = kind if settings.uses_pairs else "no pairs"
-    modality = settings.target or run.config.get("target", "depth")
-    place = sensor_named(settings.sensor).title if settings.pack is None else settings.place
-    made = datetime.fromisoformat(run.config["made"])
+    settings, of_rooms = run.settings, run.settings.pack is None
+    pairs = (
+        f"{settings.pairs if of_rooms else 'task-irrelevant'} pairs" if settings.uses_pairs else "no pairs"
+    )
+    modality = settings.target or run.config.target
+    made = datetime.fromisoformat(run.config.made)
     method = results.scores[1].name
+    place = sensor_named(settings.sensor).title if of_rooms else settings.place
+    labels = (
+        "those of target images were used to measure the accuracies on this page and to colour the map, "
+        "and for nothing else; the method never sees them."
+    )
+    if results.has_oracle:
+        labels += " The oracle was trained with those of the images adapted to."
+    parts = (f"{modality} as the target modality", pairs, f"seed {settings.seed}", f"{made:%d %B %Y, %H:%M}")
     return Report(
         title=f"{method[:1].upper()}{method[1:]} on {place}",
-        subtitle=(
-            f"{modality} as the target modality · {pairs} · seed {settings.seed} · {made:%d %B %Y, %H:%M}"
-        ),
+        subtitle=" · ".join(parts),
         scores=results.scores,
         has_oracle=results.has_oracle,
         classes=[name.replace("_", " ") for name in results.classes],
-        things="rooms" if settings.pack is None else "images",
+        things="rooms" if of_rooms else "images",
         held_out_images=results.held_out_images,
         adapted_images=results.adapted_images,
         settings=_settings_table(run),
-        rerun=run.config["rerun"],
+        rerun=run.config.rerun,
         wall_seconds=sum(run.curve("seconds")[1]),
         selection="that of the last epoch; no accuracy takes part in the choice.",
-        labels=(
-            "those of target images were used to measure the accuracies on this page and to colour the map, "
-            "and for nothing else; the method never sees them."
-            + (" The oracle was trained with those of the images adapted to." if results.has_oracle else "")
-        ),
+        labels=labels,
         notes=results.notes,
         figures=figures,
         film=film,
@@ -436,22 +372,21 @@ def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, A
 
 def _settings_table(run: Run) -> dict[str, object]:
     """Everything that the run depends on, with the labels of the sliders."""
-    settings, config = run.settings, run.config
-    table: dict[str, object] = {}
-    names = config.get("sources") or settings.source_names
-    if settings.pack is None:
-        table["sensor"] = f"{settings.sensor}, strength {settings.strength:g}"
-    table["source network"] = f"{', '.join(names)} (sha256 {config['source_digest'][:12]}…)"
-    images = "PocketRooms" if settings.pack is None else settings.place
-    table["rooms" if settings.pack is None else "set"] = f"{images} (sha256 {config['data_digest'][:12]}…)"
-    table |= config.get("about", {})
+    settings, config, of_rooms = run.settings, run.config, run.settings.pack is None
+    names = ", ".join(config.sources or settings.source_names)
+    images = "PocketRooms" if of_rooms else settings.place
+    sensor = f"{settings.sensor}, strength {settings.strength:g}"
+    table: dict[str, object] = {"sensor": sensor} if of_rooms else {}
+    table["source network"] = f"{names} (sha256 {config.source_digest[:12]}…)"
+    table["rooms" if of_rooms else "set"] = f"{images} (sha256 {config.data_digest[:12]}…)"
+    table |= config.about
     if settings.depth_encoding != "metric":
         table["depth encoding"] = settings.depth_encoding
     if settings.uses_pairs:
-        kind = settings.pairs if settings.pack is None else "task-irrelevant"
+        kind = settings.pairs if of_rooms else "task-irrelevant"
         table["pairs"] = f"{kind}, {settings.pair_count or 'all'}"
     table |= {"seed": settings.seed, "device": settings.device}
     for name, about in knobs().items():
         value = getattr(settings.recipe, name)
         table[f"{about.label} ({name})"] = f"{value:g}" if isinstance(value, float) else value
-    return table | config["environment"]
+    return table | config.environment

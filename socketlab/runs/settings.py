@@ -13,30 +13,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from socketlab.errors import LabError, check_fields
+from socketlab.errors import LabError, check_fields, require_choice
 from socketlab.files import data_folder, from_json
 from socketlab.images import encodings, packs, pocketrooms
 from socketlab.images.encodings import DEPTH_ENCODINGS, Normalisation
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS, STRONGEST, sensor_named
 from socketlab.method.recipe import METHODS, Recipe, knobs
-from socketlab.networks.checkpoints import (
-    Source,
-    bottleneck_width,
-    is_pretrained,
-    load_source,
-    require_classes,
-)
+from socketlab.networks import checkpoints
+from socketlab.networks.checkpoints import Source
 from socketlab.runs import splits
+from socketlab.terminal import device_named
 
 MIXES = ("near", "far", "both")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is asked to do.
+    """What a run is asked to do; a `LabError` for a value that is unknown or out of range.
 
     Parameters
     ----------
@@ -47,7 +41,6 @@ class Settings:
     strength : of the sensor's errors, 1 as published.
     source : name or path of the source network, or a folder with SHOT's three files; several with commas.
         None for the RGB network of the sensor, or of a pack the one that ``train-source`` writes.
-    seed : random seed.
     device : ``cpu`` or ``cuda``.
     recipe : every hyperparameter of the adaptation.
     pack : folder of an imported set, in place of the shipped rooms.
@@ -58,10 +51,6 @@ class Settings:
         camera's.
     size : side in pixels that a pack's images are resized to; default: as stored.
     oracle : path of a network trained with the target's labels, to compare with; the shipped rooms have one.
-
-    Raises
-    ------
-    LabError : a value that is unknown or out of range.
     """
 
     sensor: str = "kinect_v1"
@@ -84,30 +73,27 @@ class Settings:
     def __post_init__(self) -> None:
         check_fields(self)
         sensor_named(self.sensor)
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                words = name.replace("_", " ")
-                raise LabError(f"{words} {value!r} is unknown: choose one of {', '.join(choices)}.")
+        require_choice("method", self.method, METHODS)
+        require_choice("pairs", self.pairs, MIXES)
+        require_choice("device", self.device, ("cpu", "cuda"))
+        require_choice("depth encoding", self.depth_encoding, DEPTH_ENCODINGS)
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 limit = f"from {low} to {high:g}" if high < math.inf else f"of {low} or more"
                 raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose a number {limit}.")
-        if self.pack is None:
-            for name in ("domain", "size"):
-                if getattr(self, name) is not None:
-                    raise LabError(f"--{name} is for imported sets: name the set's folder with --pack.")
+        for name in ("domain", "size"):
+            if self.pack is None and getattr(self, name) is not None:
+                raise LabError(f"--{name} is for imported sets: name the set's folder with --pack.")
 
     @property
     def source_names(self) -> tuple[str, ...]:
         """Names or paths of the source networks; "all" is the RGB network of every sensor."""
+        names = self.source or f"rgb_{self.sensor}"
         if self.pack is not None:
             names = self.source or splits.default_network(packs.open_pack(self.pack))
-        elif self.source == "all":
+        elif names == "all":
             names = ",".join(f"rgb_{sensor}" for sensor in SENSORS)
-        else:
-            names = self.source or f"rgb_{self.sensor}"
         return tuple(name for name in names.split(",") if name)
 
     @property
@@ -130,34 +116,26 @@ class Settings:
 
     def command(self) -> str:
         """The command line that repeats this run."""
-        default, plain = Settings(), Recipe.for_method(self.method)
-        words = ["socketlab", "adapt"]
-        words += ["--sensor", self.sensor] if self.pack is None else ["--pack", self.pack]
-        words += ["--method", self.method]
-        if self.uses_pairs and self.pack is None:
-            words += ["--pairs", self.pairs]
-        for name in _OPTIONS:
-            value = getattr(self, name)
-            if value != getattr(default, name):
+        default, plain, words = Settings(), Recipe.for_method(self.method), ["socketlab", "adapt"]
+        always = {"sensor": True, "method": True, "pairs": self.uses_pairs, "seed": True, "device": True}
+        left_out = ("recipe",) if self.pack is None else ("recipe", "sensor", "pairs", "strength")
+        for name, value in vars(self).items():
+            if name not in left_out and always.get(name, value != getattr(default, name)):
                 words += [f"--{name.replace('_', '-')}", str(value)]
         for name in knobs():
             value = getattr(self.recipe, name)
             if value != getattr(plain, name):
                 words += ["--set", f"{name}={value}"]
-        return shlex.join([*words, "--seed", str(self.seed), "--device", self.device])
+        return shlex.join(words)
 
 
-_CHOICES = {
-    "method": METHODS, "pairs": MIXES, "device": ("cpu", "cuda"), "depth_encoding": DEPTH_ENCODINGS,
-}  # fmt: skip
 _RANGES = {
-    "strength": (0, STRONGEST), "pair_count": (2, math.inf), "seed": (0, 2**31 - 1),
-    "field_of_view": (1, 179), "size": (8, math.inf),
-}  # fmt: skip
-_OPTIONS = (
-    "pair_count", "strength", "source", "domain", "target", "depth_encoding", "field_of_view", "size",
-    "oracle",
-)  # fmt: skip
+    "strength": (0, STRONGEST),
+    "pair_count": (2, math.inf),
+    "seed": (0, 2**31 - 1),
+    "field_of_view": (1, 179),
+    "size": (8, math.inf),
+}
 
 
 def default_recipe(method: str, sources: Sequence[str] = ()) -> Recipe:
@@ -173,7 +151,7 @@ def default_recipe(method: str, sources: Sequence[str] = ()) -> Recipe:
     """
     recipe, kept = Recipe.for_method(method), Recipe()
     kits_own = (recipe.trunk_lr, recipe.bottleneck_lr) == (kept.trunk_lr, kept.bottleneck_lr)
-    if kits_own and any(map(is_pretrained, sources)):
+    if kits_own and any(map(checkpoints.is_pretrained, sources)):
         return recipe.replace(trunk_lr=1e-3, bottleneck_lr=1e-2)
     return recipe
 
@@ -241,65 +219,44 @@ class Material:
 def gather(settings: Settings) -> Material:
     """Load the networks and images of a run; no RGB image of the task's classes is opened.
 
-    Raises
-    ------
-    LabError : unknown sensor, missing or altered file, a checkpoint for other classes, no GPU.
+    Raises `LabError`: unknown sensor, missing or altered file, a checkpoint for other classes, no GPU.
     """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise LabError("There is no CUDA device here: leave --device out, or use --device cpu.")
-    if settings.pack is not None:
-        return _gather_pack(settings, packs.open_pack(settings.pack))
-    modality = settings.target or "depth"
-    source, *others = _sources(settings, pocketrooms.CLASSES, modality)
-    sensor, strength, device = settings.sensor, settings.strength, settings.device
-    target, held_out = (
-        pocketrooms.load(split, sensor, (modality,), strength, device=device)
-        for split in ("target_adapt", "target_test")
-    )
-    pairs = None
-    if settings.uses_pairs:
-        modalities = tuple(dict.fromkeys([*(one.modality for one in (source, *others)), modality]))
-        pairs = pocketrooms.ti_pairs(
-            sensor, settings.pairs, settings.pair_count, modalities, settings.seed, strength, device
+    device, sensor, strength = device_named(settings.device), settings.sensor, settings.strength
+    pairs: PairedImages | None = None
+    classes: tuple[str, ...] = pocketrooms.CLASSES
+    about, digest = {}, ""
+    if settings.pack is None:
+        modality = settings.target or "depth"
+        sources = _sources(settings, classes, modality)
+        target, held_out = (
+            pocketrooms.load(split, sensor, (modality,), strength, device=device)
+            for split in ("target_adapt", "target_test")
         )
-    focal = encodings.focal_of(settings.field_of_view or sensor_named(sensor).fov_deg)
-    normalisation = _normalisation(settings, target, focal)
-    oracle = _oracle(settings, pocketrooms.CLASSES, modality)
-    return Material(source, target, held_out, pairs, oracle, tuple(others), normalisation)
-
-
-def _gather_pack(settings: Settings, pack: packs.Pack) -> Material:
-    """The networks and images of a run on an imported set."""
-    device, size = settings.device, settings.size
-    modality = splits.target_modality(pack, settings.target)
-    domain = splits.target_domain(pack, modality, settings.domain)
-    source, *others = _sources(settings, pack.classes, modality)
-    target, held_out = splits.scenes(pack, modality, domain, size)
-    pairs = []
-    if settings.uses_pairs:
-        modalities = [*(one.modality for one in (source, *others)), modality]
-        pairs = [splits.pairs(pack, modalities, settings.pair_count, settings.seed, size)]
-    target, held_out, *pairs = splits.placed(device, target, held_out, *pairs)
-    focal, origin = splits.focal(pack, domain, settings.field_of_view)
-    about = {"set": f"{pack.folder.resolve().name}, {modality} of {domain}"}
-    if modality == "depth" and settings.depth_encoding in ("normals", "hha"):
-        about["camera"] = origin
-    normalisation = _normalisation(settings, target, focal)
-    oracle = _oracle(settings, pack.classes, modality)
+        if settings.uses_pairs:
+            read = tuple(dict.fromkeys([*(one.modality for one in sources), modality]))
+            mix, count, seed = settings.pairs, settings.pair_count, settings.seed
+            pairs = pocketrooms.ti_pairs(sensor, mix, count, read, seed, strength, device)
+        focal = encodings.focal_of(settings.field_of_view or sensor_named(sensor).fov_deg)
+    else:
+        pack, size = packs.open_pack(settings.pack), settings.size
+        modality, classes = splits.target_modality(pack, settings.target), pack.classes
+        domain, digest = splits.target_domain(pack, modality, settings.domain), splits.digest(pack)
+        sources = _sources(settings, classes, modality)
+        sets = [*splits.scenes(pack, modality, domain, size)]
+        if settings.uses_pairs:
+            read = (*(one.modality for one in sources), modality)
+            sets.append(splits.pairs(pack, read, settings.pair_count, settings.seed, size))
+        target, held_out, *rest = splits.placed(device, *sets)
+        pairs = rest[0] if rest else None
+        focal, origin = splits.focal(pack, domain, settings.field_of_view)
+        about["set"] = f"{pack.folder.resolve().name}, {modality} of {domain}"
+        if modality == "depth" and settings.depth_encoding in ("normals", "hha"):
+            about["camera"] = origin
+    normalisation = splits.encoding(target, settings.depth_encoding, focal)
+    oracle = _oracle(settings, classes, modality)
     return Material(
-        source, target, held_out, pairs[0] if pairs else None, oracle, tuple(others), normalisation,
-        splits.digest(pack), about,
-    )  # fmt: skip
-
-
-def _normalisation(settings: Settings, target: PairedImages, focal: tuple[float, float]) -> Normalisation:
-    """How the target's images are encoded, measured on them."""
-    images = target.images[target.modality]
-    if settings.depth_encoding == "metric":
-        return encodings.measure(images, target.modality)
-    if target.modality != "depth":
-        raise LabError(f"{target.modality} images have no depth encoding: leave --depth-encoding out.")
-    return encodings.measure(images, target.modality, settings.depth_encoding, focal)
+        sources[0], target, held_out, pairs, oracle, tuple(sources[1:]), normalisation, digest, about
+    )
 
 
 def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[Source]:
@@ -307,25 +264,20 @@ def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[
     found = []
     for name in settings.source_names:
         if settings.pack is not None and settings.source is None and not Path(name).exists():
-            raise LabError(
-                f"There is no source network {name}: train it with `socketlab train-source --pack "
-                f"{settings.pack}`, or name one with --source."
+            way_out = (
+                f"train it with `socketlab train-source --pack {settings.pack}`, or name one with --source"
             )
+            raise LabError(f"There is no source network {name}: {way_out}.")
         source = splits.load_network(name, classes, settings.device)
         if source.modality == target:
-            raise LabError(
-                f"The network {name} reads {target} already, which is the target modality: "
-                "choose a network for another modality with --source."
-            )
+            raise LabError(f"The network {name} reads {target} already, the target: choose another --source.")
         found.append(source)
     if not found:
         raise LabError("--source names no network: give a name or a path, several with commas.")
-    widths = {bottleneck_width(source): None for source in found}
+    widths = dict.fromkeys(map(checkpoints.bottleneck_width, found))
     if len(widths) > 1:
-        raise LabError(
-            f"The source networks have bottlenecks of {' and '.join(map(str, widths))} numbers, which cannot "
-            "be mixed: choose networks of one kind."
-        )
+        told = " and ".join(map(str, widths))
+        raise LabError(f"The sources have bottlenecks of {told} numbers: choose networks of one kind.")
     return found
 
 
@@ -336,8 +288,8 @@ def _oracle(settings: Settings, classes: Sequence[str], modality: str) -> Source
         name = f"oracle_{modality}_{settings.sensor}"
         if settings.pack is not None or not (data_folder() / "models" / f"{name}.safetensors").is_file():
             return None
-    oracle = load_source(name, settings.device)
-    require_classes(oracle, tuple(classes))
+    oracle = checkpoints.load_source(name, settings.device)
+    checkpoints.require_classes(oracle, tuple(classes))
     if oracle.modality != modality:
         raise LabError(f"The oracle {name} reads {oracle.modality}, but the target is {modality}.")
     return oracle
@@ -350,7 +302,5 @@ def fingerprints(material: Material) -> dict[str, str]:
         weights.update(json.dumps(source.normalisation.as_dict()).encode())
         for name, tensor in source.network.state_dict().items():
             weights.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return {
-        "data_digest": material.data_digest or splits.rooms_digest(),
-        "source_digest": weights.hexdigest(),
-    }
+    digest = material.data_digest or splits.rooms_digest()
+    return {"data_digest": digest, "source_digest": weights.hexdigest()}

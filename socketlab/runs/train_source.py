@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from socketlab.errors import LabError, check_fields
+from socketlab.errors import LabError, check_fields, require_choice
 from socketlab.images import encodings
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, cut_views, draw_views, recoloured
@@ -29,7 +29,9 @@ SCHEDULES = ("one-cycle", "paper")
 
 @dataclass(frozen=True)
 class SourceRecipe:
-    """How a network is trained with labels; SGD with Nesterov momentum 0.9 and weight decay 1e-3.
+    """How a network is trained with labels; a `LabError` for a value that is unknown or out of range.
+
+    SGD has Nesterov momentum 0.9 and weight decay 1e-3.
 
     Parameters
     ----------
@@ -41,10 +43,6 @@ class SourceRecipe:
     backbone : "small", or one of ``backbones.BACKBONES``.
     weights : of a backbone's trunk, as `backbones.backbone_network` takes them; None for random ones.
     precision : as in `Recipe`.
-
-    Raises
-    ------
-    LabError : a value that is unknown or out of range.
     """
 
     epochs: int = 60
@@ -60,19 +58,13 @@ class SourceRecipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name, least in (("epochs", 1), ("batch_size", 2), ("width", 1)):
-            if getattr(self, name) < least:
-                value = f"{name.replace('_', ' ')} {getattr(self, name)}"
-                raise LabError(f"{value} is out of range: choose {least} or more")
-        for name in ("rate", "trunk_rate"):
+        for name, least in {"epochs": 1, "batch_size": 2, "width": 1, "rate": 0, "trunk_rate": 0}.items():
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose more than 0")
-        if self.schedule not in SCHEDULES:
-            raise LabError(f"schedule {self.schedule!r} is unknown: choose {' or '.join(SCHEDULES)}")
-        if self.backbone not in (SmallResNet.name, *BACKBONES):
-            known = ", ".join((SmallResNet.name, *BACKBONES))
-            raise LabError(f"there is no backbone {self.backbone!r}: choose {known}")
+            if value is not None and not (least <= value < math.inf and value):
+                limit = f"{least} or more" if least else "more than 0"
+                raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose {limit}")
+        require_choice("schedule", self.schedule, SCHEDULES)
+        require_choice("backbone", self.backbone, (SmallResNet.name, *BACKBONES))
         if self.backbone == SmallResNet.name and self.weights is not None:
             raise LabError("the small network begins with random weights: leave the weights out")
 
@@ -101,10 +93,9 @@ class SourceRecipe:
 
     def as_dict(self) -> dict[str, object]:
         """The fields that a card keeps: the first four, and what differs from training from scratch."""
-        plain = {f.name: f.default for f in dataclasses.fields(self)}
-        first = ("epochs", "batch_size", "rate", "width")
-        about = dataclasses.asdict(self)
-        return {name: about[name] for name in about if name in first or about[name] != plain[name]}
+        fields = dataclasses.fields(self)
+        kept = [*fields[:4], *(f for f in fields[4:] if getattr(self, f.name) != f.default)]
+        return {field.name: getattr(self, field.name) for field in kept}
 
 
 def source_recipe(backbone: str, weights: str | None, changes: Mapping[str, Any]) -> SourceRecipe:
@@ -139,26 +130,19 @@ def train(
     device: torch.device | str | None = None,
     execution: Execution | None = None,
 ) -> Iterator[Step | Trained]:
-    """Train a network on labelled images of one modality.
+    """Train a network on labelled images of one modality; yields every `Step`, and every epoch's `Trained`.
 
     Cross-entropy with label smoothing 0.1, random crops and flips; from scratch, other colours too (not for
     depth) and a one-cycle learning rate.
 
     Parameters
     ----------
-    images : labelled, of one modality.
     seed : fixes the weights at the start, the batches and the views.
     normalisation : how the images are encoded; None for the recipe's own.
     device : where the network learns; None for where the images lie. Batches are brought there.
     execution : how steps are carried out, as in `adapt`; by default plainly.
 
-    Yields
-    ------
-    A `Step` after each step and a `Trained` after each epoch.
-
-    Raises
-    ------
-    LabError : fewer images than a batch has, or a batch with fewer than there are processes.
+    Raises `LabError`: fewer images than a batch has, or a batch with fewer than there are processes.
 
     Source: Liang et al., ICML 2020 (SHOT), section 3.1, for the loss; from scratch the rate is higher.
     """
@@ -173,15 +157,26 @@ def train(
     source = Source(network, images.classes, normalisation, {"recipe": recipe.as_dict(), "seed": seed})
     rates = (recipe.trunk_rate or recipe.rate, recipe.rate)
     precision = Recipe(precision=recipe.precision)
-    optimiser = _optimiser(network)
+    new = [*network.bottleneck.parameters(), *network.head.parameters()]
+    optimiser = torch.optim.SGD(
+        [{"params": list(network.trunk.parameters())}, {"params": new}],
+        lr=0.0, momentum=0.9, nesterov=True, weight_decay=1e-3, foreach=True,
+    )  # fmt: skip
     seed_dropout(network, seed)
+
+    def views_of(rows: Tensor) -> tuple[Tensor, Tensor]:
+        drawn = draw_views(images, len(rows), generator)
+        views = cut_views(images, rows, drawn, device=place)[images.modality]
+        recolour = images.modality != "depth" and recipe.recolour
+        return rows, recoloured(views, generator) if recolour else views
+
     per_epoch = len(images) // recipe.batch_size
     total, step, labels = per_epoch * recipe.epochs, 0, images.labels.to(place)
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(images), generator=generator)
         network.train()
-        cut = _cut_images(images, recipe, order[: per_epoch * recipe.batch_size], generator, place)
-        for rows, views in execution.prefetch(cut, place, images.device):
+        batches = order[: per_epoch * recipe.batch_size].split(recipe.batch_size)
+        for rows, views in execution.prefetch(map(views_of, batches), place, images.device):
             encoded = normalisation.encode(views)
             with autocast(precision, place):
                 logits = network.head(execution.features(network, encoded))
@@ -196,26 +191,3 @@ def train(
             yield Step(epoch + 1, step, total, {"cross-entropy": loss.detach()})
         with evaluating(network):
             yield Trained(epoch + 1, recipe.epochs, source)
-
-
-def _cut_images(
-    images: PairedImages,
-    recipe: SourceRecipe,
-    order: Tensor,
-    generator: torch.Generator,
-    place: torch.device,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of each batch of an epoch, and their views on the device."""
-    recolour = images.modality != "depth" and recipe.recolour
-    for rows in order.split(recipe.batch_size):
-        views = cut_views(images, rows, draw_views(images, len(rows), generator), device=place)[
-            images.modality
-        ]
-        yield rows, recoloured(views, generator) if recolour else views
-
-
-def _optimiser(network: Network) -> torch.optim.SGD:
-    """Two groups: the trunk; bottleneck and head."""
-    new = [*network.bottleneck.parameters(), *network.head.parameters()]
-    groups = [{"params": list(network.trunk.parameters())}, {"params": new}]
-    return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, weight_decay=1e-3, foreach=True)

@@ -288,13 +288,18 @@ def _with(variable: str, value: str) -> int:
 # ------------------------------------------------------------------------ running them
 
 
+def _prepare_alone(name: str, port: int, browser: bool) -> int:
+    with app.prepared(name):
+        return 0
+
+
 @contextlib.contextmanager
 def prepared(data: Path) -> Iterator[None]:
     """Tiny data, narrow networks, a map by principal components, no server; afterwards all is undone."""
     before = maps.joint_map, app.serve, train_source.source_recipe, os.environ.get("SOCKETLAB_DATA")
     recipe = train_source.source_recipe
     maps.joint_map = lambda sets, seed=0: maps.pca_map(sets)
-    app.serve = lambda name, port, browser: app.find(name) and 0
+    app.serve = _prepare_alone
     train_source.source_recipe = lambda *about: replace(recipe(*about), width=8)
     os.environ["SOCKETLAB_DATA"] = str(data)
     try:

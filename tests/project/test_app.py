@@ -26,23 +26,24 @@ from socketlab.errors import LabError
 
 @pytest.mark.parametrize("name", list(app.PANELS))
 def test_every_panel_can_be_imported(name: str) -> None:
-    shown = app.find(name)
-    assert issubclass(getattr(import_module(shown.module), shown.panel), ipywidgets.Widget)
+    panels = import_module(f"socketlab.panels.{name}")
+    assert issubclass(getattr(panels, f"{name.capitalize()}Panel"), ipywidgets.Widget)
 
 
 def test_a_panel_that_is_not_there_is_named() -> None:
-    with pytest.raises(LabError, match="There is no panel 'sound': choose among adaptation, "):
-        app.find("sound")
+    said = "There is no panel 'sound': choose among adaptation, "
+    with pytest.raises(LabError, match=said), app.prepared("sound"):
+        pass
 
 
 @pytest.mark.parametrize("name", list(app.PANELS))
 def test_the_notebook_shows_the_panel_alone(name: str, tmp_path: Path) -> None:
-    notebook = nbformat.reads(app.notebook_of(app.find(name), tmp_path), as_version=4)
+    notebook = nbformat.reads(app.notebook_of(name, tmp_path), as_version=4)
     nbformat.validate(notebook)
     assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code"]
     compile(notebook.cells[1].source, name, "exec")
     assert notebook.cells[1].source.splitlines()[-1] == (
-        f"{app.PANELS[name].panel}().add_class('socketlab-hall')"
+        f"{name.capitalize()}Panel().add_class('socketlab-hall')"
     )
 
 

@@ -344,7 +344,7 @@ def test_ctrl_c_in_training_writes_nothing(here, monkeypatch):
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr("socketlab.runs.train_source.train", interrupted)
+    monkeypatch.setattr("socketlab.runs.splits.train", interrupted)
     result = call("train-source")
     assert result.exit_code == 130 and "Traceback" not in result.output
     assert not list(here.iterdir())

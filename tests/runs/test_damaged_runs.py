@@ -268,7 +268,7 @@ def test_an_oracle_can_be_added_later(copied, tmp_path, tiny_data):
     result = call("report", "run", "--oracle", "best.safetensors")
     assert result.exit_code == 0, result.output
     run = run_folder.read(copied)
-    assert run.settings.oracle == "best.safetensors" and "--oracle best.safetensors" in run.config["rerun"]
+    assert run.settings.oracle == "best.safetensors" and "--oracle best.safetensors" in run.config.rerun
     assert outcome.read_results(run).has_oracle
     assert (copied / CHECKPOINT).read_bytes() != before  # its card names the command
     assert call("adapt", "--resume", "run").exit_code == 0

@@ -245,7 +245,7 @@ def test_presets_that_cannot_be_are_refused_in_a_sentence(packs, here):
         "experiment has no colour": "colour = 3\n" + text,
         "'magic' is unknown": text.replace('method = "adabn"', 'method = "magic"'),
         "a recipe has no lambda_x": text.replace("lambda_bn", "lambda_x"),
-        "no backbone 'resnet19'": text.replace("resnet50", "resnet19"),
+        "backbone 'resnet19' is unknown": text.replace("resnet50", "resnet19"),
         "sources 'some' is unknown": text.replace('sources = "own"', 'sources = "some"'),
         "epochs must be a whole number, not 'many'": text.replace("epochs = 20", 'epochs = "many"'),
         "size must be a whole number, not 'large'": 'size = "large"\n' + text,

@@ -54,7 +54,7 @@ def test_tier_from_the_environment(monkeypatch: pytest.MonkeyPatch, said: str | 
 
 def test_a_tier_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(replay.SETTING, "fast")
-    with pytest.raises(LabError, match="fast is no tier: choose among replay, laptop, full"):
+    with pytest.raises(LabError, match="fast is no tier: choose among replay, laptop"):
         replay.tier()
 
 
@@ -200,13 +200,6 @@ def test_a_recording_is_replaced_whole(data: Path, monkeypatch: pytest.MonkeyPat
     ]
 
 
-@pytest.mark.parametrize("name", ["replay", "laptop", "full"])
-def test_full_is_repeated_and_on_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(replay.SETTING, name)
-    assert replay.seeds() == ((0, 1, 2, 3, 4) if name == "full" else (0,))
-    assert replay.device() == ("cuda" if name == "full" and torch.cuda.is_available() else "cpu")
-
-
 # runs of a panel
 
 
@@ -255,7 +248,7 @@ def test_a_run_is_played_as_it_was_recorded(data: Path, monkeypatch: pytest.Monk
 
 def test_a_run_that_was_not_recorded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(replay.SETTING, "replay")
-    with pytest.raises(LabError, match="no run with these settings was recorded: choose a recorded one"):
+    with pytest.raises(LabError, match="no run with these settings was recorded: choose one"):
         run(Choice(RECIPE))
 
 

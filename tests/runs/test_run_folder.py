@@ -249,7 +249,7 @@ def test_changed_images_or_networks_stop_a_resume(finished, tmp_path):
     run, _ = finished
     material = gather(run.settings)
     changed = run_folder.read(run.folder)
-    changed.config["data_digest"] = "0" * 64
+    changed.config.data_digest = "0" * 64
     with pytest.raises(LabError, match="the images changed"):
         run_folder.resume(changed, material)
     with torch.no_grad():
@@ -261,7 +261,7 @@ def test_changed_images_or_networks_stop_a_resume(finished, tmp_path):
 def test_a_changed_configuration_stops_a_resume(finished):
     run, _ = finished
     changed = run_folder.read(run.folder)
-    changed.config = {**run.config, "settings": {**run.config["settings"], "seed": 1}}
+    changed.config.settings = replace(run.settings, seed=1)
     with pytest.raises(LabError, match=r"config\.json was changed"):
         run_folder.resume(changed, gather(run.settings))
 
@@ -320,7 +320,7 @@ def test_the_report_stands_alone(finished):
     assert text.count('alt=""') == 0
     for one in results.scores:
         assert report.percent(one.held_out) in text
-    for words in ("transductive", "last epoch", "used to measure", run.config["rerun"], "λ_TI"):
+    for words in ("transductive", "last epoch", "used to measure", run.config.rerun, "λ_TI"):
         assert words in text
 
 

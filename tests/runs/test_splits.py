@@ -104,11 +104,11 @@ def test_two_commands_lead_from_an_imported_set_to_a_report(imported, here, monk
     assert f": {len(material.target)} images to adapt to, {len(material.held_out)} held" in material.headline
     assert found.modality == target and found.classes == pack.classes
     assert found.card["adapted_from"] == file
-    assert run.config["data_digest"] == splits.digest(pack) == card["data_digest"]
+    assert run.config.data_digest == splits.digest(pack) == card["data_digest"]
     page = (here / "run" / run_folder.REPORT).read_text()
     assert run.settings.place in page and "of the images right" in page and "rooms" not in page
     other = pack.domains[1] if len(pack.domains) > 1 else domain
-    assert run.config["about"]["set"] == f"{kind}, {target} of {other}"
+    assert run.config.about["set"] == f"{kind}, {target} of {other}"
     held_out = splits.scenes(pack, target, other)[1]
     measured = json.loads((here / "run" / run_folder.RESULTS).read_text())
     assert measured["scores"][1]["held_out"] == pytest.approx(features.accuracy(found, held_out))
