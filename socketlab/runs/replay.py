@@ -2,8 +2,8 @@
 
 ``SOCKETLAB_TIER`` is ``laptop`` (the default), where a cell that trains takes a minute at most on two cores,
 or ``replay``, where nothing is trained: `replayed` and the panels show what the same code computed before.
-Recordings are files of ``data/traces``, listed in the manifest; ``python -m tools.record`` makes them. Numbers
-and texts are stored as they are, networks in 16 bits.
+Recordings are files of ``data/traces``, listed in the manifest; ``python -m tools.record`` makes them, with
+numbers and texts as they are and networks in 16 bits.
 """
 
 from __future__ import annotations
