@@ -111,14 +111,14 @@ def unseen_pairs(job: Job) -> Any:
 
 def measured(source: Any, adapted: Any, unseen: Any, ours: Any, theirs: Any) -> dict[str, float]:
     """Every measure of two sets of features, and how far the layers are from what the source remembers."""
-    from socketlab.measures.bn_moments import channel_gap, norm_statistics
+    from socketlab.measures.bn_moments import norm_statistics, symmetric_divergence
     from socketlab.measures.metrics import MEASURES
     from socketlab.networks.networks import norm_layers
 
     found = {name: float(one.fix(ours, theirs, True, 0)(ours, theirs)) for name, one in MEASURES.items()}
     seen = norm_statistics(adapted.network, unseen.only("depth"), adapted.normalisation, precision="float32")
     gaps = [
-        channel_gap(one.mean, one.var, layer.running_mean, layer.running_var).symmetric_kl.mean()
+        symmetric_divergence(one.mean, one.var, layer.running_mean, layer.running_var).mean()
         for one, layer in zip(seen, norm_layers(source.network), strict=True)
     ]
     return found | {"norm_gap": float(mean(float(gap) for gap in gaps))}

@@ -1,25 +1,22 @@
 """Statistics at the input of every batch-norm layer: of all images at once, and of every image alone.
 
-`norm_statistics` merges batches as they pass. `image_moments` keeps mean and variance of each image, from
-which those of *any* batch follow; so do shift and scale of a layer's input, and running averages: a slider
-over the batch size needs one pass over the images and no more.
+From mean and variance of each image follow those of *any* batch, of shifted and scaled inputs, and running
+averages: a slider over the batch size needs one pass over the images and no more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from socketlab.cache import Cache, opened
 from socketlab.errors import LabError
 from socketlab.measures.feature_sets import Features, no_grad_no_autocast
-from socketlab.measures.layer_features import ForwardPass, Hook, Images, Progress, Transform
+from socketlab.measures.layer_features import ForwardPass, Images, Transform
 from socketlab.method.bnstats import Moments, moments, pooled
 from socketlab.method.losses import gaussian_divergence
 from socketlab.networks.networks import norm_layers
@@ -48,21 +45,6 @@ def _memory(layer: nn.Module) -> Statistics:
     return layer.running_mean.detach().cpu().double(), layer.running_var.detach().cpu().double()  # type: ignore
 
 
-def _pass(run: ForwardPass, names: Sequence[str], add: Callable[[str, Tensor], object]) -> None:
-    """Call ``add(name, input)`` for every batch that reaches one of the layers."""
-
-    def watcher(name: str) -> Hook:
-        def pre_hook(module: nn.Module, inputs: Any) -> None:
-            add(name, inputs[0].detach())
-
-        return pre_hook
-
-    def hooks(network: nn.Module) -> list[tuple[nn.Module, Hook]]:
-        return [(network.get_submodule(name), watcher(name)) for name in names]
-
-    run.run(hooks, after=lambda: None, before=True)
-
-
 # ---- all images at once
 
 
@@ -72,7 +54,6 @@ class NormStatistics:
 
     Parameters
     ----------
-    name : of the module.
     running_mean, running_var : of training; torch averages the *unbiased* variance of batches.
     mean, var : of the layer's input over all images and places; biased, as batch norm normalises.
     count : values per channel behind them: images × places.
@@ -89,26 +70,13 @@ class NormStatistics:
 
 
 def norm_statistics(
-    network: nn.Module,
-    images: Images,
-    transform: Transform = None,
-    *,
-    batch: int = 256,
-    device: torch.device | str | None = None,
-    precision: str = "auto",
-    cache: Cache | str | None = None,
-    progress: Progress | None = None,
+    network: nn.Module, images: Images, transform: Transform = None, *, precision: str = "auto"
 ) -> list[NormStatistics]:
     r"""Mean and variance of these images at the input of every batch-norm layer, beside its running ones.
 
     The network runs in eval mode: each layer sees the images as the layers before it, normalising by *their*
     running statistics, pass them on. Batches are merged in float64 (`bnstats.pooled`): the result is that of
-    all images at once.
-
-    Parameters
-    ----------
-    network, images, transform, batch, device, precision, cache, progress : as for
-        `layer_features.extract_features`.
+    all images at once. Parameters are those of `layer_features.extract_features`.
 
     Returns
     -------
@@ -118,42 +86,35 @@ def norm_statistics(
     ------
     LabError : the network has no batch norm with running statistics, or none was reached.
     """
-    names = norm_names(network)
-    run = ForwardPass(network, images, transform, batch, device, precision, progress)
-    store = opened(cache)
-    if store is None:
-        seen = _merged(run, names)
-    else:
-        key = run.fingerprint("norm statistics")
-        seen = store.get(key, lambda entry: entry.save(_merged(run, names)))
+
+    def of_batch(x: Tensor) -> Moments:
+        found = moments((x.cpu() if x.is_mps else x).double())  # Apple's GPUs have no float64
+        return Moments(found.mean.cpu(), found.variance.cpu(), found.size)
+
     records = []
-    for name, rows in seen.items():
+    for name, parts in _of_inputs(network, images, transform, precision, of_batch).items():
         layer: Any = network.get_submodule(name)
-        count, mean, var = torch.tensor(np.asarray(rows))
-        records.append(NormStatistics(name, *_memory(layer), mean, var, int(count[0]), layer.eps))
+        found = pooled(parts)
+        count = int(found.size)
+        records.append(NormStatistics(name, *_memory(layer), found.mean, found.variance, count, layer.eps))
     return records
 
 
-def _merged(run: ForwardPass, names: list[str]) -> dict[str, NDArray[Any]]:
-    """Name → count, mean and biased variance of the layer's input, (3, C) float64."""
-    parts: dict[str, list[Moments]] = {name: [] for name in names}
-
-    def add(name: str, x: Tensor) -> None:
-        for part in x.split(max(1, 2**22 * len(x) // max(1, x.numel()))):  # float64 needs twice their room
-            found = moments((part.cpu() if part.is_mps else part).double())  # Apple's GPUs have no float64
-            parts[name].append(Moments(found.mean.cpu(), found.variance.cpu(), found.size))
-
-    _pass(run, names, add)
-    reached = {name: pooled(found) for name, found in parts.items() if found}
+def _of_inputs(
+    network: nn.Module, images: Images, transform: Transform, precision: str, reduce: Callable[[Tensor], Any]
+) -> dict[str, list[Any]]:
+    """What ``reduce`` makes of every batch at the input of each batch-norm layer, by the layer's name."""
+    names = norm_names(network)
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    run = ForwardPass(network, images, transform, precision=precision)
+    run.run(names, lambda name, x: found[name].append(reduce(x.detach())), inputs=True)
+    reached = {name: parts for name, parts in found.items() if parts}
     if not reached:
         raise LabError(
-            f"No batch-norm layer of {type(run.network).__name__} was called in its forward pass: are they "
+            f"No batch-norm layer of {type(network).__name__} was called in its forward pass: are they "
             "folded into other layers, or called by their forward()?"
         )
-    return {
-        name: torch.stack([torch.full_like(one.mean, float(one.size)), one.mean, one.variance]).numpy()
-        for name, one in reached.items()
-    }
+    return reached
 
 
 # ---- every image alone
@@ -179,14 +140,10 @@ class ImageMoments:
         return len(self.mean)
 
     def batch(self, rows: Tensor | None = None) -> Statistics:
-        r"""Mean and biased variance of a batch of images: what the layer normalises by in training.
+        r"""Mean and biased variance of a batch (default: of all images), as the layer takes them in training.
 
         .. math:: \mu = \operatorname{mean}_i \mu_i, \qquad v = \operatorname{mean}_i v_i
             + \operatorname{mean}_i (\mu_i - \mu)^2
-
-        Parameters
-        ----------
-        rows : indices of the images; None takes all.
         """
         mean, var = (self.mean, self.var) if rows is None else (self.mean[rows], self.var[rows])
         return mean.mean(dim=0), var.mean(dim=0) + mean.var(dim=0, correction=0)
@@ -204,31 +161,17 @@ class ImageMoments:
 def image_moments(network: nn.Module, images: Images, transform: Transform = None) -> dict[str, ImageMoments]:
     """One pass in eval mode: for each batch-norm layer that was reached, the moments of every image.
 
-    Parameters
-    ----------
-    network, images, transform : as for `norm_statistics`.
-
-    Returns
-    -------
-    Name → moments, in the order of the modules.
-
-    Raises
-    ------
-    LabError : the network has no batch norm with running statistics.
+    Parameters, order and errors as of `norm_statistics`.
     """
-    names = norm_names(network)
-    found: dict[str, list[tuple[Tensor, Tensor, int]]] = {name: [] for name in names}
 
-    def add(name: str, x: Tensor) -> None:
+    def of_images(x: Tensor) -> tuple[Tensor, Tensor, int]:
         places = x.double().reshape(*x.shape[:2], -1)
-        found[name].append((places.mean(dim=2), places.var(dim=2, correction=0), places.shape[2]))
+        return places.mean(dim=2), places.var(dim=2, correction=0), places.shape[2]
 
-    _pass(ForwardPass(network, images, transform, precision="float32"), names, add)
     images_of = {}
-    for name, parts in found.items():
-        if parts:
-            mean, var = (torch.cat([part[i] for part in parts]) for i in (0, 1))  # type: ignore[misc]
-            images_of[name] = ImageMoments(mean, var, parts[0][2], _memory(network.get_submodule(name)))
+    for name, parts in _of_inputs(network, images, transform, "float32", of_images).items():
+        mean, var = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        images_of[name] = ImageMoments(mean, var, parts[0][2], _memory(network.get_submodule(name)))
     return images_of
 
 
@@ -241,20 +184,12 @@ def draws(count: int, batch_size: int, batches: int, seed: int = 0) -> list[Tens
 
 
 def running(values: Sequence[Tensor], momentum: float, start: Tensor) -> Tensor:
-    r"""The running average after each batch, as torch moves it: (T + 1, C), the start first.
+    r"""The running average of T tensors (C,), as torch moves it: (T + 1, C), the start first.
 
     .. math:: r_t = (1 - \text{momentum}) \, r_{t-1} + \text{momentum} \cdot x_t
-
-    Parameters
-    ----------
-    values : T tensors (C,), of one batch each.
-    momentum : how far the average moves toward each batch, in [0, 1].
-    start : (C,) the average before the first batch.
     """
-    found = [start]
-    for value in values:
-        found.append((1 - momentum) * found[-1] + momentum * value)
-    return torch.stack(found)
+    moved = accumulate(values, lambda last, value: (1 - momentum) * last + momentum * value, initial=start)
+    return torch.stack(list(moved))
 
 
 def layer_gaps(
@@ -271,7 +206,6 @@ def convergence(images: ImageMoments, batches: Sequence[Tensor], momentum: float
     Parameters
     ----------
     batches : T tensors of rows, equally many in each.
-    momentum : how far the average moves toward each batch, in [0, 1].
 
     Returns
     -------
@@ -300,8 +234,7 @@ class Channel:
     Parameters
     ----------
     values : (n,) float64 at the layer's input, of all images of a batch and all places.
-    mean, var : running mean and variance.
-    weight, bias : γ and β.
+    mean, var, weight, bias : running mean and variance; γ and β.
     """
 
     values: Tensor
@@ -311,15 +244,13 @@ class Channel:
     bias: float
 
     def input(self, scale: float = 1.0, shift: float = 0.0) -> Tensor:
-        """The values as scale · x + shift · σ, with σ the remembered deviation."""
+        """The values as scale · x + shift · σ, with σ the running deviation."""
         return scale * self.values + shift * self.var**0.5
 
     def output(self, scale: float, shift: float, training: bool) -> Tensor:
-        r"""What the layer makes of that input.
+        r"""What the layer makes of that input, by the batch's μ and v in training, else by the running ones.
 
         .. math:: y = \gamma \, (x - \mu) / \sqrt{v + \epsilon} + \beta
-
-        In training μ and v are those of the batch, in evaluation the running ones.
         """
         x = self.input(scale, shift)
         mean, var = (x.mean(), x.var(correction=0)) if training else (self.mean, torch.tensor(self.var))
@@ -332,7 +263,7 @@ def read_channels(
     """All channels of a batch-norm layer on one batch: one pass in evaluation mode."""
     found: list[Tensor] = []
     run = ForwardPass(network, images, transform, precision="float32")
-    _pass(run, [layer], lambda _, x: found.append(x.cpu().double().flatten(2)))
+    run.run([layer], lambda _, x: found.append(x.cpu().double().flatten(2)), inputs=True)
     values, norm = torch.cat(found).transpose(0, 1).flatten(1), network.get_submodule(layer)
     columns: list[Any] = [norm.running_mean, norm.running_var, norm.weight, norm.bias]
     numbers = zip(*(column.detach().tolist() for column in columns), strict=True)
@@ -342,31 +273,13 @@ def read_channels(
 # ---- distances between statistics
 
 
-@dataclass(frozen=True)
-class ChannelGap:
-    """What separates two Gaussians, channel by channel; (C,) float64 each.
-
-    Parameters
-    ----------
-    shift : (mean − source mean) / source deviation.
-    log_ratio : log (variance / source variance).
-    symmetric_kl : KL(target ‖ source) + KL(source ‖ target), nats, ≥ 0.
-    """
-
-    shift: Tensor
-    log_ratio: Tensor
-    symmetric_kl: Tensor
-
-
 @no_grad_no_autocast
-def channel_gap(
-    mean: Features, variance: Features, source_mean: Features, source_variance: Features, floor: float = 1e-5
-) -> ChannelGap:
-    r"""Batch-norm divergence of one layer: per channel, of N(μ, v) from the source's N(m, r).
+def symmetric_divergence(
+    mean: Features, variance: Features, source_mean: Features, source_variance: Features, floor: float = EPS
+) -> Tensor:
+    r"""Batch-norm divergence of one layer, of N(μ, v) and the source's N(m, r): (C,) float64, nats, ≥ 0.
 
-    .. math::
-        \frac{\mu - m}{\sqrt r}, \qquad \log \frac v r, \qquad
-        KL(N(\mu, v) \,\|\, N(m, r)) + KL(N(m, r) \,\|\, N(\mu, v))
+    .. math:: KL(N(\mu, v) \,\|\, N(m, r)) + KL(N(m, r) \,\|\, N(\mu, v))
 
     ``floor`` is added to both variances, as the layer's own eps: a channel that died has variance 0. O(C).
 
@@ -381,16 +294,14 @@ def channel_gap(
 
     Source: Jeffreys, Proc. Royal Society A 1946; as a measure between modalities, this kit.
     """
-    parts = (mean, variance, source_mean, source_variance)
-    mu, v, m, r = (torch.as_tensor(x).detach().cpu().double() for x in parts)
-    if len({x.shape for x in (mu, v, m, r)}) > 1:
-        shapes = ", ".join(str(tuple(x.shape)) for x in (mu, v, m, r))
+    given = (mean, variance, source_mean, source_variance)
+    parts = mu, v, m, r = [torch.as_tensor(x).detach().cpu().double() for x in given]
+    if len({x.shape for x in parts}) > 1:
+        shapes = ", ".join(str(tuple(x.shape)) for x in parts)
         raise LabError(f"Means and variances have shapes {shapes}; they need one number per channel each.")
-    if not all(bool(x.isfinite().all()) for x in (mu, v, m, r)) or bool((v < 0).any() or (r < 0).any()):
+    if not all(bool(x.isfinite().all()) for x in parts) or bool((v < 0).any() or (r < 0).any()):
         raise LabError("Means and variances must be finite, and no variance below 0.")
-    there, back = gaussian_divergence(mu, v, m, r, floor), gaussian_divergence(m, r, mu, v, floor)
-    v, r = v + floor, r + floor
-    return ChannelGap((mu - m) / r.sqrt(), (v / r).log(), there + back)
+    return gaussian_divergence(mu, v, m, r, floor) + gaussian_divergence(m, r, mu, v, floor)
 
 
 def divergence(seen: Statistics, remembered: Statistics) -> Tensor:

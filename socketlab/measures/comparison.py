@@ -1,7 +1,6 @@
 """Two networks, two layers' worth of features, or one network on two kinds of images: how far apart they are.
 
-`compare` reads both sides once, measures every layer with an interval, and compares the statistics at the
-batch-norm layers with their running ones; `figures.comparison_report.write` makes the report.
+`figures.comparison_report.write` makes a report of what `compare` returns.
 """
 
 from __future__ import annotations
@@ -16,45 +15,32 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from socketlab.cache import Cache
 from socketlab.errors import LabError, require_types
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages
-from socketlab.measures.bn_moments import NormStatistics, channel_gap, norm_statistics
+from socketlab.measures.bn_moments import NormStatistics, norm_statistics, symmetric_divergence
 from socketlab.measures.bootstrap import Measured
-from socketlab.measures.layer_features import (
-    Images,
-    Pattern,
-    Progress,
-    Transform,
-    extract_features,
-    layer_names,
-)
-from socketlab.measures.metrics import MEASURES, measure_all, possible_measures
+from socketlab.measures.layer_features import Images, Pattern, Transform, extract_features, layer_names
+from socketlab.measures.metrics import CLASS_GAP, MEASURES, measure_all, possible_measures
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Mixture, norm_layers
 
 PROFILE = ("neighbour_purity", "mmd", "linear_cka_debiased")
 """Measured at every layer; all measures are taken at one of them."""
-MOST_LAYERS = 10
 Labels = ArrayLike | Tensor
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison.
+    """One side of a comparison: a network and its images, as `extract_features` takes them.
 
     Parameters
     ----------
-    title : its name in tables and pictures.
-    modality : decides its marker and colour; any word.
-    network : read, never changed.
-    images, transform : as `extract_features` takes them.
     labels : (n,) int64, or None.
     names : of the scenes, or None; equal names on both sides make pairs.
-    classes : names of the network's outputs, where they are known.
-    card : of the `Source`: where the network comes from.
+    classes, card : of a `Source`: the network's outputs, and where it comes from.
     """
 
     title: str
@@ -91,7 +77,6 @@ class Comparison:
 
     Parameters
     ----------
-    a, b : the sides.
     paired : row i of both is one scene.
     layers : layer of a → the layer of b beside it.
     at : the layer of a at which all measures were taken; the last of ``layers``.
@@ -100,8 +85,7 @@ class Comparison:
     measures : layer of a → its numbers.
     norms : None where a network has no batch norm.
     notes : what is missing, and why.
-    settings : to make it again.
-    seconds : how long it took.
+    settings, seconds : to make it again, and how long it took.
     """
 
     a: Side
@@ -114,8 +98,8 @@ class Comparison:
     measures: dict[str, list[Measured]]
     norms: NormGaps | None
     notes: tuple[str, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
+    settings: dict[str, Any]
+    seconds: float
 
     def found(self, name: str, layer: str | None = None) -> Measured | None:
         """One measure at one layer (default: ``at``); None where it was not taken."""
@@ -126,17 +110,17 @@ class Comparison:
         lines: list[dict[str, Any]] = []
         for layer, other in self.layers.items():
             for one in self.measures[layer]:
-                title = MEASURES[one.name].title if one.name in MEASURES else "gap within classes"
+                title = MEASURES.get(one.name, CLASS_GAP).title
                 lines.append(
                     {"layer": layer, "layer_b": other, "measure": one.name, "title": title}
                     | {"value": one.value, "low": one.low, "high": one.high, "p": one.p, "how": one.how}
                 )
+        title = "symmetric KL of the layer's input and its running statistics, mean over channels"
         if self.norms is not None:
-            how = "symmetric KL of the layer's input and its running statistics, mean over channels"
-            for side, values in (("a", self.norms.a), ("b", self.norms.b)):
-                for layer, value in zip(self.norms.layers, values.tolist(), strict=True):
+            for side, gaps in (("a", self.norms.a), ("b", self.norms.b)):
+                for layer, value in zip(self.norms.layers, gaps.tolist(), strict=True):
                     lines.append(
-                        {"layer": layer, "layer_b": layer, "measure": f"norm_gap_{side}", "title": how}
+                        {"layer": layer, "layer_b": layer, "measure": f"norm_gap_{side}", "title": title}
                         | {"value": value, "low": math.nan, "high": math.nan, "p": None, "how": "all images"}
                     )
         return lines
@@ -146,8 +130,7 @@ class Comparison:
         about, logits = (self.a, self.outputs[0]) if side == "a" else (self.b, self.outputs[1])
         if about.labels is None or logits is None or about.labels.max() >= logits.shape[1]:
             return None
-        shares = torch.from_numpy(np.array(logits, np.float32)).softmax(dim=1)
-        best = shares.max(dim=1)
+        best = torch.from_numpy(np.array(logits, np.float32)).softmax(dim=1).max(dim=1)
         return best.values.double().numpy(), best.indices.numpy() == about.labels
 
 
@@ -157,7 +140,7 @@ def compare(
     layers_b: Pattern | Sequence[Pattern] | None = None, transform_a: Transform = None,
     transform_b: Transform = None, labels_a: Labels | None = None, labels_b: Labels | None = None,
     titles: tuple[str, str] = ("", ""), paired: bool | None = None, rounds: int = 100, seed: int = 0,
-    precision: str = "float32", cache: Cache | str | None = None, progress: Progress | None = None,
+    precision: str = "float32",
 ) -> Comparison:  # fmt: skip
     """How far apart two sets of features are, layer by layer, in every measure and with intervals.
 
@@ -180,8 +163,6 @@ def compare(
         that `PairedImages.unlabelled` puts in place of names do not count.
     rounds : random halves behind each interval, 2 or more.
     precision : of the networks' arithmetic, as in `extract_features`.
-    cache : keeps features by content.
-    progress : called with the number of images done.
 
     Raises
     ------
@@ -196,63 +177,59 @@ def compare(
         raise LabError(f"seed is {seed}; choose a whole number from 0.")
     if not isinstance(model_b, Source | nn.Module):
         layers, model_b = model_b, model_a
-    a = side(model_a, data_a, transform_a, labels_a, titles[0] or "A")
-    b = side(model_b, data_b, transform_b, labels_b, titles[1] or "B")
-    together = _paired(a, b) if paired is None else paired
+    a = _side(model_a, data_a, transform_a, labels_a, titles[0] or "A")
+    b = _side(model_b, data_b, transform_b, labels_b, titles[1] or "B")
+    if paired is None:  # all unlabelled sets are numbered alike
+        paired = a.names is not None and a.names == b.names != tuple(map(str, range(len(a.names))))
     matched = _matched(a.network, b.network, layers, layers_b)
-    reading: dict[str, Any] = {"precision": precision, "cache": cache, "progress": progress}
-    (of_a, out_a), (of_b, out_b) = _read(a, list(matched), reading), _read(b, list(matched.values()), reading)
+    of_a, out_a = _read(a, list(matched), precision)
+    of_b, out_b = _read(b, list(matched.values()), precision)
     matched = {la: lb for la, lb in matched.items() if la in of_a and lb in of_b}
     at = list(matched)[-1]
-    features = {la: (of_a[la], of_b[lb]) for la, lb in matched.items()}
+    with_classes = a.labels is not None and b.labels is not None and a.classes == b.classes
     measured = {}
-    for layer, (x, y) in features.items():  # all measures at one layer, and some at the others
-        about: dict[str, Any] = {"labels_a": a.labels, "labels_b": b.labels} if _same_classes(a, b) else {}
+    for layer, other in matched.items():  # all measures at one layer, and some at the others
+        x, y = of_a[layer], of_b[other]
+        about: dict[str, Any] = {"labels_a": a.labels, "labels_b": b.labels} if with_classes else {}
         if layer != at:
-            names = [name for name in PROFILE if name in possible_measures(x, y, together)]
+            names = [name for name in PROFILE if name in possible_measures(x, y, paired)]
             about = {"names": names, "rounds": min(rounds, 50)}
-        measured[layer] = measure_all(x, y, **{"paired": together, "rounds": rounds, "seed": seed} | about)
-    norms, missing = _norm_gaps(a, b, reading)
-    notes = [*missing, *_notes([(a.title, model_a), (b.title, model_b)], layers is None, together)]
-    settings = {"layers": matched, "at": at, "paired": together, "rounds": rounds, "seed": seed,
-                "precision": precision}  # fmt: skip
+        measured[layer] = measure_all(x, y, **{"paired": paired, "rounds": rounds, "seed": seed} | about)
+    norms, notes = _norm_gaps(a, b, precision)
+    notes += _notes([(a.title, model_a), (b.title, model_b)], layers is None, paired)
+    settings = {"layers": matched, "at": at, "paired": paired, "rounds": rounds, "seed": seed}
+    settings["precision"], features = precision, (of_a[at], of_b[matched[at]])
     return Comparison(
-        a, b, together, matched, at, features[at], (out_a, out_b), measured, norms, tuple(notes), settings,
+        a, b, paired, matched, at, features, (out_a, out_b), measured, norms, tuple(notes), settings,
         time.perf_counter() - begun,
     )  # fmt: skip
 
 
-def side(
-    model: Source | nn.Module, data: Images, transform: Transform = None, labels: Labels | None = None,
-    title: str = "",
-) -> Side:  # fmt: skip
-    """One side: a `Source` brings classes and normalisation, `PairedImages` labels and names."""
+def _side(
+    model: Source | nn.Module, data: Images, transform: Transform, labels: Labels | None, title: str
+) -> Side:
+    """A `Source` brings classes and normalisation, `PairedImages` labels and names."""
     if not isinstance(model, Source | nn.Module):
         raise LabError(f"A network is a Source or a torch module, not {model!r}: see load_source.")
-    known = model if isinstance(model, Source) else None
-    names, modality = None, title or "images"
+    names, modality = None, title
     if isinstance(data, PairedImages):
         names, modality = data.names, data.modality
         if labels is None and data.classes and set(data.kinds) <= set(data.classes):
             labels = data.labels.cpu()
-        if transform is None and known is not None:
-            fits = known.modality == modality
-            transform = known.normalisation if fits else encodings.measure(data.images[modality], modality)
-    count = len(data) if isinstance(data, Tensor | np.ndarray | PairedImages) else None
-    return Side(
-        title or modality, modality, model.network if isinstance(model, Source) else model, data, transform,
-        None if labels is None else _checked_labels(labels, count, title), names,
-        tuple(known.classes) if known else (), known.card if known else {},
-    )  # fmt: skip
-
-
-def _checked_labels(labels: Labels, count: int | None, title: str) -> NDArray[np.int64]:
-    found = np.asarray(labels)
-    if found.dtype.kind not in "iu" or found.ndim != 1 or (found < 0).any():
-        raise LabError(f"{title}: labels are whole numbers from 0, one for each image.")
-    if count is not None and len(found) != count:
-        raise LabError(f"{title}: {count} images need as many labels, not {found.shape}.")
-    return found.astype(np.int64)
+        if transform is None and isinstance(model, Source):
+            fits = model.modality == modality
+            transform = model.normalisation if fits else encodings.measure(data.images[modality], modality)
+    known = None if labels is None else np.asarray(labels)
+    if known is not None:
+        if known.dtype.kind not in "iu" or known.ndim != 1 or (known < 0).any():
+            raise LabError(f"{title}: labels are whole numbers from 0, one for each image.")
+        if isinstance(data, Tensor | np.ndarray | PairedImages) and len(known) != len(data):
+            raise LabError(f"{title}: {len(data)} images need as many labels, not {known.shape}.")
+        known = known.astype(np.int64)
+    if not isinstance(model, Source):
+        return Side(title, modality, model, data, transform, known, names)
+    classes = tuple(model.classes)
+    return Side(title, modality, model.network, data, transform, known, names, classes, model.card)
 
 
 def _notes(models: Sequence[tuple[str, Source | nn.Module]], default_layers: bool, paired: bool) -> list[str]:
@@ -268,55 +245,49 @@ def _notes(models: Sequence[tuple[str, Source | nn.Module]], default_layers: boo
     return notes
 
 
-def main_layers(network: nn.Module, most: int = MOST_LAYERS) -> list[str]:
+def main_layers(network: nn.Module, most: int = 10) -> list[str]:
     """Names of a network's large parts that have weights, in order; the last one is what its head reads.
 
     Its children, opened until there are four or more; where there are more than ``most``, evenly spaced ones.
     """
     if isinstance(network, Mixture):
         return [f"networks.0.{name}" for name in main_layers(network.networks[0], most)]
-    names = _weighty(network, [name for name, _ in network.named_children()])
-    while len(names) < 4:
-        opened = [inner for name in names for inner in _opened(network, name, names)]
-        if opened == names:
-            break
-        names = _weighty(network, opened)
-    if len(names) > 1 and _is_head(network.get_submodule(names[-1])):
-        names = names[:-1]
+    parts = _weighty(dict(network.named_children()))
+    while len(parts) < 4 and (opened := _opened(parts)).keys() != parts.keys():
+        parts = _weighty(opened)
+    names = list(parts)
+    if len(names) > 1:  # a head ends in a linear layer, weight-normalised or not
+        inner = [m for name, m in parts[names[-1]].named_modules() if "parametrizations" not in name]
+        names = names[:-1] if isinstance(inner[-1], nn.Linear) else names
     if len(names) > most:
         names = [names[i] for i in np.linspace(0, len(names) - 1, most).round().astype(int)]
     return names
 
 
-def _is_head(part: nn.Module) -> bool:
-    """Whether a part ends in a linear layer, weight-normalised or not."""
-    layers = [m for name, m in part.named_modules() if "parametrizations" not in name.split(".")]
-    return isinstance(layers[-1], nn.Linear)
-
-
-def _weighty(network: nn.Module, names: Sequence[str]) -> list[str]:
+def _weighty(parts: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """The parts with weights, normalisation alone left out."""
-    norms = norm_layers(network)
+    return {
+        name: part
+        for name, part in parts.items()
+        if any(True for _ in part.parameters())
+        and not (norm_layers(part) == [part] or isinstance(part, nn.LayerNorm | nn.GroupNorm))
+    }
 
-    def counts(part: nn.Module) -> bool:
-        alone = part in norms or isinstance(part, nn.LayerNorm | nn.GroupNorm)
-        return not alone and any(True for _ in part.parameters())
 
-    return [name for name in names if counts(network.get_submodule(name))]
-
-
-def _opened(network: nn.Module, name: str, among: Sequence[str]) -> list[str]:
-    """The children of a long sequence; where there is none, of the largest part."""
-    parts = {n: network.get_submodule(n) for n in among}
-    long = [
+def _opened(parts: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The children of long sequences in their place; where there is none, of the largest part."""
+    to_open = [
         n for n, part in parts.items() if isinstance(part, nn.Sequential | nn.ModuleList) and len(part) > 3
     ]
-    wide = [n for n, part in parts.items() if any(True for _ in part.children())]
-    wide = [n for n in wide if not hasattr(parts[n], "parametrizations")]
-    largest = max(wide, key=lambda n: sum(p.numel() for p in parts[n].parameters()), default=None)
-    if name in (long or {largest}):
-        return [f"{name}.{child}" for child, _ in parts[name].named_children()]
-    return [name]
+    if not to_open:
+        whole = [n for n, part in parts.items() if len(list(part.children())) and not is_parametrized(part)]
+        whole.sort(key=lambda n: sum(p.numel() for p in parts[n].parameters()), reverse=True)
+        to_open = whole[:1]
+    found: dict[str, nn.Module] = {}
+    for name, part in parts.items():
+        children = {f"{name}.{child}": inner for child, inner in part.named_children()}
+        found |= children if name in to_open else {name: part}
+    return found
 
 
 def _matched(
@@ -343,13 +314,15 @@ def _matched(
 
 
 def _read(
-    side: Side, layers: Sequence[str], reading: Mapping[str, Any]
+    side: Side, layers: Sequence[str], precision: str
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
     """Features at the layers, and the network's output where that is a row of numbers per image."""
     try:
-        found = extract_features(side.network, side.images, [*layers, ""], side.transform, **reading)
+        found = extract_features(
+            side.network, side.images, [*layers, ""], side.transform, precision=precision
+        )
     except LabError:  # a detector, say, returns no row per image; the second reading has any other cause
-        found = extract_features(side.network, side.images, layers, side.transform, **reading)
+        found = extract_features(side.network, side.images, layers, side.transform, precision=precision)
     output = found.pop("", None)
     count = len(next(iter(found.values())))
     if count < 2:
@@ -357,33 +330,24 @@ def _read(
     return found, output
 
 
-def _paired(a: Side, b: Side) -> bool:
-    """Whether the scenes have equal names, and names at all: all unlabelled sets are numbered alike."""
-    return a.names is not None and a.names == b.names and a.names != tuple(map(str, range(len(a.names))))
-
-
-def _same_classes(a: Side, b: Side) -> bool:
-    return a.labels is not None and b.labels is not None and a.classes == b.classes
-
-
-def _norm_gaps(a: Side, b: Side, reading: Mapping[str, Any]) -> tuple[NormGaps | None, list[str]]:
+def _norm_gaps(a: Side, b: Side, precision: str) -> tuple[NormGaps | None, list[str]]:
     """Statistics at the batch-norm layers against their running ones, or why there are none."""
+    seen = []
     try:
-        seen_a = {one.name: one for one in norm_statistics(a.network, a.images, a.transform, **reading)}
-        seen_b = {one.name: one for one in norm_statistics(b.network, b.images, b.transform, **reading)}
+        for side in (a, b):
+            found = norm_statistics(side.network, side.images, side.transform, precision=precision)
+            seen.append({one.name: one for one in found})
     except LabError as error:
         return None, [str(error)]
-    names = tuple(name for name in seen_a if name in seen_b)
+    names = tuple(name for name in seen[0] if name in seen[1])
     if not names:
-        return None, [
-            "The two networks have no batch-norm layers of the same name: their running statistics are not "
-            "compared."
-        ]
-    of_a, of_b = (np.array([_from_memory(seen[name]) for name in names]) for seen in (seen_a, seen_b))
+        missing = "The two networks have no batch-norm layers of the same name: their running statistics are "
+        return None, [missing + "not compared."]
+    of_a, of_b = (np.array([_from_running(of_side[name]) for name in names]) for of_side in seen)
     worst = names[int(of_b.argmax())]
-    return NormGaps(names, of_a, of_b, (seen_a[worst], seen_b[worst])), []
+    return NormGaps(names, of_a, of_b, (seen[0][worst], seen[1][worst])), []
 
 
-def _from_memory(seen: NormStatistics) -> float:
-    gap = channel_gap(seen.mean, seen.var, seen.running_mean, seen.running_var, floor=seen.eps)
-    return float(gap.symmetric_kl.mean())
+def _from_running(seen: NormStatistics) -> float:
+    both = seen.mean, seen.var, seen.running_mean, seen.running_var
+    return float(symmetric_divergence(*both, floor=seen.eps).mean())

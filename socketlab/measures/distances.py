@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
-from socketlab.measures.bn_moments import channel_gap
+from socketlab.measures.bn_moments import symmetric_divergence
 from socketlab.measures.feature_sets import (
     Features,
     centred,
@@ -266,12 +266,12 @@ def _common_steps(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @no_grad_no_autocast
 def channel_divergence(a: Features, b: Features) -> float:
-    """Mean of the symmetric KL of `bn_moments.channel_gap`, from the sets' own means and variances.
+    """Mean of `bn_moments.symmetric_divergence`, from the sets' own means and variances.
 
     Nats, ≥ 0, without units; blind to correlations. Biased upward by O(1/n + 1/m). O((n + m) D).
     """
     a, b = checked(a, b)
-    return float(channel_gap(*moments(b)[:2], *moments(a)[:2]).symmetric_kl.mean())
+    return float(symmetric_divergence(*moments(b)[:2], *moments(a)[:2]).mean())
 
 
 # ---- neighbours and classifiers

@@ -269,16 +269,9 @@ def test_half_precision():
     network, x = small(), pictures()
     full = extract_features(network, x, precision="float32")
     cast = extract_features(network, x, precision="bfloat16")
-    kept = extract_features(network, x, dtype="float16", precision="float32")
     for name in full:
         spread = full[name].std()
         assert 0 < np.abs(full[name] - cast[name]).max() < 0.05 * spread + 0.02
-        assert kept[name].dtype == np.float16
-        np.testing.assert_allclose(kept[name], full[name], rtol=1e-3, atol=1e-3)
-    with pytest.raises(LabError, match="'0' reaches 1e\\+05, too much for float16: keep it as float32"):
-        extract_features(nn.Sequential(nn.Flatten()), torch.full((2, 1, 1, 1), 1e5), dtype="float16")
-    with pytest.raises(LabError, match="not int32"):
-        extract_features(network, x, dtype="int32")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +292,6 @@ def test_half_precision():
         ),
         (pictures(), {"layers": []}, "No layer is named"),
         (pictures(), {"batch": 0}, "batch is 0; a pass takes 1 image or more"),
-        (pictures(), {"device": "abacus"}, "There is no device 'abacus' here"),
         (pictures(), {"layers": 5}, "by its name or a pattern, not by 5"),
         (pictures(), {"pool": "median"}, "no pool 'median'"),
         (pictures(), {"precision": "int8"}, "no precision 'int8'"),
@@ -333,9 +325,14 @@ class Fault(Exception):
 
 
 @pytest.mark.parametrize("fault", [Fault, KeyboardInterrupt])
-@pytest.mark.parametrize("place", ["images", "network", "progress"])
-@pytest.mark.parametrize("look", [extract_features, norm_statistics])
-def test_a_fault_leaves_everything_as_it_was(fault, place, look, tmp_path):
+@pytest.mark.parametrize(
+    ("look", "place"),
+    [
+        (extract_features, "images"), (extract_features, "network"), (extract_features, "progress"),
+        (norm_statistics, "images"), (norm_statistics, "network"),
+    ],
+)  # fmt: skip
+def test_a_fault_leaves_everything_as_it_was(fault, place, look):
     network = small().train()
 
     def images() -> Iterator[Tensor]:
@@ -352,7 +349,7 @@ def test_a_fault_leaves_everything_as_it_was(fault, place, look, tmp_path):
         network[5].forward = fail
     before = trace(network)
     with pytest.raises(fault):
-        look(network, images(), progress=fail if place == "progress" else None)
+        look(network, images(), **({"progress": fail} if place == "progress" else {}))
     assert same(before, trace(network))
 
 
@@ -437,11 +434,6 @@ def test_the_same_again_needs_no_forward_pass(counting, tmp_path):
         assert Counting.calls == 3
         assert list(first) == list(again)
         np.testing.assert_array_equal(first["3"], again["3"])
-    seen = norm_statistics(counting, x, cache=tmp_path)
-    calls = Counting.calls
-    again = norm_statistics(counting, x, cache=tmp_path)
-    assert Counting.calls == calls == 4
-    assert all(torch.equal(a.var, b.var) for a, b in zip(seen, again, strict=True))
 
 
 def changes():
@@ -471,7 +463,6 @@ def changes():
     yield "fewer", None, {"images": x[:9]}
     yield "layer", None, {"layers": "1"}
     yield "pool", None, {"pool": "max"}
-    yield "dtype", None, {"dtype": "float16"}
     yield "precision", None, {"precision": "bfloat16"}
     yield "transform", None, {"transform": lambda x: 2 * x}
 
@@ -533,7 +524,7 @@ def test_images_that_cannot_be_read_twice_are_not_cached(tmp_path):
 def test_norm_statistics_are_those_of_all_images_at_once(batch):
     network = small()
     x = 1e3 + 5 * pictures(40)  # a mean far from zero, where sums of squares would cancel
-    found = norm_statistics(network, x, batch=batch, precision="float32")
+    found = norm_statistics(network, x.split(batch), precision="float32")
     assert [one.name for one in found] == ["1", "6"]
     with torch.no_grad():
         network.eval()
