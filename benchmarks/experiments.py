@@ -380,7 +380,7 @@ def lengths(seeds: Iterable[int]) -> Iterator[Row]:
 
 def rivals(seeds: Iterable[int]) -> Iterator[Row]:
     """Table "rivals": what else can be done with the same pairs, each against SOCKET."""
-    from socketlab.baselines.pair_losses import PAIR_LOSSES
+    from rivals.pair_losses import PAIR_LOSSES
 
     socket = LENGTHS["3 + 11 epochs"]
     others = [(name, socket) for name in (*PAIR_LOSSES, "translator")]

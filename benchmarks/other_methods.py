@@ -15,8 +15,8 @@ def adapted_by(job: Any, sources: list[Any], target: Any, pairs: Any) -> Any:
     "fine-tuned:5", "from scratch:5" and "socket, then labels:5" five labelled images of each class;
     "distilled" is one network out of SOCKET's several.
     """
-    from socketlab.baselines import distillation, supervised, translation
-    from socketlab.baselines.pair_losses import PAIR_LOSSES
+    from rivals import distillation, supervised, translation
+    from rivals.pair_losses import PAIR_LOSSES
 
     kind, _, count = job.baseline.partition(":")
     if kind in PAIR_LOSSES:

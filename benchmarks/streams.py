@@ -2,7 +2,7 @@
 
 Two networks are in use: an RGB network that meets near-infrared, and a depth network that SOCKET adapted.
 What comes is steady, or the camera's errors grow from none to three times the published ones, or the camera
-is exchanged for another in the middle. Every method of `socketlab.baselines.test_time` answers each batch as
+is exchanged for another in the middle. Every method of `rivals.test_time` answers each batch as
 it comes; accuracy is over the whole stream. Three orders of the images each; nothing is tuned.
 """
 
@@ -50,8 +50,8 @@ def main() -> None:
 def answer(job: tuple[str, int]) -> list[dict[str, Any]]:
     """Accuracy of every method on every stream of one network and seed."""
     import torch
+    from rivals.test_time import METHODS, answer_stream
 
-    from socketlab.baselines.test_time import METHODS, answer_stream
     from socketlab.images import encodings
 
     torch.set_num_threads(1)

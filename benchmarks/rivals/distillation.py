@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from socketlab.baselines.training import descend, endless_batches, sgd
+from rivals.training import descend, endless_batches, sgd
 from socketlab.images.paired_images import PairedImages, random_views
 from socketlab.method.bnstats import reestimate_statistics
 from socketlab.method.evaluate import encoded_batches, predict

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from socketlab.baselines.training import descend, endless_batches, sgd
+from rivals.training import descend, endless_batches, sgd
 from socketlab.errors import LabError
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages, random_views

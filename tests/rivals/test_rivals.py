@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from rivals import distillation, pair_losses, supervised, test_time, training, translation
 from torch import nn
 
 from socketlab import LabError, Recipe, adapt, features, load_source, rooms
-from socketlab.baselines import distillation, pair_losses, supervised, test_time, training, translation
 from socketlab.images import encodings
 from socketlab.networks.networks import Mixture, small_network
 

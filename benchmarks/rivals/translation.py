@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from socketlab.baselines.training import descend, endless_batches
+from rivals.training import descend, endless_batches
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages, random_views
 from socketlab.networks.checkpoints import Source
