@@ -1,17 +1,7 @@
 """Cross-modal knowledge transfer without task-relevant source data, to be seen and changed.
 
-The main names can be taken from here; each is loaded when it is first used, so that ``import socketlab`` is
-quick and needs neither torch nor a display::
-
-    from socketlab import Recipe, adapt, load_source, rooms
-
-    source = load_source("rgb_kinect_v1")
-    target = rooms.load("target_adapt", "kinect_v1", ("depth",))
-    for event in adapt(source, target, rooms.ti_pairs("kinect_v1"), Recipe.socket()):
-        print(event)
-
-Everything else is imported from its room: ``from socketlab.measures import distances`` (README.md beside this
-file lists them).
+The main names can be taken from here, each loaded when it is first used, so that ``import socketlab`` is
+quick and needs neither torch nor a display; everything else comes from its room (README.md beside this file).
 """
 
 import pkgutil

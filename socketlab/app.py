@@ -61,10 +61,7 @@ def command(notebook: Path, port: int, browser: bool = True) -> list[str]:
 
 @contextmanager
 def prepared(name: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The notebook of a panel, in a folder that vanishes afterwards, and the environment to serve it in.
-
-    Raises `LabError`: no such panel, or Voilà is not installed.
-    """
+    """The notebook of a panel, in a folder that vanishes afterwards, and the environment to serve it in."""
     if name not in PANELS:
         raise LabError(f"There is no panel {name!r}: choose among {', '.join(PANELS)}.")
     if importlib.util.find_spec("voila") is None:

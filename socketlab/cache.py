@@ -1,9 +1,8 @@
-"""Results kept on disk by what they were made from: features of layers, maps.
+"""Results kept on disk by what they were made from: features of layers, maps. It may be deleted at any time.
 
-An entry is a folder named by a digest of all that its arrays depend on (`fingerprint`): whatever changes
-there leads to another entry, so nothing can be out of date. Entries are written whole or not at all, and made
-again when they cannot be read; the one unused for longest goes first when the room is used up. The folder
-may be deleted at any time.
+An entry is a folder named by a digest of all that its arrays depend on (`fingerprint`), so nothing can be
+out of date. It is written whole or not at all, and made again when it cannot be read; the one unused for
+longest goes first when the room is used up.
 """
 
 from __future__ import annotations
@@ -75,10 +74,8 @@ class Entry:
 class Cache:
     """A folder of results, of bounded size.
 
-    Parameters
-    ----------
-    folder : made when missing; default: `cache_folder`. Other files in it are left alone.
-    limit : bytes that all entries may take together. The newest stays, however large it is.
+    Other files in the ``folder`` are left alone (default: `cache_folder`). ``limit`` are bytes that all
+    entries may take together; the newest stays, however large it is.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, limit: int = LIMIT) -> None:
@@ -88,13 +85,9 @@ class Cache:
     def get(self, key: str, make: Callable[[Entry], None], room: int = ROOM) -> dict[str, NDArray[Any]]:
         """The arrays of an entry, name → array in the order written; made when it is missing or damaged.
 
-        Parameters
-        ----------
-        key : from `fingerprint`.
-        make : writes the arrays into the entry; whatever it raises leaves nothing behind.
-        room : bytes that may be in memory; more is mapped from the files, read-only.
-
-        Raises `LabError`: the disk is full, or the folder cannot be written.
+        ``make`` writes them into the entry, and leaves nothing behind if it raises. More than ``room`` bytes
+        are mapped from the files, read-only. A `LabError` when the disk is full or the folder cannot be
+        written.
         """
         found = self.load(key, room)
         if found is None:

@@ -249,7 +249,7 @@ def experiment(
     data: Path = Option(Path("packs"), help="folder of the packs, or the pack itself"),
     out: Path | None = Option(None, help="folder of the results; default: runs/NAME"),
     seeds: int = Option(3, help="number of seeds for stochastic methods", min=1),
-    workers: int | None = Option(None, help="processes; default: one a GPU, or for two cores", min=1),
+    workers: int | None = Option(None, help="processes; default: one per GPU, or per two cores", min=1),
     dry_run: bool = Option(False, "--dry-run", help="print what would be done"),
     quick: bool = Option(False, "--quick", help="an epoch of everything, with a narrow network"),
     device: str = DEVICE,
@@ -297,7 +297,6 @@ def compare(
 ) -> None:
     """Measure how far apart two networks, or one network on two modalities, are; write a report."""
     from socketlab.figures.comparison_report import headline, write
-    from socketlab.files import is_folder
     from socketlab.images import pocketrooms
     from socketlab.images.packs import open_pack
     from socketlab.measures.comparison import compare as compared
@@ -309,7 +308,7 @@ def compare(
     on, opened = terminal.device_named(device), None if pack is None else open_pack(pack)
 
     def network(name: str) -> Source:
-        return load_source(Path(name) / CHECKPOINT if is_folder(Path(name)) else name, on)
+        return load_source(Path(name) / CHECKPOINT if os.path.isdir(name) else name, on)
 
     named = terminal.names_in(layers, "--layers")
     model_a = model_a or (f"rgb_{sensor}" if opened is None else splits.default_network(opened))

@@ -30,13 +30,10 @@ _UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.unfinished")
 
 
 def data_folder() -> Path:
-    """Return the folder of the shipped data: ``$SOCKETLAB_DATA``, else ``data`` beside the package.
-
-    Raises `LabError`: there is no such folder.
-    """
+    """Return the folder of the shipped data: ``$SOCKETLAB_DATA``, else ``data`` beside the package."""
     chosen = os.environ.get("SOCKETLAB_DATA")
     folder = Path(os.path.expanduser(chosen)) if chosen else Path(__file__).resolve().parent.parent / "data"
-    if not is_folder(folder):
+    if not os.path.isdir(folder):
         raise LabError(
             f"The data folder {folder} does not exist: work in a clone of the repository (`make lab`), "
             "or set SOCKETLAB_DATA to the clone's data folder."
@@ -44,21 +41,11 @@ def data_folder() -> Path:
     return folder
 
 
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder; False also for a name that is too long or cannot be looked up."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file completely or not at all; an older file of that name stays until the new one is whole.
 
     The bytes go to a hidden file in the same folder (made if missing), are flushed to the disk, and take the
-    final name in one step.
-
-    Raises `LabError`: the disk is full, or the file cannot be written; nothing half-written is left.
+    final name in one step. A `LabError` when the disk is full or the file cannot be written.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
@@ -70,10 +57,6 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) in FULL:
-            raise LabError(
-                f"The disk is full: {path} ({len(data):,} bytes) was not written; free space, then retry."
-            ) from error
         raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError, ValueError):  # out of reach, so nothing is there
@@ -81,6 +64,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def _unwritable(path: Path, error: Exception) -> LabError:
+    if getattr(error, "errno", None) in FULL:
+        return LabError(f"The disk is full: {path} was not written; free space, then retry.")
     return LabError(f"{path} cannot be written ({reason(error)}): choose a folder that you may write to.")
 
 
@@ -94,7 +79,7 @@ def reason(error: BaseException) -> str:
 
 def sweep(folder: Path, name: str | None = None) -> None:
     """Remove what `write_whole` left when it was killed: of one file name, or of all."""
-    for path in list(folder.iterdir()) if is_folder(folder) else []:
+    for path in list(folder.iterdir()) if os.path.isdir(folder) else []:
         if (found := _UNFINISHED.fullmatch(path.name)) and name in (None, found["name"]):
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -102,7 +87,7 @@ def sweep(folder: Path, name: str | None = None) -> None:
 
 def is_free(folder: Path) -> bool:
     """Whether a folder is absent or empty but for the lock and the leftovers of a kill."""
-    if is_folder(folder):
+    if os.path.isdir(folder):
         return all(path.name == LOCK or _UNFINISHED.fullmatch(path.name) for path in folder.iterdir())
     return not os.path.lexists(folder)
 
@@ -112,11 +97,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder's lock (``.lock``, there as long as it is held) within the block; sweep the folder first.
 
     The lock ends with the process, however that ends. Where the file system has no locks, none is held.
-
-    Raises `LabError`: another process holds the lock, or the folder cannot be made.
     """
     lock = filelock.FileLock(folder / LOCK)
-    fresh = not is_folder(folder)
+    fresh = not os.path.isdir(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(NotImplementedError):
@@ -147,14 +130,9 @@ def read_json(path: Path, way_out: str) -> Any:
 
 
 def from_json(kind: Any, value: Any, where: str = "it") -> Any:
-    """Return parsed JSON (or TOML) as a value of a type, after checking that it is one.
+    """Return parsed JSON (or TOML) as a value of a type, or raise a ValueError that names the field at fault.
 
-    Parameters
-    ----------
-    kind : a dataclass, a list, tuple, Sequence, dict or Mapping of types, ``X | None``, or a plain type.
-    where : what is checked, for the error.
-
-    Raises `ValueError`: a value of another type, an unknown or a missing field; it names the field.
+    Types are dataclasses, lists, tuples, sequences, dicts and mappings of types, ``X | None`` and plain ones.
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -187,15 +165,11 @@ _NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str] | None = None) -> str:
-    """Return rows as CSV; a missing value is an empty cell.
+    """Return rows (column → value) as CSV; a missing value is an empty cell.
 
     A text that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-`` or ``@`` and is no
-    number) gets an apostrophe in front; `read_csv` removes it.
-
-    Parameters
-    ----------
-    rows : column → value.
-    fields : the columns; by default those of the rows, in the order in which they first come.
+    number) gets an apostrophe in front; `read_csv` removes it. By default the columns are those of the rows,
+    in the order in which they first come.
     """
     rows = list(rows)
     names = fields or list(dict.fromkeys(name for row in rows for name in row))
@@ -235,25 +209,20 @@ def digest(path: str | os.PathLike[str]) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        way_out = "check the name and its permissions"
-        raise LabError(f"{path} cannot be read ({reason(error)}): {way_out}.") from error
+        raise LabError(f"{path} cannot be read ({reason(error)}): check its permissions.") from error
 
 
 def verified(relative_name: str) -> Path:
     """Return the path of a data file, ``"pocketrooms/index.csv"``, after comparing it with the manifest.
 
-    The file is read afresh at every call, so that a change is never missed.
-
-    Raises `LabError`: the file is missing, altered, or not listed; or the manifest is missing or unreadable.
+    It is read afresh at every call, so that a change is never missed.
     """
     folder = data_folder()
     path = folder / relative_name
     expected = read_manifest(folder).get(relative_name)
     if expected is None:
-        raise LabError(
-            f"data/{relative_name} is not listed in data/{MANIFEST}: check the name, "
-            "or list a new file with `python -m socketlab.files`."
-        )
+        way_out = "check the name, or list a new file with `python -m socketlab.files`"
+        raise LabError(f"data/{relative_name} is not listed in data/{MANIFEST}: {way_out}.")
     if not path.is_file():
         raise LabError(f"data/{relative_name} is missing: {_remedy(relative_name)}.")
     if digest(path) != expected:

@@ -95,16 +95,12 @@ def given(ctx: typer.Context, option: str) -> bool:
 
 def refuse_options(ctx: typer.Context, pack: str | None, *of_packs: str) -> None:
     """Raise when an option of the shipped rooms is given with a pack, or one of a pack without."""
-    names, about, way_out = of_packs, "an imported set", "name its folder with --pack"
-    if pack is not None:
-        names, about, way_out = (
-            ("sensor", "pairs", "strength"),
-            "the shipped rooms",
-            "leave it out with --pack",
-        )
-    for name in names:
+    about = "the shipped rooms: leave it out with --pack"
+    if pack is None:
+        about = "an imported set: name its folder with --pack"
+    for name in of_packs if pack is None else ("sensor", "pairs", "strength"):
         if given(ctx, name):
-            raise LabError(f"--{name.replace('_', '-')} is about {about}: {way_out}.")
+            raise LabError(f"--{name.replace('_', '-')} is about {about}.")
 
 
 def names_in(text: str | None, flag: str) -> list[str] | None:

@@ -4,6 +4,7 @@
 a broken installation is seen from outside. A check returns its line's text, or raises `LabError` with it.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -31,19 +32,12 @@ ENOUGH_MEMORY, ENOUGH_DISK = 2 * 2**30, 1 * 2**30  # of a notebook, and of some 
 NAMED_VERSIONS = ("numpy", "torch", "torchvision", "umap-learn", "ipywidgets", "jupyterlab", "ipykernel")
 
 _TRY_TORCH = """
-import json
-found = {}
-try:
-    import torch
-    found["torch"] = torch.__version__
-    import torchvision
-    found["torchvision"] = torchvision.__version__
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name(0)
-    elif torch.backends.mps.is_available():
-        found["gpu"] = "Apple GPU (MPS)"
-except BaseException as error:
-    found["error"] = f"{type(error).__name__}: {error}"
+import json, torch, torchvision
+found = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+if torch.cuda.is_available():
+    found["gpu"] = torch.cuda.get_device_name(0)
+elif torch.backends.mps.is_available():
+    found["gpu"] = "Apple GPU (MPS)"
 print("\\n" + json.dumps(found))
 """
 
@@ -115,17 +109,17 @@ def check_python() -> str:
 
 def try_torch() -> dict[str, str]:
     """Import torch and torchvision in a new Python process: their versions, "gpu", or "error" in one line."""
+    command = [sys.executable, "-c", _TRY_TORCH]
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _TRY_TORCH], capture_output=True, text=True, timeout=TORCH_SECONDS
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_SECONDS)
         return dict(json.loads(done.stdout.strip().splitlines()[-1]))
     except subprocess.TimeoutExpired:
         return {"error": f"still loading after {TORCH_SECONDS} s"}
     except OSError as error:
         return {"error": f"Python cannot be started: {error}"}
-    except (IndexError, ValueError):  # it ended without a word
-        return {"error": f"Python stopped with exit code {done.returncode}"}
+    except (IndexError, ValueError):  # an exception ends in its text on stderr and exit code 1
+        said = done.stderr.strip().splitlines() if done.returncode == 1 else []
+        return {"error": said[-1] if said else f"Python stopped with exit code {done.returncode}"}
 
 
 def check_torch(found: dict[str, str]) -> str:
@@ -137,11 +131,11 @@ def check_torch(found: dict[str, str]) -> str:
         raise LabError(f"{match[1]} is not installed → {INSTALL}")
     from packaging.requirements import Requirement
 
-    torch = _version("torch")
-    pair = f"torch {torch or '?'} and torchvision {_version('torchvision') or '?'}"
-    needs = map(Requirement, importlib.metadata.requires("torchvision") or [] if torch else [])
-    fits = all(need.specifier.contains(torch or "") for need in needs if need.name == "torch")
-    if "torchvision::nms" in error or ("torch" in found and not fits):
+    torch, vision = _version("torch"), _version("torchvision")
+    pair = f"torch {torch or '?'} and torchvision {vision or '?'}"
+    needs = map(Requirement, importlib.metadata.requires("torchvision") or [] if vision else [])
+    fits = all(need.specifier.contains(torch or "0") for need in needs if need.name == "torch")
+    if "torchvision::nms" in error or not fits:
         raise LabError(
             f"{pair} do not belong together (for example a CPU-only torch with a CUDA torchvision) → "
             f"install both in one command, for CPU-only wheels with the one shown on {PYTORCH_PAGE}"
@@ -201,19 +195,19 @@ def check_computer() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = psutil.virtual_memory().available
     have = f"{cores} core{'s' if cores > 1 else ''}, {_gigabytes(free)} of memory free"
-    if free < ENOUGH_MEMORY:
-        need = f"a notebook may need {_gigabytes(ENOUGH_MEMORY)}"
-        raise LabError(f"{have}; {need} → close other programs and kernels")
-    return have
+    return _enough(free, ENOUGH_MEMORY, have, "a notebook", "close other programs and kernels")
 
 
 def check_disk() -> str:
     """There is room for runs in the present folder."""
-    free = shutil.disk_usage(Path.cwd()).free
-    have = f"{_gigabytes(free)} free in {Path.cwd()}"
-    if free < ENOUGH_DISK:
-        need = f"runs may need {_gigabytes(ENOUGH_DISK)}"
-        raise LabError(f"{have}; {need} → delete files, or work in another folder")
+    free, folder = shutil.disk_usage(Path.cwd()).free, Path.cwd()
+    have = f"{_gigabytes(free)} free in {folder}"
+    return _enough(free, ENOUGH_DISK, have, "runs", "delete files, or work in another folder")
+
+
+def _enough(free: int, least: int, have: str, what: str, way_out: str) -> str:
+    if free < least:
+        raise LabError(f"{have}; {what} may need {_gigabytes(least)} → {way_out}")
     return have
 
 
@@ -223,14 +217,12 @@ def check_cache() -> str:
 
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     found = importlib.util.find_spec("umap")
-    beside = [Path(found.origin).parent] if found and found.origin else []
-    for folder in [Path(chosen)] if chosen else [*beside, Path(user_cache_dir("numba"))]:
-        try:
+    folders = [Path(found.origin).parent] if found and found.origin else []
+    for folder in [Path(chosen)] if chosen else [*folders, Path(user_cache_dir("numba"))]:
+        with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 return f"compiled code is kept in {folder}"
-        except OSError:
-            continue
     raise LabError(
         "the code that UMAP compiles cannot be kept: no folder can be written; maps then fall back to "
         "principal components, or wait each time → set NUMBA_CACHE_DIR to a folder that you may write to"
@@ -274,7 +266,3 @@ def _gigabytes(count: int) -> str:
 
 def _one_line(text: object) -> str:
     return " ".join(str(text).split())[:200]
-
-
-if __name__ == "__main__":
-    print(report())

@@ -1,12 +1,8 @@
-"""The paper's experiments as files of settings: ``socketlab experiment sunrgbd-single``.
+"""The paper's experiments, ``socketlab experiment sunrgbd-single``: networks first, then all runs.
 
-A preset is a TOML file, one of those in ``experiments`` beside this file or your own; its keys are explained
-there. An experiment trains a source network per domain and adapts each as the rows say, over seeds. Its
-folder has ``networks/``, oracles among them, ``runs.csv`` with a line per finished run, ``table.csv`` and
-``table.md`` with means and deviations, and ``unfinished/``, from whose last epochs the next call continues.
-
-Networks, and then runs, are shared out to a pool of processes: one for each GPU, or for each two cores. The
-last epoch counts; no epoch, weight or seed is chosen by a target label.
+The folder has ``networks/``, oracles among them, ``runs.csv`` with a line per finished run, ``table.csv``
+and ``table.md`` with means and deviations, and ``unfinished/``, from whose last epochs the next call
+continues. The last epoch counts; no epoch, weight or seed is chosen by a target label.
 """
 
 from __future__ import annotations
@@ -123,16 +119,9 @@ def carry_out(
 ) -> Path:
     """Train, adapt and measure what is not yet done; returns the table.
 
-    Parameters
-    ----------
-    data : folder of packs, or the pack.
-    out : folder of the results; what is finished there is kept.
-    seeds : number of seeds for stochastic methods, from 0.
-    workers : processes at work at once; default: one for each GPU, or for each two cores.
-    log : called with a line for each network and run.
-    progress : shows how far a training is, where one process does all.
-
-    Raises `LabError`: no pack, or one without the modalities, domains or pairs that the preset needs.
+    The arguments are the options of ``socketlab experiment``. ``log`` is called with a line for each network
+    and run; ``progress`` shows how far a training is, where one process does all. A `LabError` for no pack,
+    or one without the modalities, domains or pairs that the preset needs.
     """
     pack = find_pack(preset, data)
     todo = {_origin(preset, pack, job): job for job in jobs(preset, pack, seeds)}

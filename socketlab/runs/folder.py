@@ -1,17 +1,10 @@
 """Run folders: an adaptation on the disk, so that it can be read, resumed and repeated.
 
-========================  ==================================================================================
-``config.json``           all that is needed to repeat the run: settings, recipe, versions, digests
-``epochs.csv``            a row per epoch: mean losses, target accuracies (unseen by the method), seconds
-``state.safetensors``     the state of the training, for ``--resume``; replaced whole after every epoch
-``film.npz``               features of some images at every epoch, for the film of the report
-``adapted.safetensors``   the network of the last epoch, a checkpoint like any other
-``results.json``          accuracies, recalls and the confusion matrix of the last epoch
-``*.png``, ``film.json``   confusion matrix, mistakes, feature map, curves, features of every epoch on one map
-``report.html``           one page with all of it
-========================  ==================================================================================
-
-A command that writes into the folder holds its lock (``.lock``); `results` writes the last five.
+``config.json`` has all that is needed to repeat the run: settings, recipe, versions, digests; ``epochs.csv``
+a row per epoch: mean losses, target accuracies (unseen by the method), seconds; ``state.safetensors`` the
+state of the training, for ``--resume``, and ``film.npz`` features of some images at every epoch. `results`
+adds the network of the last epoch, ``adapted.safetensors``, ``results.json``, pictures, the film's map and
+``report.html``.
 """
 
 from __future__ import annotations
@@ -78,11 +71,6 @@ class Run:
     def settings(self) -> Settings:
         """What the run was asked to do."""
         return self.config.settings
-
-    @property
-    def last_epoch(self) -> int:
-        """The last epoch that was written; -1 for none."""
-        return int(self.rows[-1]["epoch"]) if self.rows else -1
 
     @property
     def losses(self) -> list[str]:
@@ -205,7 +193,7 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
         elif isinstance(event, Step):
             for name, value in event.losses.items():
                 losses.setdefault(name, []).append(value)
-        elif event.epoch > run.last_epoch:
+        elif event.epoch >= len(run.rows):
             row = {"epoch": str(event.epoch)}
             row |= {name: f"{math.fsum(values) / len(values):.6g}" for name, values in losses.items()}
             if material.labelled_target is not None:
@@ -241,7 +229,7 @@ def film_features(
     width = features.shape[1] // len(networks_of(adapted.network))
     found = {"target": features[film_rows(len(features)), :width].cpu().numpy()}
     if material.pairs is not None:
-        some = material.pairs.take(range(min(MOST_PAIRS_IN_FILM, len(material.pairs))))
+        some = material.pairs.take(range(len(material.pairs))[:MOST_PAIRS_IN_FILM])
         for half, network in (("target", adapted), ("source", material.source))[: 2 if first else 1]:
             shown = some.only(material.modality if half == "target" else network.modality)
             found[f"pairs, {half}"] = evaluate.predict(network, shown)[1][:, :width].cpu().numpy()

@@ -30,18 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Preset:
-    """All that decides an experiment but the images.
-
-    Parameters
-    ----------
-    pack : name of the pack's folder.
-    source, target : modalities.
-    sources : "each" source network by itself to every domain, "all" together, or "own": to its own domain.
-    network : how source networks, and oracles, are trained.
-    oracle : whether networks are trained with target labels, to compare with.
-    depth_encoding, size : as in `Settings`.
-    rows : of the table; in the file ``[[row]]``, whose recipes start from that of the method.
-    """
+    """All that decides an experiment but the images; the files that ship explain each key."""
 
     title: str
     pack: str

@@ -1,9 +1,8 @@
-"""Two speeds of the course, and the recordings that the quicker one shows.
+"""Two speeds of the course, and the recordings (``data/traces``) that the quicker one shows.
 
 ``SOCKETLAB_TIER`` is ``laptop`` (the default), where a cell that trains takes a minute at most on two cores,
-or ``replay``, where nothing is trained: `replayed` and the panels show what the same code computed before.
-Recordings are files of ``data/traces``, listed in the manifest; ``python -m tools.record`` makes them, with
-numbers and texts as they are and networks in 16 bits.
+or ``replay``, where nothing is trained: `replayed` and the panels show what ``python -m tools.record``
+stored.
 """
 
 from __future__ import annotations
@@ -66,11 +65,9 @@ def recording() -> bool:
 def replayed(name: str, compute: Callable[[], Result]) -> Result:
     """Result of ``compute``; at ``replay`` the recorded one, or a `LabError` where none was.
 
-    Parameters
-    ----------
-    name : of the recording: small letters, digits and hyphens, beginning with the notebook's number.
-    compute : trains, and returns numbers, text, tensors, arrays, networks (`Source`), `RECORDS`, or lists,
-        tuples and dictionaries of them. Networks come back from a recording as they were in 16 bits.
+    Results are numbers, text, tensors, arrays, networks (`Source`, which come back as they were in 16 bits),
+    `RECORDS`, or lists, tuples and dictionaries of them. A name has small letters, digits and hyphens, and
+    begins with the notebook's number.
     """
     if tier() == "replay":
         return cast(Result, read(name))
@@ -133,10 +130,10 @@ def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> A
         return {type(value).__name__: [_packed(one, tensors, networks) for one in value]}
     if isinstance(value, dict):
         return {"dict": [[_packed(x, tensors, networks) for x in pair] for pair in value.items()]}
-    for name, record in RECORDS.items():
-        if isinstance(value, record):
-            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-            return {"record": [name, _packed(fields, tensors, networks)]}
+    kind = type(value).__name__
+    if RECORDS.get(kind) is type(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {"record": [kind, _packed(fields, tensors, networks)]}
     raise LabError(
         f"A {type(value).__name__} cannot be recorded: return numbers, text, tensors, arrays, networks, "
         f"{' or '.join(RECORDS)}, or lists, tuples and dictionaries of them."
@@ -191,13 +188,8 @@ def played(
 ) -> Iterator[Step | Observation]:
     """The steps of a panel's run, and an observation after each epoch; at ``replay`` the recorded ones.
 
-    Parameters
-    ----------
-    choice : the run's settings, a dataclass; its type and values name the recording.
-    events : begins the run; not called at ``replay``.
-    measure : observes an epoch; its values can be stored (see `replayed`).
-
-    Raises `LabError`: at ``replay``, when no run with these settings was recorded.
+    Type and values of ``choice``, a dataclass, name the recording. ``events`` begins the run, ``measure``
+    observes an epoch; its values can be stored (see `replayed`).
     """
     name = run_name(choice)
     if tier() == "replay":

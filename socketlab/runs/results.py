@@ -155,22 +155,21 @@ def notes(run: Run, material: Material) -> list[str]:
     settings, held_out = run.settings, material.held_out
     no_oracle, of_rooms, blocks = material.oracle is None, settings.pack is None, len(set(held_out.blocks))
     file = f" (data/models/oracle_{material.modality}_{settings.sensor}.safetensors)" if of_rooms else ""
+    weaker = of_rooms and not no_oracle and settings.strength != 1
+    elsewhere = run.config.environment != run_folder.environment()
     unseen = ", ".join(sorted(set(held_out.classes) - set(held_out.kinds)))
     unknown = len(material.target) - len(material.labelled_target or ())
     found = {
         f"The oracle, a network trained with target labels, is missing{file}, so the share of the gap that "
         f"was closed cannot be given; `socketlab report {run.folder} --oracle FILE` adds one.": no_oracle,
         f"The oracle was trained on images of strength 1, but these have strength {settings.strength:g}: it "
-        "may fall short of what labels could give here.": of_rooms
-        and not no_oracle
-        and settings.strength != 1,
+        "may fall short of what labels could give here.": weaker,
         f"The {len(held_out)} held-out images are of {blocks} recordings or places and not independent: the "
         "intervals are those of the effective number of images.": blocks,
         f"No held-out image shows {unseen}: nothing is known of these classes.": unseen,
         f"{unknown} of the images adapted to have no label: accuracies on these leave them out.": unknown,
         "This run was resumed under other versions, or with another number of threads, than it began with: "
-        "its last digits may differ from those of an uninterrupted run.": run.config.environment
-        != run_folder.environment(),
+        "its last digits may differ from those of an uninterrupted run.": elsewhere,
     }
     return [text for text, holds in found.items() if holds]
 
@@ -190,13 +189,10 @@ def add_oracle(run: Run, oracle: str) -> Results:
 def illustrate(run: Run, material: Material, adapted: Source, results: Results) -> Results:
     """Draw the pictures and write the report; a picture that fails is left out, with its reason."""
     figures, failed = [], []
-    confusion, classes = torch.tensor(results.confusion), tuple(results.classes)
+    counts, classes = torch.tensor(results.confusion), tuple(results.classes)
     rows = f"Held-out target images, {results.scores[1].name}; each row sums to 100 %."
     drawings: dict[str, tuple[str, Callable[[], tuple[Axes | Drawing | None, str]]]] = {
-        "confusion.png": (
-            "What is taken for what",
-            lambda: (plots.confusion_matrix(confusion, classes), rows),
-        ),
+        "confusion.png": ("What is taken for what", lambda: (plots.confusion_matrix(counts, classes), rows)),
         "mistakes.png": ("The commonest mistakes", lambda: _mistakes(material, adapted)),
         "map.png": ("Map of the features", lambda: _map(run.settings, material, adapted)),
         "losses.png": ("Epoch by epoch", lambda: _curves(run, results.scores)),
@@ -252,7 +248,7 @@ def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes,
     found = {"target": evaluate.predict(adapted, material.held_out)[1]}
     caption = "features of held-out target images, coloured by their true class. "
     if material.pairs is not None:
-        some = material.pairs.take(range(min(MOST_PAIRS_ON_MAP, len(material.pairs))))
+        some = material.pairs.take(range(len(material.pairs))[:MOST_PAIRS_ON_MAP])
         found["pairs, source"] = evaluate.predict(material.source, some.only(material.source.modality))[1]
         found["pairs, target"] = evaluate.predict(adapted, some.only(material.modality))[1]
         purity = neighbour_purity(found["pairs, source"].cpu(), found["pairs, target"].cpu())

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from socketlab.errors import LabError, check_fields, require_choice
-from socketlab.files import data_folder, from_json
+from socketlab.files import data_folder
 from socketlab.images import encodings, packs, pocketrooms
 from socketlab.images.encodings import DEPTH_ENCODINGS, Normalisation
 from socketlab.images.paired_images import PairedImages
@@ -32,25 +31,10 @@ MIXES = ("near", "far", "both")
 class Settings:
     """What a run is asked to do; a `LabError` for a value that is unknown or out of range.
 
-    Parameters
-    ----------
-    sensor : a name in ``sensors.SENSORS``; of the shipped rooms only, as ``pairs`` and ``strength``.
-    method : a name in ``recipe.METHODS``; it chose the recipe before any override.
-    pairs : which rooms the pairs show, ``near``, ``far`` or ``both``.
-    pair_count : number of pairs; None for all.
-    strength : of the sensor's errors, 1 as published.
-    source : name or path of the source network, or a folder with SHOT's three files; several with commas.
-        None for the RGB network of the sensor, or of a pack the one that ``train-source`` writes.
-    device : ``cpu`` or ``cuda``.
-    recipe : every hyperparameter of the adaptation.
-    pack : folder of an imported set, in place of the shipped rooms.
-    domain : of the pack; default: `splits.target_domain`.
-    target : the modality that is adapted to; default: depth, or what the pack has besides colour.
-    depth_encoding : a name in ``encodings.DEPTH_ENCODINGS``.
-    field_of_view : of the target's stored images, in degrees, for ``normals`` and ``hha``; default: the
-        camera's.
-    size : side in pixels that a pack's images are resized to; default: as stored.
-    oracle : path of a network trained with the target's labels, to compare with; the shipped rooms have one.
+    The fields are the options of ``socketlab adapt``, whose help describes each, and the recipe that
+    ``method`` and ``--set`` make. None is a default that depends on the others: all pairs; the sensor's RGB
+    network, or what ``train-source`` writes for the pack; `splits.target_domain`, `splits.target_modality`;
+    the camera's field of view; the stored size; the oracle that ships.
     """
 
     sensor: str = "kinect_v1"
@@ -109,11 +93,6 @@ class Settings:
         name = Path(self.pack).resolve().name
         return name if self.domain in (None, name) else f"{name}-{self.domain}"
 
-    @classmethod
-    def from_dict(cls, values: Any) -> Settings:
-        """The inverse of ``dataclasses.asdict``; ValueError for what is none."""
-        return from_json(cls, values, "settings")
-
     def command(self) -> str:
         """The command line that repeats this run."""
         default, plain, words = Settings(), Recipe.for_method(self.method), ["socketlab", "adapt"]
@@ -141,11 +120,8 @@ _RANGES = {
 def default_recipe(method: str, sources: Sequence[str] = ()) -> Recipe:
     """The recipe of a method: for a trunk with pretrained weights at the published rates.
 
-    The kit's own rates are for its small network, trained from scratch; pretrained weights would be lost.
-
-    Parameters
-    ----------
-    sources : names, paths or folders of the source networks; those of SHOT's three files are pretrained.
+    The kit's own are for its small network, trained from scratch; pretrained weights would be lost. Those of
+    SHOT's three files are pretrained.
 
     Source: Liang et al., ICML 2020 (SHOT), section 4.1, for the rates.
     """
@@ -171,15 +147,9 @@ def resolved(settings: Settings) -> Settings:
 class Material:
     """Networks and images of a run. Only the evaluation reads the labels of the target.
 
-    Parameters
-    ----------
-    target, held_out : images adapted to, of which some may lack a label, and labelled ones.
-    pairs : None for methods without.
-    oracle : a network trained with the target's labels, or None.
-    others : further source networks.
-    normalisation : of the target; None measures it, depth as metric.
-    data_digest : of an imported set; "" for the shipped rooms.
-    about : more about the data for the report, name → text.
+    Some of the images adapted to may lack a label. ``normalisation`` is that of the target; None measures it,
+    depth as metric. ``data_digest`` is "" for the shipped rooms; ``about`` has more about the data for the
+    report.
     """
 
     source: Source
@@ -217,10 +187,7 @@ class Material:
 
 
 def gather(settings: Settings) -> Material:
-    """Load the networks and images of a run; no RGB image of the task's classes is opened.
-
-    Raises `LabError`: unknown sensor, missing or altered file, a checkpoint for other classes, no GPU.
-    """
+    """Load the networks and images of a run; no RGB image of the task's classes is opened."""
     device, sensor, strength = device_named(settings.device), settings.sensor, settings.strength
     pairs: PairedImages | None = None
     classes: tuple[str, ...] = pocketrooms.CLASSES
@@ -254,9 +221,8 @@ def gather(settings: Settings) -> Material:
             about["camera"] = origin
     normalisation = splits.encoding(target, settings.depth_encoding, focal)
     oracle = _oracle(settings, classes, modality)
-    return Material(
-        sources[0], target, held_out, pairs, oracle, tuple(sources[1:]), normalisation, digest, about
-    )
+    source, *others = sources
+    return Material(source, target, held_out, pairs, oracle, tuple(others), normalisation, digest, about)
 
 
 def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[Source]:
@@ -265,7 +231,7 @@ def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[
     for name in settings.source_names:
         if settings.pack is not None and settings.source is None and not Path(name).exists():
             way_out = (
-                f"train it with `socketlab train-source --pack {settings.pack}`, or name one with --source"
+                f"train it with `socketlab train-source --pack {settings.pack}`, or name another --source"
             )
             raise LabError(f"There is no source network {name}: {way_out}.")
         source = splits.load_network(name, classes, settings.device)

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from socketlab import files
 from socketlab.errors import LabError
-from socketlab.files import data_folder, read_manifest
 from socketlab.images import pocketrooms
 from socketlab.images.encodings import FOCAL, MODALITIES, Normalisation, focal_of, measure
 from socketlab.images.packs import MANIFEST, Pack
@@ -45,7 +45,7 @@ Progress = Callable[[Iterable[Any], Callable[[Any], str]], Iterable[Any]]
 
 def digest(pack: Pack) -> str:
     """SHA-256 of the manifest, which holds the digests of all files of the pack."""
-    return hashlib.sha256((pack.folder / MANIFEST).read_bytes()).hexdigest()
+    return files.digest(pack.folder / MANIFEST)
 
 
 def domains_with(pack: Pack, modality: str) -> list[str]:
@@ -88,12 +88,10 @@ def target_domain(pack: Pack, modality: str, domain: str | None = None) -> str:
 def scenes(
     pack: Pack, modality: str, domain: str, size: int | None = None
 ) -> tuple[PairedImages, PairedImages]:
-    """Scenes of the task in one modality and domain: those to learn from, and those held out.
+    """Scenes of the task in one modality and domain: those to learn from, and those held out, with labels.
 
-    Held-out scenes have labels. Where the set has no test scenes, a fifth of each class is held out, chosen
-    by the digests of the names.
-
-    Raises `LabError`: a class has no image to learn from, nothing can be held out, or ``size`` is too large.
+    Where the set has no test scenes, a fifth of each class is held out, chosen by the digests of the names. A
+    `LabError` for a class without an image to learn from, nothing to hold out, or too large a ``size``.
     """
     learn, held_out = _learnt_and_held_out(pack, (modality,), domain)
     if len(labelled(learn)) == len(learn):  # scenes without a label may show any class
@@ -158,10 +156,7 @@ def labelled(images: PairedImages) -> PairedImages:
 def pairs(
     pack: Pack, modalities: Sequence[str], count: int | None = None, seed: int = 0, size: int | None = None
 ) -> PairedImages:
-    """Task-irrelevant scenes of all domains in these modalities; ``count`` of them drawn by ``seed``.
-
-    Raises `LabError`: the pack has none, or too few.
-    """
+    """Task-irrelevant scenes of all domains in these modalities; ``count`` of them drawn by ``seed``."""
     if "pairs" not in pack.splits:
         told = f"{pack.folder.name} has no task-irrelevant pairs"
         raise LabError(f"{told}: leave some classes out of --task, or adapt without, as --method shot.")
@@ -194,10 +189,7 @@ def focal(pack: Pack, domain: str, field_of_view: float | None = None) -> tuple[
 
 
 def resized(images: PairedImages, size: int | None) -> PairedImages:
-    """The same scenes at another size, in memory: colours smoothly, depth from the pixel under the centre.
-
-    Raises `LabError`: larger than stored.
-    """
+    """The scenes in memory, ``size`` pixels wide: colours smoothly, depth from the pixel under the centre."""
     if size is None or not images.images:
         return images
     stored = min(min(one.shape[-2:]) for one in images.images.values())
@@ -224,10 +216,8 @@ def _resized(images: Tensor, size: int) -> Tensor:
 def load_network(name: str, classes: Sequence[str], device: torch.device | str = "cpu") -> Source:
     """A source network for these classes: a checkpoint, or a folder with the three files of SHOT.
 
-    The three files do not name their classes. ``classes.txt`` beside them may, one a line in the order of the
-    labels; else they are taken to be these classes in this order.
-
-    Raises `LabError`: no such network, or one for other classes.
+    These do not name their classes. ``classes.txt`` beside them may, one a line in the order of the labels;
+    else they are taken to be these classes in this order.
     """
     folder, listed = Path(name), Path(name) / "classes.txt"
     if not folder.is_dir():
@@ -292,10 +282,7 @@ def lesson(
     depth_encoding: str = "metric",
     field_of_view: float | None = None,
 ) -> Lesson:
-    """The labelled scenes of a pack's domain: for a source network or, in the target's modality, an oracle.
-
-    Raises `LabError`: no such domain or modality, a class without an image, an encoding of no depth.
-    """
+    """Labelled scenes of a pack's domain: for a source network or, in the target's modality, an oracle."""
     domain = source_domain(pack, modality, domain)
     learn, held_out = scenes(pack, modality, domain, size)
     learn = labelled(learn)
@@ -325,19 +312,14 @@ def rooms_lesson(sensor: str, modality: str, recipe: SourceRecipe) -> Lesson:
 def train_on(lesson: Lesson, show: Progress, *, seed: int, device: str, half: bool = False) -> Source:
     """Train a network to the end of a lesson; its card has the accuracy on the held-out images.
 
-    Parameters
-    ----------
-    show : yields the events and describes each epoch.
-    half : whether the weights are rounded to 16 bits, as they are stored, before they are measured.
+    With ``half``, weights are rounded to 16 bits, as they are then stored, before they are measured.
     """
     images, held_out = placed(device, lesson.images, lesson.held_out)
     events = train(
         images, lesson.recipe, seed=seed, normalisation=lesson.normalisation, device=device,
         execution=best_execution(),
     )  # fmt: skip
-    last = None
-    for event in show(events, lambda event: f"epoch {event.epoch} of {event.epochs}"):
-        last = event
+    last = deque(show(events, lambda event: f"epoch {event.epoch} of {event.epochs}"), maxlen=1).pop()
     assert isinstance(last, Trained)
     source = last.source
     if half:
@@ -349,9 +331,8 @@ def train_on(lesson: Lesson, show: Progress, *, seed: int, device: str, half: bo
 
 def rooms_digest() -> str:
     """Return one SHA-256 digest for all images of PocketRooms, taken from their manifest."""
-    listed = sorted(read_manifest(data_folder()).items())
-    images = re.compile(r"pocketrooms/.*\.(jpg|png|csv)")
-    read = [[name, sha] for name, sha in listed if images.fullmatch(name)]
+    listed = sorted(files.read_manifest(files.data_folder()).items())
+    read = [[name, sha] for name, sha in listed if re.fullmatch(r"pocketrooms/.*\.(jpg|png|csv)", name)]
     return hashlib.sha256(json.dumps(read).encode()).hexdigest()
 
 
@@ -361,8 +342,6 @@ def compared_scenes(
     """Scenes in several modalities, to compare networks on: by default those that `adapt` holds out.
 
     Without labelled scenes of the task, the pairs; without these, the training scenes.
-
-    Raises `LabError`: the pack has no such split, domain or modality.
     """
     read = tuple(dict.fromkeys(modalities))
     if split is not None:

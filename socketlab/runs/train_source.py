@@ -68,17 +68,6 @@ class SourceRecipe:
         if self.backbone == SmallResNet.name and self.weights is not None:
             raise LabError("the small network begins with random weights: leave the weights out")
 
-    @classmethod
-    def pretrained(cls, backbone: str, weights: str = "DEFAULT") -> SourceRecipe:
-        """As published: a trunk that knows ImageNet learns at a tenth of the rate of what is new.
-
-        Source: Liang et al., ICML 2020 (SHOT), section 4.1.
-        """
-        return cls(
-            epochs=20, rate=1e-2, trunk_rate=1e-3, schedule="paper", recolour=False, backbone=backbone,
-            weights=weights, precision="auto",
-        )  # fmt: skip
-
     def network(self, classes: int, seed: int) -> Network:
         """The network at the start of the training."""
         if self.backbone == SmallResNet.name:
@@ -99,17 +88,21 @@ class SourceRecipe:
 
 
 def source_recipe(backbone: str, weights: str | None, changes: Mapping[str, Any]) -> SourceRecipe:
-    """As published from ImageNet's weights, quicker from random ones; with the changes that are not None.
+    """As published from pretrained weights, quicker from random ones; with the changes that are not None.
 
     Parameters
     ----------
     weights : "imagenet", "none", or the path of a file; default: ImageNet's, for the small network none.
+
+    Source: Liang et al., ICML 2020 (SHOT), section 4.1: what is new learns at ten times the trunk's rate.
     """
     word = weights or ("none" if backbone == SmallResNet.name else "imagenet")
     found = {"imagenet": "DEFAULT", "none": None}.get(word.lower(), word)
-    recipe = SourceRecipe() if found is None else SourceRecipe.pretrained(backbone, found)
-    given = {name: value for name, value in changes.items() if value is not None}
-    return dataclasses.replace(recipe, backbone=backbone, weights=found, **given)
+    about: dict[str, Any] = {"backbone": backbone, "weights": found}
+    if found is not None:
+        about |= {"epochs": 20, "rate": 1e-2, "trunk_rate": 1e-3, "schedule": "paper"}
+        about |= {"recolour": False, "precision": "auto"}
+    return SourceRecipe(**about | {name: value for name, value in changes.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -133,16 +126,10 @@ def train(
     """Train a network on labelled images of one modality; yields every `Step`, and every epoch's `Trained`.
 
     Cross-entropy with label smoothing 0.1, random crops and flips; from scratch, other colours too (not for
-    depth) and a one-cycle learning rate.
-
-    Parameters
-    ----------
-    seed : fixes the weights at the start, the batches and the views.
-    normalisation : how the images are encoded; None for the recipe's own.
-    device : where the network learns; None for where the images lie. Batches are brought there.
-    execution : how steps are carried out, as in `adapt`; by default plainly.
-
-    Raises `LabError`: fewer images than a batch has, or a batch with fewer than there are processes.
+    depth) and a one-cycle learning rate. The seed fixes the weights at the start, the batches and the views.
+    By default the images are encoded in the recipe's own way, and the network learns where they lie; else
+    batches are brought to the ``device``. ``execution`` is as in `adapt`. A `LabError` for fewer images than
+    a batch has.
 
     Source: Liang et al., ICML 2020 (SHOT), section 3.1, for the loss; from scratch the rate is higher.
     """

@@ -159,7 +159,7 @@ def test_a_real_signal_leaves_a_run_that_can_be_resumed(here, sent, code):
     assert ("--resume cut" in rest) == (code == 130)
     run = run_folder.read(Path("cut"))
     state = run_folder.resume(run, gather(run.settings))
-    assert state.epoch >= 2 and run.last_epoch == state.epoch
+    assert state.epoch >= 2 and len(run.rows) - 1 == state.epoch
 
 
 def test_an_unknown_sensor(here):

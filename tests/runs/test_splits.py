@@ -19,6 +19,7 @@ from worlds import patterned
 from socketlab import features
 from socketlab.errors import LabError
 from socketlab.figures import maps
+from socketlab.files import from_json
 from socketlab.images.encodings import FOCAL, focal_of
 from socketlab.images.importers import survey, write_pack
 from socketlab.images.packs import open_pack
@@ -199,7 +200,7 @@ def test_the_command_of_a_run_on_a_pack_makes_the_same_run(imported):
         patch.setattr(run_settings, "gather", note)
         result = call(*shlex.split(settings.command())[1:])
     assert found == [settings], result.output
-    assert Settings.from_dict(json.loads(json.dumps(asdict(settings)))) == settings
+    assert from_json(Settings, json.loads(json.dumps(asdict(settings)))) == settings
 
 
 # networks
@@ -405,7 +406,7 @@ def test_a_class_that_one_modality_lacks_is_named(here):
 
 
 def test_a_network_by_its_name_alone_may_be_a_resnet():
-    assert SourceRecipe.pretrained("resnet50").as_dict()["weights"] == "DEFAULT"
+    assert source.source_recipe("resnet50", None, {}).as_dict()["weights"] == "DEFAULT"
     recipe = SourceRecipe(backbone="resnet18")
     ours, theirs = recipe.network(4, 1).state_dict(), backbone_network("resnet18", 4, seed=1).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
