@@ -182,3 +182,12 @@ WRITERS = {
     "folders": write_folders,
     "lists": write_lists,
 }
+
+
+def counts(found) -> dict[str, dict[str, dict[str, int]]]:
+    """Scenes of a survey by split, domain and class."""
+    counted: dict = {}
+    for frame in found.frames:
+        kinds = counted.setdefault(frame.split, {}).setdefault(frame.domain, {})
+        kinds[frame.kind] = kinds.get(frame.kind, 0) + 1
+    return counted

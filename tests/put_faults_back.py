@@ -46,8 +46,8 @@ FAULTS = (
         "method/test_faults.py::test_fault_2_every_source_is_compared_with_its_own_statistics_at_full_weight",
     ),
     Fault(
-        3, "pairs are taken from two listings as they come", "images/paired_images.py",
-        "torch.tensor([places[modality][name] for name in scenes])", "torch.arange(len(scenes))",
+        3, "pairs are taken from two listings as they come", "images/finders.py",
+        "scenes[composed(stem(file)).casefold()]", "scenes[str(files.index(file))]",
         "method/test_faults.py::test_fault_3_pairs_are_made_by_name_and_orphans_are_refused",
     ),
     Fault(

@@ -1,22 +1,16 @@
 """From what a sensor stores to what a network reads: three float channels of zero mean and unit variance.
 
-Depth can be read in several ways, the names in ``DEPTH_ENCODINGS``:
-
-============  ========================================================================================
-``metric``    distance along the optical axis, three times over
-``inverse``   one over it: near things spread, far ones are pressed together
-``relative``  distance in deviations from the picture's own mean
-``normals``   which way the surface faces: a unit vector per pixel, in the camera's axes
-``colours``   the picture's own range, painted from red (near) over green to blue (far)
-``hha``       inverse depth, height above the lowest place, angle between surface and gravity
-============  ========================================================================================
+Depth is read as ``metric`` (distance along the optical axis, three times over), ``inverse`` (one over it),
+``relative`` (distance in deviations from the picture's own mean), ``normals`` (a unit vector per pixel, in
+the camera's axes), ``colours`` (the picture's own range, red near, blue far), or ``hha`` (inverse depth,
+height above the lowest place, angle between surface and gravity).
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,10 +33,7 @@ MOST_AT_ONCE = 2**26
 
 
 def focal_of(field_of_view: float) -> tuple[float, float]:
-    """Focal lengths, in sides of a view, of square pictures that are so many degrees wide, and as high.
-
-    A view is the part of a stored picture that a network sees, `paired_images.CROP` of its side.
-    """
+    """Focal lengths, in sides of a view (`CROP` of a picture), of pictures so many degrees wide and high."""
     if not 1 <= field_of_view <= 170:
         raise LabError(f"a field of view of {field_of_view:g}° is out of range: choose 1 to 170 degrees")
     focal = 0.5 / math.tan(math.radians(field_of_view) / 2) / CROP
@@ -67,8 +58,7 @@ class Normalisation:
         the channels of another depth encoding.
     depth_encoding : one of ``DEPTH_ENCODINGS``; for depth alone.
     focal : focal lengths across and down, in sides of a view, with the optical axis through its middle; for
-        ``normals`` and ``hha``. A random view lies up to a sixteenth of a picture beside the true middle,
-        some 3° at a Kinect's field of view.
+        ``normals`` and ``hha``.
     """
 
     modality: str
@@ -78,12 +68,7 @@ class Normalisation:
     focal: tuple[float, float] = FOCAL
 
     def encode(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) stored images → (B, 3, H, W) float32; where nothing is known it is 0, the mean.
-
-        Raises
-        ------
-        LabError : the images have neither one channel (nir, depth) nor three (rgb).
-        """
+        """(B, C, H, W) stored images → (B, 3, H, W) float32; where nothing is known it is 0, the mean."""
         values, valid = _channels(images, self.modality, self.depth_encoding, self.focal)
         mean, std = _per_channel(self.mean, values.device), _per_channel(self.std, values.device)
         encoded = (values - mean).div_(std)  # in place: no second picture is made
@@ -99,26 +84,18 @@ class Normalisation:
     @classmethod
     def from_dict(cls, about: Mapping[str, Any]) -> Normalisation:
         """The inverse of `as_dict`; a KeyError or TypeError for anything else."""
-        more = {}
-        if "depth_encoding" in about:
-            more = {"depth_encoding": about["depth_encoding"], "focal": tuple(about["focal"])}
-        return cls(about["modality"], tuple(about["mean"]), tuple(about["std"]), **more)
+        plain = about["modality"], tuple(about["mean"]), tuple(about["std"])
+        if "depth_encoding" not in about:
+            return cls(*plain)
+        return cls(*plain, about["depth_encoding"], tuple(about["focal"]))
 
 
 def measure(
-    images: Tensor,
-    modality: str,
-    depth_encoding: str = "metric",
-    focal: tuple[float, float] = FOCAL,
+    images: Tensor, modality: str, depth_encoding: str = "metric", focal: tuple[float, float] = FOCAL
 ) -> Normalisation:
-    """Mean and standard deviation per channel of (N, C, H, W) images; of depth, where there is any.
+    """Mean and standard deviation per channel of (N, C, H, W) images, read slice by slice; of valid depth.
 
-    Needs no label: an adapted network measures the normalisation of its target on the target's own images.
-    A set larger than the memory is read slice by slice.
-
-    Raises
-    ------
-    LabError : unknown modality or encoding, images of another shape, depth that is missing everywhere.
+    A LabError for an unknown modality or encoding, another shape, or depth that is missing everywhere.
     """
     plain = modality != "depth" or depth_encoding == "metric"
     most = MOST_AT_ONCE if plain else MOST_AT_ONCE // 16
@@ -139,8 +116,7 @@ def measure(
 
 @functools.cache
 def _per_channel(numbers: tuple[float, float, float], device: torch.device) -> Tensor:
-    """(3, 1, 1) float32 on the device; kept, for to bring it to a GPU at every step is to wait for it."""
-    # a first call from within `predict` would make it of no use in training
+    """(3, 1, 1) float32, cached on the device, and of use in training even where a test is the first call."""
     with torch.inference_mode(False):
         return torch.tensor(numbers, dtype=torch.float32, device=device)[:, None, None]
 
@@ -149,12 +125,12 @@ def _channels(
     images: Tensor, modality: str, depth_encoding: str, focal: tuple[float, float]
 ) -> tuple[Tensor, Tensor | None]:
     """One or three float channels before normalisation and, for depth, where they are known: (B, 1, H, W)."""
-    if depth_encoding not in DEPTH_ENCODINGS:
-        raise LabError(
-            f"unknown depth encoding {depth_encoding!r}: choose one of {', '.join(DEPTH_ENCODINGS)}"
-        )
-    if modality not in MODALITIES:
-        raise LabError(f"unknown modality {modality!r}: choose one of {', '.join(MODALITIES)}")
+    for what, name, known in (
+        ("depth encoding", depth_encoding, DEPTH_ENCODINGS),
+        ("modality", modality, MODALITIES),
+    ):
+        if name not in known:
+            raise LabError(f"unknown {what} {name!r}: choose one of {', '.join(known)}")
     channels = 3 if modality == "rgb" else 1
     if images.ndim != 4 or images.shape[1] != channels:
         raise LabError(f"{modality} images must be (N, {channels}, H, W), not {tuple(images.shape)}")
@@ -169,10 +145,7 @@ def _channels(
         return alone[depth_encoding](metres), valid
     normals = surface_normals(metres, focal)
     known = normals.square().sum(1, keepdim=True) > 0.5  # a unit vector, not 0
-    return (normals if depth_encoding == "normals" else hha(metres, focal, normals=normals)), known
-
-
-# ------------------------------------------------------------------------ encodings of depth
+    return (normals if depth_encoding == "normals" else hha(metres, focal, normals)), known
 
 
 def inverse_depth(depth: Tensor) -> Tensor:
@@ -181,10 +154,7 @@ def inverse_depth(depth: Tensor) -> Tensor:
 
 
 def relative_depth(depth: Tensor) -> Tensor:
-    """(z − mean) / deviation of each picture by itself, over what was measured; 0 where there is no depth.
-
-    A wall seen head-on has a deviation of 0 but for noise: 1 mm is the least that is divided by.
-    """
+    """(z − mean) / deviation (1 mm at least) of each picture, over what was measured; 0 where missing."""
     seen = (depth > 0).to(depth.dtype)
     count = seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
     mean = (depth * seen).sum((1, 2, 3), keepdim=True) / count
@@ -194,10 +164,7 @@ def relative_depth(depth: Tensor) -> Tensor:
 
 
 def colour_map(depth: Tensor) -> Tensor:
-    """Each picture's own range in colours: (B, 1, H, W) metres → (B, 3, H, W) in [0, 1]; near is red.
-
-    0 where there is no depth. Source: Eitel et al., IROS 2015, for colours as input of a network for RGB.
-    """
+    """Each picture's own range in colours, (B, 1, H, W) metres → (B, 3, H, W) (Eitel et al., IROS 2015)."""
     seen = depth > 0
     near = depth.masked_fill(~seen, torch.inf).amin((1, 2, 3), keepdim=True)
     far = depth.amax((1, 2, 3), keepdim=True)
@@ -215,16 +182,8 @@ def surface_normals(depth: Tensor, focal: tuple[float, float] = FOCAL) -> Tensor
 
     with u, v from the optical axis, so that its value and its two slopes give the normal. They are fitted by
     least squares to the window around each pixel (a 28th of the picture to each side), which is exact on a
-    plane however many of its pixels are missing.
-
-    Parameters
-    ----------
-    focal : in sides of the picture, whose middle is on the optical axis.
-
-    Returns
-    -------
-    Axes x to the right, y down, z away from the camera; a wall seen head-on has (0, 0, −1). 0 where depth is
-    missing, or known along one line only.
+    plane however many of its pixels are missing. Axes are x to the right, y down, z away from the camera: a
+    wall seen head-on has (0, 0, −1). 0 where depth is missing, or known along one line only.
     """
     side = min(depth.shape[-2:])
     seen, inverse = (depth > 0).to(depth.dtype), inverse_depth(depth)
@@ -246,33 +205,13 @@ def surface_normals(depth: Tensor, focal: tuple[float, float] = FOCAL) -> Tensor
     return torch.where(known & (length > 0), normals / length.clamp(min=1e-12), 0.0)
 
 
-def hha(
-    depth: Tensor,
-    focal: tuple[float, float] = FOCAL,
-    up: Sequence[float] | None = None,
-    normals: Tensor | None = None,
-) -> Tensor:
+def hha(depth: Tensor, focal: tuple[float, float], normals: Tensor) -> Tensor:
     """Inverse depth (1/m), height above the picture's lowest place (m), angle of the surface to up (rad).
 
-    Parameters
-    ----------
-    depth : (B, 1, H, W) metres.
-    focal : as for `surface_normals`.
-    up : a vector in the camera's axes, as (0, −1, 0) for a level camera; None estimates it, `estimated_up`.
-    normals : `surface_normals` of the depth, where they are known already.
-
-    Returns
-    -------
-    (B, 3, H, W); 0 where there is no depth. A floor has the angle 0, a wall π/2, a ceiling π.
-
-    Source: Gupta et al., ECCV 2014, for the three channels.
+    (B, 1, H, W) metres and their `surface_normals` → (B, 3, H, W); 0 where there is no depth. A floor has the
+    angle 0, a wall π/2, a ceiling π. Source: Gupta et al., ECCV 2014, for the three channels.
     """
-    normals = surface_normals(depth, focal) if normals is None else normals
-    if up is None:
-        above = estimated_up(normals)
-    else:
-        above = torch.nn.functional.normalize(depth.new_tensor(up), dim=0).expand(len(depth), 3)
-    above = above[:, :, None, None]
+    above = estimated_up(normals)[:, :, None, None]
     seen, height = depth > 0, (points(depth, focal) * above).sum(1, keepdim=True)
     lowest = height.masked_fill(~seen, torch.inf).amin((1, 2, 3), keepdim=True)
     angle = (normals * above).sum(1, keepdim=True).clamp(-1, 1).acos()
@@ -302,8 +241,7 @@ def estimated_up(normals: Tensor) -> Tensor:
 
     .. math:: \min_g \sum_{across} (n^T g)^2 + \sum_{along} (1 - (n^T g)^2),
 
-    which the smallest eigenvector solves. One hundredth of the weight stays on the camera's up, which decides
-    where a picture shows too little.
+    which the smallest eigenvector solves. One hundredth of the weight stays on the camera's up.
 
     Source: Gupta, Arbeláez and Malik, CVPR 2013, section 3, for the rounds of 45° and 15°.
     """

@@ -1,13 +1,4 @@
-"""Real data sets → packs: which kinds of set there are, what is checked, how a set becomes a pack.
-
-===============  ==========================================================================================
-``sunrgbd``      SUN RGB-D: four sensors, depth rotated by three bits, the scene's kind in ``scene.txt``
-``diml``         DIML/CVL RGB+D, indoor: ``{train,test}/HR/<NN. Scene>/{color,depth_filled}``
-``rgbnir``       RGB-NIR Scene: ``<class>/NNNN_rgb.tiff`` and ``NNNN_nir.tiff``
-``eurosat``      EuroSAT: ``<class>/<name>.tif`` of 13 bands; colour, near and short-wave infrared
-``lists``        text lists, ``path label`` per line: ``<domain>_<modality>[_train|_test|_ti]_list.txt``
-``folders``      ``<modality>/<class>/<stem>.<ext>``, with train/ and test/ or without: your own
-===============  ==========================================================================================
+"""Real data sets → packs: which kinds of set there are (``KINDS``), what is checked, how a pack is made.
 
 `survey` looks and reports; `write_pack` works; `import_folder` does both. The originals are only ever read.
 """
@@ -18,17 +9,20 @@ import errno
 import os
 import re
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
 from socketlab.errors import LabError
 from socketlab.files import exclusive, write_whole
-from socketlab.images import finders, scan
-from socketlab.images.decode import FITS, UNITS, BadPicture, decode_all, square, value_range
-from socketlab.images.packs import FORMAT, MANIFEST, VERSION, Pack, PackWriter, as_json, open_pack, stamp
+from socketlab.images import finders, packs, scan
+from socketlab.images.decode import FITS, UNITS, BadPicture, Progress, decode_all, unseen, value_range
 from socketlab.images.scan import SPLITS, Findings, Frame, Problem, Survey, readable
 
 ON_BAD = ("auto", "skip", "stop")
@@ -38,7 +32,7 @@ LARGEST = 4096
 class Kind(NamedTuple):
     """A sort of data set."""
 
-    find: Callable[..., finders.Found]
+    find: Callable[..., list[Frame]]
     title: str
     layout: str  # what its folder should look like
     options: tuple[str, ...]  # of `survey`
@@ -86,7 +80,7 @@ def survey(
     path: str | Path,
     *,
     task: Sequence[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = unseen,
     **options: Any,
 ) -> Survey:
     """Everything that a folder of a data set holds, and everything that is wrong with it, in one report.
@@ -96,7 +90,7 @@ def survey(
     kind : a name in ``KINDS``.
     path : the folder.
     task : classes of the task, instead of those that the protocol gives.
-    progress : called with (files looked at, files).
+    progress : wraps the files while they are looked at, as ``tqdm`` does.
     options : those of the kind; values, or texts for them.
         ``depth`` = "depth" or "depth_bfx" (holes filled) of SUN RGB-D; ``quality`` = "HR", the folder in
         train and test of DIML; ``by_line`` = True pairs the lines of lists whatever their files are called;
@@ -117,34 +111,36 @@ def survey(
     findings = Findings(root)
     own = {name: chosen[name] for name in ("depth", "quality", "base", "by_line") if name in chosen}
     try:
-        frames, classes, how = sort.find(findings, task, **own)
+        frames = sort.find(findings, **own)
     except OSError as error:
         raise LabError(f"{readable(path)} cannot be read: {error.strerror or error}.") from error
+    classes, how = finders.task_of(kind, frames, task)
     if not frames:
         found = f"{sort.layout} was expected; found: {findings.reasons()}"
         raise LabError(f"{readable(path)} holds no scene of {sort.title}: {found}.")
-    others = {one.kind for one in frames if one.split == "pairs" or not (one.split or one.kind in classes)}
+    if kind != "lists":  # which have pairs of their own
+        kept = (*classes, scan.UNKNOWN)
+        frames = [one if one.kind in kept else replace(one, split="pairs") for one in frames]
+    others = sorted({one.kind for one in frames if one.split == "pairs"})
     protocol = {
         "set": sort.title,
         "task": f"{len(classes)} classes ({how}): {', '.join(classes)}",
-        "task-irrelevant": f"{', '.join(sorted(others))}; all domains pooled" if others else "none: no pairs",
+        "task-irrelevant": f"{', '.join(others)}; all domains pooled" if others else "none: no pairs",
     }
     seen = {modality for frame in frames for modality in frame.pictures}
     modalities = sort.modalities or tuple(modality for modality in scan.FORM_OF if modality in seen)
     may_lack = classes if chosen.get("unpaired", kind == "lists") else ()
-    complete = scan.whole(
-        _as_chosen(_single(frames, findings), chosen, findings), findings, modalities, may_lack
-    )
+    complete = scan.whole(_as_chosen(frames, chosen, findings), findings, modalities, may_lack)
     usable = list(scan.checked(complete, findings, progress))
     if not usable:
         raise LabError(f"{readable(root.name)} holds no usable scene: {findings.reasons()}.")
     placed, protocol["split"] = scan.divided(usable, set(classes), sort.numbered)
     ordered = sorted(placed, key=lambda frame: (SPLITS.index(frame.split), frame.domain, frame.name))
-    lines = _ranges(ordered, modalities, findings, "depth_unit" in chosen)
+    ranges = _ranges(ordered, modalities, findings, "depth_unit" in chosen)
     return Survey(
         kind, root, modalities, tuple(ordered), tuple(findings.problems),
         len(frames) + findings.lost - len(ordered), (*findings.notes, *findings.unread()), classes,
-        protocol, sort.size, lines,
+        protocol, sort.size, ranges,
     )  # fmt: skip
 
 
@@ -158,61 +154,51 @@ def require_options(kind: str, names: Iterable[str]) -> None:
             raise LabError(f"{kind} has no option {name!r}: its options are {known}.")
 
 
-def _truth(text: str) -> bool:
-    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
-
-
-def _unit(text: str) -> str:
-    if text not in (*UNITS, "rotated") and not 0 < float(text) < float("inf"):
-        raise ValueError
-    return text
-
-
-def _levels(text: str) -> tuple[float, float]:
-    low, high = map(float, text.split(":"))
-    if not -1e9 < low < high < 1e9:
-        raise ValueError
-    return low, high
-
-
-_VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
-    "unpaired": (_truth, "true or false"),
-    "by_line": (_truth, "true or false"),
-    "place": (re.compile, "a regular expression"),
-    "depth_unit": (_unit, f"{', '.join(UNITS)}, rotated or counts per metre"),
-    "levels": (_levels, "LOW:HIGH, as 0:1023"),
-}
-"""Option → how its text is read, and what it must be."""
-
-
 def _parsed(options: dict[str, Any]) -> dict[str, Any]:
+    """The options as values; a LabError where one cannot be."""
+    truths = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    words = {
+        "unpaired": "true or false",
+        "by_line": "true or false",
+        "place": "a regular expression",
+        "depth_unit": f"{', '.join(UNITS)}, rotated or counts per metre",
+        "levels": "LOW:HIGH, as 0:1023",
+    }
     chosen = dict(options)
-    for name in options.keys() & _VALUES:
-        read, words = _VALUES[name]
+    for name in options.keys() & words:
+        text, fits = str(options[name]).strip(), True
         try:
-            chosen[name] = read(str(options[name]).strip())
+            if name == "place":
+                chosen[name] = re.compile(text)
+            elif name == "levels":
+                low, high = chosen[name] = tuple(map(float, text.split(":")))
+                fits = -1e9 < low < high < 1e9
+            elif name == "depth_unit":
+                chosen[name] = text
+                fits = text in (*UNITS, "rotated") or 0 < float(text) < float("inf")
+            else:
+                chosen[name] = truths[text.lower()]
         except (ValueError, KeyError, re.error):
-            raise LabError(f"{name}={options[name]} cannot be: give {words}.") from None
+            fits = False
+        if not fits:
+            raise LabError(f"{name}={options[name]} cannot be: give {words[name]}.")
     return chosen
 
 
-def _single(frames: Sequence[Frame], findings: Findings) -> list[Frame]:
-    """The frames whose name is their own."""
-    names = Counter(frame.name for frame in frames)
-    for name in (one for one, count in names.items() if count > 1):
-        findings.bad("duplicate", name, f"{names[name]} scenes have this name")
-    return [frame for frame in frames if names[frame.name] == 1]
-
-
 def _as_chosen(frames: list[Frame], chosen: dict[str, Any], findings: Findings) -> list[Frame]:
-    """The frames with the unit, the levels and the places that the options give."""
-    changes = {
-        form: {field: chosen[name]} if name in chosen else {}
-        for form, field, name in (("depth", "unit", "depth_unit"), ("grey", "levels", "levels"))
-    }
+    """The frames whose name is their own, with the unit, the levels and the places that the options give."""
+    names = Counter(frame.name for frame in frames)
+    for name, count in names.items():
+        if count > 1:
+            findings.bad("duplicate", name, f"{count} scenes have this name")
+    changes: dict[str, dict[str, Any]] = defaultdict(dict)
+    if "depth_unit" in chosen:
+        changes["depth"] = {"unit": chosen["depth_unit"]}
+    if "levels" in chosen:
+        changes["grey"] = {"levels": chosen["levels"]}
     found, without = [], []
-    for frame in frames:
-        pictures = {m: replace(one, **changes.get(one.form, {})) for m, one in frame.pictures.items()}
+    for frame in (one for one in frames if names[one.name] == 1):
+        pictures = {m: replace(one, **changes[one.form]) for m, one in frame.pictures.items()}
         group = frame.group
         if "place" in chosen:
             match = chosen["place"].search(frame.name)
@@ -236,41 +222,25 @@ def import_folder(
     say: Callable[[str], None] = print,
     hidden: bool | None = None,
     **options: Any,
-) -> Pack:
-    """Survey a folder, print the report, and write the pack, with bars of progress.
+) -> packs.Pack:
+    """`survey` a folder, print the report, and `write_pack` (default: ``packs/<kind>``).
 
-    Parameters
-    ----------
-    kind, path, options : as in `survey`.
-    out : folder of the pack (default: ``packs/<kind>``).
-    size, fit, on_bad, processes : as in `write_pack`.
-    say : prints a text.
-    hidden : whether bars are left out; None shows them on a terminal.
-
-    Raises
-    ------
-    LabError : as `survey` and `write_pack`.
+    ``say`` prints a text; ``hidden`` leaves the bars of progress out, None shows them on a terminal.
     """
     from tqdm import tqdm
 
     folder = Path("packs") / kind if out is None else Path(out)
     require_settings(Path(path), folder, size, fit, on_bad, processes)
-
-    def moved(bar: Any) -> Callable[[int, int], None]:
-        def move(done: int, of: int) -> None:
-            bar.total = of
-            bar.update(done - bar.n)
-
-        return move
-
-    with tqdm(desc="looking", unit="image", disable=hidden, leave=False) as bar:
-        found = survey(kind, path, progress=moved(bar), **options)
-    if fit == "centre":
-        found = replace(found, notes=(*found.notes, *_cut_away(found.frames)))
+    bar = partial(tqdm, disable=hidden, leave=False)
+    found = survey(kind, path, progress=partial(bar, desc="looking", unit="image"), **options)
+    cut = [1 - min(frame.size) / max(frame.size) for frame in found.frames]
+    if fit == "centre" and (mean := sum(cut) / len(cut)) > 0.01:
+        words = f"fit centre cuts {mean:.0%} of a picture away on average, {max(cut):.0%} at most"
+        note = f"{words}; --fit letterbox keeps all, --fit stretch squeezes"
+        found = replace(found, notes=(*found.notes, note))
     say(found.report())
     more: dict[str, Any] = {"size": size, "fit": fit, "on_bad": on_bad, "processes": processes}
-    with tqdm(desc="packing", unit="scene", disable=hidden, leave=False) as bar:
-        pack = write_pack(found, folder, progress=moved(bar), **more)
+    pack = write_pack(found, folder, progress=partial(bar, desc="packing", unit="scene"), **more)
     for note in pack.manifest["notes"][len(found.notes) :]:
         say(f"note: {note}")
     say(f"written to {folder}")
@@ -286,9 +256,9 @@ def write_pack(
     fit: str = "centre",
     on_bad: str = "auto",
     processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Pack:
-    """Decode the scenes of a survey into a pack; the pack is there when it is whole, or not at all.
+    progress: Progress = unseen,
+) -> packs.Pack:
+    """Decode the scenes of a survey into a pack, which is there when it is whole, or not at all.
 
     The same survey gives the same bytes, whatever the number of processes.
 
@@ -300,7 +270,7 @@ def write_pack(
     on_bad : ``auto`` leaves out and counts the scenes that cannot be used, unless they are more than half;
         ``skip`` however many they are; ``stop`` raises at a single one.
     processes : default: one per core.
-    progress : called with (scenes done, scenes).
+    progress : wraps the scenes while they are decoded, as ``tqdm`` does.
 
     Raises
     ------
@@ -317,7 +287,9 @@ def write_pack(
             try:
                 shutil.rmtree(folder, ignore_errors=True)  # left by a kill
                 folder.mkdir()
-                _write_files(folder, survey, size, fit, on_bad, processes, progress)
+                scenes = [frame.pictures for frame in survey.frames]
+                images = decode_all(scenes, size, fit, processes, progress)
+                _write_files(folder, survey, size, fit, on_bad, images)
                 os.rename(folder, out)
             finally:
                 shutil.rmtree(outer, ignore_errors=True)
@@ -326,17 +298,16 @@ def write_pack(
             raise LabError(f"The disk is full: {out} was not written; free space, then retry.") from error
         culprit, why = error.filename or out, error.strerror or error
         raise LabError(f"{culprit} cannot be read or written: {why}.") from error
-    return open_pack(out)
+    return packs.open_pack(out)
 
 
 def require_settings(
     root: Path, out: Path, size: int | None, fit: str, on_bad: str, processes: int | None = None
 ) -> None:
     """A `LabError` when a pack of the set in ``root`` cannot be so, or not there; looks at no picture."""
-    if on_bad not in ON_BAD:
-        raise LabError(f"on_bad {on_bad!r} is unknown: choose one of {', '.join(ON_BAD)}.")
-    if fit not in FITS:
-        raise LabError(f"fit {fit!r} is unknown: choose one of {', '.join(FITS)}.")
+    for name, value, known in (("on_bad", on_bad, ON_BAD), ("fit", fit, FITS)):
+        if value not in known:
+            raise LabError(f"{name} {value!r} is unknown: choose one of {', '.join(known)}.")
     if size is not None and not 1 <= size <= LARGEST:
         raise LabError(f"size {size} is out of range: choose 1 to {LARGEST} pixels.")
     if processes is not None and processes < 1:
@@ -354,10 +325,9 @@ def _write_files(
     size: int,
     fit: str,
     on_bad: str,
-    processes: int | None,
-    progress: Callable[[int, int], None] | None,
+    images: Iterator[dict[str, NDArray[Any]] | BadPicture],
 ) -> None:
-    """All files of a pack."""
+    """All files of a pack, from the images of the scenes or what is wrong with them."""
     pictures = [one for frame in survey.frames for one in frame.pictures.values()]
     needed = sum(one.bytes_per_pixel for one in pictures) * size * size
     free = shutil.disk_usage(folder).free
@@ -366,59 +336,49 @@ def _write_files(
             f"The pack needs {needed / 1e9:.2f} GB, but the disk has {free / 1e9:.2f} GB free: free space, "
             "choose a smaller size, or another folder."
         )
-    scenes = [frame.pictures for frame in survey.frames]
-    images = decode_all(scenes, size, fit, processes, progress)
     failed: list[Problem] = []
-    parts = {split: PackWriter(folder, split, survey.modalities) for split in SPLITS}
-    try:
-        for frame, found in zip(survey.frames, images, strict=True):
-            if isinstance(found, BadPicture):
-                where = scan.place(found.path or frame.name, survey.root)
-                failed.append(Problem(found.what, where, readable(found.why)))
-            else:
-                parts[frame.split].append(frame, found)
-    finally:
-        for part in parts.values():
-            part.close()
+    thumbnails: dict[str, scan.Thumbnails] = {split: defaultdict(list) for split in SPLITS}
+
+    def sound(found: Iterable[tuple[Frame, Any]]) -> Iterator[tuple[Frame, dict[str, NDArray[Any]]]]:
+        for frame, scene in found:
+            if isinstance(scene, BadPicture):
+                where = scan.place(scene.path or frame.name, survey.root)
+                failed.append(Problem(scene.what, where, readable(scene.why)))
+                continue
+            first = next(modality for modality in survey.modalities if modality in scene)
+            thumbnails[frame.split][first].append((frame.name, scan.thumbnail(scene[first])))
+            yield frame, scene
+
+    splits = {}
+    for split, found in groupby(zip(survey.frames, images, strict=True), lambda one: one[0].split):
+        splits[split] = packs.write_split(folder, split, survey.modalities, sound(found), size, fit)
     survey.require_few(failed, on_bad)
-    splits = {split: part.describe(size, fit) for split, part in parts.items() if part.frames}
+    splits = {split: part for split, part in splits.items() if part}
     manifest = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": packs.FORMAT,
+        "version": packs.VERSION,
         "source": {"kind": survey.kind, "folder": readable(survey.root.name)},
         "protocol": survey.protocol,
         "size": size,
         "fit": fit,
         "classes": list(survey.classes),
-        "domains": list(survey.domains),
+        "domains": survey.domains,
         "splits": splits,
         "left_out": survey.left_out + len(failed),
         "skipped": [asdict(problem) for problem in (*survey.problems, *failed)],
         "ranges": list(survey.ranges),
-        "notes": [*survey.notes, *scan.near_duplicates(parts["train"].thumbnails, parts["test"].thumbnails)],
+        "notes": [*survey.notes, *scan.near_duplicates(thumbnails["train"], thumbnails["test"])],
     }
-    write_whole(folder / MANIFEST, as_json(manifest))
-    stamp(folder, [one["file"] for part in splits.values() for one in part["arrays"].values()])
-
-
-def _cut_away(frames: Sequence[Frame]) -> list[str]:
-    """How much of the pictures the middle square leaves out, where it is more than a hundredth."""
-    shares = []
-    for width, height in (frame.size for frame in frames):
-        left, top, right, bottom = square(width, height, "centre")
-        shares.append(1 - (right - left) * (bottom - top) / (width * height))
-    mean = sum(shares) / len(shares)
-    words = f"fit centre cuts {mean:.0%} of a picture away on average, {max(shares):.0%} at most"
-    return [f"{words}; --fit letterbox keeps all, --fit stretch squeezes"] if mean > 0.01 else []
+    write_whole(folder / packs.MANIFEST, packs.as_json(manifest))
+    packs.stamp(folder, [one["file"] for part in splits.values() for one in part["arrays"].values()])
 
 
 def _ranges(
     frames: Sequence[Frame], modalities: Sequence[str], findings: Findings, unit_is_known: bool
 ) -> tuple[str, ...]:
     """The range of the values of each modality and domain in a line; doubts become notes."""
-    lines = []
-    domains = sorted({frame.domain for frame in frames})
-    for modality, domain in ((m, d) for m in modalities for d in domains):
+    lines, domains = [], sorted({frame.domain for frame in frames})
+    for modality, domain in product(modalities, domains):
         mine = [one.pictures[modality] for one in frames if one.domain == domain and modality in one.pictures]
         if mine:
             title = modality if len(domains) == 1 else f"{modality} of {domain}"

@@ -1,25 +1,21 @@
-"""Packs: a data set decoded once into arrays that are mapped into memory, with a manifest.
+"""Packs: a data set decoded once into ``<split>.<modality>.npy``, mapped into memory, with a manifest.
 
-=========================  ================================================================================
-``manifest.json``          format, protocol, classes, counts, what was left out and why, digests
-``<split>.scenes.json``    names, kinds, blocks and intrinsics of the scenes, ordered by domain and name
-``<split>.<modality>.npy`` (N, C, S, S) uint8, or uint16 for depth in millimetres, 0 where missing
-=========================  ================================================================================
-
-Splits are ``train`` and ``test``, scenes of the task, and ``pairs``, task-irrelevant scenes of all domains.
-A pack grows in a hidden folder beside its place, and takes its name when it is whole.
+Arrays are (N, C, S, S) uint8, or uint16 for depth in millimetres, 0 where missing. ``<split>.scenes.json``
+has names, kinds, blocks and intrinsics, ordered by domain and name. Splits are ``train`` and ``test``, scenes
+of the task, and ``pairs``, task-irrelevant scenes of all domains.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -29,7 +25,7 @@ from numpy.typing import NDArray
 from socketlab.errors import LabError
 from socketlab.files import digest, from_json, write_whole
 from socketlab.images.decode import placed_intrinsics
-from socketlab.images.scan import SPLITS, Frame, Thumbnails, thumbnail
+from socketlab.images.scan import SPLITS, Frame
 
 if TYPE_CHECKING:
     import torch
@@ -39,71 +35,39 @@ if TYPE_CHECKING:
 MANIFEST, STAMPS = "manifest.json", ".checked.json"
 FORMAT, VERSION = "socketlab pack", 1
 
-_AGAIN = "is damaged or missing: import the data set again"
+_AGAIN = "is damaged or missing: import the data set again."
 _WRONG = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
 """What JSON raises that is damaged, or well-formed but not as expected."""
 _SPLIT = {
     "scenes": int, "file": str, "sha256": str, "domains": dict[str, list[int]],
     "counts": dict[str, dict[str, int]], "arrays": dict[str, dict[str, Any]],
 }  # fmt: skip
+_SCENES = {"names": list[str], "kinds": list[str], "intrinsics": list[list[float] | None]}
 _ARRAY = {"file": str, "shape": list[int], "dtype": str, "bytes": int, "sha256": str}
-_MANIFEST = {
-    "splits": dict[str, Any],
-    "classes": list[str],
-    "domains": list[str],
-    "size": int,
-    "left_out": int,
-}
+_MANIFEST = {"splits": dict[str, Any], "size": int, "left_out": int}
+_MANIFEST |= {"classes": list[str], "domains": list[str]}
 
 
 @dataclass(frozen=True)
 class Pack:
-    """An opened pack, its folder and manifest: nothing of an image is read before it is asked for."""
+    """An opened pack: nothing of an image is read before it is asked for."""
 
     folder: Path
     manifest: dict[str, Any]
+    classes: tuple[str, ...]  # of the task, in the order of the labels
+    domains: tuple[str, ...]  # sensors, or the one name of the set
+    size: int  # side of the images in pixels
+    splits: tuple[str, ...]  # those that hold scenes
+    modalities: tuple[str, ...]  # all that are stored
     _scenes: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Classes of the task, in the order of the labels."""
-        return tuple(self.manifest["classes"])
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """Sensors, or the one name of the set."""
-        return tuple(self.manifest["domains"])
-
-    @property
-    def size(self) -> int:
-        """Side of the images in pixels."""
-        return int(self.manifest["size"])
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that hold scenes."""
-        return tuple(self.manifest["splits"])
-
-    @cached_property
-    def modalities(self) -> tuple[str, ...]:
-        """All modalities stored."""
-        every = (split["arrays"] for split in self.manifest["splits"].values())
-        return tuple(dict.fromkeys(modality for arrays in every for modality in arrays))
 
     def load(
         self, split: str, domain: str | None = None, modalities: Sequence[str] | None = None
     ) -> PairedImages:
-        """The scenes of a split that have all of these modalities, in the order of domain and name.
+        """The scenes of a split (of one domain) that have all of these modalities, by domain and name.
 
-        The tensors are the files, mapped into memory: a batch reads its own rows from the disk or its cache,
-        so that a set may be larger than the memory. Files whose size or time has changed since their digests
-        were last compared are compared again. ``pairs`` has kinds, but no classes.
-
-        Parameters
-        ----------
-        split : ``train``, ``test`` or ``pairs``.
-        domain : one of ``domains``; None for all of them.
-        modalities : None for all that the split has.
+        The tensors are the files, mapped into memory, so that a set may be larger than the memory. A file
+        whose size or time has changed since its digest was last compared is compared again.
 
         Raises
         ------
@@ -114,22 +78,19 @@ class Pack:
         from socketlab.images.paired_images import PairedImages, index_images
 
         part, start, stop = self._range(split, domain)
-        wanted = tuple(part["arrays"]) if modalities is None else tuple(modalities)
+        arrays, every = part["arrays"], np.arange(part["scenes"])
+        wanted = tuple(arrays) if modalities is None else tuple(modalities)
         for modality in wanted:
-            if modality not in part["arrays"]:
-                there = ", ".join(part["arrays"])
+            if modality not in arrays:
+                there = ", ".join(arrays)
                 raise LabError(f"{self.folder.name} has no {modality} images in {split}, only {there}.")
-        self.verify([part["arrays"][modality] for modality in wanted])
+        self.verify([arrays[modality] for modality in wanted])
         scenes = self._scenes_of(split)
-        every = np.arange(part["scenes"])
         rows = {m: every if scenes["rows"][m] is None else np.array(scenes["rows"][m]) for m in wanted}
-        common = every[start:stop]
-        for mine in rows.values():
-            common = np.intersect1d(common, mine)
-        images = {}
+        common, images = functools.reduce(np.intersect1d, rows.values(), every[start:stop]), {}
         for modality, mine in rows.items():
-            chosen, stored = np.searchsorted(mine, common), self._array(part["arrays"][modality])
-            if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen):
+            chosen, stored = np.searchsorted(mine, common), self._array(arrays[modality])
+            if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen):  # together: they are not copied
                 images[modality] = stored[int(chosen[0]) : int(chosen[-1]) + 1]
             else:
                 images[modality] = index_images(stored, torch.from_numpy(chosen))
@@ -149,23 +110,18 @@ class Pack:
         return [None if one is None else tuple(one) for one in found[start:stop]]
 
     def verify(self, entries: Sequence[dict[str, Any]] | None = None) -> None:
-        """Compare files with their digests; a LabError names one that was altered.
+        """Compare all files with their digests; a LabError names one that was altered.
 
-        Parameters
-        ----------
-        entries : of the manifest, to be compared if their size or time has changed since the last time;
-            None compares all files of the pack, whatever their times.
+        Files given as entries of the manifest are compared only where size or time has changed since.
         """
         known = {} if entries is None else _stamps(self.folder)
-        if entries is None:
-            parts = self.manifest["splits"].values()
-            entries = [entry for part in parts for entry in (part, *part["arrays"].values())]
+        parts = self.manifest["splits"].values()
+        every = (entry for part in parts for entry in (part, *part["arrays"].values()))
         compared = []
-        for entry in entries:
+        for entry in every if entries is None else entries:
             file = self.folder / entry["file"]
-            if entry["file"] not in known or known[entry["file"]] != _size_and_time(file):
-                if digest(file) != entry["sha256"]:
-                    raise LabError(f"{file} was altered: import the data set again.")
+            if (seen := known.get(entry["file"])) is None or seen != _size_and_time(file):
+                _require_digest(file, entry)
                 compared.append(entry["file"])
         stamp(self.folder, compared)
 
@@ -174,8 +130,7 @@ class Pack:
         side = f"{self.size} × {self.size} pixels"
         lines = [f"pack {self.folder.name}: {side}, {len(self.classes)} classes of the task"]
         for name, part in self.manifest["splits"].items():
-            kinds = {kind for counts in part["counts"].values() for kind in counts}
-            stored = ", ".join(part["arrays"])
+            kinds, stored = set().union(*part["counts"].values()), ", ".join(part["arrays"])
             lines.append(f"  {name:<6} {part['scenes']:>6} scenes, {len(kinds)} kinds, {stored}")
         if self.manifest["left_out"]:
             lines.append(f"  {self.manifest['left_out']} scenes were left out; {MANIFEST} lists the reasons")
@@ -186,24 +141,31 @@ class Pack:
         if split not in self.splits:
             raise LabError(f"{self.folder.name} has no split {split!r}: it has {', '.join(self.splits)}.")
         part = self.manifest["splits"][split]
-        if domain is not None and domain not in part["domains"]:
+        ranges = {None: (0, part["scenes"]), **part["domains"]}
+        if domain not in ranges:
             known = ", ".join(part["domains"])
             raise LabError(f"{self.folder.name} has no domain {domain!r} in {split}: it has {known}.")
-        start, stop = (0, part["scenes"]) if domain is None else part["domains"][domain]
-        return part, start, stop
+        return part, *ranges[domain]
 
     def _scenes_of(self, split: str) -> dict[str, Any]:
         """The list of the scenes of a split: small, so its digest is compared at each opening."""
         if split not in self._scenes:
             part = self.manifest["splits"][split]
             file = self.folder / part["file"]
-            if digest(file) != part["sha256"]:
-                raise LabError(f"{file} was altered: import the data set again.")
+            _require_digest(file, part)
             try:
                 scenes = json.loads(file.read_bytes())
-                _require_scenes(scenes, part)
+                _require_types(scenes, _SCENES)
+                named = scenes["names"]
+                lists = (named, scenes["kinds"], scenes["intrinsics"], scenes.get("blocks") or named)
+                if {len(one) for one in lists} != {part["scenes"]}:
+                    raise ValueError
+                for modality, array in part["arrays"].items():
+                    rows = from_json(list[int] | None, scenes["rows"][modality]) or [*range(len(named))]
+                    if len(rows) != array["shape"][0] or sorted(set(rows)) != rows or rows[-1] >= len(named):
+                        raise ValueError
             except (OSError, *_WRONG):
-                raise LabError(f"{file} {_AGAIN}.") from None
+                raise LabError(f"{file} {_AGAIN}") from None
             self._scenes[split] = scenes
         return self._scenes[split]
 
@@ -214,25 +176,20 @@ class Pack:
         file = self.folder / described["file"]
         try:
             try:
-                array = np.load(file, mmap_mode="c", allow_pickle=False)
+                array = np.load(file, mmap_mode="c")
             except (OSError, MemoryError):  # some systems refuse that for a file larger than the memory
-                array = np.load(file, mmap_mode="r", allow_pickle=False)
+                array = np.load(file, mmap_mode="r")
+            if (list(array.shape), str(array.dtype)) != (described["shape"], described["dtype"]):
+                raise ValueError
         except (OSError, ValueError):
-            raise LabError(f"{file} {_AGAIN}.") from None
-        if list(array.shape) != described["shape"] or str(array.dtype) != described["dtype"]:
-            raise LabError(f"{file} {_AGAIN}.")
+            raise LabError(f"{file} {_AGAIN}") from None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable")
             return torch.from_numpy(array)
 
 
 def open_pack(folder: str | Path) -> Pack:
-    """Open a pack: reads its manifest, and compares the lengths of its files.
-
-    Raises
-    ------
-    LabError : no pack, one of another version, or a file is missing or of another length.
-    """
+    """Open a pack; a LabError where it is none, of another version, or a file's length is another."""
     folder = Path(os.path.expanduser(folder))
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
@@ -241,17 +198,23 @@ def open_pack(folder: str | Path) -> Pack:
     except OSError:
         manifest = {}
     except _WRONG:
-        raise LabError(f"{folder / MANIFEST} {_AGAIN}.") from None
+        raise LabError(f"{folder / MANIFEST} {_AGAIN}") from None
     if manifest.get("format") != FORMAT:
         raise LabError(f"{folder} is no pack: make one with `socketlab import`.")
-    if manifest.get("version") != VERSION:
-        version = f"version {manifest.get('version')}, not {VERSION}"
-        raise LabError(f"{folder} is a pack of {version}: import the data set again.")
+    if (version := manifest.get("version")) != VERSION:
+        raise LabError(f"{folder} is a pack of version {version}, not {VERSION}: import the data set again.")
     for entry in (one for part in manifest["splits"].values() for one in part["arrays"].values()):
         found = _size_and_time(folder / entry["file"])
         if found is None or found[0] != entry["bytes"]:
-            raise LabError(f"{folder / entry['file']} {_AGAIN}.")
-    return Pack(folder, manifest)
+            raise LabError(f"{folder / entry['file']} {_AGAIN}")
+    splits, names = manifest["splits"], (tuple(manifest[name]) for name in ("classes", "domains"))
+    modalities = dict.fromkeys(modality for part in splits.values() for modality in part["arrays"])
+    return Pack(folder, manifest, *names, manifest["size"], tuple(splits), tuple(modalities))
+
+
+def _require_digest(file: Path, entry: dict[str, Any]) -> None:
+    if digest(file) != entry["sha256"]:
+        raise LabError(f"{file} was altered: import the data set again.")
 
 
 def _require_types(about: dict[str, Any], kinds: dict[str, Any]) -> None:
@@ -261,7 +224,7 @@ def _require_types(about: dict[str, Any], kinds: dict[str, Any]) -> None:
 
 
 def _require_manifest(manifest: dict[str, Any]) -> None:
-    """Raise one of ``_WRONG`` where a manifest is not what a reader needs; files lie in the pack's folder."""
+    """Raise one of ``_WRONG`` where a manifest is not what a reader needs, or names a file elsewhere."""
     _require_types(manifest, _MANIFEST)
     for split, part in manifest["splits"].items():
         _require_types(part, _SPLIT)
@@ -272,18 +235,6 @@ def _require_manifest(manifest: dict[str, Any]) -> None:
         ends = [end for start, stop in part["domains"].values() for end in (start, stop - start, stop)]
         plain = all(Path(file).name == file and "\\" not in file for file in files)
         if split not in SPLITS or not plain or not all(0 <= end <= part["scenes"] for end in ends):
-            raise ValueError
-
-
-def _require_scenes(scenes: dict[str, Any], part: dict[str, Any]) -> None:
-    """Raise one of ``_WRONG`` where a list of scenes does not fit its entry in the manifest."""
-    _require_types(scenes, {"names": list[str], "kinds": list[str], "intrinsics": list[list[float] | None]})
-    lists = [scenes["names"], scenes["kinds"], scenes["intrinsics"], scenes.get("blocks") or scenes["names"]]
-    if {len(one) for one in lists} != {part["scenes"]}:
-        raise ValueError
-    for modality, array in part["arrays"].items():
-        rows = from_json(list[int] | None, scenes["rows"][modality]) or list(range(part["scenes"]))
-        if len(rows) != array["shape"][0] or sorted(set(rows)) != rows or rows[-1] >= part["scenes"]:
             raise ValueError
 
 
@@ -311,81 +262,75 @@ def stamp(folder: Path, files: Sequence[str]) -> None:
             write_whole(folder / STAMPS, json.dumps(now).encode())
 
 
-# ------------------------------------------------------------------------ writing
+def write_split(
+    folder: Path,
+    split: str,
+    modalities: Sequence[str],
+    scenes: Iterable[tuple[Frame, dict[str, NDArray[Any]]]],
+    size: int,
+    fit: str,
+) -> dict[str, Any]:
+    """Write the scenes of a split, ordered by domain, one by one; returns the manifest's entry, if any."""
+    frames, rows, arrays = _write_arrays(folder, split, scenes)
+    if not frames:
+        return {}
+    blocks, cameras = dict[str, int](), []
+    for frame in frames:
+        placed = frame.intrinsics and placed_intrinsics(frame.intrinsics, *frame.size, size, fit)
+        cameras.append(placed and [round(x, 4) for x in placed])
+    numbers = [blocks.setdefault(frame.block or frame.name, len(blocks)) for frame in frames]
+    about = {
+        "names": [frame.name for frame in frames],
+        "kinds": [frame.kind for frame in frames],
+        "blocks": numbers if len(blocks) < len(frames) else None,
+        "rows": {m: mine if len(mine) < len(frames) else None for m, mine in rows.items()},
+        "intrinsics": cameras,
+    }
+    file = folder / f"{split}.scenes.json"
+    write_whole(file, as_json(about))
+    domains, counts, start = {}, {}, 0
+    for domain, mine in groupby(frames, key=lambda frame: frame.domain):
+        kinds = Counter(frame.kind for frame in mine)
+        domains[domain] = [start, start := start + kinds.total()]
+        counts[domain] = dict(sorted(kinds.items()))
+    entry = {"scenes": len(frames), "file": file.name, "sha256": digest(file), "domains": domains}
+    return entry | {"counts": counts, "arrays": {m: arrays[m] for m in modalities if m in arrays}}
 
 
-class PackWriter:
-    """The files of one split of a pack, which grow scene by scene."""
+def _write_arrays(
+    folder: Path, split: str, scenes: Iterable[tuple[Frame, dict[str, NDArray[Any]]]]
+) -> tuple[list[Frame], dict[str, list[int]], dict[str, Any]]:
+    """Write a file per modality; returns the scenes, and by modality their rows and the manifest's entry."""
+    frames: list[Frame] = []
+    rows: dict[str, list[int]] = defaultdict(list)
+    files: dict[str, tuple[BinaryIO, NDArray[Any]]] = {}  # with the first image
+    arrays = {}
+    with contextlib.ExitStack() as opened:
+        for frame, images in scenes:
+            for modality, image in images.items():
+                if modality not in files:
+                    file = opened.enter_context(open(folder / f"{split}.{modality}.npy", "xb"))
+                    files[modality] = file, image
+                    _write_header(file, image, 0)
+                files[modality][0].write(image.tobytes())
+                rows[modality].append(len(frames))
+            frames.append(frame)
+        for modality, (file, image) in files.items():
+            _write_header(file, image, len(rows[modality]))
+            file.flush()
+            os.fsync(file.fileno())
+    for modality, (_, image) in files.items():
+        path, shape = folder / f"{split}.{modality}.npy", [len(rows[modality]), *image.shape]
+        arrays[modality] = {"file": path.name, "shape": shape, "dtype": str(image.dtype)}
+        arrays[modality] |= {"bytes": path.stat().st_size, "sha256": digest(path)}
+    return frames, rows, arrays
 
-    def __init__(self, folder: Path, name: str, modalities: Sequence[str]) -> None:
-        self.folder, self.name, self.modalities = folder, name, modalities
-        self.frames: list[Frame] = []
-        self.thumbnails: Thumbnails = {}
-        self.files: dict[str, BinaryIO] = {}
-        self.kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
-        self.rows: dict[str, list[int]] = {}
 
-    def append(self, frame: Frame, images: dict[str, NDArray[Any]]) -> None:
-        """Write the images of a scene, by modality."""
-        for modality, image in images.items():
-            if modality not in self.files:
-                self.files[modality] = open(self.folder / self._file(modality), "xb")  # noqa: SIM115
-                self.kinds[modality], self.rows[modality] = (image.dtype.str, image.shape), []
-                self._write_header(modality)
-            self.files[modality].write(image.tobytes())
-            self.rows[modality].append(len(self.frames))
-        first = next(modality for modality in self.modalities if modality in images)
-        self.thumbnails.setdefault(first, []).append((frame.name, thumbnail(images[first])))
-        self.frames.append(frame)
-
-    def _file(self, modality: str) -> str:
-        return f"{self.name}.{modality}.npy"
-
-    def _write_header(self, modality: str) -> None:
-        """Write the header for the rows so far; numpy pads it, so that its length stays the same."""
-        (descr, shape), file = self.kinds[modality], self.files[modality]
-        about = {"descr": descr, "fortran_order": False, "shape": (len(self.rows[modality]), *shape)}
-        file.seek(0)
-        np.lib.format.write_array_header_1_0(file, about)
-
-    def close(self) -> None:
-        """Complete the arrays and bring them to the disk."""
-        for modality, file in self.files.items():
-            with file:
-                self._write_header(modality)
-                file.flush()
-                os.fsync(file.fileno())
-
-    def describe(self, size: int, fit: str) -> dict[str, Any]:
-        """Write the list of the scenes; returns the entry in the manifest."""
-        frames, blocks = self.frames, dict[str, int]()
-        numbers = [blocks.setdefault(frame.block or frame.name, len(blocks)) for frame in frames]
-        places = [
-            one.intrinsics and placed_intrinsics(one.intrinsics, *one.size, size, fit) for one in frames
-        ]
-        about = {
-            "names": [frame.name for frame in frames],
-            "kinds": [frame.kind for frame in frames],
-            "blocks": numbers if len(blocks) < len(frames) else None,
-            "rows": {m: mine if len(mine) < len(frames) else None for m, mine in self.rows.items()},
-            "intrinsics": [one and [round(x, 4) for x in one] for one in places],
-        }
-        name, arrays, domains, counts = f"{self.name}.scenes.json", {}, {}, {}
-        write_whole(self.folder / name, as_json(about))
-        for modality in (one for one in self.modalities if one in self.files):
-            file, (descr, shape) = self.folder / self._file(modality), self.kinds[modality]
-            arrays[modality] = {
-                "file": file.name, "shape": [len(self.rows[modality]), *shape], "dtype": str(np.dtype(descr)),
-                "bytes": file.stat().st_size, "sha256": digest(file),
-            }  # fmt: skip
-        for domain in sorted({frame.domain for frame in frames}):
-            mine = [i for i, frame in enumerate(frames) if frame.domain == domain]
-            domains[domain] = [mine[0], mine[-1] + 1]
-            counts[domain] = dict(sorted(Counter(frames[i].kind for i in mine).items()))
-        return {
-            "scenes": len(frames), "file": name, "sha256": digest(self.folder / name), "domains": domains,
-            "counts": counts, "arrays": arrays,
-        }  # fmt: skip
+def _write_header(file: BinaryIO, image: NDArray[Any], count: int) -> None:
+    """The header of so many images; numpy pads it, so that its length stays the same."""
+    about = {"descr": image.dtype.str, "fortran_order": False, "shape": (count, *image.shape)}
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, about)
 
 
 def as_json(value: Any) -> bytes:

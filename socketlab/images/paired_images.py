@@ -1,13 +1,12 @@
 """Scenes seen in one or more modalities: a small image store that lives on the device.
 
-Everything is kept as the sensor gave it (``uint8`` colours, ``uint16`` millimetres) and is cut, flipped and
-encoded a batch at a time, on the device, so that no worker process is needed.
+Everything is kept as the sensor gave it, and is cut, flipped and encoded a batch at a time, on the device.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from socketlab.errors import LabError, check_fields
 
+Names = tuple[str, ...]
 CROP = 7 / 8
 """Share of a stored picture's shorter side that a network sees: 56 of 64 pixels, 224 of 256."""
 
@@ -52,7 +52,8 @@ class PairedImages:
         if len(set(counts.values())) != 1:
             raise LabError(f"images are not paired: {counts}; every scene needs one image per modality")
         if len(set(self.names)) < len(self.names):
-            raise LabError(f"names must be unique, but {_repeated(self.names)} come more than once")
+            repeated = ", ".join([name for name, count in Counter(self.names).items() if count > 1][:3])
+            raise LabError(f"names must be unique, but {repeated} come more than once")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,22 +86,17 @@ class PairedImages:
         return torch.tensor([self.classes.index(kind) for kind in self.kinds], device=self.device)
 
     def take(self, indices: Sequence[int] | Sequence[bool] | Tensor) -> PairedImages:
-        """The scenes at ``indices``, in that order, or those where a mask of N truth values is true.
-
-        Raises
-        ------
-        LabError : indices that are neither whole numbers nor a mask, or beyond the last scene.
-        """
+        """The scenes at ``indices``, in that order, or those where a mask of N truth values is true."""
+        needed = "take needs whole numbers, or a mask"
         try:
             rows = torch.as_tensor(indices).cpu()
         except (TypeError, ValueError, RuntimeError) as error:
-            given = type(indices).__name__
-            raise LabError(f"take needs whole numbers, or a mask, not {given}") from error
+            raise LabError(f"{needed}, not {type(indices).__name__}") from error
         if rows.dtype is torch.bool and rows.shape == (len(self),):
             rows = rows.nonzero()[:, 0]
         elif rows.numel() and (rows.dtype is torch.bool or rows.dtype.is_floating_point or rows.ndim != 1):
             given = f"{rows.dtype} of shape {tuple(rows.shape)}"
-            raise LabError(f"take needs whole numbers, or a mask of {len(self)} truth values, not {given}")
+            raise LabError(f"{needed} of {len(self)} truth values, not {given}")
         rows = rows.long()
         if rows.numel() and not -len(self) <= int(rows.min()) <= int(rows.max()) < len(self):
             raise LabError(f"there are {len(self)} scenes: choose indices from 0 to {len(self) - 1}")
@@ -111,11 +107,9 @@ class PairedImages:
         """Scenes that follow each other; their images are not copied."""
         return self._with({m: x[rows] for m, x in self.images.items()}, lambda entries: entries[rows])
 
-    def _with(
-        self, images: dict[str, Tensor], chosen: Callable[[tuple[str, ...]], tuple[str, ...]]
-    ) -> PairedImages:
-        blocks = chosen(self.blocks) if self.blocks else ()
-        return replace(self, images=images, names=chosen(self.names), kinds=chosen(self.kinds), blocks=blocks)
+    def _with(self, images: dict[str, Tensor], chosen: Callable[[Names], Names]) -> PairedImages:
+        names, kinds, blocks = map(chosen, (self.names, self.kinds, self.blocks or self.names))
+        return replace(self, images=images, names=names, kinds=kinds, blocks=blocks if self.blocks else ())
 
     def only(self, *modalities: str) -> PairedImages:
         """The same scenes in these modalities alone."""
@@ -134,74 +128,28 @@ class PairedImages:
         return replace(self, images={m: x.to(device) for m, x in self.images.items()})
 
 
-def paired_by_name(
-    modalities: Mapping[str, tuple[Sequence[str], Tensor]], kinds: Mapping[str, str] | None = None
-) -> PairedImages:
-    """Images of several modalities, brought together by the names of their scenes, in the order of these.
-
-    Two listings of two folders come in whatever order the disk likes: to take the i-th of one for the partner
-    of the i-th of the other, as the published code does, makes pairs of unrelated scenes.
-
-    Parameters
-    ----------
-    modalities : modality → the names of its scenes and their images (N, C, H, W), in the same order.
-    kinds : name → kind of room, where it is known.
-
-    Raises
-    ------
-    LabError : a name comes twice, or a scene is missing in a modality.
-    """
-    places = {m: {name: i for i, name in enumerate(names)} for m, (names, _) in modalities.items()}
-    scenes = tuple(sorted(set().union(*places.values())))
-    stored = {}
-    for modality, (names, images) in modalities.items():
-        if not len(places[modality]) == len(names) == len(images):
-            twice = _repeated(names)
-            wrong = f"{twice} come twice" if twice else f"{len(names)} names, {len(images)} images"
-            raise LabError(f"{modality} images need one name each: {wrong}")
-        orphans = [name for name in scenes if name not in places[modality]]
-        if orphans:
-            listed = ", ".join(orphans[:5]) + (", …" if len(orphans) > 5 else "")
-            raise LabError(
-                f"{len(orphans)} scenes have no {modality} image: {listed}; add it, or take their others away"
-            )
-        rows = torch.tensor([places[modality][name] for name in scenes])
-        stored[modality] = index_images(images, rows.to(images.device))
-    return PairedImages(stored, scenes, tuple((kinds or {}).get(name, "unknown") for name in scenes))
-
-
-def _repeated(names: Sequence[str]) -> str:
-    """The first three names that come more than once."""
-    return ", ".join([name for name, count in Counter(names).items() if count > 1][:3])
+def bits(images: Tensor) -> Tensor:
+    """The same images as int16 where they are uint16, for which torch has few operators."""
+    return images.view(torch.int16) if images.dtype is torch.uint16 else images
 
 
 def index_images(images: Tensor, rows: Tensor) -> Tensor:
-    """``images[rows]`` for every dtype; torch has few operators for uint16, so its bits travel as int16."""
-    if images.dtype is torch.uint16:
-        return images.view(torch.int16)[rows].view(torch.uint16)
-    return images[rows]
+    """``images[rows]`` for every dtype."""
+    return bits(images)[rows].view(images.dtype)
 
 
 def on_device(images: Tensor, device: torch.device) -> Tensor:
     """Images or indices on the device; to a GPU through pinned memory, so that nothing waits for the copy."""
     if images.device == device:
         return images
-    bits = images.view(torch.int16) if images.dtype is torch.uint16 else images
-    if device.type == "cuda" and bits.device.type == "cpu":
-        bits = bits.pin_memory()
-    return bits.to(device, non_blocking=True).view(images.dtype)
-
-
-# ------------------------------------------------------------------------ views
+    plain = bits(images)
+    if device.type == "cuda" and plain.device.type == "cpu":
+        plain = plain.pin_memory()
+    return plain.to(device, non_blocking=True).view(images.dtype)
 
 
 def crop_side(images: Tensor, size: int | None = None) -> int:
-    """Side of the crop of (N, C, H, W) images in pixels (default: `CROP` of the shorter side).
-
-    Raises
-    ------
-    LabError : the images are smaller.
-    """
+    """Side of the crop of (N, C, H, W) images in pixels (default: `CROP` of the shorter side)."""
     height, width = images.shape[-2:]
     size = round(CROP * min(height, width)) if size is None else size
     if min(height, width) < size:
@@ -232,10 +180,7 @@ class Views:
 def draw_views(
     images: PairedImages, count: int, generator: torch.Generator, size: int | None = None
 ) -> Views:
-    """Random places for ``count`` crops of these images, half of them flipped; see `crop_side`.
-
-    Drawn on the CPU, so that the views do not depend on the device.
-    """
+    """Random places for ``count`` crops of these images, half of them flipped; drawn on the CPU."""
     stored = next(iter(images.images.values()))
     size, (height, width) = crop_side(stored, size), stored.shape[-2:]
     return Views(
@@ -255,19 +200,8 @@ def cut_views(
     """Crop and flip of the scenes at ``rows``, *the same for every modality of a scene*.
 
     To draw the crop for each half of a pair by itself, as the published code does, would align a place with
-    its neighbour. Per modality two gathers, of lines and of places in them, do the whole batch.
-
-    Parameters
-    ----------
-    rows : (B,) int64.
-    views : of the B scenes.
-    size : as for `draw_views`.
-    device : where the views are wanted (default: where the images lie). Pictures are then copied whole and
-        cut there: rows lie together in memory, places in them do not.
-
-    Returns
-    -------
-    modality → (B, C, size, size), same dtype as stored.
+    its neighbour. (B,) int64 rows → by modality (B, C, size, size) of the stored dtype, on ``device``
+    (default: where the images lie).
     """
     size = crop_side(next(iter(pairs.images.values())), size)
     across = torch.arange(size)
@@ -278,11 +212,8 @@ def cut_views(
         here = rows
         if device is not None and images.device != device:
             images, here = on_device(index_images(images, rows), device), torch.arange(len(rows))
-        bits = images.view(torch.int16) if images.dtype is torch.uint16 else images
         here, down, along = (on_device(index, images.device) for index in (here, y, x))
-        lines = bits[here[:, None], :, down].transpose(
-            1, 2
-        )  # (B, C, size, W): whole lines, which lie together
+        lines = bits(images)[here[:, None], :, down].transpose(1, 2)  # (B, C, size, W), each in one piece
         cut = lines.gather(3, along[:, None, None, :].expand(*lines.shape[:3], -1))
         found[modality] = cut.view(images.dtype)
     return found
@@ -298,8 +229,7 @@ def random_views(
 def recoloured(images: Tensor, generator: torch.Generator) -> Tensor:
     """(B, C, H, W) uint8 under other colours and light: training on these makes a network look at shapes.
 
-    Per picture, drawn from a CPU generator: channels in another order, saturation by 0 to 1.4, a gamma per
-    channel, light by 0.7 to 1.3. torchvision draws one such change per call.
+    Per picture: channels in another order, saturation by 0 to 1.4, a gamma per channel, light by 0.7 to 1.3.
     """
     batch, channels = images.shape[:2]
 

@@ -1,8 +1,7 @@
 """PocketRooms: the data that ship with the kit, rendered rooms seen by four cameras.
 
 Every scene was rendered once, in colour, in near-infrared and as exact depth, by a wide ideal camera. A
-*sensor* (`socketlab.images.sensors`) is applied when the images are loaded, from a seed, so that a slider can
-exchange it.
+*sensor* (`socketlab.images.sensors`) is applied when the images are loaded, from a seed.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +19,15 @@ from torch import Tensor
 from socketlab.errors import LabError, checked
 from socketlab.files import verified
 from socketlab.images import sensors
-from socketlab.images.paired_images import PairedImages
+from socketlab.images.paired_images import PairedImages, bits
 
 CLASSES = (
     "bathroom", "bedroom", "conference_room", "dining_room", "kitchen", "living_room", "nursery", "office",
 )  # fmt: skip
 """The task: eight kinds of room."""
-
 SPLITS = ("source_train", "source_test", "target_adapt", "target_test", "ti_near", "ti_far")
 """Sets of scenes; none shares a scene with another."""
-
-TILE = 80
-TILES_PER_ROW = 24
+TILE, TILES_PER_ROW = 80, 24
 
 
 @checked
@@ -42,10 +39,7 @@ def load(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> PairedImages:
-    """One split as one sensor sees it, 64 × 64 pixels.
-
-    Only the files of the modalities asked for are opened, and for depth the near-infrared one, for how much
-    of a depth camera's light comes back: an adaptation to depth opens no colour picture of the task.
+    """One split as one sensor sees it, 64 × 64 pixels; an adaptation to depth opens no colour picture.
 
     Parameters
     ----------
@@ -66,7 +60,9 @@ def load(
         if modality not in ("rgb", "nir", "depth"):
             raise LabError(f"unknown modality {modality!r}: choose among rgb, nir, depth")
         views = _tiles(split, modality, len(rows))
-        generator = _generator(seed, split, sensor, modality)
+        place = f"{seed}/{split}/{sensor}/{modality}"
+        number = int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "big")
+        generator = torch.Generator().manual_seed(number)
         if modality == "depth":
             light = _tiles(split, "nir", len(rows))
             images[modality] = sensors.see_depth(views, light, camera, strength, generator)
@@ -103,16 +99,13 @@ def ti_pairs(
     ------
     LabError : unknown mix, or more pairs than there are.
     """
-    shares = {"near": 1.0, "far": 0.0}
-    if mix not in (*shares, "both") and not (isinstance(mix, int | float) and 0 <= mix <= 1):
+    share: Any = {"near": 1, "far": 0, "both": None}.get(mix, mix)  # type: ignore[call-overload]
+    if share is not None and not (isinstance(share, int | float) and 0 <= share <= 1):
         raise LabError(f"unknown mix {mix!r}: choose near, far, both, or a share of near rooms from 0 to 1")
-    share = None if mix == "both" else float(shares.get(mix, mix))  # type: ignore[call-overload, arg-type]
-    splits = [
-        one for one, wanted in (("ti_near", 1), ("ti_far", 0)) if share in (None, wanted) or 0 < share < 1
-    ]
+    splits = ["ti_near"] * (share != 0) + ["ti_far"] * (share != 1)
     parts = [load(split, sensor, modalities, strength, seed, device) for split in splits]
     everything = parts[0] if len(parts) == 1 else join(*parts)
-    if count is None and (share is None or share in (0, 1)):
+    if count is None and share in (None, 0, 1):
         return everything
     return everything.take(_draw([len(part) for part in parts], share, count, seed))
 
@@ -121,11 +114,8 @@ def join(first: PairedImages, second: PairedImages) -> PairedImages:
     """The scenes of two sets of the same modalities, one after the other."""
     joined = {}
     for modality, images in first.images.items():
-        parts = [images, second.images[modality]]
-        if images.dtype is torch.uint16:
-            joined[modality] = torch.cat([part.view(torch.int16) for part in parts]).view(torch.uint16)
-        else:
-            joined[modality] = torch.cat(parts)
+        parts = [bits(images), bits(second.images[modality])]
+        joined[modality] = torch.cat(parts).view(images.dtype)
     blocks = first.blocks + second.blocks if first.blocks and second.blocks else ()
     return PairedImages(joined, first.names + second.names, first.kinds + second.kinds, first.classes, blocks)
 
@@ -134,13 +124,11 @@ def _draw(sizes: list[int], share: float | None, count: int | None, seed: int) -
     """Rows of a random choice of ``count`` scenes, of which ``share`` from the first part."""
     generator = torch.Generator().manual_seed(seed)
     if len(sizes) == 1 or share is None:
-        wanted = [sum(sizes) if count is None else count]
         sizes = [sum(sizes)]
+        wanted = sizes if count is None else [count]
     else:
-        if count is None:
-            count = int(min(sizes[0] / share, sizes[1] / (1 - share)))
-        near = round(share * count)
-        wanted = [near, count - near]
+        count = int(min(sizes[0] / share, sizes[1] / (1 - share))) if count is None else count
+        wanted = [round(share * count), count - round(share * count)]
     rows, start = [], 0
     for size, number in zip(sizes, wanted, strict=True):
         if not 0 <= number <= size:
@@ -164,17 +152,6 @@ def _tiles(split: str, modality: str, count: int) -> Tensor:
     suffix = "png" if modality == "depth" else "jpg"
     with Image.open(verified(f"pocketrooms/{split}.{modality}.{suffix}")) as picture:
         sheet = np.asarray(picture)
-    if sheet.ndim == 2:
-        sheet = sheet[..., None]
-    rows = sheet.shape[0] // TILE
-    tiles = sheet.reshape(rows, TILE, TILES_PER_ROW, TILE, -1).transpose(0, 2, 4, 1, 3)
-    flat = tiles.reshape(rows * TILES_PER_ROW, -1, TILE, TILE)[:count]
-    kind = np.uint16 if modality == "depth" else np.uint8
-    return torch.from_numpy(np.ascontiguousarray(flat).astype(kind))
-
-
-def _generator(seed: int, *place: str) -> torch.Generator:
-    """A generator of its own for every seed, split, sensor and modality."""
-    text = "/".join([str(seed), *place])
-    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-    return torch.Generator().manual_seed(number)
+    tiles = sheet.reshape(-1, TILE, TILES_PER_ROW, TILE, sheet.size // sheet.shape[0] // sheet.shape[1])
+    flat = tiles.transpose(0, 2, 4, 1, 3).reshape(-1, tiles.shape[-1], TILE, TILE)[:count]
+    return torch.from_numpy(np.ascontiguousarray(flat, np.uint16 if modality == "depth" else np.uint8))

@@ -8,9 +8,8 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from socketlab.errors import LabError
-from socketlab.images.decode import SUFFIXES, BadPicture, Picture, size_of
+from socketlab.images.decode import SUFFIXES, BadPicture, Picture, Progress, size_of
 
 SPLITS = ("train", "test", "pairs")
 """Task-relevant scenes to learn from, task-relevant scenes to test on, task-irrelevant pairs."""
-
 MODALITY_NAMES = {
     "rgb": "rgb", "color": "rgb", "colour": "rgb", "image": "rgb", "images": "rgb", "visible": "rgb",
     "depth": "depth", "depth_filled": "depth", "nir": "nir", "infrared": "nir", "ir": "nir", "swir": "swir",
     "thermal": "thermal", "lwir": "thermal",
 }  # fmt: skip
 """Names of folders and lists → modality."""
-
 FORM_OF = {"rgb": "colour", "depth": "depth", "nir": "grey", "swir": "grey", "thermal": "grey"}
 """Modality → how its files are read, unless the set has a form of its own."""
-
+UNKNOWN = "unknown"
+"""The class of a scene without a label."""
 TEST_SHARE = 0.2
 SEVERAL = 5
 """Recordings of a class from which on whole recordings are held out, and not the end of each."""
@@ -41,7 +39,6 @@ ALIKE = 0.3
 one another, of the frames that are drawn at random from a video of a hand 50 %."""
 BLOCK, BLOCKS = 8, 10
 """A recording is cut into blocks of so many consecutive images at least, and into so many blocks at most."""
-UNKNOWN = "unknown"
 SHOWN = 8
 """Problems of a sort that a report shows; the manifest of the pack has them all."""
 _OTHER_FILES = {"", ".txt", ".json", ".xml", ".md", ".csv", ".db", ".ini", ".html", ".yaml", ".yml", ".log"}
@@ -49,7 +46,7 @@ _OTHER_FILES = {"", ".txt", ".json", ".xml", ".md", ".csv", ".db", ".ini", ".htm
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that keeps a scene out: its category, the place below the folder, and why."""
+    """What keeps a scene out: its category, the place below the folder, and why."""
 
     what: str
     where: str
@@ -119,34 +116,22 @@ class Survey:
     ranges: tuple[str, ...] = ()  # the range of the values of each modality and domain, a line each
 
     @property
-    def domains(self) -> tuple[str, ...]:
+    def domains(self) -> list[str]:
         """Names of the domains, sorted."""
-        return tuple(sorted({frame.domain for frame in self.frames}))
-
-    def counts(self) -> dict[str, dict[str, dict[str, int]]]:
-        """Scenes by split, domain and class."""
-        found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-        for frame in self.frames:
-            found[frame.split][frame.domain][frame.kind] += 1
-        return {
-            split: {domain: dict(sorted(kinds.items())) for domain, kinds in sorted(found[split].items())}
-            for split in SPLITS
-            if split in found
-        }
+        return sorted({frame.domain for frame in self.frames})
 
     def report(self) -> str:
         """The survey in words: one page, however many files there are."""
         lines = [f"{self.protocol['set']} in {readable(self.root.name)}: {len(self.frames)} usable scenes"]
         lines += [f"  {topic}: {words}" for topic, words in self.protocol.items() if topic != "set"]
         lines.append(f"  {'':<14}" + "".join(f"{split:>8}" for split in SPLITS))
-        counts = self.counts()
+        counts = Counter((frame.domain, frame.split) for frame in self.frames)
         for domain in self.domains:
-            numbers = [sum(counts.get(split, {}).get(domain, {}).values()) for split in SPLITS]
-            lines.append(f"  {domain:<14}" + "".join(f"{number:>8}" for number in numbers))
+            lines.append(f"  {domain:<14}" + "".join(f"{counts[domain, split]:>8}" for split in SPLITS))
         lines += [f"  {line}" for line in self.ranges] + [f"  note: {note}" for note in self.notes]
         if not self.problems:
             return "\n".join([*lines, "no scene is left out"])
-        lines.append(f"problems: {counted(self.problems)}; they keep {self.left_out} scenes out")
+        lines.append(f"problems: {_counted(self.problems)}; they keep {self.left_out} scenes out")
         for what, count in Counter(problem.what for problem in self.problems).most_common():
             shown = [problem for problem in self.problems if problem.what == what][:SHOWN]
             lines.append(f"  {what} ({count})")
@@ -163,18 +148,14 @@ class Survey:
             raise LabError(f"No scene of {self.root.name} could be decoded: {shown}.")
         if {"auto": 2 * lost > every, "stop": bool(problems), "skip": False}[on_bad]:
             raise LabError(
-                f"{lost} of {every} scenes cannot be used ({counted(problems)}; {shown}): put them right, "
+                f"{lost} of {every} scenes cannot be used ({_counted(problems)}; {shown}): put them right, "
                 'or leave them out with on_bad="skip" (--on-bad skip).'
             )
 
 
-def counted(problems: Iterable[Problem]) -> str:
-    """How many problems of which sort."""
+def _counted(problems: Iterable[Problem]) -> str:
     counts = Counter(problem.what for problem in problems)
     return ", ".join(f"{count} × {what}" for what, count in sorted(counts.items())) or "none"
-
-
-# ------------------------------------------------------------------------ names and folders
 
 
 def readable(text: object) -> str:
@@ -183,7 +164,7 @@ def readable(text: object) -> str:
 
 
 def composed(text: str) -> str:
-    """A name in the composed form of Unicode: a Mac writes ü as u and two dots, others as one letter."""
+    """A name in the composed form of Unicode: some systems write ü as u and two dots."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -197,8 +178,7 @@ def place(path: Path | str, root: Path) -> str:
 def walk(folder: Path, findings: Findings) -> Iterator[tuple[Path, list[Path], list[Path]]]:
     """A folder and all below it, with their subfolders and files, sorted; links are followed, in no circle.
 
-    What cannot be read is reported; hidden entries are left out. Whoever takes names out of the list of
-    subfolders keeps the walk out of them.
+    What cannot be read is reported; hidden entries are left out, and what is taken out of the subfolders.
     """
 
     def unreadable(error: OSError) -> None:
@@ -207,16 +187,13 @@ def walk(folder: Path, findings: Findings) -> Iterator[tuple[Path, list[Path], l
     for path, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         here, real = Path(path), os.path.realpath(path)
         for name in [*folders, *files]:
-            try:
-                name.encode()
-            except UnicodeEncodeError:
+            if readable(name) != name:
                 findings.bad("unreadable file", here / name, "its name is not text")
-                (folders if name in folders else files).remove(name)
-        for name in list(folders):
-            target = os.path.realpath(here / name)
-            if f"{real}/".startswith(f"{target}/"):
+            elif name in folders and f"{real}/".startswith(f"{os.path.realpath(here / name)}/"):
                 findings.bad("symlink loop", here / name, "it leads to a folder that it lies in")
-                folders.remove(name)
+            else:
+                continue
+            (folders if name in folders else files).remove(name)
         inner = [here / name for name in sorted(folders) if name[0] != "."]
         yield here, inner, [here / name for name in sorted(files) if name[0] != "."]
         folders[:] = [one.name for one in inner]
@@ -224,15 +201,12 @@ def walk(folder: Path, findings: Findings) -> Iterator[tuple[Path, list[Path], l
 
 def listed(folder: Path, findings: Findings) -> tuple[list[Path], list[Path]]:
     """Subfolders and files of a folder, as `walk` gives them; nothing where there is no such folder."""
-    if not folder.is_dir():
-        return [], []
-    _, folders, files = next(walk(folder, findings), (folder, [], []))
-    return folders, files
+    return next(walk(folder, findings), (folder, [], []))[1:] if folder.is_dir() else ([], [])
 
 
 def text_of(file: Path) -> str:
-    """The text of a small file; an OSError when it is none (opening a pipe would wait for ever)."""
-    if not file.is_file():
+    """The text of a small file."""
+    if not file.is_file():  # opening a pipe would wait for ever
         raise FileNotFoundError(errno.ENOENT, "it is not a file")
     data = file.read_bytes()
     text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
@@ -245,56 +219,22 @@ def pictures_of(folders: list[Path], files: list[Path], findings: Findings) -> l
         findings.bad("folder in place of a file", inner, "a picture was expected")
         folders.remove(inner)
     for file in files:
-        if file.suffix.lower() not in _OTHER_FILES.union(SUFFIXES):
+        if file.suffix.lower() not in (*SUFFIXES, *_OTHER_FILES):
             findings.not_read(f"file ending in {readable(file.suffix)}", file)
     return [file for file in files if file.suffix.lower() in SUFFIXES]
-
-
-def by_stem(
-    files: Iterable[Path], findings: Findings, stem: Callable[[Path], str] = lambda path: path.stem
-) -> dict[str, Path]:
-    """Stem → file; of two files with the same stem (in any case, in any form of Unicode) neither is taken.
-
-    The duplicates stay out because nobody can know which of them belongs to the partner.
-    """
-    found: dict[str, list[Path]] = defaultdict(list)
-    for file in files:
-        found[composed(stem(file)).casefold()].append(file)
-    for same in found.values():
-        for file in same[1:]:
-            findings.bad("duplicate", file, f"the same name as {readable(same[0].name)}")
-    return {composed(stem(same[0])): same[0] for same in found.values() if len(same) == 1}
-
-
-def chosen_classes(task: Sequence[str], found: Iterable[str]) -> tuple[str, ...]:
-    """The classes that were asked for, sorted; a LabError names one that is not there."""
-    found, wanted = sorted(set(found)), sorted({composed(name) for name in task})
-    for name in wanted:
-        if name not in found:
-            near = get_close_matches(name, found, 3) or found[:8]
-            raise LabError(f"There is no class {name!r} in this set: did you mean {', '.join(near)}?")
-    if not wanted:
-        raise LabError(f"A task needs classes: choose some of {', '.join(found[:20])}.")
-    return tuple(wanted)
-
-
-# ------------------------------------------------------------------------ checks
 
 
 def whole(
     frames: Sequence[Frame], findings: Findings, modalities: Sequence[str], may_lack: Sequence[str]
 ) -> list[Frame]:
-    """The frames with every modality, or of the task and of a class that may lack one.
-
-    A class of which no scene has a modality is reported once.
-    """
+    """The frames with every modality, or of the task and of a class that may lack one."""
     seen: dict[str, set[str]] = defaultdict(set)
     for frame in frames:
         seen[frame.kind] |= set(frame.pictures)
-    gaps = {kind: tuple(one for one in modalities if one not in have) for kind, have in seen.items()}
+    gaps = {kind: [one for one in modalities if one not in have] for kind, have in sorted(seen.items())}
     kept, without = [], set()
     for frame in frames:
-        lacking = tuple(modality for modality in modalities if modality not in frame.pictures)
+        lacking = [modality for modality in modalities if modality not in frame.pictures]
         of_the_task = frame.split in ("train", "test") or (not frame.split and frame.kind in may_lack)
         if not lacking or (may_lack and of_the_task):
             kept.append(frame)
@@ -303,7 +243,7 @@ def whole(
         else:
             file = next((one.path for one in frame.pictures.values()), frame.name)
             findings.bad("orphan", file, f"{frame.name} has no {' and no '.join(lacking)} image")
-    for kind, lacking in sorted(gaps.items()):
+    for kind, lacking in gaps.items():
         if kind in without:
             why = f"none of its scenes has {' or '.join(lacking)}"
             findings.bad("class missing in a modality", kind, why)
@@ -312,37 +252,25 @@ def whole(
     return kept
 
 
-def checked(
-    frames: list[Frame], findings: Findings, progress: Callable[[int, int], None] | None
-) -> Iterator[Frame]:
+def checked(frames: list[Frame], findings: Findings, progress: Progress) -> Iterator[Frame]:
     """The frames whose files are whole and of one shape: the ratio of the sides is the same to 1 %."""
-    sizes: dict[tuple[Path, str], tuple[int, int] | None] = {}
-    total = len({(one.path, one.form) for frame in frames for one in frame.pictures.values()})
+    files = {(one.path, one.form): one for frame in frames for one in frame.pictures.values()}
+    sizes: dict[tuple[Path, str], tuple[int, int]] = {}
+    for key, picture in progress(files.items(), total=len(files)):
+        try:
+            sizes[key] = size_of(picture)
+        except BadPicture as bad:
+            findings.bad(bad.what, picture.path, bad.why)
     for frame in frames:
-        for picture in frame.pictures.values():
-            key = picture.path, picture.form
-            if key in sizes:
-                continue
-            try:
-                sizes[key] = size_of(picture)
-            except BadPicture as bad:
-                sizes[key] = None
-                findings.bad(bad.what, picture.path, bad.why)
-            if progress is not None and (len(sizes) % 100 == 0 or len(sizes) == total):
-                progress(len(sizes), total)
-        shapes = {modality: sizes[one.path, one.form] for modality, one in frame.pictures.items()}
-        sound = {modality: size for modality, size in shapes.items() if size is not None}
-        if len(sound) < len(shapes):
+        found = {m: sizes.get((one.path, one.form), (0, 0)) for m, one in frame.pictures.items()}
+        if (0, 0) in found.values():
             continue
-        ratios = [width / height for width, height in sound.values()]
+        ratios = [width / height for width, height in found.values()]
         if max(ratios) > 1.01 * min(ratios):
-            words = ", ".join(f"{modality} {size[0]} × {size[1]}" for modality, size in sound.items())
+            words = ", ".join(f"{modality} {width} × {height}" for modality, (width, height) in found.items())
             findings.bad("size mismatch", next(iter(frame.pictures.values())).path, words)
         else:
-            yield replace(frame, size=sound.get("depth") or next(iter(sound.values())))
-
-
-# ------------------------------------------------------------------------ train, test and pairs
+            yield replace(frame, size=found.get("depth") or next(iter(found.values())))
 
 
 def divided(frames: Sequence[Frame], relevant: set[str], numbered: bool) -> tuple[list[Frame], str]:
@@ -350,75 +278,74 @@ def divided(frames: Sequence[Frame], relevant: set[str], numbered: bool) -> tupl
 
     Where the set has no split of its own, scenes of the task are divided domain by domain and class by class.
     Neighbours in a recording are near-duplicates, so they must not lie on both sides: whole places and
-    recordings are held out where there are several, else the last fifth of each recording. Which places are
-    held out is decided by the digests of their names, so that no seed is needed.
+    recordings are held out where there are several (by the digests of their names, so that no seed is
+    needed), else the last fifth of each recording.
     """
-    runs: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
+    numbers: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
     groups = [frame.group for frame in frames]
     for i, frame in enumerate(frames):
         parts = re.search(r"(\d{1,15})\D*$", frame.name.rpartition("/")[2]) if numbered else None
         if parts is not None and not frame.group:
             run = frame.name[: len(frame.name) - len(parts[0])]
-            side = frame.split or ("pairs" if frame.kind not in relevant else "")
-            runs[side, frame.domain, frame.kind, run].append((int(parts[1]), i))
-    runs = {key: sorted(members) for key, members in runs.items() if len(members) > 1}
+            side = frame.split or ("" if frame.kind in relevant else "pairs")
+            numbers[side, frame.domain, frame.kind, run].append((int(parts[1]), i))
+    runs = {key: [i for _, i in sorted(mine)] for key, mine in numbers.items() if len(mine) > 1}
     recordings = Counter(key[:3] for key in runs)
-    tests, ends, ways = set(), set(), []
+    tests, ends = set(), set()
     for (side, domain, kind, run), members in runs.items():
         if recordings[side, domain, kind] >= SEVERAL:
-            for _, i in members:
+            for i in members:
                 groups[i] = run
         elif not side:
-            ends |= {i for _, i in members}
-            tests |= {i for _, i in members[-max(1, round(TEST_SHARE * len(members))) :]}
+            ends |= set(members)
+            tests |= set(members[-max(1, round(TEST_SHARE * len(members))) :])
     by_group: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, frame in enumerate(frames):
         if not frame.split and frame.kind in relevant and i not in ends:
             by_group[frame.domain, groups[i] or frame.name].append(i)
     tests |= {i for key in _for_testing(by_group, frames) for i in by_group[key]}
-
-    if any(frame.split not in ("", "pairs") for frame in frames):
-        ways.append("the set's own")
-    if ends:
-        ways.append("the last fifth of each numbered recording for testing")
-    if by_group:
-        several = any(len(members) > 1 for members in by_group.values())
-        each = "by whole places or recordings" if several else "scene by scene"
-        ways.append(f"a fifth for testing, {each}, by the digests of names")
-    found = []
-    for i, frame in enumerate(frames):
-        split = frame.split or ("test" if i in tests else "train" if frame.kind in relevant else "pairs")
-        found.append(replace(frame, group=groups[i], split=split, block=groups[i] or frame.name))
+    splits = [
+        frame.split or ("test" if i in tests else "train" if frame.kind in relevant else "pairs")
+        for i, frame in enumerate(frames)
+    ]
+    blocks = [group or frame.name for group, frame in zip(groups, frames, strict=True)]
     for members in runs.values():
         for split in SPLITS:
-            mine = [i for _, i in members if found[i].split == split and not found[i].group]
+            mine = [i for i in members if splits[i] == split and not groups[i]]
             pieces = max(1, min(BLOCKS, len(mine) // BLOCK))
             for rank, i in enumerate(mine):
-                block = f"{frames[mine[0]].name} … {rank * pieces // len(mine)}"
-                found[i] = replace(found[i], block=block)
-    return found, "; ".join(ways) or "there are pairs alone"
+                blocks[i] = f"{frames[mine[0]].name} … {rank * pieces // len(mine)}"
+    several = any(len(members) > 1 for members in by_group.values())
+    each = "by whole places or recordings" if several else "scene by scene"
+    ways = {
+        "the set's own": any(frame.split not in ("", "pairs") for frame in frames),
+        "the last fifth of each numbered recording for testing": ends,
+        f"a fifth for testing, {each}, by the digests of names": by_group,
+    }
+    found = [
+        replace(frame, group=group, split=split, block=block)
+        for frame, group, split, block in zip(frames, groups, splits, blocks, strict=True)
+    ]
+    return found, "; ".join(way for way, holds in ways.items() if holds) or "there are pairs alone"
 
 
 def _for_testing(
-    groups: Mapping[tuple[str, str], list[int]], frames: Sequence[Frame]
-) -> list[tuple[str, str]]:
+    groups: dict[tuple[str, str], list[int]], frames: Sequence[Frame]
+) -> Iterator[tuple[str, str]]:
     """The groups kept for testing: of each domain and class about a fifth; one at least, of two or more."""
     by_class: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    for key, members in groups.items():
-        kinds = Counter(frames[i].kind for i in members)
-        by_class[key[0], min(kinds, key=lambda kind: (-kinds[kind], kind))].append(key)
-    chosen = []
+    for (domain, group), members in groups.items():
+        kinds = Counter(sorted(frames[i].kind for i in members))
+        by_class[domain, kinds.most_common(1)[0][0]].append((domain, group))
     for keys in by_class.values():
+        wanted, taken = TEST_SHARE * sum(len(groups[key]) for key in keys), 0
         keys.sort(key=lambda key: hashlib.sha256("/".join(key).encode()).digest())
-        wanted, taken, mine = TEST_SHARE * sum(len(groups[key]) for key in keys), 0, []
         for key in keys:
             if taken + len(groups[key]) / 2 <= wanted:
-                mine.append(key)
                 taken += len(groups[key])
-        if not mine and len(keys) > 1:
-            mine = [min(keys, key=lambda key: len(groups[key]))]
-        chosen += mine
-    return chosen
+                yield key
+        if not taken and len(keys) > 1:
+            yield min(keys, key=lambda key: len(groups[key]))
 
 
 Thumbnails = dict[str, list[tuple[str, NDArray[np.float32]]]]
@@ -435,28 +362,24 @@ def thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def near_duplicates(train: Thumbnails, test: Thumbnails) -> list[str]:
-    """A note when a tenth of the test scenes or more look nearly like a training scene.
+    """A note when a tenth of the test scenes or more are nearer to one of training than ``ALIKE`` medians."""
+    from sklearn.metrics import pairwise_distances_chunked
 
-    That is: nearer to one than ``ALIKE`` times the median distance to all.
-    """
     modality = next((one for one in test if one in train), None)
     if modality is None:
         return []
-    seen = np.stack([image for _, image in train[modality]]).astype(np.float64)
-    lengths, alike = (seen**2).sum(1), []
-    for start in range(0, len(test[modality]), 256):
-        mine = test[modality][start : start + 256]
-        images = np.stack([image for _, image in mine]).astype(np.float64)
-        squares = (images**2).sum(1)[:, None] + lengths - 2 * images @ seen.T
-        distances = np.sqrt(squares.clip(0))
-        for (name, _), row in zip(mine, distances, strict=True):
-            if row.min() < ALIKE * np.median(row):
-                alike.append((name, train[modality][row.argmin()][0]))
-    share = len(alike) / len(test[modality])
+    (names, mine), (others, seen) = (zip(*side[modality], strict=True) for side in (test, train))
+
+    def partner(distances: NDArray[Any], _start: int) -> NDArray[np.intp]:
+        alike = distances.min(1) < ALIKE * np.median(distances, axis=1)
+        return np.where(alike, distances.argmin(1), -1)
+
+    chunks = pairwise_distances_chunked(np.stack(mine), np.stack(seen), reduce_func=partner)
+    found = [(name, others[i]) for name, i in zip(names, np.concatenate([*chunks]), strict=True) if i >= 0]
+    share = len(found) / len(names)
     if share < 0.1:
         return []
-    example = " and ".join(alike[0])
     return [
-        f"{share:.0%} of the test scenes look nearly like a training scene ({example}): their accuracy says "
-        "little of other places; hold out whole places or recordings"
+        f"{share:.0%} of the test scenes look nearly like a training scene ({' and '.join(found[0])}): their "
+        "accuracy says little of other places; hold out whole places or recordings"
     ]

@@ -1,33 +1,26 @@
-"""Camera models: what four depth cameras would make of a noise-free view.
+"""Camera models: what four depth cameras would make of a noise-free view, 80 x 80 pixels, 70.6 degrees wide.
 
-A stored view is perfect: 80 x 80 pixels, 70.6 degrees wide, depth in millimetres along the optical axis.
 A sensor looks at the centre of it, as wide as its own field of view, on 64 x 64 pixels, and errs in its way:
-
-* structured light (Kinect v1, Xtion): depth comes in steps of disparity, so error and step grow with z²;
-  no depth where the projector's light is hidden, nor for many pixels on an edge;
-* time of flight (Kinect v2): small noise, growing slowly with z; edge pixels mix near and far ("fly");
-  no depth where too little light returns;
-* active stereo (RealSense R200): error grows with z² and fast; edges are rounded; holes come in patches.
+structured light (Kinect v1, Xtion) by steps of disparity, shadows of the projector and lost edges; time of
+flight (Kinect v2) by edge pixels that mix near and far ("fly") and where too little light returns; active
+stereo (RealSense R200) by an error that grows fast with z², rounded edges and patches of holes.
 
 ``strength`` multiplies every error: 0 is the perfect view, only cropped; 1 is as published; 3 is the most.
-The numbers are in ``sensors.toml``, each with its source, or marked as a modelling choice.
-
-Randomness comes from the generator passed in, and the same seed gives the same bits on the same machine. A
-generator of the CPU serves tensors on any device (its numbers are copied there, so that all devices see the
-same ones); a generator of the tensors' own device avoids the copy.
+The numbers are in ``sensors.toml``, each with its source, or marked as a modelling choice. A generator of the
+CPU serves tensors on any device, with the same numbers; one of the tensors' own device avoids a copy.
 """
 
 import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from socketlab.errors import LabError
+from socketlab.files import from_json
 
 VIEW_SIZE, VIEW_FOV = 80, 70.6  # the stored views: pixels and degrees, across and down
 SIZE = 64  # pixels of a sensor's picture, across and down
@@ -36,7 +29,7 @@ STRONGEST = 3.0
 
 @dataclass(frozen=True)
 class Response:
-    """How a camera renders light: all modelling choices for cheap cameras, none of them measured.
+    """How a camera renders light, all modelling choices for cheap cameras, none of them measured.
 
     Factors (1 = faithful) are raised to the power of the strength, the others (0 = faithful) multiplied.
     """
@@ -57,8 +50,8 @@ class Sensor:
     """A camera: geometry, depth errors at strength 1, and how it renders colour and near-infrared.
 
     An effect whose number is 0 is absent. A pixel of the picture is one sample of the camera's finer raw
-    image (640 pixels across or so), hence per-pixel noise is that of a raw pixel, and the share of edge
-    pixels that suffer is the width of the raw image's bad band over the width of a pixel here.
+    image (640 pixels across or so), so that the share of edge pixels that suffer is the width of the raw
+    image's bad band over the width of a pixel here.
     """
 
     name: str
@@ -83,18 +76,13 @@ class Sensor:
     nir: Response = Response()
 
 
-def _from_table(name: str, table: dict[str, Any]) -> Sensor:
-    rgb, nir = dict(table.pop("rgb")), Response(**table.pop("nir"))
-    return Sensor(name, rgb=Response(tuple(rgb.pop("white_balance")), **rgb), nir=nir, **table)
-
-
 _TABLES = tomllib.loads((Path(__file__).parent / "sensors.toml").read_text(encoding="utf-8"))
-SENSORS = {name: _from_table(name, table) for name, table in _TABLES.items()}
+SENSORS: dict[str, Sensor] = {n: from_json(Sensor, {"name": n} | table) for n, table in _TABLES.items()}
 """Name → camera."""
 
 
 def sensor_named(name: str | Sensor) -> Sensor:
-    """The sensor of that name (a `Sensor` as it is); ``LabError`` lists the known names."""
+    """The sensor of that name (a `Sensor` as it is); a LabError lists the known names."""
     if isinstance(name, Sensor):
         return name
     if name not in SENSORS:
@@ -105,7 +93,7 @@ def sensor_named(name: str | Sensor) -> Sensor:
 def see_depth(
     depth: Tensor, nir: Tensor, sensor: str | Sensor, strength: float, generator: Generator
 ) -> Tensor:
-    """The depth that the sensor would measure.
+    """The depth that the sensor would measure: (N, 1, 64, 64) uint16, millimetres, 0 = missing.
 
     What is missing at one strength is missing at every greater one, given the same seed.
 
@@ -113,17 +101,7 @@ def see_depth(
     ----------
     depth : (N, 1, 80, 80) uint16, millimetres along the optical axis, 0 = missing, which stays missing.
     nir : (N, 1, 80, 80) uint8, the same views in near-infrared: dark surfaces return too little light.
-    sensor : a `Sensor` or its name.
     strength : 0 (perfect, only cropped) to 3; below 1 the range widens as well.
-    generator : where the random numbers come from.
-
-    Returns
-    -------
-    (N, 1, 64, 64) uint16, millimetres, 0 = missing.
-
-    Raises
-    ------
-    LabError : unknown sensor, strength out of range, wrong dtype or shape.
     """
     sensor = sensor_named(sensor)
     _check(strength, depth=(depth, torch.uint16, 1), nir=(nir, torch.uint8, 1))
@@ -142,8 +120,9 @@ def see_depth(
         lost |= shadow(z, sensor.fov_deg, strength * sensor.baseline_mm / 1000)
     if sensor.edge_loss:
         lost |= edges & _chance(torch.full_like(z, strength * sensor.edge_loss), generator)
-    if sensor.dark_return:
-        lost |= _chance(strength * darkness(light, z, sensor.dark_return), generator, grain=1.0)
+    if sensor.dark_return:  # from where light / z² is at the threshold to all where it is black
+        dark = (1 - light / z.clamp(min=0.001) ** 2 / sensor.dark_return).clamp(min=0)
+        lost |= _chance(strength * dark, generator, grain=1.0)
     if sensor.patch_holes:
         lost |= _chance(strength * sensor.patch_holes * (z / 3.5) ** 2, generator, grain=3.0)
 
@@ -158,26 +137,18 @@ def see_depth(
 
 def see_rgb(rgb: Tensor, sensor: str | Sensor, strength: float, generator: Generator) -> Tensor:
     """The colour picture that the sensor would take: (N, 3, 80, 80) to (N, 3, 64, 64) uint8."""
-    sensor = sensor_named(sensor)
     _check(strength, rgb=(rgb, torch.uint8, 3))
-    return _see(rgb, sensor.fov_deg, sensor.rgb, strength, generator)
+    return _see(rgb, sensor_named(sensor), sensor_named(sensor).rgb, strength, generator)
 
 
 def see_nir(nir: Tensor, sensor: str | Sensor, strength: float, generator: Generator) -> Tensor:
     """The near-infrared picture that the sensor would take: (N, 1, 80, 80) to (N, 1, 64, 64), uint8."""
-    sensor = sensor_named(sensor)
     _check(strength, nir=(nir, torch.uint8, 1))
-    return _see(nir, sensor.fov_deg, sensor.nir, strength, generator)
-
-
-# --- field of view
+    return _see(nir, sensor_named(sensor), sensor_named(sensor).nir, strength, generator)
 
 
 def view_positions(fov_deg: float) -> Tensor:
-    """Where a sensor's 64 pixel centres fall on the view's 80 pixels: (64,) float64, in [0, 80].
-
-    Pixel j of the view covers [j, j + 1]. A pinhole camera: positions are even in the tangent of the angle.
-    """
+    """Where a sensor's 64 pixel centres fall on the view's 80 pixels: (64,) float64."""
     share = math.tan(math.radians(fov_deg / 2)) / math.tan(math.radians(VIEW_FOV / 2))
     centres = (torch.arange(SIZE, dtype=torch.float64) + 0.5) * 2 / SIZE - 1
     return (centres * share + 1) * VIEW_SIZE / 2
@@ -192,8 +163,7 @@ def crop_nearest(images: Tensor, fov_deg: float) -> Tensor:
 def crop_smooth(images: Tensor, fov_deg: float, blur: float = 0.0) -> Tensor:
     """Crop (..., 80, 80) float to the field of view and resample to (..., 64, 64), antialiased and blurred.
 
-    Bilinear with a triangle as wide as a new pixel (never narrower than an old one), as
-    ``interpolate(antialias=True)``, then a Gaussian of ``blur`` pixels: one 64 x 80 matrix, down and across.
+    As ``interpolate(antialias=True)``, then a Gaussian of ``blur`` pixels: one matrix, down and across.
     """
     positions = view_positions(fov_deg)
     reach = max(1.0, float(positions[1] - positions[0]))
@@ -205,9 +175,6 @@ def crop_smooth(images: Tensor, fov_deg: float, blur: float = 0.0) -> Tensor:
         weights = gaussian / gaussian.sum(dim=1, keepdim=True) @ weights
     weights = weights.to(images)
     return weights @ images @ weights.T
-
-
-# --- depth effects
 
 
 def axial_noise(z: Tensor, light: Tensor, sensor: Sensor, generator: Generator) -> Tensor:
@@ -253,8 +220,7 @@ def depth_edges(z: Tensor, jump: float = 0.1) -> Tensor:
     """Mark the pixels on both sides of a jump in depth of about 10 % or more: (..., H, W) metres to bool.
 
     The disparity 1/z of a plane, however slanted, is linear in the picture, so only a bend of it (a second
-    difference, relative to itself) tells an edge. Missing neighbours (0) make no edge. Look for edges before
-    nearest pixels are picked: that makes planes uneven.
+    difference, relative to itself) is an edge. Missing neighbours (0) make none.
     """
     inverse = torch.where(z > 0, 1 / z.clamp(min=0.001), 0)
     padded = pad(inverse, (1, 1, 1, 1), mode="replicate")
@@ -285,26 +251,15 @@ def rounded_edges(z: Tensor, weight: float) -> Tensor:
     return torch.where(z > 0, 1 / torch.lerp(inverse, mean, weight).clamp(min=1e-6), 0)
 
 
-def darkness(light: Tensor, z: Tensor, threshold: float) -> Tensor:
-    """The share of pixels that fail because it is too dark: from 0 at the threshold to 1 at black.
-
-    What returns from a surface falls with its reflectance (for which the near-infrared picture stands) and
-    with the square of its distance.
-    """
-    returned = light / z.clamp(min=0.001) ** 2
-    return (1 - returned / threshold).clamp(min=0)
-
-
-# --- colour, near-infrared
-
-
-def _see(images: Tensor, fov_deg: float, response: Response, strength: float, generator: Generator) -> Tensor:
+def _see(images: Tensor, sensor: Sensor, response: Response, strength: float, generator: Generator) -> Tensor:
     """Crop, then apply a `Response`: light and noise on linear values, tone and saturation on coded ones."""
-    coded = crop_smooth(images.to(torch.float32) / 255, fov_deg, strength * response.blur)
+    coded = crop_smooth(images.to(torch.float32) / 255, sensor.fov_deg, strength * response.blur)
     if strength > 0:
         gains = torch.tensor(response.white_balance).to(coded).view(-1, 1, 1) * response.exposure
         light = coded.clamp(min=0) ** 2.2 * gains**strength
-        light = light * _falloff(min(1.0, strength * response.vignette)).to(coded)
+        across = torch.linspace(-1, 1, SIZE)  # the corners lose the share of light of the vignette
+        lost = min(1.0, strength * response.vignette) * (across[:, None] ** 2 + across**2) / 2
+        light = light * (1 - lost).to(coded)
         variance = response.read**2 + response.shot**2 * light + (response.speckle * light) ** 2
         light = light + strength * variance.sqrt() * _grainy(light, 0.0, generator)
         coded = light.clamp(0, 1) ** (response.gamma**strength / 2.2)
@@ -313,20 +268,8 @@ def _see(images: Tensor, fov_deg: float, response: Response, strength: float, ge
     return (coded * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _falloff(loss: float) -> Tensor:
-    """The share of light that reaches each pixel: 1 in the centre, 1 - loss in the corners."""
-    across = torch.linspace(-1, 1, SIZE)
-    return 1 - loss * (across[:, None] ** 2 + across**2) / 2
-
-
-# --- randomness
-
-
 def _chance(probability: Tensor, generator: Generator, grain: float = 0.0) -> Tensor:
-    """Draw True with the given probability at every pixel, in patches about ``grain`` pixels in radius.
-
-    Where the probability grows, the same seed only adds Trues.
-    """
+    """Draw True with a probability at every pixel, in patches; where it grows, a seed only adds Trues."""
     if grain == 0:
         return _even(probability, generator) < probability
     draw: Tensor = torch.special.ndtr(_grainy(probability, grain, generator))
@@ -349,13 +292,10 @@ def _grainy(like: Tensor, grain: float, generator: Generator) -> Tensor:
 
 
 def _gaussian(width: float) -> Tensor:
-    """exp(-(i - j)² / 2 width²), (64, 64) float64: a blur along one axis, rows not yet normalised.
-
-    What is below 1e-8 is 0: numbers too small for a normal float32 make a product several times slower.
-    """
+    """exp(-(i - j)² / 2 width²), (64, 64) float64: a blur along one axis, rows not yet normalised."""
     places = torch.arange(SIZE, dtype=torch.float64)
     weights = (-((places[:, None] - places) ** 2) / (2 * width**2)).exp()
-    return weights.masked_fill(weights < 1e-8, 0)
+    return weights.masked_fill(weights < 1e-8, 0)  # denormal numbers make a product several times slower
 
 
 def _check(strength: float, **views: tuple[Tensor, torch.dtype, int]) -> None:

@@ -1,15 +1,9 @@
-"""Backbones by name: torchvision's networks with batch norm, and EfficientNet-Lite0.
-
-All become a `networks.Network`, which every method of the kit takes. torchvision is imported when one of its
-networks is asked for, not before.
-
->>> network = backbone_network("resnet50", len(classes), "DEFAULT")             # doctest: +SKIP
->>> source = Source(network, classes, weights_normalisation("resnet50"))        # doctest: +SKIP
-"""
+"""Backbones by name: torchvision's networks with batch norm, and EfficientNet-Lite0."""
 
 from __future__ import annotations
 
 import difflib
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -21,7 +15,7 @@ from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
 from socketlab.networks import efficientnet_lite
 from socketlab.networks.networks import Network, Trunk, seed_dropout
-from socketlab.networks.weights import DOWNLOAD_ERRORS, Weights, fill, read_weights, without_classifier
+from socketlab.networks.weights import Weights, fill, read_weights, without_classifier
 
 BACKBONES = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
@@ -33,10 +27,7 @@ BACKBONES = (
 
 
 class ResNetTrunk(Trunk):
-    """A torchvision ResNet, ResNeXt or Wide ResNet without ``fc``; its names stay (conv1, bn1, layer1, …).
-
-    (B, 3, H, W) → map (B, C, H / 32, W / 32) → mean over places (B, C); C is 512 or 2048.
-    """
+    """A torchvision ResNet, ResNeXt or Wide ResNet without ``fc``; C is 512 or 2048."""
 
     def __init__(self, model: Any, name: str) -> None:
         super().__init__()
@@ -45,18 +36,11 @@ class ResNetTrunk(Trunk):
             if child not in ("avgpool", "fc"):
                 self.add_module(child, layer)
 
-    def last_map(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, C, H / 32, W / 32): all up to the averaging over places."""
-        for layer in self.children():
-            x = layer(x)
-        return x
-
 
 class VGGTrunk(Trunk):
     """A torchvision VGG without the last layer of its ``classifier``; ``features`` are called ``layers``.
 
-    (B, 3, H, W) → map (B, 512, H / 32, W / 32) → pooled to 7 × 7 → two linear layers → (B, 4096). Dropout
-    after these draws from generators of its own (`networks.seed_dropout`).
+    Dropout draws from generators of its own (`networks.seed_dropout`).
     """
 
     def __init__(self, model: Any, name: str) -> None:
@@ -81,10 +65,6 @@ def backbone_network(
 ) -> Network:
     """A backbone as trunk, with a new bottleneck and head: ready for training on a source.
 
-    As in SHOT, of a ResNet all up to the averaging over places is the trunk, and ``fc`` is left out; of a
-    VGG, all but the last layer of the ``classifier``. `weights_normalisation` returns how the images that the
-    weights were trained on are normalised.
-
     Parameters
     ----------
     name : one of ``BACKBONES``.
@@ -98,8 +78,7 @@ def backbone_network(
 
     Raises
     ------
-    LabError
-        For an unknown name or weights, without a connection, and with a file that is none of this network's.
+    LabError : an unknown name or weights, no connection, or a file that is none of this network's.
 
     Source: Liang et al., ICML 2020 (SHOT), section 4.1 and its published code, for what is cut.
     """
@@ -125,13 +104,7 @@ def backbone_trunk(name: str) -> Trunk:
 
 
 def weights_normalisation(name: str, weights: str = "DEFAULT") -> Normalisation:
-    """How RGB images are normalised for these weights; known without a download.
-
-    Raises
-    ------
-    LabError
-        For an unknown name or weights.
-    """
+    """How RGB images are normalised for these weights; known without a download."""
     if name == efficientnet_lite.NAME:
         return efficientnet_lite.NORMALISATION
     transform = _listed(name, weights).transforms()
@@ -145,10 +118,8 @@ def _listed(name: str, weights: str) -> Any:
 
     known = models.get_model_weights(name).__members__
     if weights not in known:
-        raise LabError(
-            f"torchvision has no weights {weights!r} of {name}: choose {', '.join(known)}, or give the path "
-            "of a file"
-        )
+        names = ", ".join(known)
+        raise LabError(f"torchvision has no weights {weights!r} of {name}: choose {names}, or a file's path")
     return known[weights]
 
 
@@ -170,7 +141,7 @@ def _trunk_weights(name: str, weights: str | Path) -> Weights:
     listed = _listed(name, weights)
     try:
         found = listed.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except DOWNLOAD_ERRORS as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise LabError(
             f"{listed.url} cannot be fetched ({getattr(error, 'reason', error)}): check the connection, or "
             f"fetch the file elsewhere and give its path; the weights of {efficientnet_lite.NAME} need none"

@@ -26,22 +26,13 @@ HEADER = "socketlab"
 
 @dataclass
 class Source:
-    """A network with all that is needed to use it: its classes and how its input is normalised.
-
-    Parameters
-    ----------
-    network : trunk, bottleneck and head.
-    classes : names of its K outputs, in order.
-    normalisation : of the modality that it reads.
-    card : where it comes from: sensor, training recipe, held-out accuracy, digest of its data.
-    test_statistics : what batch norm normalises by in a test: its "running" statistics, or the "batch"'s own.
-    """
+    """A network with all that is needed to use it: its classes and how its input is normalised."""
 
     network: Network | Mixture
-    classes: tuple[str, ...]
-    normalisation: Normalisation
-    card: dict[str, Any] = field(default_factory=dict)
-    test_statistics: str = "running"
+    classes: tuple[str, ...]  # names of its K outputs, in order
+    normalisation: Normalisation  # of the modality that it reads
+    card: dict[str, Any] = field(default_factory=dict)  # sensor, recipe, accuracy, digest of its data
+    test_statistics: str = "running"  # batch norm in a test takes its "running" ones, or the "batch"'s own
 
     @property
     def modality(self) -> str:
@@ -96,24 +87,28 @@ def load_source(
 
     Raises
     ------
-    LabError
-        When there is no such file, it was altered, is not a socketlab checkpoint, its header does not match
-        its weights, or they are not finite.
+    LabError : no such file, an altered one, no socketlab checkpoint, a header that does not match its
+        weights, or weights that are not finite.
     """
     path = _find(name)
     tensors, header = read_tensors(path)
-    if network is None and "" in _backbones(header):
+    count = header.get("networks", 1)
+    backbones = header.get(
+        "backbones", [SmallResNet.name] * min(count, 1000) if isinstance(count, int) else []
+    )
+    if network is None and isinstance(backbones, list) and "" in backbones:
         raise LabError(
             f"{path.name} holds the weights of a custom module: make that network again with "
             "custom_networks.adapted, and give it as network"
         )
     try:
-        about = _checked(header, tensors)
+        normalisation = _checked(header, tensors, backbones)
+        classes = tuple(header["classes"])
         if network is None:
             with torch.device("meta"):  # shapes alone: a header can ask for networks of any size
-                plan = _built(header, len(about.classes))
+                plan = _built(backbones, header, len(classes))
             require_same(plan.state_dict(), tensors, "its weights")
-            network = _built(header, len(about.classes))
+            network = _built(backbones, header, len(classes))
         network.load_state_dict(tensors)
     except (LabError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
@@ -121,56 +116,40 @@ def load_source(
             f"{path.name} is not a socketlab checkpoint, or its header does not match its weights: {reason}"
         ) from error
     require_finite(tensors, path.name)
-    about.network = network.to(device).eval()
-    return about
+    card, statistics = header.get("card", {}), header.get("test_statistics", "running")
+    return Source(network.to(device).eval(), classes, normalisation, card, statistics)
 
 
-def _checked(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Source:
-    """The source that a header describes, still without a network; a LabError where it makes no sense."""
+def _checked(header: Mapping[str, Any], tensors: Mapping[str, Tensor], backbones: Any) -> Normalisation:
+    """The normalisation in a header, after a check of all its fields; a LabError where one makes no sense."""
     classes, count = header["classes"], header.get("networks", 1)
-    normalisation = Normalisation.from_dict(header["normalisation"])
-    source = Source(
-        None,  # type: ignore[arg-type]
-        tuple(classes), normalisation, header.get("card", {}), header.get("test_statistics", "running"),
-    )  # fmt: skip
+    found = Normalisation.from_dict(header["normalisation"])
+    numbered = {name.split(".")[1] for name in tensors if name.startswith("networks.")} or {"0"}
     right = {
         "classes": isinstance(classes, list)
         and all(isinstance(one, str) for one in classes)
         and 0 < len(classes) == len(set(classes)),
-        "normalisation": normalisation.modality in MODALITIES
-        and all(len(x) == 3 and all(map(math.isfinite, x)) for x in (normalisation.mean, normalisation.std))
-        and min(normalisation.std) > 0,
-        "card": isinstance(source.card, dict),
-        "test_statistics": source.test_statistics in ("running", "batch"),
-        "networks": count == len(_numbered(tensors)),
-        "backbones": len(_backbones(header)) == count,
+        "normalisation": found.modality in MODALITIES
+        and all(len(x) == 3 and all(map(math.isfinite, x)) for x in (found.mean, found.std))
+        and min(found.std) > 0,
+        "card": isinstance(header.get("card", {}), dict),
+        "test_statistics": header.get("test_statistics", "running") in ("running", "batch"),
+        "networks": count == len(numbered),
+        "backbones": isinstance(backbones, list) and len(backbones) == count,
     }
-    wrong = [name for name, holds in right.items() if not holds]
-    if wrong:
-        value = header.get(wrong[0])
-        raise LabError(f"{wrong[0]} cannot be {json.dumps(value)[:100]}")
-    return source
+    for name, holds in right.items():
+        if not holds:
+            raise LabError(f"{name} cannot be {json.dumps(header.get(name))[:100]}")
+    return found
 
 
-def _numbered(tensors: Mapping[str, Tensor]) -> set[str]:
-    """The numbers of a mixture's networks; one for a network alone."""
-    return {name.split(".")[1] for name in tensors if name.startswith("networks.")} or {"0"}
-
-
-def _backbones(header: Mapping[str, Any]) -> list[str]:
-    """The names of the trunks; "" for a custom module."""
-    count = header.get("networks", 1)
-    named = header.get("backbones", [SmallResNet.name] * min(count, 1000) if isinstance(count, int) else [])
-    return named if isinstance(named, list) else []
-
-
-def _built(header: Mapping[str, Any], classes: int) -> Network | Mixture:
+def _built(backbones: list[str], header: Mapping[str, Any], classes: int) -> Network | Mixture:
     """The network, or mixture, that a header describes; its numbers do not matter yet."""
     networks = [
         small_network(classes, header["width"])
         if name == SmallResNet.name
         else backbone_network(name, classes, width=header["bottleneck"])
-        for name in _backbones(header)
+        for name in backbones
     ]
     return Mixture(networks) if len(networks) > 1 else networks[0]
 
@@ -191,9 +170,10 @@ def is_pretrained(name: str | Path) -> bool:
 def require_classes(source: Source, classes: tuple[str, ...]) -> None:
     """A LabError when ``source`` was trained for other classes than these."""
     if source.classes != tuple(classes):
+        known, given = ", ".join(source.classes), ", ".join(classes)
         raise LabError(
-            f"the network knows the classes {', '.join(source.classes)}, the data have {', '.join(classes)}: "
-            "choose a network trained on the same classes"
+            f"the network knows the classes {known}, the data have {given}: choose a network trained on the "
+            "same classes"
         )
 
 
@@ -226,14 +206,12 @@ def _find(name: str | Path) -> Path:
         if path.suffix == ".safetensors" or path.exists():
             return path
     except (OSError, ValueError, TypeError) as error:
-        raise LabError(
-            f"{str(name)[:100]!r} is no name of a network, and no path of a file: {error}"
-        ) from error
+        given = str(name)[:100]
+        raise LabError(f"{given!r} is no name of a network, and no path of a file: {error}") from error
     if path.name != str(name):
         raise LabError(f"there is no file {path}")
     shipped = sorted(Path(one).stem for one in read_manifest(data_folder()) if one.startswith("models/"))
     if str(name) not in shipped:
-        raise LabError(
-            f"there is no network {str(name)!r}: choose {', '.join(shipped)}, or give the path of a file"
-        )
+        known = ", ".join(shipped)
+        raise LabError(f"there is no network {str(name)!r}: choose {known}, or give the path of a file")
     return verified(f"models/{name}.safetensors")

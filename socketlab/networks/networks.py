@@ -30,9 +30,8 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            narrow = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(narrow, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) → (B, outputs, H / stride, W / stride)."""
@@ -43,21 +42,18 @@ class Block(nn.Module):
 class Trunk(nn.Module):
     """F: (B, 3, H, W) → (B, ``features``), by way of a map that keeps places apart.
 
-    A trunk gives ``features`` and `last_map`, and the rest follows: the map averaged over places. One that
-    does more with its map than to average it gives `with_map` too.
-
-    Parameters
-    ----------
-    features : width of what the trunk returns.
-    name : by which `checkpoints.load_source` builds it again; "" for a user's own module.
+    The map, by all layers in turn unless `last_map` is redefined, is averaged over places; a trunk that does
+    more with it redefines `with_map`.
     """
 
     features: int
-    name: str = ""
+    name: str = ""  # by which `checkpoints.load_source` builds it again; "" for a user's own module
 
     def last_map(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, C, h, w)."""
-        raise NotImplementedError
+        for layer in self.children():
+            x = layer(x)
+        return x
 
     def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The last map and F(x), in one pass: (B, C, h, w), (B, features)."""
@@ -70,54 +66,29 @@ class Trunk(nn.Module):
 
 
 def pooled(spatial: Tensor) -> Tensor:
-    """A map averaged over its places: (B, C, h, w) → (B, C).
-
-    The gradient comes back in the map's own memory format, channels last. That of ``mean`` has no format of
-    its own, and on a GPU every layer below would first put it in order (docs/tried.md).
-    """
+    """A map averaged over its places: (B, C, h, w) → (B, C)."""
+    # The gradient stays channels last; that of `mean` slows all layers below on a GPU (docs/tried.md).
     return avg_pool2d(spatial, spatial.shape[-2:]).flatten(1)
 
 
-class SmallResNet(nn.Sequential, Trunk):
-    """A residual network of ten layers for pictures of about 56 pixels; 1.2 M parameters at width 32.
-
-    (B, 3, H, W) → (B, 8 · width). Four blocks, each but the first halving the picture.
-    """
+class SmallResNet(Trunk, nn.Sequential):
+    """Ten layers for pictures of about 56 pixels, (B, 3, H, W) → (B, 8 · width); 1.2 M parameters at 32."""
 
     name = "small"
 
     def __init__(self, width: int = 32) -> None:
         widths = [width, 2 * width, 4 * width, 8 * width]
         stem = [nn.Conv2d(3, width, 5, 2, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        blocks = [
-            Block(inputs, outputs, stride=1 if outputs == width else 2)
-            for inputs, outputs in zip([width, *widths], widths, strict=False)
-        ]
-        super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        sizes = zip([width, *widths], widths, strict=False)
+        blocks = [Block(inputs, outputs, stride=1 if outputs == width else 2) for inputs, outputs in sizes]
+        super().__init__(*stem, *blocks)
         self.features = widths[-1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, 8 · width)."""
-        return self.with_map(x)[1]
-
-    def last_map(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, 8 · width, H / 16, W / 16): all but the averaging over places."""
-        for layer in list(self)[:-2]:
-            x = layer(x)
-        return x
 
 
 class Network(nn.Module):
-    """Trunk F, bottleneck B (Linear → BatchNorm1d) and head C (weight-normalised linear).
+    """Trunk F, bottleneck B (Linear → BatchNorm1d, D = ``width``), head C (weight-normalised linear, K).
 
     Source: Liang et al., ICML 2020 (SHOT), section 3.1.
-
-    Parameters
-    ----------
-    trunk : (B, 3, H, W) → (B, trunk_features), with a map on the way.
-    trunk_features : width of what the trunk returns.
-    classes : K.
-    width : width of the bottleneck, D.
     """
 
     def __init__(self, trunk: Trunk, trunk_features: int, classes: int, width: int = 128) -> None:
@@ -141,11 +112,7 @@ class Network(nn.Module):
 
 
 class SeededDropout(nn.Dropout):
-    """`torch.nn.Dropout` with its own generator; torch's global one is left alone.
-
-    Masks are drawn on the CPU, so that the device does not change them. `seed_dropout` makes these layers and
-    restarts their generators.
-    """
+    """`torch.nn.Dropout` with a generator of its own, on the CPU, which `seed_dropout` restarts."""
 
     generator: torch.Generator
 
@@ -174,10 +141,6 @@ class Mixture(nn.Module):
     r"""Several networks of the same classes, their logits mixed.
 
     .. math:: z = \sum_k a_k z_k, \quad a_k = w_k / \sum_j w_j, \quad w_k = \operatorname{sigmoid}(g_k)
-
-    Parameters
-    ----------
-    networks : one per source.
 
     Source: Ahmed et al., CVPR 2021 (DECISION), for the mixing weights.
     """
@@ -210,21 +173,15 @@ def mixing_weights(g: Tensor) -> Tensor:
     return logsigmoid(g).softmax(dim=0)
 
 
-def mixing_from(information: Tensor, temperature: float = INFORMATION_TEMPERATURE) -> Tensor:
-    r"""The g of shares by each network's own L_IM of the target, (n,) → (n,): the lower, the larger.
+def mixing_from(information: Tensor) -> Tensor:
+    r"""The g of shares by each network's L_IM of the target in nats, (n,) → (n,): the lower, the larger.
 
     .. math:: a_k \propto \exp(-L_{\mathrm{IM},k} / T)
 
-    The largest share begins where all begin otherwise, at g = 1; `mixing_weights` is the way back.
-
-    Parameters
-    ----------
-    information : (n,) nats, in [-log K, 0]; unreliable of networks with very large logits (docs/results.md).
-    temperature : T, nats.
-
-    Source: this kit.
+    The largest share begins where all begin otherwise, at g = 1. L_IM is unreliable of networks with very
+    large logits (docs/results.md). Source: this kit.
     """
-    shares = (-information / temperature).softmax(dim=0)
+    shares = (-information / INFORMATION_TEMPERATURE).softmax(dim=0)
     w = torch.ones(()).sigmoid() * shares / shares.max()
     return w.clamp_min(1e-6).logit()
 
@@ -236,13 +193,8 @@ def weighted_sum(parts: Sequence[Tensor], weights: Tensor, whole: bool = False) 
     network then learns as fast as it would alone.
     """
     if whole and len(parts) > 1:
-        parts = [_gradient_over(x, a) for x, a in zip(parts, weights.detach(), strict=True)]
+        parts = [x.detach() + (x - x.detach()) / a for x, a in zip(parts, weights.detach(), strict=True)]
     return torch.stack([a * x for x, a in zip(parts, weights, strict=True)]).sum(dim=0)
-
-
-def _gradient_over(x: Tensor, weight: Tensor) -> Tensor:
-    """The same x, with a gradient divided by a weight."""
-    return x.detach() + (x - x.detach()) / weight
 
 
 def norm_layers(network: nn.Module) -> list[BatchNorm]:
@@ -295,10 +247,7 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def small_network(classes: int, width: int = 32, seed: int = 0) -> Network:
-    """A `SmallResNet` with bottleneck and head; the same seed gives the same weights.
-
-    torch initialises layers from its global generator: it is seeded here and put back as it was.
-    """
+    """A `SmallResNet` with bottleneck and head, random by a seed; torch's global generator stays."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         trunk = SmallResNet(width)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
@@ -34,9 +33,8 @@ def read_triple(
 ) -> Source:
     """A source network from three state_dicts: trunk, bottleneck (with batch norm) and classifier.
 
-    Only tensors are read; code in a file is never run. The classifier may be weight-normalised, by torch's
-    older names (``fc.weight_g``, ``fc.weight_v``) or its new ones, or plain: g is then the
-    length of each row.
+    The classifier may be weight-normalised, by torch's older names (``fc.weight_g``, ``fc.weight_v``) or its
+    new ones, or plain: g is then the length of each row.
 
     Parameters
     ----------
@@ -48,9 +46,7 @@ def read_triple(
 
     Raises
     ------
-    LabError
-        When a file is missing, broken or holds more than tensors, belongs to another network, or has another
-        number of classes.
+    LabError : a file is missing, broken, holds more than tensors, or is of another network or other classes.
 
     Source: Liang et al., ICML 2020 (SHOT), section 3.1 and its published code, for the parts and their names.
     """
@@ -71,20 +67,19 @@ def read_triple(
 
 def recognised(trunk: Weights, file: str = "the trunk") -> str:
     """The backbone whose trunk has these names and shapes; a `LabError` when there is none."""
-    shapes = _shapes(trunk)
+
+    def shapes(weights: Weights) -> dict[str, torch.Size]:
+        return {name: x.shape for name, x in weights.items() if not name.endswith("num_batches_tracked")}
+
     for name in BACKBONES:
         with torch.device("meta"):  # shapes alone, no numbers
             own = backbone_trunk(name).state_dict()
-        if _shapes(own) == shapes:
+        if shapes(own) == shapes(trunk):
             return name
     raise LabError(
         f"{file} is of no known backbone (it begins with {', '.join(list(trunk)[:3])}): known are "
         f"{', '.join(BACKBONES)}; give one of them as backbone, and the message lists what does not fit"
     )
-
-
-def _shapes(weights: Weights) -> dict[str, torch.Size]:
-    return {name: x.shape for name, x in weights.items() if not name.endswith("num_batches_tracked")}
 
 
 def _bottleneck_weights(found: Weights, file: str) -> Weights:
@@ -108,11 +103,8 @@ def _head_weights(found: Weights, classes: int, file: str) -> Weights:
         raise LabError(f"{file} has {bias.numel()} classes, but {classes} are named: name them all, in order")
     if "weight" in named and named["weight"].ndim == 2:
         rows = named.pop("weight")
-        named |= {"weight_g": rows.norm(dim=1, keepdim=True), "weight_v": _nowhere_zero(rows)}
+        lengths = rows.norm(dim=1, keepdim=True)
+        # a row of zeros has no direction: any will do, at length 0
+        named |= {"weight_g": lengths, "weight_v": torch.where((rows == 0).all(1, keepdim=True), 1.0, rows)}
     ours = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
     return {ours.get(name, name): x for name, x in named.items()}
-
-
-def _nowhere_zero(rows: Tensor) -> Tensor:
-    """A row of zeros has no direction: any will do, at length 0."""
-    return torch.where((rows == 0).all(dim=1, keepdim=True), torch.ones_like(rows), rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +26,7 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.", 
 def read_weights(path: Path) -> Weights:
     """Tensors of a ``.safetensors`` or torch file, without `WRAPPERS` around and `PREFIXES` before them.
 
-    Raises
-    ------
-    LabError : no such file, a broken one, one that holds more than tensors, or numbers that are not finite.
+    A LabError for no such file, a broken one, one with more than tensors, or numbers that are not finite.
     """
     if not path.is_file():
         raise LabError(f"there is no file {path}")
@@ -41,20 +38,17 @@ def read_weights(path: Path) -> Weights:
     except SafetensorError as error:
         raise LabError(f"{path.name} is not a whole safetensors file: {error}") from error
     except Exception as error:  # in whatever the reading of a stranger's pickle may end
-        raise LabError(_why_unread(path, error)) from error
-    weights = _without_prefixes(_unwrapped(found, path.name))
+        why = "is no torch file of tensors, or not a whole one: fetch or write it again"
+        if named := re.search(r"GLOBAL (\S+)", str(error)):
+            why = f"holds more than tensors ({named[1]}), which could run code, and was not read: write "
+            why += "module.state_dict() instead of the module"
+        raise LabError(f"{path.name} {why}") from error
+    weights = {name: x for name, x in _unwrapped(found, path.name).items() if name != "n_averaged"}
+    while weights and (prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in weights)), "")):
+        weights = {name.removeprefix(prefix): x for name, x in weights.items()}
+        weights.pop("n_averaged", None)  # of AveragedModel
     require_finite(weights, path.name)
     return weights
-
-
-def _why_unread(path: Path, error: Exception) -> str:
-    named = re.search(r"GLOBAL (\S+)", str(error))
-    if named is None:
-        return f"{path.name} is no torch file of tensors, or not a whole one: fetch or write it again"
-    return (
-        f"{path.name} holds more than tensors ({named[1]}), which could run code, and was not read: write "
-        "module.state_dict() instead of the module"
-    )
 
 
 def _unwrapped(found: Any, file: str) -> Weights:
@@ -73,14 +67,6 @@ def _unwrapped(found: Any, file: str) -> Weights:
     raise LabError(f"{file} does not hold tensors by name{beside}: write module.state_dict() into it")
 
 
-def _without_prefixes(weights: Weights) -> Weights:
-    weights = {name: x for name, x in weights.items() if name != "n_averaged"}  # of AveragedModel
-    prefix = next((p for p in PREFIXES if weights and all(name.startswith(p) for name in weights)), None)
-    if prefix is None:
-        return weights
-    return _without_prefixes({name.removeprefix(prefix): x for name, x in weights.items()})
-
-
 def require_finite(weights: Mapping[str, Tensor], file: str) -> None:
     """A LabError that names the first tensor with NaN or infinite numbers."""
     for name, x in weights.items():
@@ -94,8 +80,7 @@ def require_finite(weights: Mapping[str, Tensor], file: str) -> None:
 def without_classifier(state: Mapping[str, Tensor]) -> Weights:
     """The part of a published network's weights that a trunk takes, by the trunk's names.
 
-    Left out are ``fc`` of a ResNet or an EfficientNet-Lite and the third linear layer of a VGG. SHOT calls a
-    VGG's linear layers ``classifier.classifier0`` where torchvision has ``classifier.0``.
+    SHOT calls a VGG's linear layers ``classifier.classifier0`` where torchvision has ``classifier.0``.
     """
     kept: Weights = {}
     for name, tensor in state.items():
@@ -122,28 +107,18 @@ def require_same(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what:
     missing = [name for name in own if name not in weights]
     strange = [name for name in weights if name not in own]
     if missing:
-        raise LabError(f"{what} do not fit: {_some(missing)} missing{_elsewhere(missing[0], strange)}")
+        renamed = next((name for name in strange if name.endswith(f".{missing[0]}")), "")
+        prefix = renamed.removesuffix(missing[0])
+        but = f", but there is {renamed}: take {prefix!r} off the names" if renamed else ""
+        raise LabError(f"{what} do not fit: {_some(missing)} missing{but}")
     if strange:
         raise LabError(f"{what} do not fit: {_some(strange)} too many")
     for name, tensor in weights.items():
-        if tensor.shape != own[name].shape:
-            raise LabError(
-                f"{what} do not fit: {name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}"
-            )
-
-
-def _elsewhere(missing: str, strange: list[str]) -> str:
-    """Where the missing names are, if they are only called otherwise."""
-    for name in strange:
-        if name.endswith(f".{missing}"):
-            return f", but there is {name}: take {name.removesuffix(missing)!r} off the names"
-    return ""
+        given, wanted = tuple(tensor.shape), tuple(own[name].shape)
+        if given != wanted:
+            raise LabError(f"{what} do not fit: {name} is {given}, not {wanted}")
 
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{', '.join(names[:3])}{more} {'is' if len(names) == 1 else 'are'}"
-
-
-DOWNLOAD_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
-"""In which fetching and reading published weights may end."""

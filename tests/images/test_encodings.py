@@ -121,18 +121,17 @@ def test_gravity_is_found_and_the_three_channels_are_those_of_the_room(pitch):
     normals = encodings.surface_normals(depth, focal)
     found = encodings.estimated_up(normals)[0]
     assert torch.rad2deg((found * up).sum().clamp(-1, 1).acos()) < 3
-    for above in (None, up.tolist()):
-        inverse, height, angle = encodings.hha(depth, focal, above)[0]
-        torch.testing.assert_close(inverse, 1 / depth[0, 0])
-        assert height[floor].max() < 0.15
-        inside = torch.zeros_like(floor)
-        inside[4:-4, 4:-4] = True
-        deep = floor & floor.roll(-4, 0) & floor.roll(4, 0) & inside
-        high = ~floor & ~floor.roll(-4, 0) & ~floor.roll(4, 0) & inside
-        assert angle[deep].max() < 0.1
-        assert (angle[high] - math.pi / 2).abs().max() < 0.1
-        wall = (encodings.points(depth, focal)[0] * up[:, None, None]).sum(0)[high] + 1.2
-        torch.testing.assert_close(height[high], wall, atol=0.2, rtol=0)
+    inverse, height, angle = encodings.hha(depth, focal, normals)[0]
+    torch.testing.assert_close(inverse, 1 / depth[0, 0])
+    assert height[floor].max() < 0.15
+    inside = torch.zeros_like(floor)
+    inside[4:-4, 4:-4] = True
+    deep = floor & floor.roll(-4, 0) & floor.roll(4, 0) & inside
+    high = ~floor & ~floor.roll(-4, 0) & ~floor.roll(4, 0) & inside
+    assert angle[deep].max() < 0.1
+    assert (angle[high] - math.pi / 2).abs().max() < 0.1
+    wall = (encodings.points(depth, focal)[0] * up[:, None, None]).sum(0)[high] + 1.2
+    torch.testing.assert_close(height[high], wall, atol=0.2, rtol=0)
 
 
 def test_without_floor_or_walls_the_cameras_up_is_taken():

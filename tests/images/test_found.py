@@ -8,6 +8,7 @@ import unicodedata
 import zlib
 from pathlib import Path
 
+import formats
 import numpy as np
 import pytest
 import tifffile
@@ -330,7 +331,9 @@ def pairs_in(root: Path, place) -> Path:
 )
 def test_usual_layouts_are_read_with_their_own_split(tmp_path, place):
     found = survey("folders", pairs_in(tmp_path / "set", place))
-    assert found.counts() == {split: {"set": {"kitchen": 3, "office": 3}} for split in ("train", "test")}
+    assert formats.counts(found) == {
+        split: {"set": {"kitchen": 3, "office": 3}} for split in ("train", "test")
+    }
     assert found.protocol["split"] == "the set's own" and found.problems == ()
 
 
@@ -338,7 +341,7 @@ def test_a_class_may_be_called_train_and_a_validation_set_is_no_third_half(tmp_p
     root = write(write(tmp_path / "set", "rgb", kinds=("car", "train")), "depth", kinds=("car", "train"))
     assert survey("folders", root).classes == ("car", "train")
     root = pairs_in(tmp_path / "halves", lambda s, m, k, n: f"{'val' if s == 'test' else s}/{m}/{k}/{n}.png")
-    assert set(survey("folders", root).counts()) == {"train", "test"}
+    assert set(formats.counts(survey("folders", root))) == {"train", "test"}
     pairs_in(root, lambda split, modality, kind, number: f"{split}/{modality}/{kind}/{number}.png")
     found = survey("folders", root)
     assert len(found.frames) == 12 and "12 × picture of a validation set" in found.report()

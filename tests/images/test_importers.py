@@ -126,7 +126,7 @@ def test_sun_places(name, place):
 
 def test_diml(sets, tmp_path):
     pack = imported(survey("diml", sets["diml"]), tmp_path / "pack", size=36)
-    assert pack.classes == tuple(sorted(finders.DIML_TASK))
+    assert pack.classes == finders.TASKS["diml"]
     for split in ("train", "test"):
         images = pack.load(split)
         assert len(images) == 18 and {name.split("/")[0] for name in images.names} == {split}
@@ -143,7 +143,7 @@ def test_diml(sets, tmp_path):
 
 def test_rgb_nir(sets, tmp_path):
     pack = imported(survey("rgbnir", sets["rgbnir"]), tmp_path / "pack", size=48)
-    assert pack.classes == finders.RGBNIR_TASK and pack.modalities == ("rgb", "nir")
+    assert pack.classes == finders.TASKS["rgbnir"] and pack.modalities == ("rgb", "nir")
     stored = pack.load("train", modalities=("nir",))
     for name, image in zip(stored.names, stored.images["nir"], strict=True):
         written = Image.open(sets["rgbnir"] / "nirscene1" / f"{name}_nir.tiff").convert("L")
@@ -153,7 +153,7 @@ def test_rgb_nir(sets, tmp_path):
 def test_eurosat(sets, tmp_path):
     """Bands by their numbers, whether they lie side by side or in planes."""
     pack = imported(survey("eurosat", sets["eurosat"]), tmp_path / "pack")
-    assert pack.classes == finders.EUROSAT_TASK and pack.size == 64
+    assert pack.classes == finders.TASKS["eurosat"] and pack.size == 64
     assert pack.modalities == ("rgb", "nir", "swir", "swir2")
     for split in pack.splits:
         for modality, (bands, white) in finders.EUROSAT_BANDS.items():
@@ -174,13 +174,13 @@ def test_folders(sets, tmp_path):
     assert "bathroom/küche nr 0" in (*pack.load("train").names, *pack.load("test").names)
     every = survey("folders", sets["folders"])
     assert every.classes == tuple(sorted((*formats.TASK, *formats.OTHERS)))
-    assert "pairs" not in every.counts()
+    assert "pairs" not in formats.counts(every)
 
 
 def test_lists(sets, tmp_path):
     found = survey("lists", sets["lists"])
     assert found.problems == () and found.classes == formats.TASK
-    assert found.counts() == {
+    assert formats.counts(found) == {
         "train": {"kv1": dict.fromkeys(formats.TASK, 3)},
         "pairs": {"kv1": dict.fromkeys(formats.OTHERS, 3)},
     }

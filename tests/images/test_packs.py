@@ -72,10 +72,9 @@ def test_all_16_bits_of_depth_survive(tmp_path):
     rotated = ((every.astype(np.uint32) << 3) % 65536 | every >> 13).astype(np.uint16)
     for unit, pixels in (("millimetres", every), ("rotated", rotated)):
         Image.fromarray(pixels).save(tmp_path / f"{unit}.png")
-        for size in (None, 256):
-            stored = decoded(Picture(tmp_path / f"{unit}.png", "depth", unit), size, "centre")
-            assert stored.dtype == np.uint16
-            np.testing.assert_array_equal(stored, np.where(every == 65535, 0, every)[None])
+        stored = decoded(Picture(tmp_path / f"{unit}.png", "depth", unit), 256, "centre")
+        assert stored.dtype == np.uint16
+        np.testing.assert_array_equal(stored, np.where(every == 65535, 0, every)[None])
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), st.sampled_from(decode.FITS))
@@ -83,7 +82,7 @@ def test_depth_is_taken_from_the_pixel_under_the_centre(height, width, size, fit
     values = np.arange(1, height * width + 1, dtype=np.uint16).reshape(height, width)
     small = nearest(values, size, fit)
     assert small.dtype == np.uint16 and small.shape == (size, size)
-    across, down = decode.inner(width, height, size, fit)
+    _, across, down = decode.placed(width, height, size, fit)
     side = min(height, width)
     left, top, wide, high = 0.0, 0.0, width, height
     if fit == "centre":
@@ -138,8 +137,7 @@ def test_letterbox_keeps_all_and_stretch_fills(tmp_path):
 def test_intrinsics_follow_the_picture(width, height, size, fit):
     """A point seen in the file at (u, v) is seen where that pixel went."""
     f_x, f_y, c_x, c_y = placed_intrinsics((50.0, 55.0, 31.0, 22.0), width, height, size, fit)
-    left, top, right, bottom = decode.square(width, height, fit)
-    across, down = decode.inner(width, height, size, fit)
+    (left, top, right, bottom), across, down = decode.placed(width, height, size, fit)
     x, y = 0.3, -0.2  # a direction
     u, v = 50.0 * x + 31.0, 55.0 * y + 22.0
     expected = (u - left) * across / (right - left) + (size - across) // 2
@@ -150,7 +148,7 @@ def test_intrinsics_follow_the_picture(width, height, size, fit):
 def test_sixteen_bits_of_infrared_become_eight(tmp_path):
     values = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "nir.tiff")
-    stored = decoded(Picture(tmp_path / "nir.tiff", "grey"), None, "centre")
+    stored = decoded(Picture(tmp_path / "nir.tiff", "grey"), 16, "centre")
     np.testing.assert_array_equal(stored[0].ravel(), np.arange(256))
 
 
@@ -487,10 +485,12 @@ from socketlab.images.importers import write_pack
 
 decode.CHUNK = 1
 
-def stop(done, of):
-    print(done, flush=True)
-    if done >= 3:
-        time.sleep(60)
+def stop(scenes, total):
+    for done, scene in enumerate(scenes, 1):
+        print(done, flush=True)
+        if done >= 3:
+            time.sleep(60)
+        yield scene
 
 found = survey("folders", sys.argv[1], task=("bathroom", "bedroom", "office"))
 write_pack(found, sys.argv[2], size=32, processes=int(sys.argv[3]), progress=stop)
@@ -638,6 +638,6 @@ def test_processes_load_no_torch():
 
 
 def test_a_process_that_dies_is_told(found, tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "_decode_chunk", lambda *arguments: os._exit(1))
+    monkeypatch.setattr(decode, "_decode_scene", lambda *arguments: os._exit(1))
     with pytest.raises(LabError, match="died"):
         list(decode.decode_all([frame.pictures for frame in found.frames], 32, "centre", 2))

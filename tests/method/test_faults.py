@@ -4,15 +4,17 @@ import dataclasses
 import importlib
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from beginnings import QUICK, begun, other_source
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from worlds import patterned, trained_source
 
 from socketlab import adapt, losses, rooms
 from socketlab.errors import LabError
-from socketlab.images.paired_images import paired_by_name
+from socketlab.images.importers import survey, write_pack
 from socketlab.method import pseudolabels, steps
 from socketlab.method.adaptation import Epoch, Step
 from socketlab.method.recipe import Recipe
@@ -68,20 +70,30 @@ def test_fault_2_every_source_is_compared_with_its_own_statistics_at_full_weight
     assert together.item() == pytest.approx((0.3 * apart[0] + 0.7 * apart[1]).item(), rel=1e-5)
 
 
-def test_fault_3_pairs_are_made_by_name_and_orphans_are_refused():
+def test_fault_3_pairs_are_made_by_name_and_orphans_are_refused(tmp_path):
+    """Files written in another order, and so listed in another, are partners by their names alone."""
     names = [f"room {i:02}" for i in range(12)]
-    numbers = torch.arange(12).view(12, 1, 1, 1)
-    rgb = numbers.to(torch.uint8).expand(12, 3, 4, 4)
-    shuffled = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    depth = numbers[shuffled].to(torch.int32).to(torch.uint16).expand(12, 1, 4, 4).contiguous()
-    listing = [names[i] for i in shuffled]
-    pairs = paired_by_name({"rgb": (names, rgb), "depth": (listing, depth)})
-    assert torch.equal(pairs.images["rgb"][:, 0].int(), pairs.images["depth"][:, 0].int())
-    assert pairs.names == tuple(names)
-    with pytest.raises(LabError, match="1 scenes have no depth image: room 00"):
-        paired_by_name({"rgb": (names, rgb), "depth": (names[1:], depth[1:])})
-    with pytest.raises(LabError, match="room 01 come twice"):
-        paired_by_name({"rgb": (names, rgb), "depth": ([names[1], *names[1:]], depth)})
+    shuffled = torch.randperm(12, generator=torch.Generator().manual_seed(0)).tolist()
+    for modality, order in (("rgb", range(12)), ("depth", shuffled)):
+        folder = tmp_path / "set" / modality / "office"
+        folder.mkdir(parents=True)
+        for i in order:
+            picture = (
+                np.full((4, 4, 3), i, np.uint8) if modality == "rgb" else np.full((4, 4), i + 1000, np.uint16)
+            )
+            Image.fromarray(picture).save(folder / f"{names[i]}.png")
+    found = survey("folders", tmp_path / "set")
+    pack = write_pack(found, tmp_path / "pack", size=4, processes=1)
+    for split in pack.splits:
+        pairs = pack.load(split)
+        assert torch.equal(pairs.images["rgb"][:, 0].int() + 1000, pairs.images["depth"][:, 0].int())
+        assert [f"office/{names[i]}" for i in pairs.images["rgb"][:, 0, 0, 0].tolist()] == list(pairs.names)
+    (tmp_path / "set" / "depth" / "office" / "room 00.png").unlink()
+    with pytest.raises(LabError, match="office/room 00 has no depth image"):
+        write_pack(survey("folders", tmp_path / "set"), tmp_path / "other", size=4, on_bad="stop")
+    (tmp_path / "set" / "depth" / "office" / "ROOM 01.png").write_bytes(b"")
+    with pytest.raises(LabError, match="the same name as"):
+        write_pack(survey("folders", tmp_path / "set"), tmp_path / "other", size=4, on_bad="stop")
 
 
 def test_fault_7_the_target_is_normalised_by_its_own_numbers(tmp_path):
