@@ -125,12 +125,10 @@ def _channels(
     images: Tensor, modality: str, depth_encoding: str, focal: tuple[float, float]
 ) -> tuple[Tensor, Tensor | None]:
     """One or three float channels before normalisation and, for depth, where they are known: (B, 1, H, W)."""
-    for what, name, known in (
-        ("depth encoding", depth_encoding, DEPTH_ENCODINGS),
-        ("modality", modality, MODALITIES),
-    ):
-        if name not in known:
-            raise LabError(f"unknown {what} {name!r}: choose one of {', '.join(known)}")
+    names = {"depth encoding": (depth_encoding, DEPTH_ENCODINGS), "modality": (modality, MODALITIES)}
+    for what, (name, choices) in names.items():
+        if name not in choices:
+            raise LabError(f"unknown {what} {name!r}: choose one of {', '.join(choices)}")
     channels = 3 if modality == "rgb" else 1
     if images.ndim != 4 or images.shape[1] != channels:
         raise LabError(f"{modality} images must be (N, {channels}, H, W), not {tuple(images.shape)}")

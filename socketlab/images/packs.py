@@ -207,9 +207,9 @@ def open_pack(folder: str | Path) -> Pack:
         found = _size_and_time(folder / entry["file"])
         if found is None or found[0] != entry["bytes"]:
             raise LabError(f"{folder / entry['file']} {_AGAIN}")
-    splits, names = manifest["splits"], (tuple(manifest[name]) for name in ("classes", "domains"))
-    modalities = dict.fromkeys(modality for part in splits.values() for modality in part["arrays"])
-    return Pack(folder, manifest, *names, manifest["size"], tuple(splits), tuple(modalities))
+    classes, domains, splits = (tuple(manifest[name]) for name in ("classes", "domains", "splits"))
+    modalities = dict.fromkeys(one for part in manifest["splits"].values() for one in part["arrays"])
+    return Pack(folder, manifest, classes, domains, manifest["size"], splits, tuple(modalities))
 
 
 def _require_digest(file: Path, entry: dict[str, Any]) -> None:
@@ -293,7 +293,12 @@ def write_split(
         kinds = Counter(frame.kind for frame in mine)
         domains[domain] = [start, start := start + kinds.total()]
         counts[domain] = dict(sorted(kinds.items()))
-    entry = {"scenes": len(frames), "file": file.name, "sha256": digest(file), "domains": domains}
+    entry: dict[str, Any] = {
+        "scenes": len(frames),
+        "file": file.name,
+        "sha256": digest(file),
+        "domains": domains,
+    }
     return entry | {"counts": counts, "arrays": {m: arrays[m] for m in modalities if m in arrays}}
 
 
@@ -303,7 +308,7 @@ def _write_arrays(
     """Write a file per modality; returns the scenes, and by modality their rows and the manifest's entry."""
     frames: list[Frame] = []
     rows: dict[str, list[int]] = defaultdict(list)
-    files: dict[str, tuple[BinaryIO, NDArray[Any]]] = {}  # with the first image
+    files: dict[str, tuple[Any, NDArray[Any]]] = {}  # open, with the first image
     arrays = {}
     with contextlib.ExitStack() as opened:
         for frame, images in scenes:

@@ -99,7 +99,7 @@ def ti_pairs(
     ------
     LabError : unknown mix, or more pairs than there are.
     """
-    share: Any = {"near": 1, "far": 0, "both": None}.get(mix, mix)  # type: ignore[call-overload]
+    share: Any = {"near": 1, "far": 0, "both": None}.get(mix, mix)  # type: ignore[call-overload, arg-type]
     if share is not None and not (isinstance(share, int | float) and 0 <= share <= 1):
         raise LabError(f"unknown mix {mix!r}: choose near, far, both, or a share of near rooms from 0 to 1")
     splits = ["ti_near"] * (share != 0) + ["ti_far"] * (share != 1)
