@@ -16,7 +16,7 @@ from pathlib import Path
 from socketlab.errors import LabError
 from socketlab.images import scan
 from socketlab.images.decode import Picture
-from socketlab.images.scan import UNKNOWN, Findings, Frame, composed, listed, pictures_of, readable, walk
+from socketlab.images.scan import UNKNOWN, Frame, Survey, composed, listed, pictures_of, readable, walk
 
 SUN_SENSORS = {"kv1": "kinect_v1", "kv2": "kinect_v2", "realsense": "realsense", "xtion": "xtion"}
 """Folder of SUN RGB-D → the sensor's name in this library."""
@@ -49,25 +49,25 @@ _stem: Callable[[Path], str] = attrgetter("stem")
 _LINE = re.compile(r"\s*(?P<path>\S.*?)\s+(?P<label>-1|[0-9]{1,6})\s*")
 
 
-def find_sunrgbd(findings: Findings, depth: str = "depth") -> list[Frame]:
+def find_sunrgbd(survey: Survey, depth: str = "depth") -> list[Frame]:
     """Four sensors, a folder for each frame."""
     if depth not in ("depth", "depth_bfx"):
         raise LabError(f"SUN RGB-D has no {depth!r} images: choose depth or depth_bfx.")
-    root, frames = _below(findings.root, SUN_SENSORS), []
+    root, frames = _below(survey.root, SUN_SENSORS), []
     for sensor, domain in SUN_SENSORS.items():
-        for folder, folders, files in walk(root / sensor, findings) if (root / sensor).is_dir() else ():
+        for folder, folders, files in walk(root / sensor, survey) if (root / sensor).is_dir() else ():
             if not {one.name for one in (*folders, *files)} & {"image", depth, "scene.txt"}:
                 continue
             folders.clear()
             words, pictures = _text(folder / "scene.txt").split(), {}
             if len(words) != 1 or not words[0].isprintable():
-                findings.bad("no label", folder, "scene.txt does not hold one word", scenes=1)
+                survey.bad("no label", folder, "scene.txt does not hold one word", scenes=1)
                 continue
             for modality, below in (("rgb", "image"), ("depth", depth)):
-                found = pictures_of(*listed(folder / below, findings), findings)
+                found = pictures_of(*listed(folder / below, survey), survey)
                 for file in found[1:]:
                     why = f"one picture was expected, beside {readable(found[0].name)}"
-                    findings.bad("duplicate", file, why)
+                    survey.bad("duplicate", file, why)
                 if len(found) == 1:
                     pictures[modality] = Picture(found[0], scan.FORM_OF[modality], unit="rotated")
             name = folder.relative_to(root).as_posix()
@@ -95,42 +95,42 @@ def _sun_place(name: str) -> str:
     return re.sub(r"/NYU(\d+)$", lambda nyu: f"/NYU-{int(nyu[1]) // 10}x", name)
 
 
-def find_diml(findings: Findings, quality: str = "HR") -> list[Frame]:
+def find_diml(survey: Survey, quality: str = "HR") -> list[Frame]:
     """The set's own train and test, a folder for each kind of scene."""
-    root, frames = _below(findings.root, ("train", "test")), []
+    root, frames = _below(survey.root, ("train", "test")), []
     for half in ("train", "test"):
-        inside, scenes = listed(root / half, findings)[0], root / half / quality
+        inside, scenes = listed(root / half, survey)[0], root / half / quality
         if inside and scenes not in inside:
             there = ", ".join(one.name for one in inside)
-            findings.bad("missing folder", scenes, f"there is {there}: choose with --option quality=NAME")
-        for folder in listed(scenes, findings)[0] if scenes in inside else []:
+            survey.bad("missing folder", scenes, f"there is {there}: choose with --option quality=NAME")
+        for folder in listed(scenes, survey)[0] if scenes in inside else []:
             kind = re.sub(r"^\d+\s*[._]?\s*", "", folder.name).strip().lower().replace(" ", "_")
             found = {
-                modality: pictures_of(*listed(folder / below, findings), findings)
+                modality: pictures_of(*listed(folder / below, survey), survey)
                 for modality, below in (("rgb", "color"), ("depth", "depth_filled"))
             }
             above = f"{half}/{folder.name}"
-            frames += _together(found, above, "diml", kind or folder.name, findings, _bare, half)
+            frames += _together(found, above, "diml", kind or folder.name, survey, _bare, half)
     return frames
 
 
-def find_rgbnir(findings: Findings) -> list[Frame]:
+def find_rgbnir(survey: Survey) -> list[Frame]:
     """Class folders with two TIFF files of each scene."""
     frames = []
-    for folder, folders, files in walk(findings.root, findings):
-        pictures = pictures_of(folders, files, findings)
+    for folder, folders, files in walk(survey.root, survey):
+        pictures = pictures_of(folders, files, survey)
         found = {m: [one for one in pictures if one.stem.lower().endswith(f"_{m}")] for m in ("rgb", "nir")}
-        frames += _together(found, folder.name, "rgbnir", folder.name, findings, lambda one: one.stem[:-4])
+        frames += _together(found, folder.name, "rgbnir", folder.name, survey, lambda one: one.stem[:-4])
     return frames
 
 
-def find_eurosat(findings: Findings) -> list[Frame]:
+def find_eurosat(survey: Survey) -> list[Frame]:
     """Class folders with one file of 13 bands of each scene."""
     frames = []
-    for folder, folders, files in walk(findings.root, findings):
-        pictures = pictures_of(folders, files, findings)
+    for folder, folders, files in walk(survey.root, survey):
+        pictures = pictures_of(folders, files, survey)
         tiffs = [file for file in pictures if file.suffix.lower() in (".tif", ".tiff")]
-        for frame in _together({"rgb": tiffs}, folder.name, "sentinel_2", folder.name, findings):
+        for frame in _together({"rgb": tiffs}, folder.name, "sentinel_2", folder.name, survey):
             bands = {
                 modality: Picture(frame.pictures["rgb"].path, "bands", levels=(0.0, white), bands=numbers)
                 for modality, (numbers, white) in EUROSAT_BANDS.items()
@@ -139,7 +139,7 @@ def find_eurosat(findings: Findings) -> list[Frame]:
     return frames
 
 
-def find_folders(findings: Findings) -> list[Frame]:
+def find_folders(survey: Survey) -> list[Frame]:
     """A part of a path (or the file's name) is the modality, one may be train or test, one is the class.
 
     So ``rgb/kitchen/1.png``, ``train/rgb/kitchen/1.png``, ``rgb/train/kitchen/1.png``, ``kitchen/rgb/1.png``
@@ -148,43 +148,43 @@ def find_folders(findings: Findings) -> list[Frame]:
     found: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     names: dict[str, str] = {}
     idle: set[str] = set()  # folders of the set in which nothing was found
-    for folder, folders, files in walk(findings.root, findings):
-        parts = [composed(part) for part in folder.relative_to(findings.root).parts]
+    for folder, folders, files in walk(survey.root, survey):
+        parts = [composed(part) for part in folder.relative_to(survey.root).parts]
         idle |= set() if parts else {one.name for one in folders}
         modality, parts = _named_part(parts, scan.MODALITY_NAMES)
         half, rest = _named_part(parts, HALVES)
         half, rest = (half, rest) if rest else ("", parts)  # a folder train without folders in it is a class
-        for file in pictures_of(folders, files, findings):
+        for file in pictures_of(folders, files, survey):
             named = _MODALITY.fullmatch(file.stem)
             seen = modality or (named and scan.MODALITY_NAMES[(named["first"] or named["last"]).lower()])
             if not seen:
-                findings.not_read("picture of no modality", file)
+                survey.not_read("picture of no modality", file)
             elif len(rest) != 1:
                 where = "in a folder deeper than its class" if rest else "beside the class folders"
-                findings.not_read(f"picture {where}", file)
+                survey.not_read(f"picture {where}", file)
             else:
                 found[half, names.setdefault(rest[0].casefold(), rest[0])][seen].append(file)
-                idle.discard(file.relative_to(findings.root).parts[0])
-    findings.notes += [f"nothing in the folder {name} is read" for name in sorted(idle)]
+                idle.discard(file.relative_to(survey.root).parts[0])
+    survey.notes += [f"nothing in the folder {name} is read" for name in sorted(idle)]
     has_test = any(half == "test" for half, _ in found)
     frames: list[Frame] = []
     for (half, kind), mine in sorted(found.items()):
         if half == "val" and has_test:
             for file in (one for files in mine.values() for one in files):
-                findings.not_read("picture of a validation set, beside train and test", file)
+                survey.not_read("picture of a validation set, beside train and test", file)
             continue
         stems = [{composed(file.stem).casefold() for file in files} for files in mine.values()]
         alike = len(mine) == 1 or bool(set.intersection(*stems))
         if not alike:
             example = " and ".join(readable(files[0].name) for files in mine.values())
-            findings.notes.append(f"{kind}: partners have one name but for the modality, as {example}")
+            survey.notes.append(f"{kind}: partners have one name but for the modality, as {example}")
         unknown = kind.lower() in _UNLABELLED  # to adapt to; as pairs they might show the task
         frames += _together(
             dict(sorted(mine.items())),
             f"{half}/{kind}".lstrip("/"),
-            readable(findings.root.name) or "folders",
+            readable(survey.root.name) or "folders",
             UNKNOWN if unknown else kind,
-            findings,
+            survey,
             _stem if alike else _bare,
             "train" if unknown else half.replace("val", "test"),
         )
@@ -210,7 +210,7 @@ def _together(
     folder: str,
     domain: str,
     kind: str,
-    findings: Findings,
+    survey: Survey,
     stem: Callable[[Path], str] = _stem,
     split: str = "",
 ) -> list[Frame]:
@@ -226,7 +226,7 @@ def _together(
     for _, scene in sorted(scenes.items()):
         for first, *others in scene.values():
             for file in others:
-                findings.bad("duplicate", file, f"the same name as {readable(first.name)}")
+                survey.bad("duplicate", file, f"the same name as {readable(first.name)}")
         pictures = {m: Picture(files[0], scan.FORM_OF[m]) for m, files in scene.items() if len(files) == 1}
         if pictures:
             name = composed(stem(next(iter(pictures.values())).path))
@@ -248,7 +248,7 @@ def _text(file: Path) -> str:
         return ""
 
 
-def find_lists(findings: Findings, by_line: bool = False, base: str | Path | None = None) -> list[Frame]:
+def find_lists(survey: Survey, by_line: bool = False, base: str | Path | None = None) -> list[Frame]:
     """Scenes of the lists in a folder, ``path label`` per line, as the published code reads them.
 
     A list belongs to a domain and a modality, ``rgb/kv1_list.txt`` or ``kv1_rgb_list.txt``. It holds scenes
@@ -257,32 +257,32 @@ def find_lists(findings: Findings, by_line: bool = False, base: str | Path | Non
     other modality's, and their stems must agree unless ``by_line``. Label −1 is unknown. ``base`` is where
     paths begin that do not begin at the list.
     """
-    start = findings.root if base is None else Path(os.path.expanduser(base)).absolute()
+    start = survey.root if base is None else Path(os.path.expanduser(base)).absolute()
     lists: dict[tuple[str, str], dict[str, list[Entry | None]]] = defaultdict(dict)
-    for file, domain, modality, role in _lists_in(findings):
+    for file, domain, modality, role in _lists_in(survey):
         if modality in lists[domain, role]:
-            findings.bad("duplicate", file, f"a second list of {modality} images of {domain}")
+            survey.bad("duplicate", file, f"a second list of {modality} images of {domain}")
         else:
-            lists[domain, role][modality] = _read_list(file, start, findings)
+            lists[domain, role][modality] = _read_list(file, start, survey)
     every = [entry for mine in lists.values() for entries in mine.values() for entry in entries if entry]
-    names = _label_names(every, findings.root)
+    names = _label_names(every, survey.root)
     frames: list[Frame] = []
     for (domain, role), mine in sorted(lists.items()):
-        frames += _scenes_of(mine, domain, role, names, findings, by_line)
+        frames += _scenes_of(mine, domain, role, names, survey, by_line)
     pairs, task = ({one.kind for one in frames if (one.split == "pairs") is side} for side in (True, False))
     if shown := pairs & task - {UNKNOWN}:
-        findings.notes.append(f"pairs show classes of the task: {', '.join(sorted(shown))}")
+        survey.notes.append(f"pairs show classes of the task: {', '.join(sorted(shown))}")
     return frames
 
 
-def _lists_in(findings: Findings) -> Iterator[tuple[Path, str, str, str]]:
+def _lists_in(survey: Survey) -> Iterator[tuple[Path, str, str, str]]:
     """Every list: its file, domain, modality, and the split of its scenes."""
     end = r"(?:_(?P<role>train|test|ti|pairs))?_list\.txt"
-    folders, files = listed(findings.root, findings)
+    folders, files = listed(survey.root, survey)
     places = [(files, "", rf"(?P<domain>.+?)_(?P<modality>{_WORDS}){end}")]
     for folder in folders:
         if folder.name.lower() in scan.MODALITY_NAMES:
-            places.append((listed(folder, findings)[1], folder.name.lower(), rf"(?P<domain>.+?){end}"))
+            places.append((listed(folder, survey)[1], folder.name.lower(), rf"(?P<domain>.+?){end}"))
     for files, word, pattern in places:
         for file in files:
             if parts := re.fullmatch(pattern, file.name, re.I):
@@ -291,27 +291,27 @@ def _lists_in(findings: Findings) -> Iterator[tuple[Path, str, str, str]]:
                 yield file, parts["domain"], modality, "pairs" if role == "ti" else role
 
 
-def _read_list(file: Path, start: Path, findings: Findings) -> list[Entry | None]:
+def _read_list(file: Path, start: Path, survey: Survey) -> list[Entry | None]:
     """Path and label (what follows the last space) of every line; None where it cannot be read."""
     try:
         text = scan.text_of(file).rstrip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is text neither in UTF-8 nor in UTF-16"
-        findings.bad("unreadable file", file, why)
+        survey.bad("unreadable file", file, why)
         return []
     entries: list[Entry | None] = []
     written = ""
     for number, line in enumerate(text.split("\n") if text else (), 1):
         parts = _LINE.fullmatch(line)
         if parts is None or "\0" in line:
-            findings.bad("bad line", f"{file.name}:{number}", "a path, a space and a label were expected")
+            survey.bad("bad line", f"{file.name}:{number}", "a path, a space and a label were expected")
             entries.append(None)
         else:
             written = written or parts["path"]
             entries.append((_path_of(parts["path"], file.parent, start), int(parts["label"])))
     if written and not any(os.path.exists(entry[0]) for entry in entries[:20] if entry):
         why = f"there is no {readable(written)}: --option base=FOLDER names the folder where paths begin"
-        findings.bad("missing files", f"{file.name}:1", why)
+        survey.bad("missing files", f"{file.name}:1", why)
     return entries
 
 
@@ -343,7 +343,7 @@ def _scenes_of(
     domain: str,
     role: str,
     names: dict[int, str],
-    findings: Findings,
+    survey: Survey,
     by_line: bool,
 ) -> list[Frame]:
     """The lines of the lists of each modality, brought together: pairs by their numbers, others by name."""
@@ -352,13 +352,13 @@ def _scenes_of(
     if pairs and least < most:
         counts = ", ".join(f"{count} {modality}" for modality, count in lengths.items())
         why = f"the lists of pairs are not of one length ({counts}); the rest is left out"
-        findings.bad("orphan", domain, why, scenes=most - least)
+        survey.bad("orphan", domain, why, scenes=most - least)
     scenes: dict[str | int, dict[str, Entry]] = defaultdict(dict)
     for modality, entries in lists.items():
         for number, entry in enumerate(entries[: least if pairs else None], 1):
             key = composed(f"{entry[0].parent.name}/{_bare(entry[0])}") if entry and not pairs else number
             if entry and modality in scenes[key]:
-                findings.bad("duplicate", entry[0], f"a second {modality} image of this name")
+                survey.bad("duplicate", entry[0], f"a second {modality} image of this name")
             elif entry:
                 scenes[key][modality] = entry
     frames = []
@@ -366,14 +366,14 @@ def _scenes_of(
         found = scenes[key]
         labels = [label for _, label in found.values()]
         if pairs and len(found) < len(lists):
-            findings.lost += 1  # its bad line is reported
+            survey.lost += 1  # its bad line is reported
         elif pairs and len({_bare(path) for path, _ in found.values()}) > 1 and not by_line:
             words = " and ".join(readable(path.name) for path, _ in found.values())
             why = f"{words} have different names (--option by_line=true pairs them)"
-            findings.bad("mismatched pair", f"{domain}, pair {key}", why, scenes=1)
+            survey.bad("mismatched pair", f"{domain}, pair {key}", why, scenes=1)
         elif not pairs and len(set(labels) - {-1}) > 1:
             why = f"labels {sorted(set(labels) - {-1})} in the lists of {domain}"
-            findings.bad("contradictory labels", str(key), why, scenes=1)
+            survey.bad("contradictory labels", str(key), why, scenes=1)
         else:
             label = labels[0] if pairs else max(labels)
             kind = names.get(label, UNKNOWN if label < 0 else f"class_{label}")

@@ -23,7 +23,7 @@ from socketlab.errors import LabError
 from socketlab.files import exclusive, write_whole
 from socketlab.images import finders, packs, scan
 from socketlab.images.decode import FITS, UNITS, BadPicture, Progress, decode_all, unseen, value_range
-from socketlab.images.scan import SPLITS, Findings, Frame, Problem, Survey, readable
+from socketlab.images.scan import SPLITS, Frame, Problem, Survey, readable
 
 ON_BAD = ("auto", "skip", "stop")
 LARGEST = 4096
@@ -108,40 +108,45 @@ def survey(
     root = Path(os.path.abspath(os.path.expanduser(path)))
     if not root.is_dir():
         raise LabError(f"{readable(path)} is not a folder: give the folder of the data set.")
-    findings = Findings(root)
+    found = Survey(kind, root, sort.size)
     own = {name: chosen[name] for name in ("depth", "quality", "base", "by_line") if name in chosen}
     try:
-        frames = sort.find(findings, **own)
+        frames = sort.find(found, **own)
     except OSError as error:
         raise LabError(f"{readable(path)} cannot be read: {error.strerror or error}.") from error
-    classes, how = finders.task_of(kind, frames, task)
+    found.classes, how = finders.task_of(kind, frames, task)
     if not frames:
-        found = f"{sort.layout} was expected; found: {findings.reasons()}"
-        raise LabError(f"{readable(path)} holds no scene of {sort.title}: {found}.")
+        why = f"{sort.layout} was expected; found: {found.reasons()}"
+        raise LabError(f"{readable(path)} holds no scene of {sort.title}: {why}.")
     if kind != "lists":  # which have pairs of their own
-        kept = (*classes, scan.UNKNOWN)
+        kept = (*found.classes, scan.UNKNOWN)
         frames = [one if one.kind in kept else replace(one, split="pairs") for one in frames]
     others = sorted({one.kind for one in frames if one.split == "pairs"})
-    protocol = {
+    found.protocol = {
         "set": sort.title,
-        "task": f"{len(classes)} classes ({how}): {', '.join(classes)}",
+        "task": f"{len(found.classes)} classes ({how}): {', '.join(found.classes)}",
         "task-irrelevant": f"{', '.join(others)}; all domains pooled" if others else "none: no pairs",
     }
     seen = {modality for frame in frames for modality in frame.pictures}
-    modalities = sort.modalities or tuple(modality for modality in scan.FORM_OF if modality in seen)
-    may_lack = classes if chosen.get("unpaired", kind == "lists") else ()
-    complete = scan.whole(_as_chosen(frames, chosen, findings), findings, modalities, may_lack)
-    usable = list(scan.checked(complete, findings, progress))
+    found.modalities = sort.modalities or tuple(modality for modality in scan.FORM_OF if modality in seen)
+    may_lack = found.classes if chosen.get("unpaired", kind == "lists") else ()
+    complete = scan.whole(_as_chosen(frames, chosen, found), found, may_lack)
+    usable = list(scan.checked(complete, found, progress))
     if not usable:
-        raise LabError(f"{readable(root.name)} holds no usable scene: {findings.reasons()}.")
-    placed, protocol["split"] = scan.divided(usable, set(classes), sort.numbered)
-    ordered = sorted(placed, key=lambda frame: (SPLITS.index(frame.split), frame.domain, frame.name))
-    ranges = _ranges(ordered, modalities, findings, "depth_unit" in chosen)
-    return Survey(
-        kind, root, modalities, tuple(ordered), tuple(findings.problems),
-        len(frames) + findings.lost - len(ordered), (*findings.notes, *findings.unread()), classes,
-        protocol, sort.size, ranges,
-    )  # fmt: skip
+        raise LabError(f"{readable(root.name)} holds no usable scene: {found.reasons()}.")
+    placed, found.protocol["split"] = scan.divided(usable, set(found.classes), sort.numbered)
+    order = {split: number for number, split in enumerate(SPLITS)}
+    found.frames = tuple(sorted(placed, key=lambda one: (order[one.split], one.domain, one.name)))
+    found.left_out = len(frames) + found.lost - len(found.frames)
+    for modality, domain in product(found.modalities, found.domains):
+        mine = [one.pictures.get(modality) for one in found.frames if one.domain == domain]
+        if pictures := [one for one in mine if one is not None]:
+            title = modality if len(found.domains) == 1 else f"{modality} of {domain}"
+            line, doubts = value_range(pictures, "depth_unit" in chosen)
+            found.ranges.append(f"{title}: {line}")
+            found.notes += [f"{title}: {doubt}" for doubt in doubts]
+    found.notes += found.unread()
+    return found
 
 
 def require_options(kind: str, names: Iterable[str]) -> None:
@@ -185,12 +190,12 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _as_chosen(frames: list[Frame], chosen: dict[str, Any], findings: Findings) -> list[Frame]:
+def _as_chosen(frames: list[Frame], chosen: dict[str, Any], survey: Survey) -> list[Frame]:
     """The frames whose name is their own, with the unit, the levels and the places that the options give."""
     names = Counter(frame.name for frame in frames)
     for name, count in names.items():
         if count > 1:
-            findings.bad("duplicate", name, f"{count} scenes have this name")
+            survey.bad("duplicate", name, f"{count} scenes have this name")
     changes: dict[str, dict[str, Any]] = defaultdict(dict)
     if "depth_unit" in chosen:
         changes["depth"] = {"unit": chosen["depth_unit"]}
@@ -206,7 +211,7 @@ def _as_chosen(frames: list[Frame], chosen: dict[str, Any], findings: Findings) 
             without += [] if match else [frame.name]
         found.append(replace(frame, pictures=pictures, group=group))
     if without:
-        findings.notes.append(f"the pattern of places is not in {len(without)} names ({without[0]})")
+        survey.notes.append(f"the pattern of places is not in {len(without)} names ({without[0]})")
     return found
 
 
@@ -236,8 +241,7 @@ def import_folder(
     cut = [1 - min(frame.size) / max(frame.size) for frame in found.frames]
     if fit == "centre" and (mean := sum(cut) / len(cut)) > 0.01:
         words = f"fit centre cuts {mean:.0%} of a picture away on average, {max(cut):.0%} at most"
-        note = f"{words}; --fit letterbox keeps all, --fit stretch squeezes"
-        found = replace(found, notes=(*found.notes, note))
+        found.notes.append(f"{words}; --fit letterbox keeps all, --fit stretch squeezes")
     say(found.report())
     more: dict[str, Any] = {"size": size, "fit": fit, "on_bad": on_bad, "processes": processes}
     pack = write_pack(found, folder, progress=partial(bar, desc="packing", unit="scene"), **more)
@@ -366,23 +370,8 @@ def _write_files(
         "splits": splits,
         "left_out": survey.left_out + len(failed),
         "skipped": [asdict(problem) for problem in (*survey.problems, *failed)],
-        "ranges": list(survey.ranges),
+        "ranges": survey.ranges,
         "notes": [*survey.notes, *scan.near_duplicates(thumbnails["train"], thumbnails["test"])],
     }
     write_whole(folder / packs.MANIFEST, packs.as_json(manifest))
     packs.stamp(folder, [one["file"] for part in splits.values() for one in part["arrays"].values()])
-
-
-def _ranges(
-    frames: Sequence[Frame], modalities: Sequence[str], findings: Findings, unit_is_known: bool
-) -> tuple[str, ...]:
-    """The range of the values of each modality and domain in a line; doubts become notes."""
-    lines, domains = [], sorted({frame.domain for frame in frames})
-    for modality, domain in product(modalities, domains):
-        mine = [one.pictures[modality] for one in frames if one.domain == domain and modality in one.pictures]
-        if mine:
-            title = modality if len(domains) == 1 else f"{modality} of {domain}"
-            line, notes = value_range(mine, unit_is_known)
-            lines.append(f"{title}: {line}")
-            findings.notes += [f"{title}: {note}" for note in notes]
-    return tuple(lines)

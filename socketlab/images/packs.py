@@ -309,7 +309,7 @@ def _write_arrays(
     frames: list[Frame] = []
     rows: dict[str, list[int]] = defaultdict(list)
     files: dict[str, tuple[Any, NDArray[Any]]] = {}  # open, with the first image
-    arrays = {}
+    arrays: dict[str, dict[str, Any]] = {}
     with contextlib.ExitStack() as opened:
         for frame, images in scenes:
             for modality, image in images.items():

@@ -94,10 +94,6 @@ def ti_pairs(
     mix : "near" rooms share furniture with the task, "far" ones share little, "both" takes all; a number is
         the share of near rooms.
     count : how many, drawn with ``seed``; None for as many as the mix allows.
-
-    Raises
-    ------
-    LabError : unknown mix, or more pairs than there are.
     """
     share: Any = {"near": 1, "far": 0, "both": None}.get(mix, mix)  # type: ignore[call-overload, arg-type]
     if share is not None and not (isinstance(share, int | float) and 0 <= share <= 1):

@@ -69,13 +69,21 @@ class Frame:
 
 
 @dataclass
-class Findings:
-    """What a finder reports besides its frames; ``lost`` counts scenes that did not become frames."""
+class Survey:
+    """All that was found in the folder of a data set, and what will be done with it."""
 
+    kind: str  # of data set, a name in importers.KINDS
     root: Path
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    lost: int = 0
+    size: int  # default side of the stored images
+    modalities: tuple[str, ...] = ()  # in the order in which they are stored
+    frames: tuple[Frame, ...] = ()  # the usable scenes, by split, domain and name
+    problems: list[Problem] = field(default_factory=list)  # what keeps scenes out
+    lost: int = 0  # scenes that did not become frames
+    left_out: int = 0  # how many scenes the problems keep out
+    notes: list[str] = field(default_factory=list)  # other things worth knowing
+    classes: tuple[str, ...] = ()  # of the task
+    protocol: dict[str, str] = field(default_factory=dict)  # how classes and splits were chosen, by topic
+    ranges: list[str] = field(default_factory=list)  # of the values of each modality and domain, a line each
     _unread: dict[str, list[str]] = field(default_factory=dict)
 
     def bad(self, what: str, where: Path | str, why: str, scenes: int = 0) -> None:
@@ -97,23 +105,6 @@ class Findings:
         counts = Counter(problem.what for problem in self.problems)
         found = [f"{n} × {what} ({first[what].where}: {first[what].why})" for what, n in counts.items()]
         return "; ".join(found + self.unread()) or "no pictures were found"
-
-
-@dataclass(frozen=True)
-class Survey:
-    """All that was found, and what will be done with it."""
-
-    kind: str  # of data set, a name in importers.KINDS
-    root: Path
-    modalities: tuple[str, ...]  # in the order in which they are stored
-    frames: tuple[Frame, ...]  # the usable scenes, by split, domain and name
-    problems: tuple[Problem, ...]  # what keeps scenes out
-    left_out: int  # how many scenes the problems keep out
-    notes: tuple[str, ...]  # other things worth knowing
-    classes: tuple[str, ...]  # of the task
-    protocol: dict[str, str]  # how classes and splits were chosen, in words, by topic
-    size: int  # default side of the stored images
-    ranges: tuple[str, ...] = ()  # the range of the values of each modality and domain, a line each
 
     @property
     def domains(self) -> list[str]:
@@ -175,22 +166,22 @@ def place(path: Path | str, root: Path) -> str:
     return readable(inside.as_posix())
 
 
-def walk(folder: Path, findings: Findings) -> Iterator[tuple[Path, list[Path], list[Path]]]:
+def walk(folder: Path, survey: Survey) -> Iterator[tuple[Path, list[Path], list[Path]]]:
     """A folder and all below it, with their subfolders and files, sorted; links are followed, in no circle.
 
     What cannot be read is reported; hidden entries are left out, and what is taken out of the subfolders.
     """
 
     def unreadable(error: OSError) -> None:
-        findings.bad("unreadable folder", error.filename, error.strerror or "it cannot be read")
+        survey.bad("unreadable folder", error.filename, error.strerror or "it cannot be read")
 
     for path, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         here, real = Path(path), os.path.realpath(path)
         for name in [*folders, *files]:
             if readable(name) != name:
-                findings.bad("unreadable file", here / name, "its name is not text")
+                survey.bad("unreadable file", here / name, "its name is not text")
             elif name in folders and f"{real}/".startswith(f"{os.path.realpath(here / name)}/"):
-                findings.bad("symlink loop", here / name, "it leads to a folder that it lies in")
+                survey.bad("symlink loop", here / name, "it leads to a folder that it lies in")
             else:
                 continue
             (folders if name in folders else files).remove(name)
@@ -199,9 +190,9 @@ def walk(folder: Path, findings: Findings) -> Iterator[tuple[Path, list[Path], l
         folders[:] = [one.name for one in inner]
 
 
-def listed(folder: Path, findings: Findings) -> tuple[list[Path], list[Path]]:
+def listed(folder: Path, survey: Survey) -> tuple[list[Path], list[Path]]:
     """Subfolders and files of a folder, as `walk` gives them; nothing where there is no such folder."""
-    return next(walk(folder, findings), (folder, [], []))[1:] if folder.is_dir() else ([], [])
+    return next(walk(folder, survey), (folder, [], []))[1:] if folder.is_dir() else ([], [])
 
 
 def text_of(file: Path) -> str:
@@ -213,28 +204,28 @@ def text_of(file: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def pictures_of(folders: list[Path], files: list[Path], findings: Findings) -> list[Path]:
+def pictures_of(folders: list[Path], files: list[Path], survey: Survey) -> list[Path]:
     """The picture files among the entries of a folder; a folder with a picture's name is taken out."""
     for inner in [one for one in folders if one.suffix.lower() in SUFFIXES]:
-        findings.bad("folder in place of a file", inner, "a picture was expected")
+        survey.bad("folder in place of a file", inner, "a picture was expected")
         folders.remove(inner)
     for file in files:
         if file.suffix.lower() not in (*SUFFIXES, *_OTHER_FILES):
-            findings.not_read(f"file ending in {readable(file.suffix)}", file)
+            survey.not_read(f"file ending in {readable(file.suffix)}", file)
     return [file for file in files if file.suffix.lower() in SUFFIXES]
 
 
-def whole(
-    frames: Sequence[Frame], findings: Findings, modalities: Sequence[str], may_lack: Sequence[str]
-) -> list[Frame]:
+def whole(frames: Sequence[Frame], survey: Survey, may_lack: Sequence[str]) -> list[Frame]:
     """The frames with every modality, or of the task and of a class that may lack one."""
     seen: dict[str, set[str]] = defaultdict(set)
     for frame in frames:
         seen[frame.kind] |= set(frame.pictures)
-    gaps = {kind: [one for one in modalities if one not in have] for kind, have in sorted(seen.items())}
+    gaps = {
+        kind: [one for one in survey.modalities if one not in have] for kind, have in sorted(seen.items())
+    }
     kept, without = [], set()
     for frame in frames:
-        lacking = [modality for modality in modalities if modality not in frame.pictures]
+        lacking = [modality for modality in survey.modalities if modality not in frame.pictures]
         of_the_task = frame.split in ("train", "test") or (not frame.split and frame.kind in may_lack)
         if not lacking or (may_lack and of_the_task):
             kept.append(frame)
@@ -242,17 +233,17 @@ def whole(
             without.add(frame.kind)
         else:
             file = next((one.path for one in frame.pictures.values()), frame.name)
-            findings.bad("orphan", file, f"{frame.name} has no {' and no '.join(lacking)} image")
+            survey.bad("orphan", file, f"{frame.name} has no {' and no '.join(lacking)} image")
     for kind, lacking in gaps.items():
         if kind in without:
             why = f"none of its scenes has {' or '.join(lacking)}"
-            findings.bad("class missing in a modality", kind, why)
+            survey.bad("class missing in a modality", kind, why)
         elif lacking:
-            findings.notes.append(f"class {kind} has no {' and no '.join(lacking)} images")
+            survey.notes.append(f"class {kind} has no {' and no '.join(lacking)} images")
     return kept
 
 
-def checked(frames: list[Frame], findings: Findings, progress: Progress) -> Iterator[Frame]:
+def checked(frames: list[Frame], survey: Survey, progress: Progress) -> Iterator[Frame]:
     """The frames whose files are whole and of one shape: the ratio of the sides is the same to 1 %."""
     files = {(one.path, one.form): one for frame in frames for one in frame.pictures.values()}
     sizes: dict[tuple[Path, str], tuple[int, int]] = {}
@@ -260,7 +251,7 @@ def checked(frames: list[Frame], findings: Findings, progress: Progress) -> Iter
         try:
             sizes[key] = size_of(picture)
         except BadPicture as bad:
-            findings.bad(bad.what, picture.path, bad.why)
+            survey.bad(bad.what, picture.path, bad.why)
     for frame in frames:
         found = {m: sizes.get((one.path, one.form), (0, 0)) for m, one in frame.pictures.items()}
         if (0, 0) in found.values():
@@ -268,7 +259,7 @@ def checked(frames: list[Frame], findings: Findings, progress: Progress) -> Iter
         ratios = [width / height for width, height in found.values()]
         if max(ratios) > 1.01 * min(ratios):
             words = ", ".join(f"{modality} {width} × {height}" for modality, (width, height) in found.items())
-            findings.bad("size mismatch", next(iter(frame.pictures.values())).path, words)
+            survey.bad("size mismatch", next(iter(frame.pictures.values())).path, words)
         else:
             yield replace(frame, size=found.get("depth") or next(iter(found.values())))
 

@@ -38,10 +38,7 @@ class ResNetTrunk(Trunk):
 
 
 class VGGTrunk(Trunk):
-    """A torchvision VGG without the last layer of its ``classifier``; ``features`` are called ``layers``.
-
-    Dropout draws from generators of its own (`networks.seed_dropout`).
-    """
+    """A torchvision VGG without the last layer of its ``classifier``; ``features`` are called ``layers``."""
 
     def __init__(self, model: Any, name: str) -> None:
         super().__init__()
@@ -67,8 +64,6 @@ def backbone_network(
 
     Parameters
     ----------
-    name : one of ``BACKBONES``.
-    classes : K.
     weights : of the trunk. None for random ones. "DEFAULT", or another name in torchvision's list for this
         network ("IMAGENET1K_V1"), is downloaded into torch's own cache at the first call; of
         EfficientNet-Lite0 it comes from an installed package. A path (``.pt``, ``.pth``, ``.safetensors``) is

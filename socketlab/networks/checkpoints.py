@@ -47,10 +47,7 @@ class Source:
 
 @checked
 def save_source(source: Source, path: Path | str, half: bool = False) -> None:
-    """Write ``source`` as one safetensors file, whole or not at all.
-
-    ``half`` stores numbers in 16 bits, half the size; `load_source` always returns float32.
-    """
+    """Write ``source`` as one safetensors file, whole or not at all; ``half`` stores numbers in 16 bits."""
     header = {
         "classes": list(source.classes),
         "normalisation": source.normalisation.as_dict(),

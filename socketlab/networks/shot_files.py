@@ -38,7 +38,6 @@ def read_triple(
 
     Parameters
     ----------
-    folder : with the three files.
     classes : names of the K outputs, in the order of the labels that the network was trained with.
     backbone : one of ``backbones.BACKBONES``; None finds it by the shapes of the trunk's weights.
     normalisation : of the images that the network was trained on, which the files do not hold.

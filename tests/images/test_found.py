@@ -334,7 +334,7 @@ def test_usual_layouts_are_read_with_their_own_split(tmp_path, place):
     assert formats.counts(found) == {
         split: {"set": {"kitchen": 3, "office": 3}} for split in ("train", "test")
     }
-    assert found.protocol["split"] == "the set's own" and found.problems == ()
+    assert found.protocol["split"] == "the set's own" and found.problems == []
 
 
 def test_a_class_may_be_called_train_and_a_validation_set_is_no_third_half(tmp_path):
@@ -474,7 +474,7 @@ def lists(root: Path, line, shift: int = 0, encoding: str = "utf-8", pictures: b
 )
 def test_lists_from_windows_are_read(tmp_path, line, encoding):
     found = survey("lists", lists(tmp_path / "set", line, encoding=encoding))
-    assert len(found.frames) == 10 and found.problems == () and found.classes == ("office",)
+    assert len(found.frames) == 10 and found.problems == [] and found.classes == ("office",)
 
 
 def test_mismatched_pairs_are_counted(tmp_path):

@@ -169,7 +169,7 @@ def test_eurosat(sets, tmp_path):
 
 def test_folders(sets, tmp_path):
     found = survey("folders", sets["folders"], task=formats.TASK)
-    assert found.problems == () and len(found.frames) == 20
+    assert found.problems == [] and len(found.frames) == 20
     pack = imported(found, tmp_path / "pack", size=48)
     assert "bathroom/küche nr 0" in (*pack.load("train").names, *pack.load("test").names)
     every = survey("folders", sets["folders"])
@@ -179,7 +179,7 @@ def test_folders(sets, tmp_path):
 
 def test_lists(sets, tmp_path):
     found = survey("lists", sets["lists"])
-    assert found.problems == () and found.classes == formats.TASK
+    assert found.problems == [] and found.classes == formats.TASK
     assert formats.counts(found) == {
         "train": {"kv1": dict.fromkeys(formats.TASK, 3)},
         "pairs": {"kv1": dict.fromkeys(formats.OTHERS, 3)},
@@ -217,10 +217,10 @@ def test_lists_in_folders_of_modalities_without_labels(sets, tmp_path):
         (tmp_path / modality / "kv1_list.txt").write_text(bom + "\r\n".join(chosen), encoding="utf-8")
     (tmp_path / "classes.txt").write_text("bath\nbed\ndesk\n")
     found = survey("lists", tmp_path, base=base)
-    assert found.problems == () and found.classes == ("bath", "bed", "desk")
+    assert found.problems == [] and found.classes == ("bath", "bed", "desk")
     (tmp_path / "rgb" / "kv1_list.txt").unlink()
     found = survey("lists", tmp_path, base=base)
-    assert {frame.kind for frame in found.frames} == {"unknown"} and found.problems == ()
+    assert {frame.kind for frame in found.frames} == {"unknown"} and found.problems == []
     pack = imported(found, tmp_path.with_name("unlabelled pack"), size=16)
     assert pack.load("train").modalities == ("depth",) and pack.load("train").classes == ()
 
@@ -231,7 +231,7 @@ def test_partners_of_a_list_must_have_one_name(sets, tmp_path):
     (root / "kv1_depth_ti_list.txt").write_text("\n".join(lines[1:] + lines[:1]), encoding="utf-8")
     found = survey("lists", root)
     assert Counter(problem.what for problem in found.problems) == {"mismatched pair": 6}
-    assert survey("lists", root, by_line=True).problems == ()
+    assert survey("lists", root, by_line=True).problems == []
 
 
 def test_split_keeps_places_together():

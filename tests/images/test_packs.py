@@ -448,7 +448,7 @@ def test_scenes_of_the_task_may_lack_a_modality(tmp_path):
         if i != 1:
             file.unlink()
     found = survey("folders", root, task=formats.TASK, unpaired=True)
-    assert found.problems == ()
+    assert found.problems == []
     pack = write_pack(found, tmp_path / "pack", size=24, processes=1)
     names = {modality: set() for modality in ("rgb", "depth", "both")}
     for split in ("train", "test"):
