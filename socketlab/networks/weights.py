@@ -92,7 +92,7 @@ def without_classifier(state: Mapping[str, Tensor]) -> Weights:
 
 
 def fill(module: nn.Module, weights: Weights, what: str) -> None:
-    """Give a module these weights; old files may lack counts of batches. A `LabError` begins with ``what``."""
+    """Give a module these weights; old files may lack counts of batches. An error begins with ``what``."""
     own = module.state_dict()
     counts = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
     require_same(own, counts | weights, what)
