@@ -111,7 +111,8 @@ def unseen_pairs(job: Job) -> Any:
 
 def measured(source: Any, adapted: Any, unseen: Any, ours: Any, theirs: Any) -> dict[str, float]:
     """Every measure of two sets of features, and how far the layers are from what the source remembers."""
-    from socketlab.measures.bn_moments import norm_statistics, symmetric_divergence
+    from socketlab.measures.bn_moments import norm_statistics
+    from socketlab.measures.distances import symmetric_divergence
     from socketlab.measures.metrics import MEASURES
     from socketlab.networks.networks import norm_layers
 

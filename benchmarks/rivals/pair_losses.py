@@ -1,7 +1,7 @@
 """Other ways to use the same pairs, in place of L_TI: ``adapt(…, pair_loss=distillation)``.
 
-Each has the arguments of `socketlab.method.steps.PairLoss`: the target network, what the frozen source
-network computed for the source halves (map, features), and what the target network computes for the others.
+Each is a `socketlab.method.steps.PairLoss`: a scalar tensor from the target network, the frozen source
+network's map and features of the source halves, and the target network's of the others.
 """
 
 from __future__ import annotations
@@ -19,12 +19,8 @@ def distillation(network: Network, wanted: Features, own: Features, temperature:
 
     .. math:: L = T^2 \, \tfrac1B \sum_i KL(softmax(z^s_i / T) \,\|\, softmax(z^t_i / T))
 
-    Both go through the same frozen head. The pairs show no class of the task, so what is taught is how
-    the source network would confuse them.
-
-    Returns
-    -------
-    Scalar tensor ≥ 0, nats.
+    Both go through the same frozen head; ≥ 0, nats. The pairs show no class of the task, so what is taught is
+    how the source network would confuse them.
 
     Source: Hinton et al., 2015, for the temperature; Gupta et al., CVPR 2016, for teaching across modalities;
     a part of TGKT (Zhu, Chen, Wang, arXiv 2401.05014).
@@ -40,9 +36,7 @@ def contrast(network: Network, wanted: Features, own: Features, temperature: flo
     .. math:: L = - \tfrac1B \sum_i \log
         \frac{\exp(\cos(f^t_i, f^s_i) / \tau)}{\sum_j \exp(\cos(f^t_i, f^s_j) / \tau)}
 
-    Returns
-    -------
-    Scalar tensor ≥ 0, nats; log B for features that know nothing of their partners.
+    ≥ 0, nats; log B for features that are independent of their partners'.
 
     Source: van den Oord et al., 2018 (InfoNCE), eq. 4; across modalities as in Tian et al., ECCV 2020.
     """
@@ -55,10 +49,6 @@ def unpaired_coral(network: Network, wanted: Features, own: Features) -> Tensor:
 
     .. math:: L = \tfrac1{D^2} \| C^s - C^t \|_F^2 + \tfrac1D \| \mu^s - \mu^t \|_2^2
 
-    Returns
-    -------
-    Scalar tensor ≥ 0.
-
     Source: Sun and Saenko, 2016 (Deep CORAL), eq. 1, with the means beside it.
     """
     taught, made = wanted[1].float().detach(), own[1].float()
@@ -70,20 +60,15 @@ def unpaired_mmd(network: Network, wanted: Features, own: Features) -> Tensor:
 
     .. math:: L = \overline{k(f^s, f^s)} + \overline{k(f^t, f^t)} - 2\, \overline{k(f^s, f^t)}
 
-    The kernels' squared widths are ¼, ½, 1, 2 and 4 times the mean squared distance within the batch.
-
-    Returns
-    -------
-    Scalar tensor in [0, 10].
+    In [0, 10]. The squared widths are ¼, ½, 1, 2 and 4 times the mean squared distance within the batch.
 
     Source: Long et al., ICML 2015 (DAN), eq. 2.
     """
     both = torch.cat([wanted[1].float().detach(), own[1].float()])  # (2B, D)
     distance = torch.cdist(both, both).square()
     scale = distance.detach().mean()
-    kernel = sum(torch.exp(-distance / (factor * scale)) for factor in (0.25, 0.5, 1.0, 2.0, 4.0))
-    half = len(both) // 2
-    assert isinstance(kernel, Tensor)
+    kernels = [torch.exp(-distance / (factor * scale)) for factor in (0.25, 0.5, 1.0, 2.0, 4.0)]
+    kernel, half = torch.stack(kernels).sum(dim=0), len(both) // 2
     return kernel[:half, :half].mean() + kernel[half:, half:].mean() - 2 * kernel[:half, half:].mean()
 
 

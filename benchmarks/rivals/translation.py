@@ -1,9 +1,8 @@
 r"""A translator in front of a frozen network: depth becomes a picture that the source network can read.
 
-.. math:: \min_G \tfrac1B \sum_i \| G(t_i) - s_i \|_1 + \lambda \| f(G(t_i)) - f(s_i) \|_2^2
+.. math:: \min_G \tfrac1B \sum_i \| G(t_i) - s_i \|_1 + \| f(G(t_i)) - f(s_i) \|_2^2
 
-The pairs teach G; the source network, frozen, both reads its output and judges it. The idea is that of TGKT
-(Zhu, Chen, Wang, arXiv 2401.05014), of which this is the smallest form: no adversary, no target images.
+The smallest form of TGKT (Zhu, Chen, Wang, arXiv 2401.05014): no adversary, no target images.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rivals.training import descend, endless_batches
+from rivals.training import BATCH, descend, endless_batches
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages, random_views
 from socketlab.networks.checkpoints import Source
-from socketlab.networks.networks import Network, Trunk, device_of, networks_of
+from socketlab.networks.networks import Trunk, device_of, networks_of
 
 
 class Translator(nn.Module):
@@ -63,59 +62,30 @@ class TranslatedTrunk(Trunk):
 
 
 def translate(
-    source: Source,
-    target: PairedImages,
-    pairs: PairedImages,
-    *,
-    steps: int = 300,
-    feature_weight: float = 1.0,
-    rate: float = 2e-3,
-    batch_size: int = 32,
-    seed: int = 0,
+    source: Source, target: PairedImages, pairs: PairedImages, *, steps: int = 300, seed: int = 0
 ) -> Source:
-    """Train a translator on the pairs and put it in front of the frozen source network.
+    """The source network, one and not changed, behind a translator that was trained on the pairs.
 
-    Adam with a one-cycle rate. The target's images are used for their normalisation alone.
-
-    Parameters
-    ----------
-    source : one network; not changed.
-    target : unlabelled images of the target modality.
-    pairs : task-irrelevant scenes in both modalities.
-    feature_weight : λ above, on squared distances of features.
-
-    Returns
-    -------
-    The source network behind the translator; it reads the target's modality.
+    Adam with a one-cycle rate up to 2e-3. The target's images are used for their normalisation alone.
     """
     modality = target.modality
     frozen = copy.deepcopy(networks_of(source.network)[0]).eval().requires_grad_(False)
-    device = device_of(frozen)
     normalisation = encodings.measure(target.images[modality], modality)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        translator = Translator().to(device)
+        translator = Translator().to(device_of(frozen))
     generator = torch.Generator().manual_seed(seed)
 
     def loss_of(rows: Tensor) -> Tensor:
         views = random_views(pairs, rows, generator)
         wanted = source.normalisation.encode(views[source.modality])
         made = translator(normalisation.encode(views[modality]))
-        loss = F.l1_loss(made, wanted)
-        if feature_weight > 0:
-            with torch.no_grad():
-                features = frozen.features(wanted)
-            loss = loss + feature_weight * F.mse_loss(frozen.features(made), features)
-        return loss
+        with torch.no_grad():
+            features = frozen.features(wanted)
+        return F.l1_loss(made, wanted) + F.mse_loss(frozen.features(made), features)
 
-    translator.train()
-    batches = endless_batches(len(pairs), min(batch_size, len(pairs)), generator)
-    descend(torch.optim.Adam(translator.parameters(), lr=rate), loss_of, batches, steps, rate)
-    return Source(_behind(translator, frozen), source.classes, normalisation, dict(source.card))
-
-
-def _behind(translator: Translator, network: Network) -> Network:
-    """The network with the translator in front of its trunk."""
-    whole = copy.deepcopy(network)
-    whole.trunk = TranslatedTrunk(translator, network.trunk)
-    return whole.eval()
+    batches = endless_batches(len(pairs), min(BATCH, len(pairs)), generator)
+    descend(torch.optim.Adam(translator.parameters()), loss_of, batches, steps, 2e-3)
+    whole = copy.deepcopy(frozen)
+    whole.trunk = TranslatedTrunk(translator, frozen.trunk)
+    return Source(whole.eval(), source.classes, normalisation, dict(source.card))

@@ -242,8 +242,7 @@ def _accuracies(comparison: Comparison) -> Table | None:
 
 
 def _measure_row(one: Measured) -> tuple[str, ...]:
-    known = MEASURES.get(one.name)
-    title, larger = (known.title, known.larger) if known else ("gap within classes", "further apart")
+    title, larger = MEASURES[one.name].title, MEASURES[one.name].larger
     if math.isnan(one.value):
         return title, "–", "", "", one.how
     ends = "" if math.isnan(one.low) else f"{_number(one.low)} to {_number(one.high)}"

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from socketlab.errors import LabError
-from socketlab.measures.feature_sets import Features, no_grad_no_autocast
 from socketlab.measures.layer_features import ForwardPass, Images, Transform
 from socketlab.method.bnstats import Moments, moments, pooled
 from socketlab.method.losses import gaussian_divergence
@@ -52,12 +51,8 @@ def _memory(layer: nn.Module) -> Statistics:
 class NormStatistics:
     """Running statistics of one batch-norm layer beside those of its input: float64 tensors (C,) on the CPU.
 
-    Parameters
-    ----------
-    running_mean, running_var : of training; torch averages the *unbiased* variance of batches.
-    mean, var : of the layer's input over all images and places; biased, as batch norm normalises.
-    count : values per channel behind them: images × places.
-    eps : what the layer adds to a variance.
+    ``var`` is biased, as batch norm normalises; ``running_var`` averages unbiased variances of batches.
+    ``count`` values per channel, images × places, are behind ``mean`` and ``var``.
     """
 
     name: str
@@ -75,16 +70,12 @@ def norm_statistics(
     r"""Mean and variance of these images at the input of every batch-norm layer, beside its running ones.
 
     The network runs in eval mode: each layer sees the images as the layers before it, normalising by *their*
-    running statistics, pass them on. Batches are merged in float64 (`bnstats.pooled`): the result is that of
-    all images at once. Parameters are those of `layer_features.extract_features`.
+    running statistics, pass them on. Batches are merged in float64: the result is that of all images at once.
+    Parameters are those of `layer_features.extract_features`; a LabError where no layer has statistics.
 
     Returns
     -------
     One record per layer that was reached, in the order of the modules.
-
-    Raises
-    ------
-    LabError : the network has no batch norm with running statistics, or none was reached.
     """
 
     def of_batch(x: Tensor) -> Moments:
@@ -122,13 +113,9 @@ def _of_inputs(
 
 @dataclass(frozen=True)
 class ImageMoments:
-    """Mean and biased variance, over places, of every image at the input of one layer.
+    """Mean and biased variance (N, C), over places, of every image at the input of one layer.
 
-    Parameters
-    ----------
-    mean, var : (N, C) float64.
-    places : values per image and channel; 1 after the average over places.
-    remembered : the layer's running mean and variance, (C,) float64.
+    ``places`` are the values per image and channel, ``remembered`` the running mean and variance (C,).
     """
 
     mean: Tensor
@@ -201,11 +188,7 @@ def layer_gaps(
 
 
 def convergence(images: ImageMoments, batches: Sequence[Tensor], momentum: float) -> dict[str, list[float]]:
-    """Running statistics against those of all images, batch by batch, from the layer's own ones on.
-
-    Parameters
-    ----------
-    batches : T tensors of rows, equally many in each.
+    """Running statistics against those of all images after each of T batches (rows), from the layer's own on.
 
     Returns
     -------
@@ -229,13 +212,7 @@ def convergence(images: ImageMoments, batches: Sequence[Tensor], momentum: float
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of a batch-norm layer.
-
-    Parameters
-    ----------
-    values : (n,) float64 at the layer's input, of all images of a batch and all places.
-    mean, var, weight, bias : running mean and variance; γ and β.
-    """
+    """One channel of a batch-norm layer: input values (n,) of a batch, running mean and variance, γ and β."""
 
     values: Tensor
     mean: float
@@ -268,40 +245,6 @@ def read_channels(
     columns: list[Any] = [norm.running_mean, norm.running_var, norm.weight, norm.bias]
     numbers = zip(*(column.detach().tolist() for column in columns), strict=True)
     return [Channel(x, *four) for x, four in zip(values, numbers, strict=True)]
-
-
-# ---- distances between statistics
-
-
-@no_grad_no_autocast
-def symmetric_divergence(
-    mean: Features, variance: Features, source_mean: Features, source_variance: Features, floor: float = EPS
-) -> Tensor:
-    r"""Batch-norm divergence of one layer, of N(μ, v) and the source's N(m, r): (C,) float64, nats, ≥ 0.
-
-    .. math:: KL(N(\mu, v) \,\|\, N(m, r)) + KL(N(m, r) \,\|\, N(\mu, v))
-
-    ``floor`` is added to both variances, as the layer's own eps: a channel that died has variance 0. O(C).
-
-    Parameters
-    ----------
-    mean, variance, source_mean, source_variance : (C,) each, for example of a layer's input on depth, and its
-        ``running_mean`` and ``running_var``.
-
-    Raises
-    ------
-    LabError : unequal lengths, a number that is not finite, or a variance below 0.
-
-    Source: Jeffreys, Proc. Royal Society A 1946; as a measure between modalities, this kit.
-    """
-    given = (mean, variance, source_mean, source_variance)
-    parts = mu, v, m, r = [torch.as_tensor(x).detach().cpu().double() for x in given]
-    if len({x.shape for x in parts}) > 1:
-        shapes = ", ".join(str(tuple(x.shape)) for x in parts)
-        raise LabError(f"Means and variances have shapes {shapes}; they need one number per channel each.")
-    if not all(bool(x.isfinite().all()) for x in parts) or bool((v < 0).any() or (r < 0).any()):
-        raise LabError("Means and variances must be finite, and no variance below 0.")
-    return gaussian_divergence(mu, v, m, r, floor) + gaussian_divergence(m, r, mu, v, floor)
 
 
 def divergence(seen: Statistics, remembered: Statistics) -> Tensor:

@@ -11,28 +11,17 @@ import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
-from socketlab.measures.distances import EXACT, Kernel
-from socketlab.measures.feature_sets import (
-    Features,
-    centred,
-    checked,
-    no_grad_no_autocast,
-    squared_distances,
-)
+from socketlab.measures import distances
+from socketlab.measures.distances import EXACT, Features, Kernel, centred, checked, no_grad_no_autocast
 
 Distance = Callable[[Tensor, Tensor], float]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A number and how far to trust it.
+    """A number, its interval, and the p of a permutation test; NaN and None where there is none.
 
-    Parameters
-    ----------
-    value : from the rows that ``how`` names; NaN where there is none, with the reason in ``how``.
-    low, high : ends of the interval; NaN where there is none.
-    how : rows, resampling and seed, in words.
-    p : of the permutation test, where one was made.
+    ``how`` has rows, resampling and seed in words, or the reason for NaN.
     """
 
     name: str
@@ -53,29 +42,18 @@ def bootstrap_interval(
         q = \text{quantiles of } \sqrt{\tfrac{h}{1 - h}}\, (\theta_r - \bar\theta)
 
     Each round takes a share h of the rows of either set, without replacement: one half, or ``most`` rows.
-    About their mean, halves deviate as the whole sample does from its expectation.
-
-    The plain bootstrap draws rows more than once. A row and its copy have distance 0 and are each other's
-    nearest neighbour, so that MMD², neighbour purity and all that is made of pairs of rows comes out too
-    large; halves hold no copies. For smooth measures both agree. For MMD² or energy of equal distributions,
-    whose error shrinks with n and not √n, the interval is cautious, √(1 + 1/h) times too wide. It is about
-    the expectation of the estimate: a measure's bias it does not take away.
+    About their mean, halves deviate as the whole sample does from its expectation. The plain bootstrap's
+    copies of rows, at distance 0, would make neighbour purity and all that is made of pairs too large. For
+    MMD² or energy of equal distributions, whose error shrinks with n and not √n, the interval is cautious,
+    √(1 + 1/h) times too wide. A measure's bias it does not take away.
 
     Parameters
     ----------
-    a, b : (n, D) and (m, D), large enough that the measure takes their halves.
+    a, b : (n, D) and (m, D), 4 rows or more.
     rounds : how many halves; 200 settle the ends to about a tenth of the width.
     paired : rows i are one scene, and are drawn together.
     most : rows a set in a half at most, to bound the time.
     level : share of samples whose interval should cover, in (0, 1).
-
-    Returns
-    -------
-    The value of all rows and its interval, whose ends are NaN where one of the halves gives NaN.
-
-    Raises
-    ------
-    LabError : as `checked`, fewer than 4 rows a set, or what the measure raises.
 
     Source: Praestgaard and Wellner, Annals of Probability 1993 (weights 0 and 2 for multinomial ones); Shao
     and Wu, Annals of Statistics 1989 (the factor); Politis and Romano, Annals of Statistics 1994.
@@ -109,16 +87,13 @@ def permutation_test(
 
     In [1 / (1 + R), 1]. Under the null p ≤ α in at most a share α of all tests. The null: all rows come from
     one distribution, and chance deals them out anew; of pairs, whose rows i are one scene, a coin decides
-    which of the two is in which set. One kernel matrix serves all rounds, O((n + m)² (D + R)).
+    which of the two is in which set. One kernel matrix serves all rounds, O((n + m)² (D + R)), of 2 `EXACT`
+    rows at most.
 
     Parameters
     ----------
     kernel : `distances.rbf` for MMD², `distances.minus_distance` for the energy distance.
     rounds : R; 199 tells p = 0.05 from 0.08.
-
-    Raises
-    ------
-    LabError : as `checked`, or more rows than one kernel matrix can have (2 `EXACT`).
 
     Source: Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 2010 (the 1 +);
     Gretton et al., JMLR 2012, for MMD.
@@ -139,7 +114,7 @@ def _dealt_out(
     if n + m > 2 * EXACT:
         raise LabError(f"{n + m:,} rows are more than {2 * EXACT:,}, too many to test at once: draw some.")
     x = torch.cat(centred(a, b))
-    k = torch.cat([kernel(squared_distances(rows, x)) for rows in x.split(1024)])
+    k = torch.cat([kernel(distances.squared_distances(rows, x)) for rows in x.split(1024)])
     k.fill_diagonal_(0)
     if paired:
         k[:n, n:].fill_diagonal_(0)

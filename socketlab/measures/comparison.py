@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +19,11 @@ from torch.nn.utils.parametrize import is_parametrized
 from socketlab.errors import LabError, require_types
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages
-from socketlab.measures.bn_moments import NormStatistics, norm_statistics, symmetric_divergence
+from socketlab.measures.bn_moments import NormStatistics, norm_statistics
 from socketlab.measures.bootstrap import Measured
+from socketlab.measures.distances import symmetric_divergence
 from socketlab.measures.layer_features import Images, Pattern, Transform, extract_features, layer_names
-from socketlab.measures.metrics import CLASS_GAP, MEASURES, measure_all, possible_measures
+from socketlab.measures.metrics import MEASURES, measure_all, possible_measures
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Mixture, norm_layers
 
@@ -34,14 +34,7 @@ Labels = ArrayLike | Tensor
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a network and its images, as `extract_features` takes them.
-
-    Parameters
-    ----------
-    labels : (n,) int64, or None.
-    names : of the scenes, or None; equal names on both sides make pairs.
-    classes, card : of a `Source`: the network's outputs, and where it comes from.
-    """
+    """One side of a comparison: a network, its images, names of the scenes, labels (n,)."""
 
     title: str
     modality: str
@@ -56,13 +49,9 @@ class Side:
 
 @dataclass(frozen=True)
 class NormGaps:
-    """Inputs of the batch-norm layers against their running statistics: symmetric KL per channel, nats.
+    """Symmetric KL of batch-norm layers' inputs and running statistics, (L,) means over the channels, nats.
 
-    Parameters
-    ----------
-    layers : L names.
-    a, b : (L,) means over the channels.
-    worst : records of a and b at the layer where b is furthest.
+    ``worst`` are the records of a and b at the layer where b is furthest.
     """
 
     layers: tuple[str, ...]
@@ -77,15 +66,12 @@ class Comparison:
 
     Parameters
     ----------
-    paired : row i of both is one scene.
     layers : layer of a → the layer of b beside it.
     at : the layer of a at which all measures were taken; the last of ``layers``.
     features : of a and b at that layer, (n, D) and (m, D').
     outputs : what both networks return, (n, K) and (m, K'); None where that is no row of numbers per image.
-    measures : layer of a → its numbers.
     norms : None where a network has no batch norm.
     notes : what is missing, and why.
-    settings, seconds : to make it again, and how long it took.
     """
 
     a: Side
@@ -107,22 +93,23 @@ class Comparison:
 
     def numbers(self) -> list[dict[str, Any]]:
         """Every number with its interval, a line each: layer, measure, value, low, high, p, how."""
-        lines: list[dict[str, Any]] = []
-        for layer, other in self.layers.items():
-            for one in self.measures[layer]:
-                title = MEASURES.get(one.name, CLASS_GAP).title
-                lines.append(
-                    {"layer": layer, "layer_b": other, "measure": one.name, "title": title}
-                    | {"value": one.value, "low": one.low, "high": one.high, "p": one.p, "how": one.how}
-                )
+
+        def line(layer: str, layer_b: str, title: str, one: Measured) -> dict[str, Any]:
+            about = {"layer": layer, "layer_b": layer_b, "measure": one.name, "title": title}
+            return about | {key: getattr(one, key) for key in ("value", "low", "high", "p", "how")}
+
+        lines = [
+            line(layer, other, MEASURES[one.name].title, one)
+            for layer, other in self.layers.items()
+            for one in self.measures[layer]
+        ]
         title = "symmetric KL of the layer's input and its running statistics, mean over channels"
         if self.norms is not None:
-            for side, gaps in (("a", self.norms.a), ("b", self.norms.b)):
-                for layer, value in zip(self.norms.layers, gaps.tolist(), strict=True):
-                    lines.append(
-                        {"layer": layer, "layer_b": layer, "measure": f"norm_gap_{side}", "title": title}
-                        | {"value": value, "low": math.nan, "high": math.nan, "p": None, "how": "all images"}
-                    )
+            lines += [
+                line(layer, layer, title, Measured(f"norm_gap_{side}", value, how="all images"))
+                for side in ("a", "b")
+                for layer, value in zip(self.norms.layers, getattr(self.norms, side).tolist(), strict=True)
+            ]
         return lines
 
     def accuracy(self, side: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
@@ -149,7 +136,7 @@ def compare(
 
     Parameters
     ----------
-    model_a : a network; of a `Source`, the classes and the normalisation are known.
+    model_a : a network, or a `Source`, whose classes and normalisation are known.
     model_b : another, or the same again, or layers of ``model_a``, which then reads both data.
     data_a, data_b : `PairedImages` of one modality, tensors (N, C, H, W), lists of images, or batches that
         can be read again.
@@ -163,10 +150,6 @@ def compare(
         that `PairedImages.unlabelled` puts in place of names do not count.
     rounds : random halves behind each interval, 2 or more.
     precision : of the networks' arithmetic, as in `extract_features`.
-
-    Raises
-    ------
-    LabError : no such layers, unequal numbers of them, images that cannot be read, pairs of unequal number.
     """
     begun = time.perf_counter()
     given = {"rounds": rounds, "seed": seed, "data_a": data_a, "data_b": data_b}
@@ -186,15 +169,14 @@ def compare(
     of_b, out_b = _read(b, list(matched.values()), precision)
     matched = {la: lb for la, lb in matched.items() if la in of_a and lb in of_b}
     at = list(matched)[-1]
-    with_classes = a.labels is not None and b.labels is not None and a.classes == b.classes
     measured = {}
     for layer, other in matched.items():  # all measures at one layer, and some at the others
         x, y = of_a[layer], of_b[other]
-        about: dict[str, Any] = {"labels_a": a.labels, "labels_b": b.labels} if with_classes else {}
+        names, draws = None, rounds
         if layer != at:
             names = [name for name in PROFILE if name in possible_measures(x, y, paired)]
-            about = {"names": names, "rounds": min(rounds, 50)}
-        measured[layer] = measure_all(x, y, **{"paired": paired, "rounds": rounds, "seed": seed} | about)
+            draws = min(rounds, 50)
+        measured[layer] = measure_all(x, y, paired=paired, rounds=draws, seed=seed, names=names)
     norms, notes = _norm_gaps(a, b, precision)
     notes += _notes([(a.title, model_a), (b.title, model_b)], layers is None, paired)
     settings = {"layers": matched, "at": at, "paired": paired, "rounds": rounds, "seed": seed}
@@ -208,7 +190,6 @@ def compare(
 def _side(
     model: Source | nn.Module, data: Images, transform: Transform, labels: Labels | None, title: str
 ) -> Side:
-    """A `Source` brings classes and normalisation, `PairedImages` labels and names."""
     if not isinstance(model, Source | nn.Module):
         raise LabError(f"A network is a Source or a torch module, not {model!r}: see load_source.")
     names, modality = None, title
@@ -248,7 +229,7 @@ def _notes(models: Sequence[tuple[str, Source | nn.Module]], default_layers: boo
 def main_layers(network: nn.Module, most: int = 10) -> list[str]:
     """Names of a network's large parts that have weights, in order; the last one is what its head reads.
 
-    Its children, opened until there are four or more; where there are more than ``most``, evenly spaced ones.
+    Its children, opened until there are four or more; of more than ``most``, evenly spaced ones.
     """
     if isinstance(network, Mixture):
         return [f"networks.0.{name}" for name in main_layers(network.networks[0], most)]

@@ -1,42 +1,133 @@
 r"""How far apart two sets of features lie.
 
-Every measure takes (n, D) and (m, D) features, arrays or tensors of any real type, and returns a float,
-computed where they lie; a LabError where `feature_sets.checked` raises one, which also has the precision.
-"Bias" is that of the estimate from n and m rows; an interval does not take it away.
+Every measure takes (n, D) and (m, D) features, arrays or tensors of any real type, and returns a float; a
+LabError where `checked` raises one. "Bias" is that of the estimate from n and m rows; an interval does not
+take it away. Up to `MODERATE` numbers a set all is float64; above, matrix products are float32 and their sums
+float64, `ROWS` rows at a time, without a centred copy of the features.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from socketlab.errors import LabError
-from socketlab.measures.bn_moments import symmetric_divergence
-from socketlab.measures.feature_sets import (
-    Features,
-    centred,
-    centred_rows,
-    checked,
-    covariance,
-    mean_row,
-    no_grad_no_autocast,
-    squared_distances,
-)
 from socketlab.method.bnstats import moments
+from socketlab.method.losses import gaussian_divergence
 
+MODERATE = 1 << 22
+"""Up to so many numbers a set, everything is computed in float64."""
+ROWS = 2048
 EXACT = 5000
 """Up to so many rows a set, a mean over all pairs of rows is taken in full; above, over random blocks."""
 BLOCK = 1000
 """Rows a set in such a block."""
 
+Features = ArrayLike | Tensor
 Kernel = Callable[[Tensor], Tensor]
 """Squared distances → similarity, element by element."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+# ---- features, checked, and sums over their rows
+
+
+def checked(
+    a: Features, b: Features, *, paired: bool = False, same_width: bool = True, least: int = 2
+) -> tuple[Tensor, Tensor]:
+    """Both sets as (n, D) tensors on one device, in float64, or in float32 where one is large.
+
+    A LabError for a set that is no (n, D) array of finite real numbers or has fewer than ``least`` rows, two
+    widths where ``same_width``, two counts where ``paired``.
+    """
+    first, second = _features(a, "first"), _features(b, "second")
+    (n, width), (m, other_width) = first.shape, second.shape
+    if same_width and width != other_width:
+        raise LabError(
+            f"The sets have {width} and {other_width} features a row; the measure needs one width."
+        )
+    if paired and n != m:
+        raise LabError(f"{n} and {m} rows are no pairs: row i of both sets must be one scene.")
+    if min(n, m) < least:
+        raise LabError(f"A set has {min(n, m)} of the {least} rows that the measure needs: give more images.")
+    dtype = torch.float64 if first.dtype == second.dtype == torch.float64 else torch.float32
+    return first.to(dtype), second.to(first.device, dtype)
+
+
+def _features(values: Features, which: str) -> Tensor:
+    try:
+        given = values.detach() if isinstance(values, Tensor) else np.require(values, requirements=["C", "W"])
+    except ValueError as error:
+        raise LabError(f"The {which} set is no array of equal rows: {error}") from error
+    real = not given.is_complex() if isinstance(given, Tensor) else given.dtype.kind in "biuf"
+    if not real:
+        raise LabError(f"The {which} set holds {given.dtype} values; features are real numbers.")
+    x = torch.as_tensor(given)
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise LabError(f"The {which} set has shape {tuple(x.shape)}; features are (n, D), a row per image.")
+    x = x.cpu() if x.is_mps else x  # which has no float64
+    if not x.is_floating_point() or x.numel() <= MODERATE:
+        x = x.double()
+    if not all(bool(rows.isfinite().all()) for rows in x.split(ROWS)):
+        raise LabError(f"The {which} set holds NaN or infinite numbers: look for the images that give them.")
+    return x
+
+
+def no_grad_no_autocast(measure: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a measure: no gradient, and no autocast, which would make its products half precision."""
+
+    @functools.wraps(measure)
+    def plain(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return measure(*args, **kwargs)
+
+    return plain
+
+
+def mean_row(*sets: Tensor) -> Tensor:
+    """Mean row of all sets together, (D,) float64."""
+    total = sum(rows.sum(dim=0).double() for x in sets for rows in x.split(ROWS))
+    return torch.as_tensor(total) / sum(len(x) for x in sets)
+
+
+def centred(*sets: Tensor) -> list[Tensor]:
+    """Copies of the sets less the mean row of all of them together."""
+    mean = mean_row(*sets).to(sets[0])
+    return [x - mean for x in sets]
+
+
+def centred_rows(x: Tensor, mean: Tensor) -> Iterator[Tensor]:
+    """Rows less the mean, `ROWS` at a time."""
+    return (rows - mean.to(x) for rows in x.split(ROWS))
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """Xᵀ Y of the centred sets, (D, E) float64; of x with itself, only the half on and above the diagonal."""
+    total = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64, device=x.device)
+    for rows, others in zip(*(centred_rows(z, mean_row(z)) for z in (x, y)), strict=True):
+        for i in range(0, x.shape[1], 512):
+            begin = i if x is y else 0
+            total[i : i + 512, begin:] += rows[:, i : i + 512].T @ others[:, begin:]
+    return total.triu() + total.triu(1).T if x is y else total
+
+
+def covariance(x: Tensor) -> Tensor:
+    """(D, D) float64, with n - 1 below."""
+    return product(x, x) / (len(x) - 1)
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """(n, m), by one matrix product; both sets should lie around the origin."""
+    squared = torch.addmm(y.square().sum(dim=1), x, y.T, alpha=-2)
+    return squared.add_(x.square().sum(dim=1, keepdim=True)).clamp_min_(0)
 
 
 # ---- kernels: MMD and energy
@@ -67,8 +158,7 @@ def median_distance(a: Features, b: Features, most: int = 1000) -> float:
     """The median heuristic: median distance between the rows of both sets together, in feature units.
 
     Pairs of equal rows (dead networks, repeated images) are left out; where all rows are equal it is 1. Of
-    more than ``most`` rows as many are drawn, always the same. O(most² D). To compare measurements, over
-    epochs say, take the bandwidth once and give it to all.
+    more than ``most`` rows as many are drawn, always the same. To compare measurements take it once for all.
 
     Source: Gretton et al., JMLR 2012, section 8.
     """
@@ -109,8 +199,8 @@ def energy(a: Features, b: Features, *, paired: bool = False, seed: int = 0) -> 
     r"""Energy distance, :math:`2 E\|a - b\| - E\|a - a'\| - E\|b - b'\|`, in feature units.
 
     An MMD² whose kernel is −‖·‖, with nothing to choose: parameters and cost as for `mmd`. ≥ 0 for
-    distributions, 0 only for equal ones; the estimate is unbiased and can fall below.
-    (`scipy.stats.energy_distance` is the root of the biased form; geomloss gives half of it.)
+    distributions, 0 only for equal ones; the estimate is unbiased and can fall below. (SciPy's is the root of
+    the biased form.)
 
     Source: Székely and Rizzo, J. Statistical Planning and Inference 2013; Sejdinovic et al., 2013.
     """
@@ -134,8 +224,8 @@ def block_estimate(
 ) -> tuple[float, float]:
     r"""MMD² of many rows by any kernel from random blocks, and its standard error.
 
-    Both sets are cut at random into S blocks of at most `BLOCK` rows; the estimate is the mean of their MMD²;
-    the error is the blocks' deviation by √S (NaN for one block). O((n + m) `BLOCK` D).
+    The mean over S random blocks of at most `BLOCK` rows, and their deviation by √S (NaN for one block).
+    O((n + m) `BLOCK` D).
 
     Source: Zaremba, Gretton, Blaschko, NeurIPS 2013 (B-test), eq. 5.
     """
@@ -265,8 +355,32 @@ def _common_steps(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @no_grad_no_autocast
+def symmetric_divergence(
+    mean: Features, variance: Features, source_mean: Features, source_variance: Features, floor: float = 1e-5
+) -> Tensor:
+    r"""Batch-norm divergence of one layer, of N(μ, v) and the source's N(m, r): (C,) float64, nats, ≥ 0.
+
+    .. math:: KL(N(\mu, v) \,\|\, N(m, r)) + KL(N(m, r) \,\|\, N(\mu, v))
+
+    For example of a layer's input on depth, and its running mean and variance, (C,) each. ``floor`` is added
+    to both variances, as the layer's own eps: a channel that died has variance 0. A LabError for unequal
+    lengths, a number that is not finite, or a variance below 0.
+
+    Source: Jeffreys, Proc. Royal Society A 1946; as a measure between modalities, this kit.
+    """
+    given = (mean, variance, source_mean, source_variance)
+    parts = mu, v, m, r = [torch.as_tensor(x).detach().cpu().double() for x in given]
+    if len({x.shape for x in parts}) > 1:
+        shapes = ", ".join(str(tuple(x.shape)) for x in parts)
+        raise LabError(f"Means and variances have shapes {shapes}; they need one number per channel each.")
+    if not all(bool(x.isfinite().all()) for x in parts) or bool((v < 0).any() or (r < 0).any()):
+        raise LabError("Means and variances must be finite, and no variance below 0.")
+    return gaussian_divergence(mu, v, m, r, floor) + gaussian_divergence(m, r, mu, v, floor)
+
+
+@no_grad_no_autocast
 def channel_divergence(a: Features, b: Features) -> float:
-    """Mean of `bn_moments.symmetric_divergence`, from the sets' own means and variances.
+    """Mean of `symmetric_divergence`, from the sets' own means and variances.
 
     Nats, ≥ 0, without units; blind to correlations. Biased upward by O(1/n + 1/m). O((n + m) D).
     """
@@ -282,8 +396,7 @@ def neighbour_purity(a: Features, b: Features, k: int = 15) -> float:
     """How separate two sets lie: the share of a row's k nearest neighbours that come from its own set.
 
     In [0, 1], each set counting the same: 1 = two islands, about 0.5 = fully mixed when n = m (a little less,
-    as a row is not its own neighbour; (n - 1) / (n + m - 1) for one set). Euclidean. Fewer than k others: all
-    of them. O((n + m)² D).
+    as a row is not its own neighbour). Euclidean. Fewer than k others: all of them. O((n + m)² D).
 
     Source: the k-nearest-neighbour test of Schilling, J. American Statistical Association 1986.
     """
@@ -305,25 +418,18 @@ def neighbour_purity(a: Features, b: Features, k: int = 15) -> float:
 def proxy_a_distance(a: Features, b: Features, *, paired: bool = False, seed: int = 0) -> float:
     r"""Proxy A-distance, :math:`2 (1 - 2 \varepsilon)`: how well a linear classifier tells the sets apart.
 
-    ε is the held-out error, the mean of both sets' own, of `domain_mistakes`. 2 = always told apart, 0 = by
-    chance, where the estimate is around 0 of either sign; in [-2, 2]. Biased downward: a classifier
-    that has seen more rows errs less. Cost: five logistic regressions.
+    ε is the held-out error, the mean of both sets' own, of a logistic regression on standardised features, in
+    five folds. In [-2, 2]: 2 = always told apart, around 0 of either sign = by chance. Biased downward: a
+    classifier that has seen more rows errs less. Both sets weigh the same. ``paired`` keeps partners in one
+    fold: in two, each would be taken for its twin's set.
 
     Source: Ben-David et al., Machine Learning 2010; its proxy: Glorot, Bordes, Bengio, ICML 2011.
     """
-    mistakes = domain_mistakes(a, b, paired=paired, seed=seed)
-    return 2 * (1 - 2 * float(np.mean([wrong.mean() for wrong in mistakes])))
+    return proxy_estimate(a, b, paired=paired, seed=seed)[0]
 
 
-def domain_mistakes(
-    a: Features, b: Features, *, paired: bool = False, seed: int = 0
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Which rows of either set a cross-validated logistic regression takes for the other's; (n,), (m,) bool.
-
-    Features are standardised on the training folds; both sets weigh the same, and each of the five folds
-    (fewer for fewer rows) holds its share of both. ``paired`` keeps partners in one fold: in two, the one
-    that was learnt from would have the other taken for its own set.
-    """
+def proxy_estimate(a: Features, b: Features, *, paired: bool = False, seed: int = 0) -> tuple[float, float]:
+    """`proxy_a_distance` and the error of so many tosses of two coins (two more rows on either side)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -338,43 +444,7 @@ def domain_mistakes(
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
     split = PredefinedSplit(np.concatenate([fold_a, fold_b]))
     wrong = cross_val_predict(model, x, y, cv=split) != y
-    return wrong[: len(a)], wrong[len(a) :]
-
-
-# ---- within classes
-
-
-def class_gap(
-    a: Features, b: Features, labels_a: Features, labels_b: Features,
-    measure: Callable[[Tensor, Tensor], float] | None = None,
-) -> float:  # fmt: skip
-    r"""Distance between the sets with the class held fixed, against that between classes of the first set.
-
-    .. math:: \frac{\tfrac1K \sum_c d(a_c, b_c)}{\tfrac{2}{K(K-1)} \sum_{c < c'} d(a_c, a_{c'})}
-
-    1 = another modality is as far as another class; NaN where the classes of the first set are not apart.
-    Two sets with other shares of the classes are apart without any gap between modalities; this is not misled
-    by it. For the reader: it needs labels of both sets. Bias as of d; K² / 2 times its cost on a class.
-
-    Parameters
-    ----------
-    labels_a, labels_b : (n,) and (m,) integers. Classes with fewer than 2 rows in a set are left out.
-    measure : d; default: `mmd` with the bandwidth of all rows.
-
-    Raises
-    ------
-    LabError : labels that are not one per row, or fewer than 2 classes left.
-    """
-    a, b = checked(a, b)
-    ours, theirs = (torch.as_tensor(labels).to(a.device) for labels in (labels_a, labels_b))
-    if ours.shape != (len(a),) or theirs.shape != (len(b),):
-        counts = tuple(ours.shape), tuple(theirs.shape)
-        raise LabError(f"{len(a)} and {len(b)} rows need one label each, not {counts[0]} and {counts[1]}.")
-    distance = measure or functools.partial(mmd, bandwidth=median_distance(a, b))
-    classes = [int(c) for c in ours.unique() if (ours == c).sum() > 1 and (theirs == c).sum() > 1]
-    if len(classes) < 2:
-        raise LabError("A gap within classes needs 2 classes with at least 2 rows in either set.")
-    within = np.mean([distance(a[ours == c], b[theirs == c]) for c in classes])
-    apart = [distance(a[ours == c], a[ours == d]) for i, c in enumerate(classes) for d in classes[:i]]
-    between = np.mean(apart)
-    return float(within / between) if between > 0 else math.nan
+    mistakes = wrong[: len(a)], wrong[len(a) :]
+    rates = [((each.sum() + 2) / (len(each) + 4), len(each) + 4) for each in mistakes]
+    variance = sum(rate * (1 - rate) / count for rate, count in rates) / 4
+    return 2 * (1 - 2 * float(np.mean([each.mean() for each in mistakes]))), 4 * math.sqrt(variance)

@@ -48,11 +48,7 @@ def layer_names(network: nn.Module, pattern: Pattern | Sequence[Pattern] = "*") 
     Parameters
     ----------
     pattern : a glob (``"layer[1-4]"``, ``"*.bn?"``; ``*`` matches dots too), a compiled regular expression
-        that fits the whole name, or several of both. ``""`` is the network itself: its output.
-
-    Raises
-    ------
-    LabError : a pattern matches nothing; the message lists names that are near.
+        that fits the whole name, or several of both, all with a match. ``""`` is the network: its output.
     """
     every = [name for name, _ in network.named_modules(remove_duplicate=False)]
     # weights under a parametrization are modules too, but return no features of an image
@@ -85,15 +81,7 @@ def _patterns(pattern: Pattern | Sequence[Pattern]) -> Sequence[Pattern]:
 
 
 class ForwardPass:
-    """All images through a network, in eval mode, without gradients, a batch at a time.
-
-    Parameters are those of `extract_features`.
-
-    Raises
-    ------
-    LabError : an unknown precision, no network, no images, `PairedImages` without a transform; later, images
-        that are not floats, that the network cannot read, or that differ from those of the fingerprint.
-    """
+    """All images through a network, in eval mode, a batch at a time; parameters as of `extract_features`."""
 
     def __init__(
         self, network: nn.Module, images: Images, transform: Transform = None, batch: int = 256,
@@ -225,25 +213,22 @@ def extract_features(
 ) -> dict[str, NDArray[Any]]:  # fmt: skip
     """Features of images at chosen layers, in eval mode, without gradient, on the network's device.
 
-    A layer that is called several times in one pass counts with its last output; of a tuple, list or dict
-    that a layer returns, the first tensor counts. Layers named in full must be reached in the forward pass;
-    of those that a pattern matches, the ones that are not, or return nothing per image, are left out.
+    A layer that is called several times counts with its last output; of a tuple, list or dict the first
+    tensor counts. Layers named in full must be reached in the forward pass; of those that a pattern matches,
+    the ones that are not, or return nothing per image, are left out.
 
     Parameters
     ----------
-    network : any module that takes a batch of images.
     images : `PairedImages` of one modality, a tensor (N, C, H, W), a list of (C, H, W), or batches that can
         be read again; floats of another size are converted to the network's.
     layers : for `layer_names`.
     transform : a `Normalisation` (which takes the centre view of `PairedImages`), or any function of a batch.
     pool : over places, "mean" or "max" → (N, C); "flat" keeps all numbers → (N, C·H·W). The channels are the
         last dimension of linear layers, layer norms and token sequences (B, T, C), else dimension 1.
-    batch : images at a time, where they do not come in batches.
     precision : "auto" (bfloat16 where the processor is made for it), "float32" or "bfloat16" of convolutions
         and products; pooling sums in float32.
     budget : bytes of cached features that are read into memory; more of them are memory maps of files.
     cache : a `Cache` or a folder in which results are kept by content; None for none.
-    progress : called as ``progress(images done, images in all or None)``.
 
     Returns
     -------

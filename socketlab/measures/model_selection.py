@@ -2,9 +2,6 @@
 
 Each rule is a function of `Evidence`: the higher its value, the better the network should be. A number chosen
 by a rule is reported with the rule's name; one chosen by target labels is an oracle's.
-
-Of pairs it is known which depth picture belongs to which colour picture: after a short alignment, those of a
-held-out tenth are compared under every encoding.
 """
 
 from __future__ import annotations
@@ -19,15 +16,8 @@ from torch.nn import functional as F
 from socketlab.errors import LabError
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages
-from socketlab.method import losses
+from socketlab.method import bnstats, losses
 from socketlab.method.adaptation import Epoch, adapt
-from socketlab.method.bnstats import (
-    Moments,
-    batch_statistics,
-    frozen_running_statistics,
-    pooled,
-    running_moments,
-)
 from socketlab.method.evaluate import encoded_batches, evaluating, predict
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import matching
@@ -39,12 +29,8 @@ from socketlab.networks.networks import Network, device_of, networks_of, norm_la
 class Evidence:
     """What a network computes of all target images, without their labels.
 
-    Parameters
-    ----------
-    logits : (N, K).
-    before : (N, K) logits of the epoch before, or None.
-    distance : L_BN of the target to the sources' statistics, the mean over the sources; ≥ 0.
-    features : (N, D), or None.
+    Logits (N, K), now and ``before``, at the last epoch; features (N, D); ``distance`` is L_BN of the target
+    to the sources' statistics, the mean over the sources, ≥ 0.
     """
 
     logits: Tensor
@@ -80,18 +66,18 @@ def nuclear_norm(evidence: Evidence) -> float:
     return float(torch.linalg.svdvals(p).sum() / (len(p) * min(p.shape)) ** 0.5)
 
 
-def matrix_norm(evidence: Evidence, order: int = 4, threshold: float = 5.0) -> float:
+def matrix_norm(evidence: Evidence) -> float:
     r"""MaNo: a norm of the normalised logits, :math:`(\tfrac{1}{NK} \sum q_{ik}^4)^{1/4}`, in (0, 1].
 
-    Rows q are the softmax where the mean of −log p over images and classes exceeds the threshold; else
-    1 + z + z²/2 in place of exp z, divided by its sum, which trusts large logits less.
+    Rows q are the softmax where the mean of −log p over images and classes exceeds 5; else 1 + z + z²/2 in
+    place of exp z, divided by its sum, which trusts large logits less.
 
     Source: Xie et al., NeurIPS 2024 (MaNo).
     """
     z = evidence.logits
-    far = -z.log_softmax(dim=1).mean() > threshold
+    far = -z.log_softmax(dim=1).mean() > 5
     weights = z.softmax(dim=1) if far else 1 + z + z.square() / 2
-    return float((weights / weights.sum(dim=1, keepdim=True)).pow(order).mean() ** (1 / order))
+    return float((weights / weights.sum(dim=1, keepdim=True)).pow(4).mean() ** 0.25)
 
 
 def class_clusters(evidence: Evidence) -> float:
@@ -110,7 +96,7 @@ def class_clusters(evidence: Evidence) -> float:
     return float(adjusted_mutual_info_score(evidence.logits.argmax(dim=1).cpu().numpy(), clusters))
 
 
-def neighbourhood_density(evidence: Evidence, temperature: float = 0.05) -> float:
+def neighbourhood_density(evidence: Evidence) -> float:
     r"""Soft neighbourhood density: the close neighbours of a prediction, as an entropy in [0, log (N − 1)].
 
     .. math:: SND = \tfrac1N \sum_i H(q_i), \quad
@@ -121,7 +107,7 @@ def neighbourhood_density(evidence: Evidence, temperature: float = 0.05) -> floa
     Source: Saito et al., ICCV 2021, eq. 1 to 3; τ = 0.05 as there.
     """
     p = F.normalize(evidence.logits.softmax(dim=1), dim=1)
-    similarity = (p @ p.T / temperature).fill_diagonal_(-torch.inf)
+    similarity = (p @ p.T / 0.05).fill_diagonal_(-torch.inf)
     return float(losses.entropy(similarity.log_softmax(dim=1)).mean())
 
 
@@ -138,15 +124,12 @@ def bn_closeness(evidence: Evidence) -> float:
 
 
 RULES: dict[str, Rule] = {
-    "information": information,
-    "neighbourhood_density": neighbourhood_density,
-    "agreement": agreement,
-    "bn_closeness": bn_closeness,
-    "certainty": certainty,
-    "nuclear_norm": nuclear_norm,
-    "matrix_norm": matrix_norm,
-    "class_clusters": class_clusters,
-}
+    rule.__name__: rule
+    for rule in (
+        information, neighbourhood_density, agreement, bn_closeness, certainty, nuclear_norm, matrix_norm,
+        class_clusters,
+    )
+}  # fmt: skip
 """Name → rule."""
 
 
@@ -158,32 +141,31 @@ def gather(
     Parameters
     ----------
     adapted : of an `Epoch`: ``event.state.adapted``.
-    target : of one modality, two images or more; labels, where there are some, are not read.
+    target : of one modality, two images or more; labels are not read.
     sources : the networks that the adaptation began from.
     before : logits of the `Evidence` of the epoch before.
     """
     if len(target) < 2:
         raise LabError(f"{len(target)} target image is too few for statistics: give two or more.")
     logits, features = predict(adapted, target)
-    networks = networks_of(adapted.network)
     distances = []
-    for network, source in zip(networks, sources, strict=True):
-        seen = _seen_statistics(network, adapted, target)
-        distances.append(float(matching(seen, running_moments(networks_of(source.network)[0].trunk))))
+    for network, source in zip(networks_of(adapted.network), sources, strict=True):
+        running = bnstats.running_moments(networks_of(source.network)[0].trunk)
+        distances.append(float(matching(_seen_statistics(network, adapted, target), running)))
     return Evidence(logits, before, sum(distances) / len(distances), features)
 
 
 @torch.no_grad()
-def _seen_statistics(network: Network, adapted: Source, target: PairedImages) -> list[Moments]:
-    """Mean and variance of every layer's input over the target: of all images, from those of batches."""
-    found: list[list[Moments]] = []
-    with evaluating(network), frozen_running_statistics(network):
+def _seen_statistics(network: Network, adapted: Source, target: PairedImages) -> list[bnstats.Moments]:
+    """Moments of every layer's input over all target images, normalised by batches."""
+    found: list[list[bnstats.Moments]] = []
+    with evaluating(network), bnstats.frozen_running_statistics(network):
         network.train()
         for images in encoded_batches(target, adapted.normalisation, device=device_of(network)):
-            with batch_statistics(network.trunk) as seen:
+            with bnstats.batch_statistics(network.trunk) as seen:
                 network.features(images)
             found.append([seen[layer] for layer in norm_layers(network.trunk)])
-    return [pooled(parts) for parts in zip(*found, strict=True)]
+    return [bnstats.pooled(parts) for parts in zip(*found, strict=True)]
 
 
 def choose(evidence: Sequence[Evidence], rule: Rule | str) -> int:
@@ -205,14 +187,7 @@ STEPS = 45
 
 @dataclass(frozen=True)
 class EncodingChoice:
-    """The encoding that was taken, and the partner rank of every candidate on the held-out pairs.
-
-    Parameters
-    ----------
-    encoding : one of the candidates.
-    ranks : candidate → mean share of other scenes that lie nearer than the partner, in [0, 1]; 0.5 is chance.
-    held_out : number of pairs that they were measured on.
-    """
+    """The encoding that was taken, and the `partner_rank` of every candidate on so many held-out pairs."""
 
     encoding: str
     ranks: dict[str, float]
@@ -233,20 +208,13 @@ def choose_encoding(
     source: Source, target: PairedImages, pairs: PairedImages, recipe: Recipe, *,
     candidates: Sequence[str] = CANDIDATES, focal: tuple[float, float] = encodings.FOCAL, seed: int = 0,
 ) -> EncodingChoice:  # fmt: skip
-    """Align with each encoding for some 45 steps, and compare on held-out pairs.
-
-    Costs about as much as half of an adaptation with the default recipe.
+    """Align with each encoding for some 45 steps, and compare on held-out pairs; costs half an adaptation.
 
     Parameters
     ----------
-    source : the network that will be adapted; not changed.
-    target : unlabelled depth images.
+    source, target : the network that will be adapted, and unlabelled depth images; neither is changed.
     pairs : colour and depth; a tenth, 20 at least, is held out for the choice. The adaptation uses all.
     candidates : names in ``encodings.DEPTH_ENCODINGS``.
-
-    Raises
-    ------
-    LabError : the target is not depth, or there are fewer than 40 pairs.
     """
     if target.modality != "depth":
         raise LabError(f"{target.modality} images have no depth encoding: leave --depth-encoding out.")

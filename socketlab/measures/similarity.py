@@ -6,7 +6,7 @@ Row i of both sets is one scene. Input, precision and errors are as in `socketla
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,22 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from socketlab.errors import LabError
-from socketlab.measures.distances import EXACT, median_distance, rbf
-from socketlab.measures.feature_sets import (
-    ROWS,
-    Features,
-    centred,
-    centred_rows,
-    checked,
-    mean_row,
-    no_grad_no_autocast,
-    product,
-    squared_distances,
-)
-
-Gram = Callable[[Tensor, Tensor], Tensor]
-"""Some rows (r, D) and all rows (n, D) → their similarity (r, n)."""
-
+from socketlab.measures import distances
+from socketlab.measures.distances import Features, centred, checked, mean_row, no_grad_no_autocast
 
 # ---- centred kernel alignment
 
@@ -55,12 +41,13 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     """
     a, b = _varying(a, b, debiased)
     if len(a) < max(a.shape[1], b.shape[1]):
-        (x,), (y,) = centred(a), centred(b)
-        return _cka(_hsic_of_grams(x, y, _inner, _inner, debiased))
-    inner = [product(x, y).square().sum() for x, y in ((a, b), (a, a), (b, b))]
+        k, l = (x @ x.T for z in (a, b) for x in centred(z))
+        inner = [(p * q).sum(dim=1).double().sum() for p, q in ((k, l), (k, k), (l, l))]
+    else:
+        inner = [distances.product(x, y).square().sum() for x, y in ((a, b), (a, a), (b, b))]
     if debiased:  # rows of a centred linear kernel sum to 0, so to −k(i, i) without the diagonal
         k, l = (
-            torch.cat([rows.double().square().sum(dim=1) for rows in centred_rows(z, mean_row(z))])
+            torch.cat([rows.double().square().sum(dim=1) for rows in distances.centred_rows(z, mean_row(z))])
             for z in (a, b)
         )
         pairs = zip(inner, ((k, l), (k, k), (l, l)), strict=True)
@@ -89,37 +76,31 @@ def kernel_cka(
     Source: Kornblith et al., ICML 2019, section 3; blocks: Nguyen, Raghu, Kornblith, ICLR 2021, eq. 2.
     """
     a, b = _varying(a, b, debiased)
-    widths = bandwidths or (median_distance(a, a), median_distance(b, b))
-    gram_a, gram_b = (_rbf_gram(width) for width in widths)
+    widths = bandwidths or (distances.median_distance(a, a), distances.median_distance(b, b))
+    kernels = [distances.rbf(width) for width in widths]
     order = torch.randperm(len(a), generator=torch.Generator().manual_seed(seed)).to(a.device)
     means, terms = [mean_row(z).to(a) for z in (a, b)], []
-    for rows in order.tensor_split(math.ceil(len(a) / EXACT)):
+    for rows in order.tensor_split(math.ceil(len(a) / distances.EXACT)):
         x, y = (z[rows] - mean for z, mean in zip((a, b), means, strict=True))
-        terms.append(_hsic_of_grams(x, y, gram_a, gram_b, debiased) / len(rows) ** 2)
+        terms.append(_kernel_hsic(x, y, kernels, debiased) / len(rows) ** 2)
     return _cka(torch.stack(terms).mean(dim=0))
 
 
-def _inner(rows: Tensor, x: Tensor) -> Tensor:
-    return rows @ x.T
-
-
-def _rbf_gram(bandwidth: float) -> Gram:
-    kernel = rbf(bandwidth)
-    return lambda rows, x: kernel(squared_distances(rows, x))
-
-
-def _hsic_of_grams(x: Tensor, y: Tensor, gram_x: Gram, gram_y: Gram, debiased: bool) -> Tensor:
+def _kernel_hsic(x: Tensor, y: Tensor, kernels: Sequence[distances.Kernel], debiased: bool) -> Tensor:
     """HSIC of (K, L), (K, K) and (L, L), (3,) float64, some rows of the (n, n) matrices at a time."""
     inner = torch.zeros(3, dtype=torch.float64, device=x.device)
-    sums: list[tuple[Tensor, Tensor]] = []
+    sums: list[Tensor] = []
     for i in range(0, len(x), 1024):
-        k, l = gram_x(x[i : i + 1024], x), gram_y(y[i : i + 1024], y)
+        k, l = (
+            one(distances.squared_distances(z[i : i + 1024], z))
+            for one, z in zip(kernels, (x, y), strict=True)
+        )
         if debiased:
             k[:, i:].diagonal().zero_()
             l[:, i:].diagonal().zero_()
         inner += torch.stack([(p * q).sum(dim=1).double().sum() for p, q in ((k, l), (k, k), (l, l))])
-        sums.append((k.sum(dim=1).double(), l.sum(dim=1).double()))
-    k, l = (torch.cat(parts) for parts in zip(*sums, strict=True))
+        sums.append(torch.stack([k.sum(dim=1).double(), l.sum(dim=1).double()]))
+    k, l = torch.cat(sums, dim=1)
     pairs = zip(inner, ((k, l), (k, k), (l, l)), strict=True)
     return torch.stack([_hsic(value, p, q, debiased) for value, (p, q) in pairs])
 
@@ -142,7 +123,7 @@ def _hsic(inner: Tensor, k: Tensor, l: Tensor, debiased: bool) -> Tensor:
 def _varying(a: Features, b: Features, debiased: bool) -> tuple[Tensor, Tensor]:
     x, y = checked(a, b, paired=True, same_width=False, least=4 if debiased else 2)
     for z, which in ((x, "first"), (y, "second")):
-        if all(bool((rows == z[0]).all()) for rows in z.split(ROWS)):
+        if all(bool((rows == z[0]).all()) for rows in z.split(distances.ROWS)):
             raise LabError(f"The {which} set is constant; CKA needs features that vary.")
     return x, y
 
@@ -166,9 +147,8 @@ class PairAlignment:
     Parameters
     ----------
     true_cosine, random_cosine : mean cosine of partners, and of all rows that are not, in [-1, 1].
-    median_rank : of the partner among all rows of the other set, the nearest 0 and the farthest 1; 0.5 by
-        chance. From a to b, and from b to a.
-    recall : k → share of rows whose partner is among the k nearest; from a to b, and from b to a.
+    median_rank : of the partner among the other set, in [0, 1], 0.5 by chance; from a to b, and back.
+    recall : k → share of rows whose partner is among the k nearest; from a to b, and back.
     """
 
     true_cosine: float
@@ -190,9 +170,8 @@ def pair_alignment(
 
     .. math:: \tfrac1n \sum_i \cos(a_i, b_i), \qquad \tfrac{1}{n(n-1)} \sum_{i \ne j} \cos(a_i, b_j)
 
-    A partner's rank is 1 plus the number of rows with a larger cosine plus half of those with the same: a
-    constant network finds partners by chance. Ranks and recall depend on n, the size of the gallery: compare
-    only equal ones. Unbiased but for that. O(n² D), in O(1000 n) memory.
+    Of equal cosines half count as nearer: a constant network finds partners by chance. Ranks and recall
+    depend on n, the size of the gallery: compare only equal ones. Unbiased but for that. O(n² D).
 
     Parameters
     ----------
@@ -203,7 +182,9 @@ def pair_alignment(
     a, b = checked(a, b, paired=True)
     n = len(a)
     x, y = (F.normalize(z - mean_row(z).to(z) * centred, dim=1) for z in (a, b))
-    true = torch.cat([(p * q).sum(dim=1) for p, q in zip(x.split(ROWS), y.split(ROWS), strict=True)])
+    true = torch.cat(
+        [(p * q).sum(dim=1) for p, q in zip(x.split(distances.ROWS), y.split(distances.ROWS), strict=True)]
+    )
     everything = mean_row(x) * n @ (mean_row(y) * n)
     total = true.double().sum()
     there, back = _partner_ranks(x, y, true), _partner_ranks(y, x, true)

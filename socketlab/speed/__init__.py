@@ -1,7 +1,4 @@
-"""The same numbers, quicker or on several devices: each module has an `Execution` for `adapt`.
-
-Nothing in images, networks and method imports this room.
-"""
+"""The same numbers, quicker or on several devices. No earlier room imports this one."""
 
 from __future__ import annotations
 

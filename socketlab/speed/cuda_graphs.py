@@ -1,13 +1,10 @@
-"""Passes of a trunk as CUDA graphs.
-
-A pass of a deep network is some hundreds of small operations, and a GPU often finishes one before the
-computer has launched the next. A graph launches all of them at once: the same kernels on the same numbers.
-"""
+"""Passes of a trunk as CUDA graphs: hundreds of small operations launched at once, on the same numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -28,8 +25,7 @@ class CudaGraphs(FastStatistics):
 
     A graph belongs to a batch size and to where a network's numbers lie: weights that an optimiser changes in
     place are seen. It is captured at the first pass of its kind; what a pass returns is overwritten by the
-    next of the same kind. Trunks with dropout, and a user's own modules, which may look at their numbers in
-    Python, pass without.
+    next of the same kind. Trunks with dropout, and a user's own modules, pass without.
     """
 
     def __init__(self) -> None:
@@ -59,7 +55,7 @@ class CudaGraphs(FastStatistics):
     def _captured(
         self, network: Network, images: Tensor, statistics: bool, frozen: bool
     ) -> Callable[..., TrunkPass] | None:
-        one = _OnePass(network, super().trunk_pass, statistics, frozen)
+        one = _OnePass(network, partial(super().trunk_pass, statistics=statistics, frozen=frozen))
         try:
             with _buffers_kept(network.trunk):
                 run = graphed(one, torch.zeros_like(images))
@@ -84,11 +80,10 @@ def capturable(trunk: Trunk) -> bool:
 
 
 def graphed(one: nn.Module, images: Tensor) -> Callable[..., tuple[Tensor, ...]]:
-    """The module with its forward and backward pass captured, for batches like ``images``.
-
-    Outside of the step's autocast, whose cache of weights torch does not capture; the pass has its own.
-    """
-    with torch.autocast("cuda", enabled=False):
+    """The module with its forward and backward pass captured, for batches like ``images``."""
+    with torch.autocast(
+        "cuda", enabled=False
+    ):  # torch does not capture its cache of weights; the pass has its own
         found: Any = torch.cuda.make_graphed_callables(
             one, (images,), num_warmup_iters=WARM, allow_unused_input=True
         )
@@ -96,26 +91,19 @@ def graphed(one: nn.Module, images: Tensor) -> Callable[..., tuple[Tensor, ...]]
 
 
 class _OnePass(nn.Module):
-    """A trunk pass as a module from one tensor to several: map, features, and statistics in two rows.
+    """A trunk pass as a module from one tensor to several: map, features, and statistics in two rows."""
 
-    ``widths`` are the channels of each layer in the statistics, after a pass.
-    """
-
-    widths: list[int]
-
-    def __init__(
-        self, network: Network, run: Callable[..., TrunkPass], statistics: bool, frozen: bool
-    ) -> None:
+    def __init__(self, network: Network, run: Callable[[Network, Tensor], TrunkPass]) -> None:
         super().__init__()
         self.trunk = network.trunk  # so that its weights are found
-        self.run, self.statistics, self.frozen = run, statistics, frozen
-        self._network = [network]  # in a list: a network is no part of its own pass
+        self.run, self._network = run, [network]  # in a list: a network is no part of its own pass
         self.sixteen_bits = torch.is_autocast_enabled("cuda")
+        self.widths: list[int] = []  # channels of each layer in the statistics, after a pass
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         # a graph cannot keep a weight in 16 bits from one pass to the next
         with torch.autocast("cuda", torch.bfloat16, enabled=self.sixteen_bits, cache_enabled=False):
-            passed = self.run(self._network[0], images, self.statistics, self.frozen)
+            passed = self.run(self._network[0], images)
         if passed.statistics is None:
             return passed.map, passed.features
         self.widths = [len(layer.mean) for layer in passed.statistics]
@@ -125,13 +113,10 @@ class _OnePass(nn.Module):
 
 @contextmanager
 def _buffers_kept(trunk: nn.Module) -> Iterator[None]:
-    """Within the block running statistics may move; afterwards they are, where they lie, what they were.
-
-    By way of ``data``: an earlier pass of the same step may still need them for its gradient.
-    """
+    """Within the block running statistics may move; afterwards they are, where they lie, what they were."""
     kept = [(buffer, buffer.clone()) for buffer in trunk.buffers()]
     try:
         yield
     finally:
         for buffer, value in kept:
-            buffer.data.copy_(value)
+            buffer.data.copy_(value)  # an earlier pass of the step may still need them for its gradient

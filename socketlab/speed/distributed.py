@@ -1,17 +1,15 @@
-"""Several processes at one adaptation, as torchrun starts them: each passes its share of every batch.
+"""Several processes at one adaptation, as torchrun starts them.
 
-Trunks are what takes time. Each process passes its share of the rows through them; maps and features are
-gathered, so that bottlenecks, heads and losses are computed of the whole batch by every process, and the
-gradients are averaged. The loss that is differentiated is thereby the mean of the processes' equal losses:
-each was computed with its own copy of the shared weights; the copies' gradients together are the whole.
+Each passes its share of every batch through the trunks. Maps and features are gathered, so that every process
+computes bottlenecks, heads and losses of the whole batch, and gradients are averaged: the loss that is
+differentiated is the mean of equal losses, each computed with a process's own copy of the shared weights.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from types import MethodType
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +20,7 @@ from socketlab.errors import LabError
 from socketlab.method.bnstats import Moments, Seen, batch_statistics, moments, pooled
 from socketlab.method.steps import Execution, TrunkPass
 from socketlab.networks.networks import BatchNorm, Network, SeededDropout
+from socketlab.speed.fast_statistics import methods_replaced
 
 Result = TypeVar("Result")
 
@@ -38,11 +37,7 @@ def rank() -> int:
 
 
 def share(count: int, of: int | None = None) -> slice:
-    """Which of ``count`` rows are those of rank ``of``, by default this one.
-
-    Shares follow each other and differ by one row at most; the first are the larger, as those of
-    `torch.tensor_split`. With more ranks than rows, the last have none.
-    """
+    """Which of ``count`` rows are those of rank ``of`` (default: this one), as `torch.tensor_split` deals."""
     number = rank() if of is None else of
     least, more = divmod(count, world())
     start = number * least + min(number, more)
@@ -55,12 +50,7 @@ class Distributed(Execution):
     def trunk_pass(
         self, network: Network, images: Tensor, statistics: bool = False, frozen: bool = False
     ) -> TrunkPass:
-        """The pass, of which every process has all rows afterwards.
-
-        Raises
-        ------
-        LabError : fewer images than processes, or a batch norm with its own forward pass.
-        """
+        """The pass, of which every process has all rows afterwards; a LabError for too few images."""
         count = len(images)
         if count < world():
             raise LabError(f"a batch of {count} images is too small for {world()} processes: start fewer")
@@ -75,15 +65,14 @@ class Distributed(Execution):
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the ranks, in one message.
 
-        `torch.nn.parallel.DistributedDataParallel` wraps one module with one forward pass; a step here goes
-        through several networks, twice, by way of their maps and features.
+        `DistributedDataParallel` wraps one module with one forward pass; a step here goes through several
+        networks, twice, by way of their maps and features.
         """
         grads = [p.grad for p in parameters if p.grad is not None]
-        if world() == 1 or not grads:
-            return
-        mean = summed(torch.cat([grad.flatten() for grad in grads])) / world()
-        for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
-            grad.copy_(part.view(grad.shape))
+        if world() > 1 and grads:
+            mean = summed(torch.cat([grad.flatten() for grad in grads])) / world()
+            for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
+                grad.copy_(part.view(grad.shape))
 
 
 def gathered(own: Tensor, count: int) -> Tensor:
@@ -96,8 +85,7 @@ def gathered(own: Tensor, count: int) -> Tensor:
     return torch.cat([rows[: one.stop - one.start] for rows, one in every])
 
 
-@contextmanager
-def _whole_batches(network: nn.Module) -> Iterator[None]:
+def _whole_batches(network: nn.Module) -> AbstractContextManager[None]:
     """Within the block batch norm in train mode, and dropout, see the images of all processes."""
     changed: dict[nn.Module, tuple[str, Callable[..., Any]]] = {}
     for layer in network.modules() if world() > 1 else ():
@@ -108,13 +96,7 @@ def _whole_batches(network: nn.Module) -> Iterator[None]:
                 kind = type(layer).__name__
                 raise LabError(f"{kind} cannot normalise by the images of several processes: start one")
             changed[layer] = "forward", _normalise_together
-    for layer, (name, method) in changed.items():
-        vars(layer)[name] = MethodType(method, layer)
-    try:
-        yield
-    finally:
-        for layer, (name, _) in changed.items():
-            del vars(layer)[name]
+    return methods_replaced(changed)
 
 
 def _moments_of_all(x: Tensor) -> Moments:
@@ -124,23 +106,19 @@ def _moments_of_all(x: Tensor) -> Moments:
     return pooled([Moments(mean, variance, size[0]) for mean, variance, size in _Stack.apply(own)])
 
 
-def _normalise_together(layer: BatchNorm, x: Tensor) -> Tensor:
+def _normalise_together(layer: Any, x: Tensor) -> Tensor:
     """A batch-norm layer's forward pass by the images of all processes; in eval mode, as always."""
     if not layer.training:
-        return type(layer).forward(layer, x)  # type: ignore[arg-type]
+        return type(layer).forward(layer, x)
     mean, variance, count = _moments_of_all(x)
     if layer.track_running_stats:
-        assert layer.num_batches_tracked is not None
-        assert layer.running_mean is not None
-        assert layer.running_var is not None
         with torch.no_grad():
             layer.num_batches_tracked.add_(1)
             rate = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
             layer.running_mean.lerp_(mean, rate)
             layer.running_var.lerp_(variance * (count / (count - 1)), rate)
     shape = (1, -1, *[1] * (x.ndim - 2))
-    scale = (variance + layer.eps).rsqrt()
-    out = (x - mean.view(shape)) * scale.view(shape)
+    out = (x - mean.view(shape)) * (variance + layer.eps).rsqrt().view(shape)
     if layer.affine:
         out = out * layer.weight.view(shape) + layer.bias.view(shape)
     return out.to(x.dtype)
@@ -193,13 +171,7 @@ def on_rank_zero(work: Callable[[], Result]) -> Result:
 def join(device: str) -> None:
     """Work with the processes that ``torchrun`` started beside this one; alone, do nothing.
 
-    Parameters
-    ----------
-    device : "cuda", one GPU for each process (NCCL), or "cpu" (gloo).
-
-    Raises
-    ------
-    LabError : more processes than GPUs, or a torch without torch.distributed.
+    On "cuda" by NCCL, one GPU for each process, else by gloo; a LabError for more processes than GPUs.
     """
     started = {"WORLD_SIZE", "RANK", "MASTER_ADDR"} <= os.environ.keys()
     if not started or int(os.environ["WORLD_SIZE"]) == 1:

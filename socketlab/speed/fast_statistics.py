@@ -1,12 +1,8 @@
-"""Statistics of batch norm without a second pass over its input.
-
-In train mode a layer's own kernel computes the mean and deviation of its input. Here they are returned beside
-the output, and one autograd function adds the statistics' gradient to that of the layer.
-"""
+"""Statistics of batch norm without a second pass over its input: those that its own kernel computes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
@@ -28,8 +24,8 @@ class FastStatistics(Execution):
     def batch_statistics(self, network: nn.Module) -> Iterator[dict[nn.Module, Moments]]:
         """As `bnstats.batch_statistics`, in less time.
 
-        Layers whose kernel cannot be asked (in eval mode, of a class with its own forward pass, on other
-        devices than a CPU or an NVIDIA GPU) are measured as there.
+        Layers in eval mode, of a class with its own forward pass, or on other devices than a CPU or an NVIDIA
+        GPU are measured as there.
         """
         seen: dict[nn.Module, Moments] = {}
 
@@ -37,32 +33,38 @@ class FastStatistics(Execution):
             out, seen[layer] = _normalised(layer, x)
             return out
 
-        layers = [layer for layer in norm_layers(network) if _kernel_knows(layer)]
-        others = nn.ModuleList(layer for layer in norm_layers(network) if not _kernel_knows(layer))
-        for layer in layers:
-            vars(layer)["forward"] = MethodType(forward, layer)
-        try:
-            with batch_statistics(others) as measured:
-                yield seen
-        finally:
-            for layer in layers:
-                del vars(layer)["forward"]
+        layers = {layer: ("forward", forward) for layer in norm_layers(network) if _by_kernel(layer)}
+        others = nn.ModuleList(layer for layer in norm_layers(network) if layer not in layers)
+        with methods_replaced(layers), batch_statistics(others) as measured:
+            yield seen
         seen |= measured
 
 
-def _kernel_knows(layer: BatchNorm) -> bool:
+@contextmanager
+def methods_replaced(methods: Mapping[Any, tuple[str, Callable[..., Any]]]) -> Iterator[None]:
+    """Within the block each layer has another method, layer → its name and the function."""
+    for layer, (name, method) in methods.items():
+        vars(layer)[name] = MethodType(method, layer)
+    try:
+        yield
+    finally:
+        for layer, (name, _) in methods.items():
+            del vars(layer)[name]
+
+
+def _by_kernel(layer: BatchNorm) -> bool:
     plain = type(layer).forward is nn.BatchNorm2d.forward
     device = layer.weight.device.type if layer.affine else ""
     return plain and layer.training and device in ("cpu", "cuda")
 
 
-def _normalised(layer: BatchNorm, x: Tensor) -> tuple[Tensor, Moments]:
+def _normalised(layer: Any, x: Tensor) -> tuple[Tensor, Moments]:
     """The layer's output in train mode, and the moments of its input, with gradient."""
     rate, running = 0.0, (None, None)
     if layer.track_running_stats:
-        layer.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        rate = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum  # type: ignore[arg-type]
-        running = layer.running_mean, layer.running_var  # type: ignore[assignment]
+        layer.num_batches_tracked.add_(1)
+        rate = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+        running = layer.running_mean, layer.running_var
     out, mean, inverse = torch.native_batch_norm(x, layer.weight, layer.bias, *running, True, rate, layer.eps)
     mean, variance = _Statistics.apply(x, mean.detach(), inverse.detach(), layer.eps)
     return out, Moments(mean, variance, x.numel() // x.shape[1])

@@ -1,7 +1,4 @@
-"""Independent tasks side by side: one process for each GPU, or for each two cores; or this process alone.
-
-For many runs this is simpler than `distributed`, which makes several processes work at one.
-"""
+"""Independent tasks side by side; in `distributed` several processes work at one."""
 
 from __future__ import annotations
 
@@ -14,13 +11,7 @@ import torch
 
 
 class Pool:
-    """A number of processes.
-
-    Parameters
-    ----------
-    device : "cpu" or "cuda".
-    workers : number of processes; default: one for each GPU, or for each two cores.
-    """
+    """So many processes on a device, "cpu" or "cuda"; default: one for each GPU, or for each two cores."""
 
     def __init__(self, device: str, workers: int | None = None) -> None:
         self.device, cores = device, joblib.cpu_count()
@@ -43,7 +34,7 @@ class Pool:
 
 
 def _call(work: Callable[..., Any], task: tuple[Any, ...], threads: int, gpus: Any) -> Any:
-    """Do a task in a process of the pool, on a GPU that no other one uses."""
+    """In a process of the pool, on a GPU that no other one uses."""
     torch.set_num_threads(threads)
     if gpus is None:
         return work(*task)

@@ -21,10 +21,8 @@ def prefetched(batches: Iterator[Batch], device: torch.device, *stored_on: torch
 
     Parameters
     ----------
-    batches : an iterator that makes tensors on ``device`` (see `paired_images.cut_views`), in lists, tuples
-        or dicts.
-    device : of the network.
-    stored_on : of the images.
+    batches : makes tensors on ``device``, that of the network, in lists, tuples or dicts.
+    stored_on : devices of the images.
     """
     if device.type != "cuda" or all(place == device for place in stored_on):
         yield from batches
@@ -33,18 +31,15 @@ def prefetched(batches: Iterator[Batch], device: torch.device, *stored_on: torch
 
     def make() -> tuple[Any, torch.cuda.Event]:
         with torch.cuda.device(device), torch.cuda.stream(side):
-            return next(batches, _END), side.record_event()
+            return next(batches, None), side.record_event()
 
-    for batch, ready in in_a_thread(make, lambda made: made[0] is _END):
+    for batch, ready in in_a_thread(make, lambda made: made[0] is None):
         here = torch.cuda.current_stream(device)
         here.wait_event(ready)
         for tensor in tensors(batch):
             if tensor.is_cuda:
                 tensor.record_stream(here)  # its memory is not given away before this stream is done with it
         yield batch
-
-
-_END = object()
 
 
 def in_a_thread(make: Callable[[], Batch], ended: Callable[[Batch], bool]) -> Iterator[Batch]:

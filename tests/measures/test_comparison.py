@@ -62,7 +62,7 @@ def test_one_network_on_two_modalities(tmp_path):
     assert right is not None
     assert right[1].mean() == pytest.approx(socketlab.features.accuracy(source, PAIRS.only("rgb")))
     told = {one.name for one in found.measures["bottleneck"]}
-    assert {"mmd", "frechet", "linear_cka", "pair_recall", "class_gap", "proxy_a_distance"} <= told
+    assert {"mmd", "frechet", "linear_cka", "pair_recall", "proxy_a_distance"} <= told
 
     page = write(found, tmp_path / "a report").read_text()
     assert "bottleneck" in page

@@ -1,7 +1,6 @@
 """Distances: against references and closed forms, their properties, and input of every sort."""
 
 import functools
-import itertools
 import math
 import warnings
 
@@ -18,7 +17,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from socketlab import losses
 from socketlab.errors import LabError
 from socketlab.figures import maps
-from socketlab.measures import bn_moments, distances, feature_sets
+from socketlab.measures import distances
 
 I, J = np.arange(60)[:, None], np.arange(5)[None]
 X, Y = np.sin(1 + 0.37 * I * (J + 1)), 1.2 * np.cos(0.5 + 0.29 * I * (J + 1)) + 0.3
@@ -47,8 +46,8 @@ def biased_energy(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.fixture
 def large(monkeypatch):
     """Every set counts as a large one: float32 products, seven rows at a time."""
-    monkeypatch.setattr(feature_sets, "MODERATE", 0)
-    monkeypatch.setattr(feature_sets, "ROWS", 7)
+    monkeypatch.setattr(distances, "MODERATE", 0)
+    monkeypatch.setattr(distances, "ROWS", 7)
 
 
 # against references
@@ -226,7 +225,7 @@ def test_coral_against_numpy():
 
 def test_covariance_of_many_features_is_put_together_from_its_upper_half():
     a = np.random.default_rng(0).normal(size=(20, 1100))
-    covariance = feature_sets.covariance(torch.as_tensor(a)).numpy()
+    covariance = distances.covariance(torch.as_tensor(a)).numpy()
     np.testing.assert_allclose(covariance, np.cov(a.T), atol=1e-12)
 
 
@@ -234,7 +233,7 @@ def test_symmetric_divergence_against_an_integral_and_the_loss():
     rng = np.random.default_rng(0)
     mean, source_mean = torch.from_numpy(rng.normal(size=(2, 6)))
     variance, source_variance = torch.from_numpy(rng.uniform(0.1, 3, size=(2, 6)))
-    found = bn_moments.symmetric_divergence(mean, variance, source_mean, source_variance, floor=0.0)
+    found = distances.symmetric_divergence(mean, variance, source_mean, source_variance, floor=0.0)
 
     def divergence(mu, v, m, r):
         """KL(N(μ, v) ‖ N(m, r)) by numerical integration."""
@@ -248,12 +247,12 @@ def test_symmetric_divergence_against_an_integral_and_the_loss():
 
     one, other = ([mean], [variance]), ([source_mean], [source_variance])
     loss = losses.statistics_distance(*one, *other) + losses.statistics_distance(*other, *one)
-    floored = bn_moments.symmetric_divergence(mean, variance, source_mean, source_variance)
+    floored = distances.symmetric_divergence(mean, variance, source_mean, source_variance)
     torch.testing.assert_close(floored.mean(), loss)
 
 
 def test_divergence_of_a_dead_channel_is_finite():
-    gap = bn_moments.symmetric_divergence([0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0])
+    gap = distances.symmetric_divergence([0.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0])
     assert gap[0] == 0
     assert gap.isfinite().all() and gap[1] > 1e3
 
@@ -268,7 +267,7 @@ def test_divergence_of_a_dead_channel_is_finite():
 )
 def test_statistics_that_cannot_be(parts, words):
     with pytest.raises(LabError, match=words):
-        bn_moments.symmetric_divergence(*parts)
+        distances.symmetric_divergence(*parts)
 
 
 def test_mixing_against_all_distances():
@@ -409,36 +408,6 @@ def test_kernels_that_cannot_be(bad):
         distances.mmd(X, Y, **bad)
 
 
-# within classes
-
-
-def test_class_gap_is_not_misled_by_other_shares_of_the_classes():
-    rng = np.random.default_rng(0)
-    centres = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
-    labels_a, labels_b = np.repeat([0, 1, 2], [40, 20, 10]), np.repeat([0, 1, 2], [10, 20, 40])
-    a, b = (centres[labels] + rng.normal(size=(70, 2)) for labels in (labels_a, labels_b))
-    assert abs(distances.class_gap(a, b, labels_a, labels_b)) < 0.05 < distances.mmd(a, b)
-    moved = b + np.array([3, 0])
-    within = [distances.frechet(a[labels_a == c], moved[labels_b == c]) for c in range(3)]
-    pairs = itertools.combinations(range(3), 2)
-    between = [distances.frechet(a[labels_a == c], a[labels_a == d]) for c, d in pairs]
-    ratio = distances.class_gap(a, moved, labels_a, labels_b, distances.frechet)
-    assert np.mean(within) == pytest.approx(9, rel=0.2)
-    assert ratio == pytest.approx(np.mean(within) / np.mean(between))
-
-
-def test_class_gap_passes_over_classes_without_rows():
-    labels = np.arange(60) % 3
-    labels[0] = 7
-    kept = labels != 7
-    gap = distances.class_gap(X, Y, labels, np.arange(60) % 3, distances.frechet)
-    assert gap == distances.class_gap(X[kept], Y, labels[kept], np.arange(60) % 3, distances.frechet)
-    with pytest.raises(LabError, match="2 classes"):
-        distances.class_gap(X, Y, np.zeros(60, int), np.zeros(60, int))
-    with pytest.raises(LabError, match="one label each"):
-        distances.class_gap(X, Y, labels[:9], labels)
-
-
 # what comes in
 
 
@@ -499,8 +468,8 @@ def test_any_type_gives_what_its_values_say(measure, dtype):
 def test_large_sets_in_chunks_give_the_same(measure, dtype, monkeypatch):
     a, b = (torch.as_tensor(10 * z + 20).to(dtype) for z in (X, Y))
     in_chunks = measure(a, b)
-    monkeypatch.setattr(feature_sets, "MODERATE", 1 << 22)
-    monkeypatch.setattr(feature_sets, "ROWS", 4096)
+    monkeypatch.setattr(distances, "MODERATE", 1 << 22)
+    monkeypatch.setattr(distances, "ROWS", 4096)
     exact = measure(a, b)
     assert in_chunks == pytest.approx(exact, rel=1e-4, abs=1e-5)
 

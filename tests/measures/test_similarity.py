@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
 
 from socketlab.errors import LabError
-from socketlab.measures import feature_sets
-from socketlab.measures import similarity as likeness
+from socketlab.measures import distances
 from socketlab.measures.similarity import kernel_cka, linear_cka, pair_alignment
 
 I, J = np.arange(60)[:, None], np.arange(5)[None]
@@ -89,7 +88,7 @@ def test_cka_of_many_rows_is_that_of_the_matrices():
 def test_blocks_of_kernel_cka(debiased, monkeypatch):
     a, b = related(900, 6, 5)
     whole = kernel_cka(a, b, (4.0, 4.0), debiased=debiased)
-    monkeypatch.setattr(likeness, "EXACT", 150)
+    monkeypatch.setattr(distances, "EXACT", 150)
     parts = [kernel_cka(a, b, (4.0, 4.0), debiased=debiased, seed=s) for s in (0, 1)]
     assert parts[0] != parts[1]
     assert parts == pytest.approx([whole] * 2, abs=0.02 if debiased else 0.05)
@@ -259,9 +258,8 @@ def test_any_type_gives_what_its_values_say(measure, dtype):
 def test_large_sets_in_chunks_give_the_same(measure, dtype, rows, monkeypatch):
     a, b = (torch.as_tensor(10 * z[:rows] + 20).to(dtype) for z in (X, Y))
     exact = measure(a, b)
-    monkeypatch.setattr(feature_sets, "MODERATE", 0)
-    for module in (feature_sets, likeness):
-        monkeypatch.setattr(module, "ROWS", 7)
+    monkeypatch.setattr(distances, "MODERATE", 0)
+    monkeypatch.setattr(distances, "ROWS", 7)
     plain = measure(a, b)
     assert plain == pytest.approx(exact, rel=1e-4, abs=1e-5)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -72,7 +72,7 @@ def test_a_run_by_graphs_is_the_run_without_them(several, bn_mode, target, pairs
     ):
         assert torch.equal(a, b)
     networks = 2 if several else 1
-    kinds = {(one.one.statistics, one.one.frozen) for one in Shown.made}
+    kinds = {tuple(one.one.run.keywords.values()) for one in Shown.made}
     assert kinds == {(True, False), (False, True)} and len(Shown.made) == 2 * networks
     assert [one.calls for one in Shown.made] == [9] * 2 * networks
 
@@ -90,7 +90,8 @@ def test_a_kind_is_captured_when_it_first_occurs(target, pairs, monkeypatch):
             seen.append("BN" in event.losses)
             now[0] = RECIPE.replace(align_epochs=0)
     assert seen == [False, True, True, True, True, True]
-    assert [(one.one.statistics, one.calls) for one in Shown.made] == [(False, 1), (False, 6), (True, 5)]
+    passes = [(one.one.run.keywords["statistics"], one.calls) for one in Shown.made]
+    assert passes == [(False, 1), (False, 6), (True, 5)]
 
 
 def test_what_becomes_a_graph():
