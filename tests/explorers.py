@@ -16,4 +16,4 @@ def made(count: int = 12, **more: Any) -> Explorer:
     logits = {"depth": np.eye(3)[np.arange(count) % 3] * 4}
     after = {"depth": np.roll(logits["depth"], 1, axis=1)}
     settings: dict[str, Any] = {"features": features, "before": logits, "after": after}
-    return Explorer(points, patterned(count, 0), **(settings | more))
+    return Explorer(points, **({"images": patterned(count, 0)} | settings | more))

@@ -48,47 +48,29 @@ def written(name: str) -> str:
     return html.escape(style.spaced(name))
 
 
-def class_name(label: int, classes: Sequence[str]) -> str:
-    """Return a class by name; "" where it is not known."""
-    return "" if label < 0 else classes[label] if label < len(classes) else f"class {label}"
-
-
-def scenes_of(images: Images) -> tuple[Mapping[str, Any], Sequence[str], Sequence[str], Sequence[str]]:
-    """Return images by modality, and names, kinds and classes of the scenes where they are known."""
-    if isinstance(images, PairedImages):
-        return images.images, images.names, images.kinds, images.classes
-    return images, (), (), ()
-
-
 def point_table(
-    clouds: Mapping[str, Cloud],
-    scenes: Mapping[str, ArrayLike],
-    scene_labels: Sequence[int],
-    logits: Mapping[str, Mapping[str, ArrayLike]],
+    clouds: Mapping[str, Cloud], scene_labels: Sequence[int], logits: Mapping[str, Mapping[str, ArrayLike]]
 ) -> pd.DataFrame:
     """Line up all points, cloud after cloud: set, point, modality, scene, label, and each prediction.
 
-    `scene_labels` has a class for each scene; a cloud's own labels come first. Classes are numbers, UNKNOWN
-    (-1) where there is none. The other parameters, and what is refused, are those of `Explorer`.
+    Point i is a view of scene i. A cloud's own labels come before those of the scenes. Classes are numbers,
+    UNKNOWN (-1) where there is none. `logits` are "before" and "after" of `Explorer`.
     """
     if not any(len(cloud.points) for cloud in clouds.values()):
         raise LabError("There is nothing to explore: no points were given.")
-    if unknown := sorted({name for given in (scenes, *logits.values()) for name in given} - set(clouds)):
+    if unknown := sorted({name for given in logits.values() for name in given} - set(clouds)):
         raise LabError(f"{unknown} are no sets of points; there are {', '.join(clouds)}.")
     known, parts = pd.Series(scene_labels, dtype=np.int32), []
     for name, cloud in clouds.items():
-        count = len(cloud.points)
-        scene = _per_point(scenes.get(name, np.arange(count)), count, name, "scene numbers").astype(np.int32)
-        part = pd.DataFrame(
-            {"set": name, "point": np.arange(count), "modality": cloud.modality, "scene": scene}
-        )
-        part["label"] = known.reindex(scene, fill_value=UNKNOWN).to_numpy()
+        rows = np.arange(len(cloud.points), dtype=np.int32)
+        part = pd.DataFrame({"set": name, "point": rows, "modality": cloud.modality, "scene": rows})
+        part["label"] = known.reindex(rows, fill_value=UNKNOWN).to_numpy()
         if cloud.labels is not None:
-            part["label"] = _per_point(cloud.labels, count, name, "class numbers").astype(np.int32)
+            part["label"] = _per_point(cloud.labels, len(rows), name, "class numbers").astype(np.int32)
         for word, given in logits.items():
             part[word], part[f"{word}_confidence"] = np.int32(UNKNOWN), np.float32(0)
             if name in given:
-                values = _per_point(given[name], count, name, "logits", ndim=2)
+                values = _per_point(given[name], len(rows), name, "logits", ndim=2)
                 part[word], part[f"{word}_confidence"] = predicted(values)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
@@ -109,22 +91,62 @@ def predicted(logits: NDArray[Any]) -> tuple[Indices, NDArray[np.float32]]:
     return index.int().numpy(), top.numpy()
 
 
-class Thumbnails:
-    """Small pictures of scenes, made on first use, of the images of `Explorer`.
+class Cards:
+    """Cards of scenes, as HTML: images in every modality (made small on first use), class, predictions.
+
+    Names of the classes are by default those of `PairedImages`.
 
     Raises
     ------
     LabError : images with another number of channels than 1 or 3.
     """
 
-    def __init__(self, images: Mapping[str, Any]) -> None:
-        self.images = dict(images)
+    def __init__(self, images: Images, classes: Sequence[str] = ()) -> None:
+        self.kinds: Sequence[str] = ()
+        self.names: dict[int, str] = {}
+        if isinstance(images, PairedImages):
+            self.kinds, self.names, classes = (
+                images.kinds,
+                dict(enumerate(images.names)),
+                classes or images.classes,
+            )
+            images = images.images
+        self.images, self.classes = dict(images), tuple(classes)
         for modality, some in self.images.items():
             if len(some.shape) != 4 or some.shape[1] not in (1, 3):
                 shape = tuple(some.shape)
                 raise LabError(f"{modality!r} images have shape {shape}; thumbnails need (n, 1 or 3, H, W).")
         self._range = {m: _range_of(some) for m, some in self.images.items() if len(some)}
         self.url = lru_cache(4000)(self._url)
+
+    def class_name(self, label: int) -> str:
+        """Return a class by name; "" where it is not known."""
+        known = label < len(self.classes)
+        return "" if label < 0 else self.classes[label] if known else f"class {label}"
+
+    def prediction(self, label: int, share: float | None = None) -> str:
+        """Return a predicted class and, if known, its probability, as HTML that stays on one line."""
+        words = self.class_name(label) + ("" if share is None else f" {100 * share:.0f} %")
+        return written(words).replace(" ", "&nbsp;")
+
+    def card(self, scene: int, kind: str, lines: Sequence[str], points: Mapping[str, int | None]) -> str:
+        """Return one scene: number and true class, images, and lines of HTML below them.
+
+        `points` has the modalities shown, and for each the index of the scene's point, if it has one.
+        """
+        views = ""
+        for modality, index in points.items():
+            title = html.escape(style.modality_style(modality).short)
+            point, url = "" if index is None else f' data-point="{index}"', self.url(modality, scene)
+            image = f'<img src="{url}" alt="{title} image of scene {scene}">' if url else f"<i>no {title}</i>"
+            views += f"<figure{point}>{image}</figure>"
+        colour = style.class_colour(self.classes.index(kind)) if kind in self.classes else style.PALE
+        known = f' <b style="background:{colour}"></b>{written(kind)}' if kind else ""
+        below = "".join(f"<p>{line}</p>" for line in lines)
+        return (
+            f'<div class="socketlab-card" role="listitem" title="{html.escape(self.names.get(scene, ""))}">'
+            f'<p class="head"><small>#{scene}</small>{known}</p><div>{views}</div>{below}</div>'
+        )
 
     def picture(self, modality: str, scene: int) -> Pillow.Image:
         """Return colours for the eye, at most twice as large as shown: near is bright, missing depth pink."""
@@ -161,41 +183,6 @@ def _range_of(images: Any) -> tuple[float, float]:
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, max(high, low + 1e-6))
 
 
-def card(
-    thumbnails: Thumbnails,
-    scene: int,
-    modalities: Sequence[str],
-    *,
-    label: str = "",
-    colour: str = "",
-    lines: Sequence[str] = (),
-    name: str = "",
-    points: Mapping[str, int] | None = None,
-) -> str:
-    """Return one scene as HTML: number and true class, an image per modality, lines (HTML) below them.
-
-    The mouse shows the name; `points` has the index of the point that is the scene's view in a modality.
-    """
-    views = ""
-    for modality in modalities:
-        title = html.escape(style.modality_style(modality).short)
-        point = f' data-point="{points[modality]}"' if points and modality in points else ""
-        url = thumbnails.url(modality, scene)
-        image = f'<img src="{url}" alt="{title} image of scene {scene}">' if url else f"<i>no {title}</i>"
-        views += f"<figure{point}>{image}</figure>"
-    known = f' <b style="background:{colour}"></b>{written(label)}' if label else ""
-    below = "".join(f"<p>{line}</p>" for line in lines)
-    return (
-        f'<div class="socketlab-card" role="listitem" title="{html.escape(name)}">'
-        f'<p class="head"><small>#{scene}</small>{known}</p><div>{views}</div>{below}</div>'
-    )
-
-
-def prediction(name: str, share: float | None = None) -> str:
-    """Return a predicted class and, if known, its probability, as HTML that stays on one line."""
-    return written(name if share is None else f"{name} {100 * share:.0f} %").replace(" ", "&nbsp;")
-
-
 def show_images(
     images: Images,
     rows: ArrayLike,
@@ -215,21 +202,18 @@ def show_images(
     logits : (n, K) logits, or (n,) predicted classes; each card names the prediction.
     classes : K names; by default those of the images.
     """
-    stored, names, kinds, own = scenes_of(images)
-    known, chosen, labels = tuple(classes) or own, on_cpu(rows), None
+    cards, chosen, labels, made = Cards(images, classes), on_cpu(rows), None, ""
     chosen = np.flatnonzero(chosen) if chosen.dtype == bool else np.atleast_1d(chosen).astype(int)
     shown = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int))]
     if logits is not None:
         given = on_cpu(logits)
         labels, shares = predicted(given) if given.ndim == 2 else (given, [None] * len(given))
-    thumbnails, made = Thumbnails(stored), ""
     for scene in shown.tolist():
-        kind, name = kinds[scene] if own else "", names[scene] if names else ""
-        colour = style.class_colour(known.index(kind)) if kind in known else style.PALE
-        lines = []
-        if labels is not None:
-            lines = [f"predicted: {prediction(class_name(int(labels[scene]), known), shares[scene])}"]
-        made += card(thumbnails, scene, list(stored), label=kind, colour=colour, lines=lines, name=name)
+        kind = cards.kinds[scene] if cards.kinds else ""
+        words = (
+            [] if labels is None else [f"predicted: {cards.prediction(int(labels[scene]), shares[scene])}"]
+        )
+        made += cards.card(scene, kind if kind in cards.classes else "", words, dict.fromkeys(cards.images))
     counted = f" ({len(shown)} of {len(chosen)} shown)" if len(shown) < len(chosen) else ""
     head = f"<p><strong>{html.escape(title)}</strong>{counted}</p>" if title or counted else ""
     return Markup(f'<style>{STYLE}</style>{head}<div class="socketlab-cards" role="list">{made}</div>')

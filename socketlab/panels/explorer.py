@@ -27,15 +27,16 @@ from socketlab.files import csv_text
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import evaluate
 from socketlab.networks.checkpoints import Source
-from socketlab.panels import cards, session
-from socketlab.panels.cards import Indices, on_cpu, written
+from socketlab.panels import session
+from socketlab.panels.cards import STYLE, UNKNOWN, Cards, Images, Indices, on_cpu, point_table, written
 
+Arrays = Mapping[str, ArrayLike]
 Floats = NDArray[np.float32]
 NEIGHBOURS = 6
 HERE = Path(__file__).parent
 SCATTER = Path(style.__file__).with_name("scatter.js")
 SCRIPT = "\n".join(path.read_text(encoding="utf-8") for path in (SCATTER, HERE / "explorer.js"))
-CSS = (HERE / "explorer.css").read_text(encoding="utf-8") + cards.STYLE
+CSS = (HERE / "explorer.css").read_text(encoding="utf-8") + STYLE
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy"
@@ -49,10 +50,10 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 
 def partners_of(scenes: Indices) -> Indices:
     """(N, P) the other views of each point's scene, rising; filled up with -1."""
-    groups = list(pd.Series(scenes).groupby(scenes).groups.items())
-    found = np.full((len(scenes), max(len(rows) for _, rows in groups) - 1), -1, np.int32)
-    for scene, rows in groups:
-        for row in rows if scene >= 0 else ():
+    groups = pd.Series(scenes).groupby(scenes).groups.values()
+    found = np.full((len(scenes), max(map(len, groups)) - 1), -1, np.int32)
+    for rows in groups:
+        for row in rows:
             found[row, : len(rows) - 1] = rows.drop(row)
     return found
 
@@ -101,60 +102,57 @@ class Explorer(widgets.VBox):
 
     Parameters
     ----------
-    points : name -> `Cloud` or (n, 2) positions; a plain array is of the modality it is named after.
+    points : name -> `Cloud` or (n, 2) positions, of scene i in row i; a plain array is of the modality it is
+        named after.
     images : `PairedImages`, or modality -> (S, C, H, W) images (uint8, uint16 millimetres, or float). Scene i
         is row i of every modality; a modality may have fewer scenes than another.
     features : name -> (n, D) features that neighbours are looked for in; without them, on the map.
     before, after : name -> (n, K) logits before and after adaptation, of the clouds that have them.
-    classes, names : of the classes, and of each scene; taken from `PairedImages` by default.
-    scenes : name -> (n,) the scene each point is a view of; without it, point i of a cloud is scene i.
-    view, height : name of this map, and its height in pixels; it is as wide as there is room.
+    classes : their names; taken from `PairedImages` by default.
+    view : name of this map.
 
     Attributes
     ----------
     table : a row per point: `cards.point_table`, with the name and true class of its scene.
-    views : map name -> (N, 2) positions; `add_view` adds one.
-    map : the widget of the page; its `view` is the name of a map, its `hue` one of `hues`.
+    views : map name -> (N, 2) positions; `add_view` adds one, ``map.view = name`` shows it.
+    map : the widget of the page; its `hue` is one of `hues`, its `focus` the row of the point whose
+        neighbours are shown, its `height` in pixels.
     background : a thread for slow work, such as another map: ``background.post(function)``.
     """
 
     def __init__(
         self,
         points: Mapping[str, Cloud | ArrayLike],
-        images: cards.Images,
-        features: Mapping[str, ArrayLike] | None = None,
+        images: Images,
+        features: Arrays | None = None,
         *,
-        before: Mapping[str, ArrayLike] | None = None,
-        after: Mapping[str, ArrayLike] | None = None,
+        before: Arrays | None = None,
+        after: Arrays | None = None,
         classes: Sequence[str] = (),
-        scenes: Mapping[str, ArrayLike] | None = None,
-        names: Sequence[str] = (),
         view: str = "map",
-        height: int = 520,
     ) -> None:
-        stored, own_names, kinds, own_classes = cards.scenes_of(images)
-        self.classes, names = tuple(classes) or own_classes, names or own_names
-        labels = [self.classes.index(kind) if kind in self.classes else cards.UNKNOWN for kind in kinds]
+        self.cards = Cards(images, classes)
+        self.classes = self.cards.classes
+        number = {name: label for label, name in enumerate(self.classes)}
+        labels = [number.get(kind, UNKNOWN) for kind in self.cards.kinds]
         self.clouds = {
-            n: c if isinstance(c, Cloud) else Cloud(np.array(on_cpu(c), np.float32), n, n)
+            n: c if isinstance(c, Cloud) else Cloud(np.array(on_cpu(c), np.float32, ndmin=1), n, n)
             for n, c in points.items()
         }
         self._words = {word: given for word, given in (("before", before), ("after", after)) if given}
-        self.table = cards.point_table(self.clouds, scenes or {}, labels, self._words)
-        scene_names = {scene: str(name) for scene, name in enumerate(names)}
-        self.table["name"] = [scene_names.get(scene, "") for scene in self.table["scene"]]
-        self.table["true_class"] = [self._class(label) for label in self.table["label"]]
-        self.thumbnails = cards.Thumbnails(stored)
-        self.modalities = tuple(dict.fromkeys([*stored, *self.table["modality"]]))
+        self.table = point_table(self.clouds, labels, self._words)
+        self.table["name"] = [self.cards.names.get(scene, "") for scene in self.table["scene"]]
+        self.table["true_class"] = self.table["label"].map(self.cards.class_name)
         self.partners = partners_of(self.table["scene"].to_numpy())
         self.views: dict[str, Floats] = {}
         self._rows: Indices = np.empty(0, np.int32)
         self.box = session.ErrorBox()
         self.background = session.Background[Callable[[], None]](lambda job: job(), self.box)
-        self.map = FeatureMap(points=self._packed(), height=height, hue=self.hues[0])
+        self.map = FeatureMap(points=self._packed(), hue=self.hues[0])
         super().__init__([self.box, self.map])
         self.add_class("socketlab-explorer")
         self.add_view(view, {name: cloud.points for name, cloud in self.clouds.items()}, features)
+        self.map.view = view
         self.map.on_msg(session.guarded(self.box, lambda _, content, __: self._answer(content)))
         self.map.observe(session.guarded(self.box, lambda change: self._take(change["new"])), "selection")
 
@@ -164,56 +162,40 @@ class Explorer(widgets.VBox):
     # selecting
 
     @property
-    def selected(self) -> dict[str, Indices]:
-        """Numbers of the selected points, by set."""
-        chosen = self.table.iloc[self._rows]
-        return {name: chosen.loc[chosen["set"] == name, "point"].to_numpy() for name in self.clouds}
+    def selected(self) -> pd.DataFrame:
+        """The rows of `table` that are selected."""
+        return self.table.iloc[self._rows]
 
-    def rows(self, which: ArrayLike, cloud: str | None = None) -> Indices:
-        """Return rows of the table for truth values or numbers of points, of one set or of all.
+    def select(self, which: ArrayLike) -> None:
+        """Select points by truth values for all rows of `table`, or by numbers of rows."""
+        with self.map.hold_sync():
+            self.map.selection, self.map.focus = self._checked(which).tobytes(), -1
 
-        Raises
-        ------
-        LabError : no such set, a mask of another length, a number that is no point.
-        """
-        if cloud not in (None, *self.clouds):
-            raise LabError(f"There is no set of points {cloud!r}; choose among {', '.join(self.clouds)}.")
-        rows = np.flatnonzero((self.table["set"] == cloud) | (cloud is None)).astype(np.int32)
-        chosen = on_cpu(which)
-        if chosen.dtype == bool and chosen.shape != rows.shape:
-            raise LabError(f"The mask has shape {chosen.shape}; {len(rows)} points need ({len(rows)},).")
+    def _checked(self, which: ArrayLike) -> Indices:
+        """Rows of the table, rising."""
+        chosen, count = on_cpu(which), len(self.table)
+        if chosen.dtype == bool and chosen.shape != (count,):
+            raise LabError(f"The mask has shape {chosen.shape}; {count} points need ({count},).")
         if chosen.dtype != bool and chosen.size:
             if chosen.dtype.kind not in "iu":
                 raise LabError(f"Points are chosen by whole numbers or truth values, not by {chosen.dtype}.")
-            if not 0 <= chosen.min() <= chosen.max() < len(rows):
+            if not 0 <= chosen.min() <= chosen.max() < count:
                 span = f"{chosen.min()} to {chosen.max()}"
-                raise LabError(f"Points are numbered from 0 to {len(rows) - 1}, not {span}.")
-        return np.unique(rows[chosen if chosen.size else []])
-
-    def select(self, which: ArrayLike, cloud: str | None = None) -> None:
-        """Select points by truth values or numbers, of one set or (in the order of the sets) of all."""
-        with self.map.hold_sync():
-            self.map.selection, self.map.focus = self.rows(which, cloud).tobytes(), -1
-
-    def look_at(self, number: int, cloud: str | None = None) -> None:
-        """Show the neighbours of a point; the selection stays."""
-        self.map.focus = int(self.rows([number], cloud)[0])
+                raise LabError(f"Points are numbered from 0 to {count - 1}, not {span}.")
+        return np.unique(np.arange(count, dtype=np.int32)[chosen if chosen.size else []])
 
     def _take(self, sent: bytes) -> None:
-        self._rows = self.rows(np.frombuffer(bytes(sent), np.int32))
+        self._rows = self._checked(np.frombuffer(bytes(sent), np.int32))
 
     def to_csv(self) -> str:
         """Return the selection as CSV, a row per point."""
-        table = self.table.iloc[self._rows].drop(columns="label")
+        table = self.selected.drop(columns="label")
         for word in self._words:
             sure = table[f"{word}_confidence"].map("{:.4f}".format)
             table[f"{word}_confidence"] = sure.where(table[word] >= 0, "")
-            table[word] = [self._class(label) for label in table[word]]
+            table[word] = table[word].map(self.cards.class_name)
         table["x"], table["y"] = self.views[self.map.view][self._rows].T
         return csv_text(table.to_dict("records"), list(table))
-
-    def _class(self, label: int) -> str:
-        return cards.class_name(label, self.classes)
 
     # maps
 
@@ -222,24 +204,15 @@ class Explorer(widgets.VBox):
         """What the map can be coloured by."""
         return [*(["class"] if (self.table["label"] >= 0).any() else []), *self._words, "modality"]
 
-    def add_view(
-        self,
-        name: str,
-        points: Mapping[str, ArrayLike],
-        features: Mapping[str, ArrayLike] | None = None,
-        show: bool = True,
-    ) -> None:
+    def add_view(self, name: str, points: Arrays, features: Arrays | None = None) -> None:
         """Add a map of the same points, or replace one; neighbours are looked for in its features."""
         at = self._stack(points, 2)
         near, ranks = neighbours(at if features is None else self._stack(features), self.partners)
         packed = {"xy": at.tobytes(), "near": near.tobytes(), "ranks": ranks.tobytes()}
         self.views[name] = at
-        with self.map.hold_sync():
-            self.map.views = self.map.views | {name: packed | {"in_features": features is not None}}
-            if show:
-                self.map.view = name
+        self.map.views = self.map.views | {name: packed | {"in_features": features is not None}}
 
-    def _stack(self, given: Mapping[str, ArrayLike], width: int | None = None) -> Floats:
+    def _stack(self, given: Arrays, width: int | None = None) -> Floats:
         """(N, width) float32 of all clouds, checked."""
         sizes = {name: len(cloud.points) for name, cloud in self.clouds.items()}
         if set(given) != set(sizes):
@@ -289,13 +262,12 @@ class Explorer(widgets.VBox):
         views, lines = self.table[self.table["scene"] == scene], []
         for _, point in views.iterrows():
             if words := [word for word in self._words if point[word] >= 0]:
-                found = [cards.prediction(self._class(point[w]), point[f"{w}_confidence"]) for w in words]
+                found = [self.cards.prediction(point[w], point[f"{w}_confidence"]) for w in words]
                 who = written(style.modality_style(point["modality"]).short)
                 lines.append(f"<small>{who}:</small> {' → '.join(found)}")
-        first, points = views.iloc[0], dict(zip(views["modality"], views.index, strict=True))
-        about: dict[str, Any] = {"label": first["true_class"], "colour": style.class_colour(first["label"])}
-        about |= {"name": first["name"], "lines": lines, "points": points}
-        return cards.card(self.thumbnails, scene, self.modalities, **about)
+        points = dict.fromkeys([*self.cards.images, *self.table["modality"].unique()])
+        points |= dict(zip(views["modality"], views.index, strict=True))
+        return self.cards.card(scene, views["true_class"].iloc[0], lines, points)
 
     def html(self, title: str = "Feature map") -> str:
         """Return the explorer as a page that stands alone, cards included: no kernel, server or network."""
@@ -346,15 +318,16 @@ def explore(source: Source, images: PairedImages, adapted: Source | None = None)
     about: dict[str, Any] = {"before": logits, "after": after, "classes": source.classes}
     made = Explorer(clouds, images, sets[newest], view=f"PCA{newest}", **about)
     for when, points in others:
-        made.add_view(f"PCA{when}", points, sets[when], show=False)
+        made.add_view(f"PCA{when}", points, sets[when])
 
     def add_umaps() -> None:
         """The newest first, since it is shown; the other begins from its layout."""
         start = None
         for when, some in sets.items():
             points = maps.joint_map(some, start=start)
-            start = start or points
-            made.add_view(f"UMAP{when}", points, some, show=start is points)
+            made.add_view(f"UMAP{when}", points, some)
+            if start is None:
+                start, made.map.view = points, f"UMAP{when}"
         made.map.status = ""
 
     maps.warm_up()

@@ -396,10 +396,10 @@ class GapPanel(Panel):
                 known = self.world.map_at_once(choice) == choice
                 self._maps.drop() if known else self._maps.post(choice, at_once=True)
 
-    def _make_map(self, choice: GapChoice) -> None:
-        """In the background: the map that the controls ask for."""
+    def _make_map(self, _: GapChoice) -> None:
+        """In the background: the map that the controls ask for by now."""
         if not maps.is_warm():
             maps.warm_up().join(120)
-        if choice == self.choice:
+        if (choice := self.choice).view in self.world.seen:
             self.world.clouds(choice)
             self._draw("map")

@@ -113,7 +113,7 @@ def alone(page: Page, tmp_path: Path) -> Callable[[Explorer], Page]:
 
 def test_the_page_alone_shows_a_selection_in_every_modality(alone: Callable[[Explorer], Page]) -> None:
     explorer = made(30)
-    explorer.select([2, 5], "depth")
+    explorer.select([32, 35])
     page = alone(explorer)
     cards, near = part(page, "cards"), part(page, "near")
     assert scenes(cards) == [2, 5]
@@ -179,8 +179,8 @@ def test_controls_and_keys_select_without_a_mouse(alone: Callable[[Explorer], Pa
 
 def test_another_map_and_colour(alone: Callable[[Explorer], Page], artefacts: Path) -> None:
     explorer = made(40)
-    explorer.add_view("other", {m: np_turned(explorer, m) for m in ("rgb", "depth")}, show=False)
-    explorer.look_at(7, "rgb")
+    explorer.add_view("other", {m: np_turned(explorer, m) for m in ("rgb", "depth")})
+    explorer.map.focus = 7
     page = alone(explorer)
     near = part(page, "near")
     expect(near).to_contain_text("Nearest in feature space to point 7 of rgb")

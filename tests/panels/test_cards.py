@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,14 +44,15 @@ def test_of_many_scenes_a_few_are_shown_with_their_predictions() -> None:
 
 
 def test_a_scene_without_a_modality_has_a_note() -> None:
-    thumbnails = cards.Thumbnails({"rgb": patterned(3, 0).images["rgb"]})
-    text = cards.card(thumbnails, 4, ["rgb", "sonar"], label=CLASSES[0], name='"><script>')
-    assert "no RGB" in text and "no sonar" in text and "<script>" not in text
+    made = cards.Cards(replace(patterned(1, 0).only("rgb"), names=('"><script>',)))
+    text = made.card(0, CLASSES[0], [], {"rgb": None, "sonar": None})
+    assert "no sonar" in text and "no RGB" not in text and "<script>" not in text
+    assert "no RGB" in made.card(4, "", [], {"rgb": None})
 
 
 def test_depth_is_painted_as_in_the_other_pictures() -> None:
     depth = np.array([[[[0, 1500], [3000, 6000]]]], np.uint16)
-    thumbnails = cards.Thumbnails({"depth": torch.from_numpy(depth)})
+    thumbnails = cards.Cards({"depth": torch.from_numpy(depth)})
     reach = thumbnails._range["depth"][1]
     painted = figures.paint(depth[0], "depth", reach).astype(int)
     shown = np.asarray(thumbnails.picture("depth", 0).convert("RGB")).astype(int)
@@ -61,6 +63,6 @@ def test_depth_is_painted_as_in_the_other_pictures() -> None:
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float16])
 def test_images_of_other_kinds_get_a_thumbnail(kind: torch.dtype) -> None:
     images = (torch.rand(3, 1, 300, 200) * (255 if kind is torch.uint8 else 7)).to(kind)
-    picture = cards.Thumbnails({"thermal": images}).picture("thermal", 1)
+    picture = cards.Cards({"thermal": images}).picture("thermal", 1)
     assert picture.mode == "L" and max(picture.size) == 2 * cards.SIDE
     assert np.ptp(np.asarray(picture)) > 60

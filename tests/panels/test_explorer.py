@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from worlds import patterned, trained_source
 
 from socketlab.errors import LabError
 from socketlab.figures import maps
+from socketlab.figures.map_figures import Cloud
+from socketlab.images.paired_images import PairedImages
 from socketlab.method.adaptation import adapt
 from socketlab.method.recipe import Recipe
 from socketlab.panels.explorer import Explorer, explore, neighbours, partners_of
@@ -28,6 +31,15 @@ def strict_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maps, "joint_map", lambda sets, seed=0, start=None: maps.pca_map(sets))
 
 
+def named(count: int, names: list[str]) -> PairedImages:
+    return replace(patterned(count, 0), names=tuple(names))
+
+
+def chosen(explorer: Explorer, cloud: str) -> list[int]:
+    """Numbers of the selected points of a set."""
+    return explorer.selected.query("set == @cloud")["point"].tolist()
+
+
 def sent(explorer: Explorer, rows: list[int]) -> None:
     """The page selects points."""
     explorer.map.set_state({"selection": memoryview(np.array(rows, np.int32).tobytes())})
@@ -35,20 +47,19 @@ def sent(explorer: Explorer, rows: list[int]) -> None:
 
 def test_points_are_selected_by_number_mask_or_class() -> None:
     explorer = made()
-    explorer.select([2, 5], "depth")
-    assert explorer.selected["depth"].tolist() == [2, 5] and explorer.selected["rgb"].tolist() == []
+    explorer.select([14, 17])
+    assert chosen(explorer, "depth") == [2, 5] and chosen(explorer, "rgb") == []
     assert np.frombuffer(explorer.map.selection, np.int32).tolist() == [14, 17]
     explorer.select(np.ones(24, bool))
-    assert [len(rows) for rows in explorer.selected.values()] == [12, 12]
+    assert explorer.selected["set"].tolist() == ["rgb"] * 12 + ["depth"] * 12
     explorer.select(explorer.table["true_class"] == "columns")
-    assert explorer.selected["rgb"].tolist() == [1, 4, 7, 10] == explorer.selected["depth"].tolist()
+    assert chosen(explorer, "rgb") == [1, 4, 7, 10] == chosen(explorer, "depth")
     explorer.select(explorer.table["after"] == explorer.classes.index("columns"))
-    assert explorer.selected["rgb"].tolist() == []
-    assert explorer.selected["depth"].tolist() == [0, 3, 6, 9]
+    assert chosen(explorer, "rgb") == []
+    assert chosen(explorer, "depth") == [0, 3, 6, 9]
     explorer.select([])
-    assert explorer.selected["depth"].tolist() == []
-    explorer.look_at(3, "depth")
-    assert explorer.map.focus == 15
+    assert chosen(explorer, "depth") == []
+    assert explorer.map.focus == -1
 
 
 def test_a_card_holds_images_class_and_predictions_before_and_after() -> None:
@@ -75,11 +86,11 @@ def test_the_page_asks_for_cards_and_for_the_selection_as_a_table(monkeypatch: p
 def test_what_the_page_sends_is_checked() -> None:
     explorer = made()
     sent(explorer, [3, 4])
-    assert explorer.selected["rgb"].tolist() == [3, 4]
+    assert chosen(explorer, "rgb") == [3, 4]
     with pytest.raises(LabError, match="numbered"):
         sent(explorer, [99])
     assert "numbered from 0" in explorer.box.value
-    assert explorer.selected["rgb"].tolist() == [3, 4]
+    assert chosen(explorer, "rgb") == [3, 4]
 
 
 def test_one_point_alone() -> None:
@@ -100,14 +111,16 @@ def test_what_does_not_fit_is_refused_with_a_sentence() -> None:
     images = patterned(2, 0)
     refused = (
         ("mask has shape", lambda: explorer.select(np.ones(7, bool))),
-        (r"12 points need \(12,\)", lambda: explorer.select(np.ones(24, bool), "rgb")),
-        ("numbered from 0 to 11", lambda: explorer.select([12], "rgb")),
+        (r"24 points need \(24,\)", lambda: explorer.select(np.ones(12, bool))),
+        ("numbered from 0 to 23", lambda: explorer.select([24])),
         ("whole numbers", lambda: explorer.select([0.5])),
-        ("no set of points 'nir'", lambda: explorer.select([0], "nir")),
         ("no points", lambda: Explorer({}, images)),
         (r"rgb \(2, 2\) are needed", lambda: Explorer({"rgb": np.zeros((2, 3))}, images)),
         ("NaN", lambda: Explorer({"rgb": np.full((2, 2), np.nan)}, images)),
-        ("scene numbers of shape", lambda: Explorer(two, images, scenes={"rgb": [1]})),
+        (
+            "class numbers of shape",
+            lambda: Explorer({"rgb": Cloud(two["rgb"], "rgb", "rgb", np.zeros(1))}, images),
+        ),
         ("logits of shape", lambda: Explorer(two, images, before={"rgb": np.zeros((3, 4))})),
         ("no sets of points", lambda: Explorer(two, images, before={"nir": np.zeros((2, 4))})),
         ("Arrays of shapes", lambda: Explorer(two, images, {"rgb": np.zeros((2, 4)), "depth": [[1.0]] * 2})),
@@ -117,7 +130,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence() -> None:
     for sentence, attempt in refused:
         with pytest.raises(LabError, match=sentence):
             attempt()
-    assert explorer.selected["rgb"].tolist() == []
+    assert chosen(explorer, "rgb") == []
 
 
 @given(st.integers(1, 40), st.integers(1, 45), st.integers(0, 10))
@@ -136,12 +149,12 @@ def test_neighbours_and_ranks_agree_with_sorting_everything(count: int, wanted: 
 
 
 def test_partners_are_the_other_views_of_a_scene() -> None:
-    found = partners_of(np.array([5, 7, 5, 5, -1, -1], np.int32))
-    assert found.tolist() == [[2, 3], [-1, -1], [0, 3], [0, 2], [-1, -1], [-1, -1]]
+    found = partners_of(np.array([5, 7, 5, 5], np.int32))
+    assert found.tolist() == [[2, 3], [-1, -1], [0, 3], [0, 2]]
 
 
 def test_csv_holds_the_selection() -> None:
-    explorer = made(names=["=1+1", *[f"scene {i}" for i in range(1, 12)]])
+    explorer = made(images=named(12, ["=1+1", *[f"scene {i}" for i in range(1, 12)]]))
     explorer.select([0, 13])
     first, second = csv.DictReader(io.StringIO(explorer.to_csv()))
     assert (first["set"], first["scene"], first["true_class"], first["before"]) == ("rgb", "0", "bars", "")
@@ -155,10 +168,9 @@ def test_csv_holds_the_selection() -> None:
 def test_text_from_the_data_is_not_taken_for_html() -> None:
     explorer = Explorer(
         {"rgb": np.zeros((1, 2))},
-        {"rgb": torch.zeros(1, 3, 4, 4)},
+        named(1, ['"><script>']),
         before={"rgb": [[1.0, 0.0]]},
         classes=("<b>x", "y"),
-        names=['"><script>'],
     )
     assert "<script>" not in explorer.card(0) and "<b>x" not in explorer.card(0)
     page = explorer.html(title="</title><script>")
@@ -167,12 +179,12 @@ def test_text_from_the_data_is_not_taken_for_html() -> None:
 
 def test_another_map_keeps_the_selection() -> None:
     explorer = made()
-    explorer.select([3], "rgb")
+    explorer.select([3])
     turned = {name: 100 * np.random.default_rng(1).normal(size=(12, 2)) for name in ("rgb", "depth")}
-    explorer.add_view("other", turned, show=False)
+    explorer.add_view("other", turned)
     assert explorer.map.view == "map"
     explorer.map.view = "other"
-    assert explorer.selected["rgb"].tolist() == [3]
+    assert chosen(explorer, "rgb") == [3]
     stored = explorer.map.views["other"]
     assert not stored["in_features"]
     assert np.allclose(np.frombuffer(stored["xy"], np.float32).reshape(-1, 2)[:12], turned["rgb"])
@@ -191,7 +203,7 @@ def test_explore_makes_maps_before_and_after_adaptation(monkeypatch: pytest.Monk
     after, before = mapped[:2]
     assert (before["rgb"] == after["rgb"]).all() and not np.allclose(before["depth"], after["depth"])
     explorer.select(explorer.table["label"] == 0)
-    assert len(explorer.selected["depth"]) == 5
+    assert len(chosen(explorer, "depth")) == 5
     assert explorer.hues == ["class", "before", "after", "modality"]
     assert explorer.box.errors == []
     assert "Map of features" in explorer.still()._repr_png_()[1]["alt"]

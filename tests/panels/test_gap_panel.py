@@ -171,6 +171,25 @@ def test_a_known_setting_is_answered_without_a_worker(
     assert posted == [] and panel.session.state == "ready"
 
 
+def test_a_map_is_made_although_another_slider_moves_meanwhile(
+    make: Callable[..., GapPanel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        entered.set()
+        go_on.wait(20)
+        return maps.pca_map(sets)
+
+    monkeypatch.setattr(maps, "joint_map", slow)
+    panel = make()
+    assert entered.wait(60)
+    panel.controls["example"].value = 3
+    go_on.set()
+    panel.wait(60)
+    assert "Joint UMAP" in panel.pictures["map"].alt and "follows" not in panel.pictures["map"].alt
+
+
 def test_a_sweep_works_out_all_strengths(make: Callable[..., GapPanel]) -> None:
     panel = make()
     panel.wait(60)
