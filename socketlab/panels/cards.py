@@ -26,7 +26,6 @@ from socketlab.images.paired_images import PairedImages
 Indices = NDArray[np.int32]
 Images = PairedImages | Mapping[str, Any]
 UNKNOWN = -1
-MOST_SHOWN = 24
 SIDE = 72  # of a thumbnail, CSS pixels
 STYLE = Path(__file__).with_name("cards.css").read_text(encoding="utf-8")
 
@@ -184,13 +183,7 @@ def _range_of(images: Any) -> tuple[float, float]:
 
 
 def show_images(
-    images: Images,
-    rows: ArrayLike,
-    *,
-    title: str = "",
-    logits: ArrayLike | None = None,
-    classes: Sequence[str] = (),
-    most: int = MOST_SHOWN,
+    images: Images, rows: ArrayLike, *, title: str = "", logits: ArrayLike | None = None, most: int = 24
 ) -> Markup:
     """Return some scenes as cards: for example those of a cell of a confusion matrix.
 
@@ -200,9 +193,8 @@ def show_images(
     rows : numbers of the scenes, or n truth values; of more than `most`, evenly spaced ones are shown.
     title : plain text above them.
     logits : (n, K) logits, or (n,) predicted classes; each card names the prediction.
-    classes : K names; by default those of the images.
     """
-    cards, chosen, labels, made = Cards(images, classes), on_cpu(rows), None, ""
+    cards, chosen, labels, made = Cards(images), on_cpu(rows), None, ""
     chosen = np.flatnonzero(chosen) if chosen.dtype == bool else np.atleast_1d(chosen).astype(int)
     shown = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int))]
     if logits is not None:

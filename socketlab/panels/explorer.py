@@ -159,8 +159,6 @@ class Explorer(widgets.VBox):
     def __repr__(self) -> str:
         return f"Explorer of {len(self.table)} points: run this cell to see it live"
 
-    # selecting
-
     @property
     def selected(self) -> pd.DataFrame:
         """The rows of `table` that are selected."""
@@ -197,8 +195,6 @@ class Explorer(widgets.VBox):
         table["x"], table["y"] = self.views[self.map.view][self._rows].T
         return csv_text(table.to_dict("records"), list(table))
 
-    # maps
-
     @property
     def hues(self) -> list[str]:
         """What the map can be coloured by."""
@@ -227,8 +223,6 @@ class Explorer(widgets.VBox):
         if not np.isfinite(stacked).all():
             raise LabError("Positions and features must be finite; there are NaN or infinite numbers.")
         return np.ascontiguousarray(stacked)
-
-    # the page
 
     def _packed(self) -> dict[str, Any]:
         """What the page needs of the points; arrays as bytes."""

@@ -13,13 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from socketlab.errors import LabError
 from socketlab.figures import figures, gap_figures, map_figures, maps, style
 from socketlab.figures.gap_figures import Scale
-from socketlab.figures.map_figures import Cloud
 from socketlab.images import pocketrooms
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS, STRONGEST
@@ -31,13 +29,13 @@ from socketlab.networks.checkpoints import Source, load_source
 from socketlab.networks.networks import networks_of
 from socketlab.panels import session
 from socketlab.panels.base import Panel, Table, controls_of, setting
+from socketlab.panels.session import Canvas
 
 STRENGTHS = np.arange(0, STRONGEST + 0.5, 0.5).tolist()
 EXAMPLES = 24
 CAMERAS = {name: sensor.title for name, sensor in SENSORS.items()}
 TARGETS = {modality: style.MODALITIES[modality].title for modality in ("depth", "nir")}
 MAPS = {"UMAP": "joint UMAP", "placed": "UMAP of colour, the others placed in it", "PCA": "PCA of colour"}
-Canvas = Figure | SubFigure
 View = tuple[str, str, float]
 NUMBERS = {
     "accuracy": Scale("right answers of the source network", 0.0, 1.0, {}, "{:.0%}"),
@@ -61,7 +59,7 @@ MEASURES: dict[str, Callable[..., float]] = {
 class GapChoice:
     """What is looked at: colour, always as published, against a modality that the camera's network never saw.
 
-    The layer "" is the last one, what the head reads; `curve` is a name in `NUMBERS`.
+    For a panel, the layer "" is the last one, what the head reads. `curve` is a name in `NUMBERS`.
     """
 
     sensor: str = setting("kinect_v1", "camera", "the camera of both modalities", options=CAMERAS)
@@ -121,16 +119,12 @@ class GapWorld:
     ) -> None:
         self._images, self.network = images, cache(network)
         self.seen: dict[View, Seen] = {}
-        self._maps: dict[tuple[View, str, str], dict[str, Cloud]] = {}
+        self._maps: dict[tuple[View, str, str], dict[str, map_figures.Cloud]] = {}
         self._lock = threading.Lock()  # a sweep and a slider may read images at the same time
 
     def layers(self, sensor: str) -> list[str]:
         """Names of the network's large parts, in order."""
         return main_layers(networks_of(self.network(sensor).network)[0])
-
-    def layer(self, choice: GapChoice) -> str:
-        """The layer by name."""
-        return choice.layer or self.layers(choice.sensor)[-1]
 
     def views(self, choice: GapChoice) -> tuple[View, View, View]:
         """Colour, the target without errors, the target as it was chosen."""
@@ -139,7 +133,7 @@ class GapWorld:
 
     def numbers(self, choice: GapChoice) -> dict[str, float]:
         """`NUMBERS` of a known setting at its layer."""
-        return self.seen[choice.view].numbers[self.layer(choice)]
+        return self.seen[choice.view].numbers[choice.layer]
 
     def stages(self, choice: GapChoice) -> Iterator[tuple[float, str]]:
         """Compute a setting: (share done, what comes next); leave between two stages at will."""
@@ -170,21 +164,22 @@ class GapWorld:
 
     def map_at_once(self, choice: GapChoice) -> GapChoice:
         """The same, with PCA in place of a map that was not computed yet."""
-        known = (choice.view, self.layer(choice), choice.map) in self._maps
+        known = (choice.view, choice.layer, choice.map) in self._maps
         return choice if known else replace(choice, map="PCA")
 
-    def clouds(self, choice: GapChoice) -> dict[str, Cloud]:
+    def clouds(self, choice: GapChoice) -> dict[str, map_figures.Cloud]:
         """The map of colour and target with true classes: PCA at once, others in seconds, cached."""
-        layer, (colour, _, target) = self.layer(choice), self.views(choice)
-        key = choice.view, layer, choice.map
+        (colour, _, target), key = self.views(choice), (choice.view, choice.layer, choice.map)
         if key not in self._maps:
-            sets = {view[1]: self.seen[view].features[layer] for view in (colour, target)}
+            sets = {view[1]: self.seen[view].features[choice.layer] for view in (colour, target)}
             if choice.map == "UMAP":
                 found = maps.joint_map(sets)
             else:
                 found = (maps.pca_map if choice.map == "PCA" else maps.projected_map)(sets, fit_on=colour[1])
             titles, labels = {m: style.modality_style(m).title for m in found}, self.seen[target].labels
-            self._maps[key] = {m: Cloud(points, m, titles[m], labels) for m, points in found.items()}
+            self._maps[key] = {
+                m: map_figures.Cloud(points, m, titles[m], labels) for m, points in found.items()
+            }
         return self._maps[key]
 
     def curve(self, choice: GapChoice) -> tuple[list[float], list[float]]:
@@ -221,7 +216,7 @@ def draw_map(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     """The map of a setting, and the number that it may exaggerate or hide; PCA until it is computed."""
     shown = world.map_at_once(choice)
     more = "" if shown == choice else f"; {MAPS[choice.map]} follows"
-    title = f"{MAPS[shown.map][0].upper()}{MAPS[shown.map][1:]}, {world.layer(choice)}{more}"
+    title = f"{MAPS[shown.map][0].upper()}{MAPS[shown.map][1:]}, {choice.layer}{more}"
     about: dict[str, Any] = {"hue": choice.hue, "title": title}
     classes = world.network(choice.sensor).classes
     ax = map_figures.feature_map(world.clouds(shown), classes, figure.subplots(), **about)
@@ -261,14 +256,15 @@ class GapPanel(Panel):
     name = "gap"
 
     def __init__(self, choice: GapChoice | None = None, world: GapWorld | None = None) -> None:
-        self.world, first = world or GapWorld(), choice or GapChoice()
-        self._first = replace(first, layer=self.world.layer(first))
-        self._shown: dict[str, float] = {}
+        self.world, self._shown = world or GapWorld(), dict[str, float]()
+        first = choice or GapChoice()
+        layers = self.world.layers(first.sensor)
+        self._first = replace(first, layer=first.layer or layers[-1])
         pictures = {name: session.LiveFigure(alt=f"{name}: not computed yet.") for name in DRAW}
         tips = {"run": "compute all strengths of this camera, so that the slider answers at once",
                 "stop": "end the sweep, keep its results", "reset": "first settings"}  # fmt: skip
         table = controls_of(self._first)
-        table["layer"] = replace(table["layer"], options=self.world.layers(first.sensor))
+        table["layer"] = replace(table["layer"], options=layers)
         super().__init__(table, pictures, {}, tips, run_text="Sweep")
         pictures["room"].image.add_class("socketlab-photos")
         self._asked = session.Background[GapChoice](self._compute, self.box, share=1.0)
@@ -288,7 +284,8 @@ class GapPanel(Panel):
 
     def set(self, choice: GapChoice) -> None:
         """Move the controls to a setting."""
-        for name, value in asdict(replace(choice, layer=self.world.layer(choice))).items():
+        layer = choice.layer or self.world.layers(choice.sensor)[-1]
+        for name, value in asdict(replace(choice, layer=layer)).items():
             self.controls[name].value = value
 
     def _begin(self) -> None:
@@ -352,8 +349,6 @@ class GapPanel(Panel):
                 draw_numbers(numbers, self.world, choice, {})
         return style.show(figure, dpi)
 
-    # showing
-
     def _move(self) -> None:
         """Answer a moved control: at once where the setting is known, else when it has been computed."""
         choice = self.choice
@@ -382,7 +377,7 @@ class GapPanel(Panel):
         self.headline.value = (
             f"{SENSORS[choice.sensor].title}, {target.title}, errors × {choice.strength:g}: the source "
             f"network names <b>{100 * self._shown['accuracy']:.0f}&nbsp;%</b> of the rooms right, in colour "
-            f"{100 * colour.accuracy:.0f}&nbsp;%; at <code>{self.world.layer(choice)}</code> "
+            f"{100 * colour.accuracy:.0f}&nbsp;%; at <code>{choice.layer}</code> "
             f"<b>{100 * self._shown['neighbour_purity']:.0f}&nbsp;%</b> of neighbours are of one modality."
         )
 

@@ -25,7 +25,8 @@ from socketlab.figures import style
 
 Event = TypeVar("Event")
 Job = TypeVar("Job")
-Paint = Callable[[Figure | SubFigure], Any]
+Canvas = Figure | SubFigure
+Paint = Callable[[Canvas], Any]
 DRAW = threading.RLock()  # matplotlib is not made for threads: take this around every draw
 ERROR_CLASS = "socketlab-error"
 ERROR_STYLE = "border-left:4px solid #b42318;background:#fef3f2;color:#24292f;padding:8px;line-height:1.4"

@@ -12,14 +12,12 @@ from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd  # type: ignore[import-untyped]
-from matplotlib.figure import Figure, SubFigure
 
 from socketlab.figures import figures, gap_figures, style
 from socketlab.figures.style import Style
 from socketlab.images import pocketrooms
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures import bn_moments
-from socketlab.measures.bn_moments import ImageMoments
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe, knobs
@@ -35,10 +33,10 @@ from socketlab.panels.base import (
     setting,
     text_box,
 )
+from socketlab.panels.session import Canvas
 from socketlab.panels.training import PanelRun, RunPanel
 from socketlab.runs import replay
 
-Canvas = Figure | SubFigure
 BATCHES = 60
 WHERE = {"rgb": "new colour rooms", "depth": "depth"}
 BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
@@ -114,7 +112,7 @@ class StatisticsBench:
         return bn_moments.layer_gaps(found, self.moments[self.target.modality])
 
 
-def _moments(source: Source, images: PairedImages) -> dict[str, ImageMoments]:
+def _moments(source: Source, images: PairedImages) -> dict[str, bn_moments.ImageMoments]:
     transform = evaluate.reading(source, images).normalisation
     return bn_moments.image_moments(source.network, images, transform)
 
@@ -262,8 +260,6 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
                 self._bench = self._gather()
             return self._bench
 
-    # showing
-
     def _ask(self) -> None:
         self._asked.post(True, at_once=True)
 
@@ -288,8 +284,6 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
             gaps = self._gaps(self._answer) | ({"matched": matched[-1]} if matched else {})
             layers, marked = self.bench().layers, self.controls["layer"].value
             self.pictures["layers"].post(partial(draw_profile, layers=layers, gaps=gaps, marked=marked), True)
-
-    # a run
 
     def _events(self, run: MatchingRun) -> Iterator[Step | replay.Observation]:
         bench, choice = self.bench(), run.choice
