@@ -227,16 +227,14 @@ def draw_map(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
 
 def draw_strengths(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     """A number over the camera's errors, one line per camera."""
-    curves, styles = {}, {}
-    for i, (sensor, about) in enumerate(SENSORS.items()):
-        styles[sensor] = replace(style.known_style(sensor, i), title=about.title.split(" (")[0])
-        if any(view[0] == sensor for view in world.seen):
-            curves[sensor] = world.curve(replace(choice, sensor=sensor))
-    scale = NUMBERS[choice.curve]
+    curves, styles, scale = {}, {}, NUMBERS[choice.curve]
+    for i, (sensor, title) in enumerate(CAMERAS.items()):
+        styles[sensor] = replace(style.known_style(sensor, i), title=title.split(" (")[0])
+        if (curve := world.curve(replace(choice, sensor=sensor)))[0]:
+            curves[sensor] = curve
     ax = figures.curves(
-        {sensor: curve for sensor, curve in curves.items() if curve[0]}, figure.subplots(), ylabel="",
-        title=f"{scale.title[0].upper()}{scale.title[1:]}", xlabel="strength of the camera's errors",
-        ylim=(scale.low, scale.high * 1.02), styles=styles,
+        curves, figure.subplots(), title=f"{scale.title[0].upper()}{scale.title[1:]}", ylabel="",
+        xlabel="strength of the camera's errors", ylim=(scale.low, scale.high * 1.02), styles=styles,
     )  # fmt: skip
     ax.set_xlim(-0.05, STRONGEST)
 
@@ -250,7 +248,6 @@ class GapPanel(Panel):
     """Move the camera, its errors and the layer, and see what the gap does: picture, map, numbers.
 
     **Sweep** computes all strengths of the camera shown, after which its slider answers at once.
-    Another `world` loads other images and networks.
     """
 
     name = "gap"
@@ -319,7 +316,7 @@ class GapPanel(Panel):
         names, choice = ("sensor", "modality", "strength", "layer"), self.choice
         rows = [
             dict(zip(names, (*view, layer), strict=True)) | numbers
-            for view, found in self.world.seen.items()
+            for view, found in list(self.world.seen.items())
             for layer, numbers in found.numbers.items()
         ]
         known = choice.view in self.world.seen
