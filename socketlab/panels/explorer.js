@@ -79,7 +79,6 @@ function explorer({ model, el }) {
   const set = control(row, "select", "set", "select point of");
   const number = control(row, "input", "number", "", { type: "number", min: 0, value: 0 });
   number.setAttribute("aria-label", "number of the point");
-  const status = make(root, "div", "socketlab-explore-status");
   const pair = make(root, "div", "socketlab-explore-pair"), left = make(pair, "div", ""), side = make(pair, "div", "");
   const tools = make(left, "div", "socketlab-explore-tools"), stage = make(left, "div", "socketlab-explore-stage");
   const [base, picked, over] = ["base", "picked", "over"].map((name) => make(stage, "canvas", `socketlab-map-${name}`));
@@ -88,7 +87,7 @@ function explorer({ model, el }) {
   const below = make(root, "div", "socketlab-explore-below");
   const counts = make(below, "div", "socketlab-explore-counts"), nearby = make(below, "div", "socketlab-explore-near");
   const spoken = make(root, "div", "socketlab-explore-spoken");
-  for (const part of [headline, spoken, status]) part.setAttribute("role", "status");
+  for (const part of [headline, spoken]) part.setAttribute("role", "status");
   Object.assign(over, { tabIndex: 0 }).dataset.lmSuppressShortcuts = "true";
   over.setAttribute("role", "application");
   over.setAttribute("aria-roledescription", "map of points");
@@ -492,7 +491,6 @@ function explorer({ model, el }) {
     "change:links": () => { links.checked = model.get("links"); paint("points"); },
     "change:selection": reselect,
     "change:focus": () => { tellFocus(); tellSelection(); paint("over"); },
-    "change:status": () => { status.textContent = model.get("status"); },
     "msg:custom": receive,
   };
   for (const [name, act] of Object.entries(events)) model.on(name, act);
@@ -510,7 +508,6 @@ function explorer({ model, el }) {
   reach();
   recolour();
   take("Lasso");
-  status.textContent = model.get("status");
   links.checked = model.get("links");
   xy = numbers(model.get("views")[model.get("view")].xy, Float32Array);
   reselect();

@@ -91,7 +91,6 @@ class FeatureMap(anywidget.AnyWidget):
     view = traitlets.Unicode().tag(sync=True)
     hue = traitlets.Unicode("modality").tag(sync=True)
     links = traitlets.Bool(False).tag(sync=True)
-    status = traitlets.Unicode().tag(sync=True)
     selection = traitlets.Any(b"").tag(sync=True, echo_update=False)  # bytes out, a memoryview in
     focus = traitlets.Int(-1).tag(sync=True)
     cards = traitlets.Dict().tag(sync=True)
@@ -117,7 +116,6 @@ class Explorer(widgets.VBox):
     views : map name -> (N, 2) positions; `add_view` adds one, ``map.view = name`` shows it.
     map : the widget of the page; its `hue` is one of `hues`, its `focus` the row of the point whose
         neighbours are shown, its `height` in pixels.
-    background : a thread for slow work, such as another map: ``background.post(function)``.
     """
 
     def __init__(
@@ -147,7 +145,6 @@ class Explorer(widgets.VBox):
         self.views: dict[str, Floats] = {}
         self._rows: Indices = np.empty(0, np.int32)
         self.box = session.ErrorBox()
-        self.background = session.Background[Callable[[], None]](lambda job: job(), self.box)
         self.map = FeatureMap(points=self._packed(), hue=self.hues[0])
         super().__init__([self.box, self.map])
         self.add_class("socketlab-explorer")
@@ -268,7 +265,7 @@ class Explorer(widgets.VBox):
         names = ("height", "points", "views", "view", "hue", "links", "focus")
         state = {name: getattr(self.map, name) for name in names}
         found = {str(scene): self.card(scene) for scene in self.table["scene"].unique()}
-        state |= {"selection": self._rows.tobytes(), "status": "", "cards": found, "alone": True}
+        state |= {"selection": self._rows.tobytes(), "cards": found, "alone": True}
         text = json.dumps(state, default=lambda array: base64.b64encode(array).decode())
         text = text.replace("<", "\\u003c")
         return PAGE.format(title=written(title), css=CSS, state=text, script=SCRIPT)
@@ -286,45 +283,32 @@ class Explorer(widgets.VBox):
             made = map_figures.feature_map(clouds, self.classes, hue=hue, title=self.map.view)
             return style.show(made, dpi)
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the work in the background; False when the time was not enough."""
-        return self.background.wait(timeout)
 
-
-def explore(source: Source, images: PairedImages, adapted: Source | None = None) -> Explorer:
-    """Return an explorer of the features of a network: PCA at once, UMAP as soon as it is ready.
+def explore(
+    source: Source,
+    images: PairedImages,
+    adapted: Source | None = None,
+    make: Callable[[Arrays], dict[str, Floats]] = maps.pca_map,
+) -> Explorer:
+    """Return an explorer of the features of a network.
 
     The source reads every modality of the images, as by `evaluate.reading`. An adapted network reads its own
-    modality in place of the source; then there are maps of both, beside each other.
+    modality in place of the source; then there are maps before and after. `make` makes them: `maps.pca_map`
+    at once, `maps.joint_map` (UMAP) in seconds.
     """
     parts = {m: images.only(m) for m in images.modalities}
     seen = {m: evaluate.predict(evaluate.reading(source, part), part) for m, part in parts.items()}
     before = {m: features.cpu().numpy() for m, (_, features) in seen.items()}
-    sets, after = {"": before}, {}
+    sets, after = {"map": before}, {}
     if adapted is not None:
         m = adapted.modality
-        after[m], features = evaluate.predict(adapted, images.only(m))
-        sets = {", after": before | {m: features.cpu().numpy()}, ", before": before}
-    logits = {m: logits for m, (logits, _) in seen.items()}
-    pca = {when: maps.pca_map(some) for when, some in sets.items()}
-    (newest, points), *others = pca.items()
+        after[m], features = evaluate.predict(adapted, parts[m])
+        sets = {"after": before | {m: features.cpu().numpy()}, "before": before}
+    (newest, points), *others = ((when, make(some)) for when, some in sets.items())
     clouds = {m: Cloud(at, m, style.modality_style(m).title) for m, at in points.items()}
+    logits = {m: logits for m, (logits, _) in seen.items()}
     about: dict[str, Any] = {"before": logits, "after": after, "classes": source.classes}
-    made = Explorer(clouds, images, sets[newest], view=f"PCA{newest}", **about)
+    made = Explorer(clouds, images, sets[newest], view=newest, **about)
     for when, points in others:
-        made.add_view(f"PCA{when}", points, sets[when])
-
-    def add_umaps() -> None:
-        """The newest first, since it is shown; the other begins from its layout."""
-        start = None
-        for when, some in sets.items():
-            points = maps.joint_map(some, start=start)
-            made.add_view(f"UMAP{when}", points, some)
-            if start is None:
-                start, made.map.view = points, f"UMAP{when}"
-        made.map.status = ""
-
-    maps.warm_up()
-    made.map.status = "A UMAP is being made; PCA meanwhile."
-    made.background.post(add_umaps)
+        made.add_view(when, points, sets[when])
     return made

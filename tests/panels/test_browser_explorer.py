@@ -32,11 +32,12 @@ MANY = (
     "                    classes=('bedroom', 'kitchen', 'office', 'nursery'))\nexplorer",
 )
 ROOMS = (
-    "from socketlab import Recipe, adapt, load_source, rooms\nfrom socketlab.panels.explorer import explore",
+    "from socketlab import Recipe, adapt, load_source, rooms\nfrom socketlab.figures import maps\n"
+    "from socketlab.panels.explorer import explore",
     "source = load_source('rgb_kinect_v1')\nseen = rooms.load('target_test', 'kinect_v1', ('rgb', 'depth'))\n"
     "target = rooms.load('target_adapt', 'kinect_v1', ('depth',))\n"
     "*_, last = adapt(source, target, None, Recipe.for_method('adabn'))\n"
-    "explorer = explore(source, seen, last.state.adapted)\nexplorer",
+    "explorer = explore(source, seen, last.state.adapted, maps.joint_map)\nexplorer",
 )
 # Times from the end of a drag until the new images are decoded and drawn.
 _TIME = """() => {
@@ -242,19 +243,19 @@ def test_five_thousand_points_answer_within_200_ms(open_cells: Callable[..., Pag
 
 @pytest.mark.slow
 def test_maps_of_the_rooms_before_and_after(open_cells: Callable[..., Page], artefacts: Path) -> None:
-    """PCA at once, UMAP when it is ready; its screenshot is docs/explorer.png."""
+    """Its screenshot is docs/explorer.png."""
     page = open_cells("rooms", ROOMS)
     view, near = part(page, "view"), part(page, "near")
-    expect(view.locator("option")).to_have_count(4, timeout=300 * SECOND)
-    expect(view).to_have_value("UMAP, after")
+    expect(view.locator("option")).to_have_count(2, timeout=300 * SECOND)
+    expect(view).to_have_value("after")
     page.wait_for_timeout(1000)  # the points are on their way
     part(page, "links").check()
     lasso(page, 0.5, 0.5, radius=90)
     expect(near).to_contain_text("Its partner in")
     after = near.inner_text().splitlines()[0]
-    view.select_option("UMAP, before")
+    view.select_option("before")
     expect(near).not_to_contain_text(after)
-    view.select_option("UMAP, after")
+    view.select_option("after")
     expect(near).to_contain_text(after)
     page.wait_for_timeout(1000)
     page.locator(".socketlab-explorer").screenshot(path=artefacts / "explorer.png")
