@@ -101,13 +101,10 @@ def gap_numbers(colour: NDArray[np.float32], other: NDArray[np.float32]) -> dict
 
 
 class GapWorld:
-    """Settings that were computed, and how to compute another one.
+    """Settings that were computed (`seen`), and how to compute another one.
 
-    Parameters
-    ----------
-    images : (sensor, modality, strength) -> labelled images of that modality, the same rooms every time;
-        default: the held-out rooms of the task.
-    network : sensor -> source network; default: that of the camera's colour images.
+    `images` returns labelled images for a sensor, a modality and a strength, the same rooms every time, by
+    default the task's held-out ones; `network` the source network of a sensor, by default that of its colour.
     """
 
     def __init__(

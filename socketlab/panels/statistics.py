@@ -84,13 +84,10 @@ class StatisticsChoice:
 
 
 class StatisticsBench:
-    """Networks and images, and what does not change while sliders move: all images are read once.
+    """A network, unlabelled images of another modality, and held-out ones in both, for the reader alone.
 
-    Parameters
-    ----------
-    source, target : the network, and unlabelled images of another modality to match on.
-    held_out : labelled images in both modalities, for the reader's eyes alone; here are their moments, by
-        modality and layer, and accuracies (`levels`) and gaps (`profiles`) of what costs no training.
+    They are read once: what is here does not change while sliders move. `moments` are of the held-out images,
+    by modality and layer; accuracies (`levels`) and gaps (`profiles`) are of what costs no training.
     """
 
     def __init__(self, source: Source, target: PairedImages, held_out: PairedImages) -> None:
@@ -125,13 +122,10 @@ def shipped(sensor: str = "kinect_v1") -> StatisticsBench:
 
 
 class Answer:
-    """One batch, and a row of batches, at one layer, from the moments of the images.
+    """Mean and variance of the channels of a layer: `remembered`, of one `batch`, of `everything`.
 
-    Attributes
-    ----------
-    remembered, batch, everything : mean and variance of the channels: running, of the batch, of all images.
-    profile, running : gap of each layer, of the batch; running statistics as `bn_moments.convergence`.
-    words : the batch in one paragraph, HTML.
+    `profile` has the batch's gap at every layer, `running` a row of batches as `bn_moments.convergence`, and
+    `words` describes the batch in HTML.
     """
 
     def __init__(self, bench: StatisticsBench, choice: StatisticsChoice) -> None:
