@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,6 @@ class Preset:
         require_choice("depth_encoding", self.depth_encoding, DEPTH_ENCODINGS)
 
 
-@dataclass(frozen=True)
-class _RowKeys:
-    method: str
-    title: str | None = None
-    recipe: dict[str, Any] = field(default_factory=dict)
-
-
 def names() -> list[str]:
     """The presets that come with the library."""
     return sorted(file.stem for file in FOLDER.glob("*.toml"))
@@ -74,20 +67,21 @@ def load(name: str | Path) -> Preset:
 
 
 def _preset(about: dict[str, Any]) -> Preset:
-    common = from_json(dict[str, Any], about.pop("recipe", {}), "recipe")
-    rows: list[_RowKeys] = from_json(list[_RowKeys], about.pop("row", []), "row")
+    table, rows = dict[str, Any], []
+    common = from_json(table, about.pop("recipe", {}), "recipe")
+    for row in from_json(list[dict[str, Any]], about.pop("row", []), "row"):
+        method = row.get("method")
+        require_choice("method", method, METHODS)
+        changes = common | from_json(table, row.get("recipe", {}), "recipe")
+        recipe = Recipe.for_method(method).replace(**changes)
+        rows.append({"title": TITLES[method], **row, "recipe": dataclasses.asdict(recipe)})
     if not rows:
         raise LabError("there is no row: give one at least, [[row]] with a method")
     network = about.get("network")
     if isinstance(network, dict) and network.get("weights") in ("imagenet", "none"):
         network["weights"] = "DEFAULT" if network["weights"] == "imagenet" else None
-    preset: Preset = from_json(Preset, about, "the experiment")
-    found = []
-    for row in rows:
-        require_choice("method", row.method, METHODS)
-        recipe = Recipe.for_method(row.method).replace(**{**common, **row.recipe})
-        found.append(Row(row.title or TITLES[row.method], row.method, recipe))
-    return dataclasses.replace(preset, rows=tuple(found))
+    preset: Preset = from_json(Preset, about | {"rows": rows}, "the experiment")
+    return preset
 
 
 def shortened(preset: Preset) -> Preset:
