@@ -269,14 +269,12 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         self._draw_profile()
         self.headline.value = found.words
 
-    def _gaps(self, found: Answer) -> dict[str, list[float]]:
-        return {"batch": found.profile, **self.bench().profiles}
-
     def _draw_profile(self) -> None:
         if self._answer is not None:
-            matched = [run.profile for run in self.runs if run.profile]
-            gaps = self._gaps(self._answer) | ({"matched": matched[-1]} if matched else {})
             layers, marked = self.bench().layers, self.controls["layer"].value
+            gaps = {"batch": self._answer.profile, **self.bench().profiles}
+            if matched := [run.profile for run in self.runs if run.profile]:
+                gaps["matched"] = matched[-1]
             self.pictures["layers"].post(partial(draw_profile, layers=layers, gaps=gaps, marked=marked), True)
 
     def _events(self, run: MatchingRun) -> Iterator[Step | replay.Observation]:
@@ -323,27 +321,22 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         """Channels, layers, running averages and runs."""
         if (found := self._answer) is None:
             return {}
+        channels: dict[str, Any] = {}
         sets = {"remembered": found.remembered, "batch": found.batch, "all_images": found.everything}
-        channels = {
-            f"{n}_{part}": pair[i] for n, pair in sets.items() for i, part in enumerate(("mean", "var"))
+        for name, (mean, var) in sets.items():
+            channels |= {f"{name}_mean": mean.numpy(), f"{name}_var": var.numpy()}
+        gaps = {"batch": found.profile, **self.bench().profiles}
+        gaps |= {run.name: run.profile for run in self.runs if run.profile}
+        frames = {
+            "channels": pd.DataFrame(channels).rename_axis("channel"),
+            "layers": pd.DataFrame(gaps, self.bench().layers).rename_axis("layer"),
+            "batches": pd.DataFrame(found.running).rename_axis("batch"),
         }
-        gaps = self._gaps(found) | {run.name: run.profile for run in self.runs if run.profile}
-        steps = [
-            {"run": r.number, "step": i, "L_BN": loss} for r in self.runs for i, loss in enumerate(r.losses)
-        ]
-        return {
-            "channels": _rows("channel", channels),
-            "layers": _rows("layer", gaps, self.bench().layers),
-            "batches": _rows("batch", found.running),
-            "steps": steps,
-            "epochs": [row for r in self.runs for row in r.rows(**asdict(self._run_of(r.choice)))],
-        }
-
-
-def _rows(name: str, columns: dict[str, Any], names: list[str] | None = None) -> list[dict[str, Any]]:
-    """Columns as rows, each with its number or name."""
-    table = pd.DataFrame(columns, index=names).rename_axis(name)
-    return table.reset_index().to_dict("records")  # type: ignore[no-any-return]
+        tables = {name: frame.reset_index().to_dict("records") for name, frame in frames.items()}
+        losses = [(run.number, i, loss) for run in self.runs for i, loss in enumerate(run.losses)]
+        steps = [{"run": run, "step": step, "L_BN": loss} for run, step, loss in losses]
+        epochs = [row for run in self.runs for row in run.rows(**asdict(self._run_of(run.choice)))]
+        return {**tables, "steps": steps, "epochs": epochs}
 
 
 class ChannelView(widgets.VBox):
