@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
@@ -15,23 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from socketlab.figures import gap_figures
 from socketlab.figures.figures import channel_statistics
+from socketlab.figures.gap_figures import layer_profile, reliability
 from socketlab.figures.map_figures import Cloud, feature_map
 from socketlab.figures.maps import joint_map_or_pca, pca_map
-from socketlab.figures.report import Figure, Table, interval, render, settings_table
+from socketlab.figures.report import Figure, Table, interval, render
 from socketlab.figures.style import Style, alt_text, modality_style, png
 from socketlab.files import csv_text, write_whole
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures.bootstrap import Measured
-from socketlab.measures.comparison import PROFILE, Comparison, Side
+from socketlab.measures.comparison import PROFILE, Comparison, NormGaps
 from socketlab.measures.metrics import MEASURES
 
-MOST_POINTS = 1000
-"""Points of each side on the map; more hide each other."""
-MOST_LINKS = 150
+MOST_POINTS, MOST_LINKS = 1000, 150
+"""Points of each side on the map, and lines between them; more hide each other."""
 _ABOUT = (
     "Intervals are of 95 %, from random halves of the images or from a standard error; p is of a permutation "
     "test. A value below 0 is no error: an unbiased measure of no gap scatters about 0. socketlab/measures "
@@ -57,58 +55,52 @@ def write(
     about : what was compared, name → text: the sensor, the names of the networks, …
     """
     folder, settings = Path(folder), _settings(comparison, about or {})
-    write_whole(folder / NUMBERS, csv_text(comparison.numbers()).encode())
-    write_whole(folder / SETTINGS, (json.dumps(settings, indent=1, ensure_ascii=False) + "\n").encode())
-    write_whole(folder / REPORT, page(comparison, rerun or _call(comparison), umap, settings).encode())
-    return folder / REPORT
-
-
-def page(
-    comparison: Comparison, rerun: str, umap: bool = True, settings: Mapping[str, Any] | None = None
-) -> str:
-    """The page, as HTML that needs no other file."""
-    counts = " and ".join(f"{len(x):,}" for x in comparison.features)
-    settings = settings or _settings(comparison, {})
-    found = Table(
+    measured = Table(
         ("measure", "value", "95 % interval", "p", "a larger value means"),
         [_measure_row(one) for one in comparison.measures[comparison.at]],
         title=f"All measures at {comparison.at}",
         about=_ABOUT,
     )
     accuracies = _accuracies(comparison)
-    return render(
+    counts = " and ".join(f"{len(x):,}" for x in comparison.features)
+    page = render(
         title=f"{comparison.a.title} against {comparison.b.title}",
         subtitle=f"{counts} images, {len(comparison.layers)} layers · {settings['made']}",
         headline=headline(comparison),
-        tables=[found] if accuracies is None else [accuracies, found],
+        tables=[accuracies, measured] if accuracies.rows else [measured],
         notes=comparison.notes,
         figures=pictures(comparison, umap),
-        settings=settings_table(_in_words(settings)),
+        settings={name: _in_words(name, value) for name, value in settings.items()},
         seconds=f"Measuring took {comparison.seconds:.0f} seconds.",
-        rerun=rerun,
+        rerun=rerun or _call(comparison),
     )
+    write_whole(folder / NUMBERS, csv_text(comparison.numbers()).encode())
+    write_whole(folder / SETTINGS, (json.dumps(settings, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(folder / REPORT, page.encode())
+    return folder / REPORT
 
 
 def headline(comparison: Comparison) -> str:
     """The answer in a few sentences: whether there is a gap, how large, whether partners find each other."""
-    a, b = comparison.a.title, comparison.b.title
-    words = []
-    mmd, purity = comparison.found("mmd"), comparison.found("neighbour_purity")
-    if mmd is not None and mmd.p is not None and not math.isnan(mmd.value):
+    a, b, words = comparison.a.title, comparison.b.title, []
+    names = ("mmd", "neighbour_purity", "linear_cka_debiased", "pair_recall")
+    mmd, purity, cka, recall = (
+        None if one is None or math.isnan(one.value) else one for one in map(comparison.found, names)
+    )
+    if mmd and mmd.p is not None:
         apart = "differ" if mmd.p <= 0.05 else "cannot be told apart"
         words.append(
             f"At {comparison.at} the features of {a} and {b} {apart}: MMD² {mmd.value:.3f} "
             f"[{mmd.low:.3f}, {mmd.high:.3f}], p = {mmd.p:.3f}."
         )
-    if purity is not None and not math.isnan(purity.value):
+    if purity:
         words.append(
             f"{100 * purity.value:.0f} % of an image's nearest neighbours are of its own side (50 %: mixed)."
         )
-    cka, found = comparison.found("linear_cka_debiased"), comparison.found("pair_recall")
-    if cka is not None and found is not None and not math.isnan(cka.value):
+    if cka and recall:
         words.append(
             f"As pairs they are alike to {cka.value:.2f} (linear CKA; 1 is alike but for a rotation), and an "
-            f"image finds its partner first in {100 * found.value:.0f} % of cases."
+            f"image finds its partner first in {100 * recall.value:.0f} % of cases."
         )
     return " ".join(words) or f"The features of {a} and {b} at {comparison.at} have different widths."
 
@@ -122,135 +114,109 @@ def pictures(comparison: Comparison, umap: bool = True) -> list[Figure]:
     if comparison.features[0].shape[1] == comparison.features[1].shape[1]:
         made.insert(0, _map_figure(comparison, umap))
     if comparison.norms is not None:
-        made += [_norm_figure(comparison), _channel_figure(comparison)]
+        made += _norm_figures(comparison, comparison.norms)
     known = {side.title: comparison.accuracy(key) for key, side in _sides(comparison).items()}
     groups = {title: pair for title, pair in known.items() if pair is not None}
     if groups:
-        ax = gap_figures.reliability(groups, styles=_styles(comparison))
+        ax = reliability(groups, styles=_styles(comparison))
         caption = "On the diagonal a network is right as often as it is certain. Labels only measure here."
-        made.append(_figure("Confidence and accuracy", ax, caption))
+        made.append(_figure("Confidence and accuracy", ax, caption, wide=False))
     return made
 
 
 def _map_figure(comparison: Comparison, umap: bool) -> Figure:
-    sides, rows = _sides(comparison), _shown(comparison)
+    """All points, or as many drawn at random; partners together."""
+    draw = np.random.default_rng(0)
+    rows = [np.sort(draw.permutation(len(x))[:MOST_POINTS]) for x in comparison.features]
+    chosen = {"a": rows[0], "b": rows[0] if comparison.paired else rows[1]}
     sets = {
-        key: np.asarray(features[rows[key]], np.float32)
-        for key, features in zip(sides, comparison.features, strict=True)
+        key: np.asarray(features[chosen[key]], np.float32)
+        for key, features in zip(chosen, comparison.features, strict=True)
     }
     points, why = joint_map_or_pca(sets) if umap else (pca_map(sets), "")
-    clouds = {
-        key: Cloud(
-            points[key],
-            _style_key(comparison, key),
-            side.title,
-            None if side.labels is None else side.labels[rows[key]],
-        )
-        for key, side in sides.items()
-    }
+    clouds = {}
+    for (key, side), look in zip(_sides(comparison).items(), _looks(comparison), strict=True):
+        labels = None if side.labels is None else side.labels[chosen[key]]
+        clouds[key] = Cloud(points[key], look, side.title, labels)
     linked = ("a", "b") if comparison.paired and len(sets["a"]) <= MOST_LINKS else None
     ax = feature_map(clouds, hue="modality", links=linked)
     kind = "UMAP" if umap and not why else "PCA"
     caption = f"Joint {kind} of the features at {comparison.at}. For looking: a joint UMAP exaggerates a gap."
-    return _figure(f"Map of the features ({kind})", ax, f"{caption} {why}".strip(), wide=True)
+    return _figure(f"Map of the features ({kind})", ax, f"{caption} {why}".strip())
 
 
 def _profile_figure(comparison: Comparison) -> Figure:
     series, bands = {}, {}
     for name in PROFILE:
-        found = [comparison.found(name, layer) for layer in comparison.layers]
-        if all(one is not None for one in found):
+        found = [one for layer in comparison.layers if (one := comparison.found(name, layer)) is not None]
+        if len(found) == len(comparison.layers):
             title = MEASURES[name].title
-            series[title] = np.array([one.value for one in found if one])
-            bands[title] = tuple(
-                np.array([getattr(one, end) for one in found if one]) for end in ("low", "high")
-            )
-    layers = list(comparison.layers)
-    ax = gap_figures.layer_profile(layers, series, bands, ylabel="value")  # type: ignore[arg-type]
-    caption = "Bands are intervals of 95 %. Spatial positions are averaged."
-    return _figure("Layer by layer", ax, caption, wide=True)
+            series[title] = [one.value for one in found]
+            bands[title] = ([one.low for one in found], [one.high for one in found])
+    ax = layer_profile(list(comparison.layers), series, bands, ylabel="value")
+    return _figure("Layer by layer", ax, "Bands are intervals of 95 %. Spatial positions are averaged.")
 
 
-def _norm_figure(comparison: Comparison) -> Figure:
-    norms = comparison.norms
-    assert norms is not None
-    series = {comparison.a.title: norms.a, comparison.b.title: norms.b}
-    ylabel = "symmetric KL per channel, nats"
-    ax = gap_figures.layer_profile(norms.layers, series, ylabel=ylabel, log=True, styles=_styles(comparison))
+def _norm_figures(comparison: Comparison, norms: NormGaps) -> list[Figure]:
+    a, b = comparison.a.title, comparison.b.title
+    ax = layer_profile(
+        norms.layers, {a: norms.a, b: norms.b}, ylabel="symmetric KL per channel, nats", log=True,
+        styles=_styles(comparison),
+    )  # fmt: skip
     title = "What the batch-norm layers see, against their running statistics"
-    return _figure(title, ax, "0 where a layer's input has the running statistics.", wide=True)
-
-
-def _channel_figure(comparison: Comparison) -> Figure:
-    norms = comparison.norms
-    assert norms is not None
-    of_a, of_b = norms.worst
+    gaps = _figure(title, ax, "0 where a layer's input has the running statistics.")
+    worst = norms.worst[1]
     seen = {
-        _style_key(comparison, key): (one.mean.numpy(), one.var.numpy())
-        for key, one in (("a", of_a), ("b", of_b))
+        look: (one.mean.numpy(), one.var.numpy())
+        for look, one in zip(_looks(comparison), norms.worst, strict=True)
     }
-    running = of_b.running_mean.numpy(), of_b.running_var.numpy()
-    figure = channel_statistics(running, seen, of_b.name)
-    caption = (
-        f"The layer where {comparison.b.title} is furthest from the running statistics; a dot per channel."
-    )
-    return _figure(f"Channels of {of_b.name}", figure, caption, wide=True)
+    running = worst.running_mean.numpy(), worst.running_var.numpy()
+    caption = f"The layer where {b} is furthest from the running statistics; a dot per channel."
+    channels = channel_statistics(running, seen, worst.name)
+    return [gaps, _figure(f"Channels of {worst.name}", channels, caption)]
 
 
-def _figure(title: str, drawn: Any, caption: str, wide: bool = False) -> Figure:
+def _figure(title: str, drawn: Any, caption: str, wide: bool = True) -> Figure:
     return Figure(title, png(drawn), alt_text(drawn), caption, wide)
 
 
-def _sides(comparison: Comparison) -> dict[str, Side]:
+def _sides(comparison: Comparison) -> dict[str, Any]:
     return {"a": comparison.a, "b": comparison.b}
 
 
-def _style_key(comparison: Comparison, key: str) -> str:
-    """What a side is drawn as: its modality, or its title where both have one modality."""
-    differ = comparison.a.modality != comparison.b.modality
-    return _sides(comparison)[key].modality if differ else _sides(comparison)[key].title
+def _looks(comparison: Comparison) -> list[str]:
+    """What the sides are drawn as: their modality, or their title where both have one modality."""
+    a, b = comparison.a, comparison.b
+    return [a.title, b.title] if a.modality == b.modality else [a.modality, b.modality]
 
 
 def _styles(comparison: Comparison) -> dict[str, Style]:
-    return {
-        side.title: replace(modality_style(_style_key(comparison, key)), title=side.title, brief="")
-        for key, side in _sides(comparison).items()
-    }
-
-
-def _shown(comparison: Comparison) -> dict[str, Any]:
-    """Rows on the map: all, or as many drawn at random; partners together."""
-    counts = [len(x) for x in comparison.features]
-    draw = np.random.default_rng(0)
-    rows = [np.sort(draw.permutation(n)[:MOST_POINTS]) for n in counts]
-    return {"a": rows[0], "b": rows[0] if comparison.paired else rows[1]}
+    titles = (comparison.a.title, comparison.b.title)
+    looks = map(modality_style, _looks(comparison))
+    return {t: replace(look, title=t, brief="") for t, look in zip(titles, looks, strict=True)}
 
 
 # ------------------------------------------------------------------------ tables
 
 
-def _accuracies(comparison: Comparison) -> Table | None:
+def _accuracies(comparison: Comparison) -> Table:
     rows = []
     for key, side in _sides(comparison).items():
-        known = comparison.accuracy(key)
-        if known is not None:
+        if (known := comparison.accuracy(key)) is not None:
             confidence, right = known
             low, high = interval(float(right.mean()), len(right))
             accuracy, certain = (f"{100 * share:.1f} %" for share in (right.mean(), confidence.mean()))
             rows.append((side.title, accuracy, f"{100 * low:.1f} to {100 * high:.1f}", certain))
-    return Table(("", "accuracy", "95 % interval", "mean confidence"), rows) if rows else None
+    return Table(("", "accuracy", "95 % interval", "mean confidence"), rows)
 
 
 def _measure_row(one: Measured) -> tuple[str, ...]:
     title, larger = MEASURES[one.name].title, MEASURES[one.name].larger
     if math.isnan(one.value):
         return title, "–", "", "", one.how
-    ends = "" if math.isnan(one.low) else f"{_number(one.low)} to {_number(one.high)}"
-    return title, _number(one.value), ends, "" if one.p is None else f"{one.p:.3f}", larger
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    value, low, high = (f"{x:.3g}" if abs(x) < 1000 else f"{x:,.0f}" for x in (one.value, one.low, one.high))
+    ends = "" if math.isnan(one.low) else f"{low} to {high}"
+    return title, value, ends, "" if one.p is None else f"{one.p:.3f}", larger
 
 
 # ------------------------------------------------------------------------ what was compared
@@ -259,69 +225,52 @@ def _number(value: float) -> str:
 def _settings(comparison: Comparison, about: Mapping[str, str]) -> dict[str, Any]:
     """What was compared, with digests of networks and images, and in which environment."""
     found: dict[str, Any] = {"made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M")} | dict(about)
-    for key, side in _sides(comparison).items():
+    for (key, side), features in zip(_sides(comparison).items(), comparison.features, strict=True):
+        images = side.images.images if isinstance(side.images, PairedImages) else {"images": side.images}
         found[key] = {
             "title": side.title,
             "modality": side.modality,
             "network": type(side.network).__name__,
-            "network_sha256": _digest(_weights(side.network)),
-            "images": len(comparison.features[key == "b"]),
-            "images_sha256": _digest(_pixels(side.images)),
+            "network_sha256": _digest(side.network.state_dict()),
+            "images": len(features),
+            "images_sha256": _digest(dict(sorted(images.items()))),
         }
     names = ("socketlab", "torch", "numpy")
     versions = {"python": platform.python_version()} | {name: version(name) for name in names}
     return found | comparison.settings | {"versions": versions}
 
 
-def _weights(network: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    return list(network.state_dict().items())
-
-
-def _pixels(images: Any) -> list[tuple[str, torch.Tensor]]:
-    """The images as named tensors; nothing for batches that are made anew whenever they are read."""
-    if isinstance(images, PairedImages):
-        return sorted(images.images.items())
-    return [("images", images)] if isinstance(images, torch.Tensor) else []
-
-
-def _digest(tensors: Sequence[tuple[str, torch.Tensor]]) -> str:
-    """SHA-256 of named tensors; empty without any."""
-    if not tensors:
+def _digest(tensors: Mapping[str, Any]) -> str:
+    """SHA-256 of named tensors; empty without any, as for batches that are made anew at every reading."""
+    if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()) or not tensors:
         return ""
     found = hashlib.sha256()
-    for name, tensor in tensors:
+    for name, tensor in tensors.items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 
-def _in_words(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Settings for the eye: no braces, short digests; layers that are the same on both sides once."""
-    words = {}
-    for name, value in settings.items():
-        if name == "layers":
-            words[name] = ", ".join(la if la == lb else f"{la} with {lb}" for la, lb in value.items())
-        elif name in ("a", "b"):
-            network, images = (value[f"{one}_sha256"][:12] for one in ("network", "images"))
-            shown = f"{value['images']} {value['modality']} images" + (
-                f" (sha256 {images}…)" if images else ""
-            )
-            words[name] = f"{value['title']}: {value['network']} (sha256 {network}…), {shown}"
-        elif isinstance(value, dict):
-            words[name] = ", ".join(f"{key} {part}" for key, part in value.items())
-        else:
-            words[name] = str(value)
-    return words
+def _in_words(name: str, value: Any) -> str:
+    """A setting for the eye: no braces, short digests; layers that are the same on both sides once."""
+    if name == "layers":
+        return ", ".join(la if la == lb else f"{la} with {lb}" for la, lb in value.items())
+    if name in ("a", "b"):
+        network, images = (value[f"{one}_sha256"][:12] for one in ("network", "images"))
+        shown = f"{value['images']} {value['modality']} images" + (f" (sha256 {images}…)" if images else "")
+        return f"{value['title']}: {value['network']} (sha256 {network}…), {shown}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
+    return str(value)
 
 
 def _call(comparison: Comparison) -> str:
     """The call in Python; networks and images are the caller's own, and have no names here."""
-    about = comparison.settings
     words = {
         "layers": list(comparison.layers),
         "layers_b": list(comparison.layers.values()),
         "titles": (comparison.a.title, comparison.b.title),
-        **{name: about[name] for name in ("paired", "rounds", "seed", "precision")},
+        **{name: comparison.settings[name] for name in ("paired", "rounds", "seed", "precision")},
     }
     arguments = ", ".join(f"{name}={value!r}" for name, value in words.items())
     return f"compare(model_a, model_b, data_a, data_b, {arguments})"

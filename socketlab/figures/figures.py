@@ -1,9 +1,10 @@
-"""The pictures of the course: axes in, axes out, in the style of `style`.
+"""The pictures of the course, and all that `style` and `map_figures` offer to whoever draws.
 
-Every function draws into the axes given, or makes a figure of its own that no window or notebook grabs;
-`show` puts it into a notebook together with its description.
+Each function draws into the axes given, or makes a figure of its own that no window or notebook grabs, and
+returns it; `show` puts it into a notebook together with its description.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,61 +16,11 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
 from socketlab.errors import LabError
-from socketlab.figures.map_figures import (
-    Cloud,
-    cloud_colours,
-    feature_map,
-    legend_dot,
-    map_frame,
-    map_legend,
-    scatter_clouds,
-)
-from socketlab.figures.style import (
-    CLASS_COLOURS,
-    DEPTH_COLOURS,
-    DOTTED,
-    DPI,
-    GRID,
-    INK,
-    METHODS,
-    MISSING,
-    MODALITIES,
-    PALE,
-    SOFT,
-    TERMS,
-    TEXT,
-    Style,
-    alt_text,
-    apart,
-    class_colour,
-    describe,
-    dress,
-    figure_of,
-    known_style,
-    modality_style,
-    name_ends,
-    new_figure,
-    own_axes,
-    png,
-    run_style,
-    running_mean,
-    show,
-    spaced,
-)
+from socketlab.figures.map_figures import *
+from socketlab.figures.style import *
 from socketlab.images.paired_images import PairedImages
 
-__all__ = [
-    "paint", "triptych", "gallery", "confusion_examples", "curves", "training_curves", "loss_terms",
-    "running_mean", "channel_statistics",
-    "confusion_matrix", "matrix_frame", "row_shares", "matrix_in_words", "accuracy_bars",
-    # of style and map_figures, for those who draw
-    "Cloud", "cloud_colours", "feature_map", "legend_dot", "map_frame", "map_legend", "scatter_clouds",
-    "CLASS_COLOURS", "DEPTH_COLOURS", "DPI", "GRID", "INK", "METHODS", "MISSING", "MODALITIES", "PALE",
-    "SOFT", "TERMS", "TEXT", "Style", "alt_text", "apart", "class_colour", "describe", "dress", "figure_of",
-    "known_style",
-    "modality_style", "name_ends", "new_figure", "own_axes", "png", "run_style", "show",
-]  # fmt: skip
-
+GAP = 0.05  # between images, in parts of their width
 
 # ------------------------------------------------------------------------ images
 
@@ -80,16 +31,12 @@ def paint(image: ArrayLike, modality: str, reach_mm: float = 6000.0) -> NDArray[
     Parameters
     ----------
     image : (3, H, W) or (1, H, W); uint8, or uint16 millimetres for depth.
-    modality : "rgb", "nir" or "depth".
+    modality : "rgb", "nir" or "depth"; any other is a `LabError`.
     reach_mm : the far end of the depth colours, millimetres.
 
     Returns
     -------
     (H, W, 3) uint8. Near is bright, far is dark; missing depth is pink, a colour that no depth has.
-
-    Raises
-    ------
-    LabError : another modality.
     """
     pixels = np.asarray(image)
     if modality == "rgb":
@@ -114,20 +61,17 @@ def triptych(
 
     Parameters
     ----------
-    rooms : images in at least these modalities.
     indices : which scenes; default: the first six.
-    modalities : the rows, from the top.
     titles : one per column; default: the kind of room.
     tile : side of an image, pixels.
     """
-    chosen = list(range(min(6, len(rooms)))) if indices is None else [int(i) for i in indices]
-    some = rooms.take(chosen)
-    heads = [kind.replace("_", " ") for kind in some.kinds] if titles is None else list(titles)
+    some = rooms.take(range(min(6, len(rooms))) if indices is None else [int(i) for i in indices])
     absent = [m for m in modalities if m not in some.modalities]
     if absent:
         raise LabError(
             f"These rooms have no {' or '.join(absent)} images, only {', '.join(some.modalities)}."
         )
+    heads = [spaced(kind) for kind in some.kinds] if titles is None else list(titles)
     return gallery({modality_style(m).short: (m, some.images[m]) for m in modalities}, heads, tile)
 
 
@@ -146,24 +90,34 @@ def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str],
     depths = [images for modality, images in rows.values() if modality == "depth"]
     reach = max((_reach(images) for images in depths), default=6000.0)
     heads = [title.replace(" ", "\n") if len(title) > tile / 9 else title for title in titles]
-    columns, gap, left, top = len(titles), 6, 40, 52 if any("\n" in head for head in heads) else 34
-    wide = left + columns * (tile + gap) + (110 if depths else 10)
-    high = top + len(rows) * (tile + gap) + 8
-    figure = new_figure(wide, high)
-    for r, (label, (modality, images)) in enumerate(rows.items()):
-        for c in range(columns):
-            x, y = left + c * (tile + gap), high - top - (r + 1) * tile - r * gap
-            ax = figure.add_axes((x / wide, y / high, tile / wide, tile / high))
-            _tile(ax, paint(images[c], modality, reach), heads[c] if r == 0 else "")
-            if c == 0:
-                colour = modality_style(modality).colour
-                ax.set_ylabel(label, fontsize=TEXT, color=colour, fontweight="bold", labelpad=6)
+    top = 52 if any("\n" in head for head in heads) else 34
+    width, height = (tile * (n + GAP * (n - 1)) for n in (len(titles), len(rows)))
+    wide, high = width + (156 if depths else 56), height + top + 8
+    ax = new_figure(wide, high).add_axes((40 / wide, 8 / high, width / wide, height / high))
+    tiles(ax, {label: [paint(x, m, reach) for x in images] for label, (m, images) in rows.items()}, heads)
+    for label, (modality, _) in zip(ax.get_yticklabels(), rows.values(), strict=True):
+        label.set(color=modality_style(modality).colour, fontweight="bold", rotation=90, va="center")
     if depths:
-        _depth_ruler(figure, reach, (wide - 96) / wide, 8 / high, 16 / wide, (high - top - 8) / high)
-    kinds = ", ".join(dict.fromkeys(titles))
-    names = ", ".join(rows)
-    describe(figure.axes[0], f"{len(rows)} rows of {columns} pictures ({names}); the columns: {kinds}.")
-    return figure
+        _depth_ruler(ax, reach, 16 / width)
+    names, kinds = ", ".join(rows), ", ".join(dict.fromkeys(titles))
+    describe(ax, f"{len(rows)} rows of {len(titles)} pictures ({names}); the columns: {kinds}.")
+    return figure_of(ax)
+
+
+def tiles(ax: Axes, rows: Mapping[str, Sequence[NDArray[np.uint8]]], titles: Sequence[str]) -> Axes:
+    """Images (H, W, 3) of one shape, a row per name, under column titles, all in one axes."""
+    tall, wide = next(iter(rows.values()))[0].shape[:2]
+    across, down = 1 + GAP, tall / wide + GAP
+    for r, images in enumerate(rows.values()):
+        for c, image in enumerate(images):
+            ends = (c * across, c * across + 1, (r + 1) * down - GAP, r * down)
+            ax.imshow(image, extent=ends, interpolation="nearest")
+    ax.set(xlim=(0, len(titles) * across - GAP), ylim=(len(rows) * down - GAP, 0))
+    ax.set_xticks(np.arange(len(titles)) * across + 0.5, titles)
+    ax.set_yticks(np.arange(len(rows)) * down + (down - GAP) / 2, list(rows))
+    ax.tick_params(length=0, labelsize=TEXT, labelcolor=INK, top=True, labeltop=True, labelbottom=False)
+    ax.spines[:].set_visible(False)
+    return ax
 
 
 def confusion_examples(
@@ -176,7 +130,7 @@ def confusion_examples(
     each: int = 6,
     tile: float = 104,
 ) -> Figure | None:
-    """Images behind the commonest mistakes: a row per pair of classes, the first few images of each.
+    """Images behind the commonest mistakes, a row per pair of classes; None when nothing is wrong.
 
     Parameters
     ----------
@@ -184,58 +138,42 @@ def confusion_examples(
     labels, predictions : (N,) class numbers.
     most, each : how many pairs of classes, and how many images of each, at most.
     tile : side of an image, pixels.
-
-    Returns
-    -------
-    None when nothing is wrong.
     """
     truth, found = np.asarray(labels), np.asarray(predictions)
-    wrong: dict[tuple[int, int], list[int]] = {}
-    for i in np.flatnonzero(truth != found):
-        wrong.setdefault((int(truth[i]), int(found[i])), []).append(int(i))
-    worst = sorted(wrong.items(), key=lambda pair: -len(pair[1]))[:most]
+    wrong = truth != found
+    worst = Counter(zip(truth[wrong].tolist(), found[wrong].tolist(), strict=True)).most_common(most)
     if not worst:
         return None
     reach = _reach(images) if modality == "depth" else 6000.0
-    gap, head = 6, 30
-    high, wide = len(worst) * (tile + head + gap), 10 + each * (tile + gap)
-    figure, told = new_figure(wide, high), []
-    for r, ((true, taken), rows) in enumerate(worst):
-        of_all = int((truth == true).sum())
-        words = f"{spaced(classes[true])} taken for {spaced(classes[taken])}: {len(rows)} of {of_all}"
-        told.append(words)
-        for c, row in enumerate(rows[:each]):
-            y = high - (r + 1) * (tile + head + gap) + gap
-            ax = figure.add_axes(((5 + c * (tile + gap)) / wide, y / high, tile / wide, tile / high))
-            _tile(ax, paint(images[row], modality, reach))
-            if c == 0:
-                ax.set_title(words, fontsize=TEXT, color=INK, loc="left", pad=6)
+    wide, high, told = 10 + each * (tile + 6), len(worst) * (tile + 36), []
+    figure = new_figure(wide, high)
+    for r, ((true, taken), count) in enumerate(worst):
+        rows = np.flatnonzero((truth == true) & (found == taken))[:each]
+        width, bottom = tile * (len(rows) + GAP * (len(rows) - 1)), high - (r + 1) * (tile + 36) + 6
+        ax = figure.add_axes((5 / wide, bottom / high, width / wide, tile / high))
+        tiles(ax, {"": [paint(images[row], modality, reach) for row in rows.tolist()]}, [""] * len(rows))
+        told.append(
+            f"{spaced(classes[true])} taken for {spaced(classes[taken])}: {count} of {(truth == true).sum()}"
+        )
+        ax.set_title(told[-1], **WORDS, loc="left", pad=6)
     describe(figure.axes[0], f"Images of the commonest mistakes; {'; '.join(told)}.")
     return figure
 
 
-def _tile(ax: Axes, pixels: NDArray[np.uint8], title: str = "") -> None:
-    ax.imshow(pixels, interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    ax.set_title(title, fontsize=TEXT, color=INK, pad=6)
-
-
-def _depth_ruler(figure: Figure, reach: float, x: float, y: float, width: float, height: float) -> None:
+def _depth_ruler(ax: Axes, reach: float, width: float) -> None:
     """Metres beside colours, and the colour of missing depth."""
-    swatch = 0.07 * height
-    ax = figure.add_axes((x, y + 2 * swatch, width, height - 2 * swatch))
+    ruler = ax.inset_axes((1 + width, 0.14, width, 0.86))
     ramp = np.linspace(0, 1, 128)[:, None]
-    ax.imshow(ramp, cmap=DEPTH_COLOURS, aspect="auto", extent=(0, 1, reach / 1000, 0))
-    ax.set(xticks=[])
-    ax.yaxis.tick_right()
-    ax.tick_params(labelsize=TEXT, colors=SOFT, labelcolor=INK)
-    ax.spines[:].set_visible(False)
-    ax.yaxis.set_label_position("right")
-    ax.set_ylabel("metres", fontsize=TEXT, color=INK)
-    low = figure.add_axes((x, y, width, swatch), facecolor=MISSING, xticks=[], yticks=[])
-    low.spines[:].set_visible(False)
-    low.text(1.35, 0.5, "missing", fontsize=TEXT, color=INK, va="center", transform=low.transAxes)
+    ruler.imshow(ramp, cmap=DEPTH_COLOURS, aspect="auto", extent=(0, 1, reach / 1000, 0))
+    ruler.yaxis.tick_right()
+    ruler.yaxis.set_label_position("right")
+    ruler.tick_params(labelsize=TEXT, colors=SOFT, labelcolor=INK)
+    ruler.set_ylabel("metres", **WORDS)
+    low = ax.inset_axes((1 + width, 0, width, 0.07), facecolor=MISSING, yticks=[])
+    low.text(1.35, 0.5, "missing", **WORDS, va="center", transform=low.transAxes)
+    for part in (ruler, low):
+        part.set_xticks([])
+        part.spines[:].set_visible(False)
 
 
 def _reach(depth: torch.Tensor) -> float:
@@ -245,7 +183,7 @@ def _reach(depth: torch.Tensor) -> float:
     return 1000.0 * float(np.ceil(np.percentile(seen, 99) / 1000)) if seen.size else 6000.0
 
 
-# ------------------------------------------------------------------------ numbers
+# ------------------------------------------------------------------------ lines
 
 
 def curves(
@@ -259,39 +197,51 @@ def curves(
     levels: Mapping[str, float] | None = None,
     styles: Mapping[str, Style] | None = None,
 ) -> Axes:
-    """Lines over time, each named at its end; no legend to look up.
+    """Lines over time, each named at its end; on a logarithmic axis, by a legend.
 
     Parameters
     ----------
     series : name -> (x, y), or (x, y, low, high) with the ends of an interval.
+    ylim : None follows the data: an unbiased measure of a gap may be negative, and is drawn as it is.
     levels : name -> a height to compare with, a dotted line (chance, source only, oracle).
     styles : name -> style, where the name is not a method or a modality.
     """
-    ax = own_axes(ax, 760, 400)
-    dress(ax, title, xlabel, ylabel)
+    drawn = {name: [np.asarray(part, float) for part in parts] for name, parts in series.items()}
+    for name, parts in drawn.items():
+        lengths = sorted({len(part) for part in parts})
+        if len(parts) not in (2, 4) or len(lengths) != 1:
+            raise LabError(
+                f"{name!r} needs (x, y) or (x, y, low, high) of one length, not {len(parts)} parts of "
+                f"lengths {lengths}."
+            )
+    ax = dress(own_axes(ax, 760, 400), title, xlabel, ylabel)
     ends: list[tuple[float, str, Any]] = []
     told = []
-    for i, (name, parts) in enumerate(series.items()):
-        style = (styles or {}).get(name) or known_style(name, i)
-        x, y, *band = (np.asarray(part, float) for part in parts)
+    for i, (name, (x, y, *band)) in enumerate(drawn.items()):
+        style = known_style(name, i, styles)
         if band:
-            ax.fill_between(x, band[0], band[1], color=style.colour, alpha=0.18, linewidth=0)
+            low, high = band
+            ax.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
         marker = style.marker if len(x) <= 25 else ""
-        ax.plot(x, y, style.line, color=style.colour, linewidth=2.2, marker=marker, markersize=6)
-        if len(y):
-            ends.append((float(y[-1]), style.title, style.colour))
+        (line,) = ax.plot(x, y, style.line, color=style.colour, linewidth=2.2, marker=marker, markersize=6)
+        if np.isfinite(y).any():
+            line.set_label(style.title)
+            ends.append((float(y[np.isfinite(y)][-1]), style.title, style.colour))
             told.append(f"{name} from {y[0]:.2f} to {y[-1]:.2f}")
     for name, level in (levels or {}).items():
-        ax.axhline(level, color=SOFT, linewidth=1.2, linestyle=DOTTED)
+        ax.axhline(level, **DOTTED)
         ends.append((level, name, SOFT))
         told.append(f"{name} at {level:.2f}")
     if ylim is not None:
         ax.set_ylim(*ylim)
-    places = [np.asarray(x, float) for x, *_ in series.values() if np.size(x)]
-    if places:  # the last points stand whole within the frame, close to their names
-        first, last = min(x.min() for x in places), max(x.max() for x in places)
-        ax.set_xlim(first - 0.05 * (last - first or 1), last + 0.025 * (last - first or 1))
-    name_ends(ax, ends)
+    places = np.concatenate([x for x, *_ in drawn.values()]) if drawn else np.array([])
+    if len(places):  # the last points stand whole within the frame, close to their names
+        width = np.ptp(places) or 1.0
+        ax.set_xlim(places.min() - 0.05 * width, places.max() + 0.025 * width)
+    if ax.get_yscale() == "log":  # where heights are no distances, names beside the ends would be misplaced
+        ax.legend(**BESIDE)
+    else:
+        name_ends(ax, ends)
     return describe(ax, f"Curves of {ylabel} over {xlabel}: {'; '.join(told) or 'none yet'}.")
 
 
@@ -301,13 +251,13 @@ def training_curves(
     levels: Mapping[str, float] | None = None,
 ) -> Figure:
     """Terms of the loss (`loss_terms`), and target accuracy over epochs (`curves`) beside them."""
-    figure = new_figure(1180, 400)
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    figure = new_figure(1180, 400, fitted=True)
     columns = max(len(losses) if len(losses) < 3 else -(-len(losses) // 2), 1)
     halves: Any = figure.subfigures(1, 2, width_ratios=[columns, 0.75 * columns + 0.4])
     loss_terms(halves[0], losses, columns)
-    ax = halves[1].subplots()
-    curves(accuracies, ax, title="target accuracy", ylabel="share right", levels=levels)
+    ax = curves(
+        accuracies, halves[1].subplots(), title="target accuracy", ylabel="share right", levels=levels
+    )
     ax.locator_params(axis="x", integer=True)  # there is no half epoch
     return figure
 
@@ -325,25 +275,27 @@ def loss_terms(
     Parameters
     ----------
     losses : term ("TI", "IM", …) -> (x, values); NaN leaves a gap.
-    smooth : weight of the past, in [0, 1), in a running mean that is drawn over the pale values.
+    smooth : weight of the past, in [0, 1), in a moving average that is drawn over the pale values.
     marks : places of dotted lines, where something was changed.
     """
-    rows = max(-(-len(losses) // columns), 1)
-    axes: Any = figure.subplots(rows, columns, squeeze=False)
+    axes: Any = figure.subplots(max(-(-len(losses) // columns), 1), columns, squeeze=False)
     for ax in axes.flat[len(losses) :]:
         ax.set_axis_off()
     most = max([1.0, *(np.max(x) for x, _ in losses.values() if np.size(x))])
     for i, (name, (x, y)) in enumerate(losses.items()):
-        style, ax, values = TERMS.get(name) or known_style(name, i), axes.flat[i], np.asarray(y, float)
+        style, ax, values = known_style(name, i, TERMS), axes.flat[i], np.asarray(y, float)
         dress(ax, xlabel=xlabel if i >= len(losses) - columns else "")
-        ax.set_title(style.title, fontsize=TEXT, color=INK, loc="left")
+        ax.set_title(style.title, **WORDS, loc="left")
         few = "o" if len(values) <= 25 and not smooth else ""
         thin = {"alpha": 0.3, "linewidth": 1.0} if smooth else {}
         ax.plot(x, values, style.line, color=style.colour, marker=few, markersize=5, **thin)
         if smooth:
-            ax.plot(x, running_mean(values, smooth), style.line, color=style.colour, linewidth=2.2)
+            import pandas as pd
+
+            mean = pd.Series(values).ewm(alpha=1 - smooth, ignore_na=True).mean()
+            ax.plot(x, mean, style.line, color=style.colour, linewidth=2.2)
         for mark in marks:
-            ax.axvline(mark, color=SOFT, linewidth=1.2, linestyle=DOTTED)
+            ax.axvline(mark, **DOTTED)
         ax.margins(y=0.12)
         ax.set_xlim(-0.04 * most, 1.04 * most)
         ax.locator_params(nbins=4)
@@ -366,34 +318,45 @@ def channel_statistics(
     ----------
     remembered : running mean and variance of the source's layer, (C,) each.
     measured : modality -> mean and variance of the layer's input on a batch, (C,) each.
-    figure : to draw into; by default a new one.
+    figure : to draw into; default: a new one.
     styles : name -> style, where a name is not a modality.
     """
     looks = {name: (styles or {}).get(name) or modality_style(name) for name in measured}
-    if figure is None:
-        figure = new_figure(960, 400)
-        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+    figure = figure or new_figure(960, 400, fitted=True)
     for k, (ax, name) in enumerate(zip(figure.subplots(1, 2), ("mean", "standard deviation"), strict=True)):
         power = 0.5 if k else 1.0  # of the variance, its root
         known = np.asarray(remembered[k], float) ** power
         found = {m: np.asarray(pair[k], float) ** power for m, pair in measured.items()}
         head = f"{title}: {name}" if title else name
         dress(ax, head, f"remembered {name}", f"measured {name}", grid="both")
-        everything = np.concatenate([known, *found.values()])
-        ends = [everything.min(), everything.max()]
-        ax.plot(ends, ends, color=SOFT, linewidth=1.2, linestyle=DOTTED)
-        for modality, values in found.items():
-            style = looks[modality]
-            ax.scatter(known, values, s=44, color=style.colour, marker=style.marker, alpha=0.85,
+        ends = [f([known, *found.values()]) for f in (np.min, np.max)]
+        ax.plot(ends, ends, **DOTTED)
+        for m, style in looks.items():
+            ax.scatter(known, found[m], s=44, color=style.colour, marker=style.marker, alpha=0.85,
                        edgecolors="white", linewidths=0.5, label=style.title)  # fmt: skip
-        far = {looks[m].title: np.abs(values - known).mean() for m, values in found.items()}
-        told = ", ".join(f"{name} {distance:.2f}" for name, distance in far.items())
+        told = ", ".join(f"{looks[m].title} {np.abs(found[m] - known).mean():.2f}" for m in looks)
         describe(ax, f"Measured against remembered {name} of each channel; mean distance from the diagonal: "
                      f"{told}.")  # fmt: skip
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=TEXT, labelcolor=INK,
-                  handletextpad=0.2)  # fmt: skip
+    figure.legend(handles, names, loc="outside right center", **LEGEND, handletextpad=0.2)
     return figure
+
+
+# ------------------------------------------------------------------------ tables and bars
+
+
+def cells(
+    ax: Axes, values: ArrayLike, texts: Any, rows: Sequence[str], columns: Sequence[str], **options: Any
+) -> None:
+    """Numbers as blue cells with texts on them; options as for seaborn's heatmap."""
+    import seaborn  # half a second
+
+    seaborn.heatmap(values, ax=ax, cmap="Blues", annot=texts, fmt="", annot_kws={"fontsize": TEXT},
+                    linewidths=1, linecolor="white", **options)  # fmt: skip
+    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
+    for text in ax.texts:
+        text.set_in_layout(False)  # within the axes: the layout need not measure it
 
 
 def confusion_matrix(
@@ -407,63 +370,32 @@ def confusion_matrix(
     classes : K names.
     shares : write percent of the row; otherwise counts.
     """
-    table = np.asarray(counts)
-    if table.shape != (len(classes), len(classes)):
-        raise LabError(
-            f"The table has shape {table.shape}; {len(classes)} classes need {(len(classes),) * 2}."
-        )
-    ax = own_axes(ax, max(620, 200 + 34 * len(classes)), max(560, 140 + 34 * len(classes)))
-    share = row_shares(table)
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    matrix_frame(ax, classes, title)
-    for i, j in np.argwhere(table).tolist():
-        text = f"{100 * share[i, j]:.0f}" if shares else f"{table[i, j]}"
-        colour = "white" if share[i, j] > 0.55 else INK
-        cell = ax.text(j, i, text, ha="center", va="center", fontsize=TEXT, color=colour)
-        cell.set_in_layout(False)  # within the axes: the layout need not measure it
-    return describe(ax, matrix_in_words(table, classes))
-
-
-def matrix_frame(ax: Axes, classes: Sequence[str], title: str = "") -> Axes:
-    """Names along both sides of a confusion matrix."""
-    dress(ax, title, "prediction", "true class", grid="")
+    table, size = np.asarray(counts), len(classes)
+    if table.shape != (size, size):
+        raise LabError(f"The table has shape {table.shape}; {size} classes need {(size, size)}.")
+    ax = own_axes(ax, max(620, 200 + 34 * size), max(560, 140 + 34 * size))
     names = [spaced(name) for name in classes]
-    ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.set_xticks(np.arange(1, len(names)) - 0.5, minor=True)
-    ax.set_yticks(np.arange(1, len(names)) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=1.5)
-    ax.tick_params(which="minor", length=0)
-    return ax
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    texts = np.where(table == 0, "", np.round(100 * share if shares else table).astype(int).astype(str))
+    cells(ax, share, texts, names, names, vmin=0, vmax=1, square=True, cbar=False)
+    dress(ax, title, "prediction", "true class", grid="").tick_params(length=0)
+    return describe(ax, _matrix_in_words(table, np.diag(share), names))
 
 
-def row_shares(counts: ArrayLike) -> NDArray[np.float64]:
-    """Each row of counts divided by its sum; empty rows stay 0."""
-    table = np.asarray(counts, float)
-    return table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-
-
-def matrix_in_words(counts: ArrayLike, classes: Sequence[str]) -> str:
+def _matrix_in_words(table: NDArray[Any], recall: NDArray[np.float64], names: Sequence[str]) -> str:
     """Overall accuracy, the best and the worst class, and the commonest mistake."""
-    table = np.asarray(counts)
-    names = [spaced(name) for name in classes]
-    total = int(table.sum())
+    total, right = int(table.sum()), int(table.trace())
     if not total:
         return "Confusion matrix without images."
-    recall = np.diag(row_shares(table))
-    wrong = table - np.diag(np.diag(table))
-    i, j = divmod(int(wrong.argmax()), len(wrong))
-    best, worst = int(recall.argmax()), int(recall.argmin())
-    mistake = (
-        f"; commonest mistake: {names[i]} taken for {names[j]} ({wrong[i, j]} times)" if wrong.any() else ""
-    )
-    return (
-        f"Confusion matrix of {total} images, {100 * np.trace(table) / total:.0f} % right; "
-        f"best class {names[best]} ({100 * recall[best]:.0f} %), "
-        f"worst {names[worst]} ({100 * recall[worst]:.0f} %){mistake}."
-    )
+    ends = (int(recall.argmax()), int(recall.argmin()))
+    best, worst = (f"{names[k]} ({100 * recall[k]:.0f} %)" for k in ends)
+    words = f"Confusion matrix of {total} images, {100 * right / total:.0f} % right; "
+    words += f"best class {best}, worst {worst}"
+    if right < total:
+        wrong = table - np.diag(np.diag(table))
+        i, j = divmod(int(wrong.argmax()), len(wrong))
+        words += f"; commonest mistake: {names[i]} taken for {names[j]} ({wrong[i, j]} times)"
+    return f"{words}."
 
 
 def accuracy_bars(
@@ -483,28 +415,26 @@ def accuracy_bars(
     chance : accuracy of guessing, a dotted line.
     """
     ax = own_axes(ax, 760, 90 + 44 * max(len(groups), 1))
-    dress(ax, title, xlabel, "", grid="x")
+    dress(ax, title, xlabel, grid="x", pad=9 if chance is None else 24)
     near: dict[str, Any] = {"textcoords": "offset points", "fontsize": TEXT}
-    chosen = {name: (styles or {}).get(name) or known_style(name, row) for row, name in enumerate(groups)}
-    means = {name: float(np.mean(np.asarray(values, float))) for name, values in groups.items()}
+    chosen = {name: known_style(name, row, styles) for row, name in enumerate(groups)}
+    told = []
     for row, (name, values) in enumerate(groups.items()):
         dots = np.atleast_1d(np.asarray(values, float))
-        ax.barh(row, means[name], height=0.62, color=chosen[name].colour, alpha=0.9)
+        share = f"{100 * dots.mean():.0f} %"
+        ax.barh(row, dots.mean(), height=0.62, color=chosen[name].colour, alpha=0.9)
         if len(dots) > 1:
             spread = row + np.linspace(-0.14, 0.14, len(dots))
             ax.scatter(dots, spread, s=26, color="white", edgecolor=INK, linewidth=1.0, zorder=3)
-        end = (max(means[name], dots.max()), row)
-        ax.annotate(f"{100 * means[name]:.0f} %", end, (7, 0), **near, va="center", color=INK)
+        ax.annotate(share, (dots.max(), row), (7, 0), **near, va="center", color=INK)
+        told.append(f"{name} {share}")
     ax.set_yticks(range(len(groups)), [style.title for style in chosen.values()])
-    ax.set(ylim=(len(groups) - 0.5, -0.6), xlim=(0, 1.08), xticks=np.linspace(0, 1, 6))
-    ax.set_xticklabels([f"{100 * x:.0f} %" for x in np.linspace(0, 1, 6)])
+    ax.set(ylim=(len(groups) - 0.5, -0.6), xlim=(0, 1.08))
+    ax.set_xticks(np.linspace(0, 1, 6), [f"{x} %" for x in range(0, 101, 20)])
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     if chance is not None:
-        if title:
-            ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=24)
-        ax.axvline(chance, color=SOFT, linewidth=1.4, linestyle=DOTTED)
+        ax.axvline(chance, **DOTTED)
         ax.annotate("chance", (chance, 1), (0, 2), xycoords=("data", "axes fraction"), **near, ha="center",
                     va="bottom", color=SOFT)  # fmt: skip
-    told = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means.items())
-    return describe(ax, f"Bars of {xlabel}: {told or 'none yet'}.")
+    return describe(ax, f"Bars of {xlabel}: {', '.join(told) or 'none yet'}.")

@@ -1,10 +1,7 @@
-"""The film: features of every epoch in one fixed map, from before an adaptation to its end.
+"""The film: features of every epoch in one fixed map, so that motion on the page is motion of features.
 
-A map drawn anew for each epoch turns and tears although little has moved. Here all epochs share one map, the
-principal components of all of them or one UMAP (`maps.moving_map`), so that motion on the page is motion
-of features. Lines join partners, green when short and red when long. One component shows it everywhere:
-``widget()`` in Jupyter (frames may be added while training), ``html()`` alone in a page, ``still()`` the
-first and the last frame.
+A map drawn anew for each epoch turns and tears although little has moved. Lines join partners, green when
+short and red when long. One component (film.js) shows it in Jupyter, in a page alone, and in reports.
 """
 
 from __future__ import annotations
@@ -28,19 +25,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from socketlab.errors import LabError
-from socketlab.figures import maps
-from socketlab.figures.map_figures import WRITTEN_CLASSES, Cloud, class_marks, feature_map, link_lengths
-from socketlab.figures.style import (
-    LONG,
-    LONG_LINK,
-    MIDDLE,
-    SHORT,
-    SOFT,
-    class_colour,
-    modality_style,
-    new_figure,
-    spaced,
-)
+from socketlab.figures import maps, style
+from socketlab.figures.map_figures import Cloud, class_marks, feature_map, legend_of, link_lengths
 from socketlab.files import write_whole
 
 MIME = "application/vnd.socketlab.film+json"
@@ -53,13 +39,9 @@ for (const el of document.querySelectorAll(".socketlab-film-here"))
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The features of one epoch.
+    """The features of one epoch: name of a set -> (n, D), and (K, K) counts on held-out images or None.
 
-    Parameters
-    ----------
-    title : "before", "epoch 3".
-    features : name of a set -> (n, D); the same sets and sizes in every snapshot.
-    confusion : (K, K) counts on held-out images, or None.
+    Sets and their sizes are the same in every snapshot; the title is "before", "epoch 3".
     """
 
     title: str
@@ -68,13 +50,9 @@ class Snapshot:
 
 
 class Reel:
-    """The snapshots of a run in one file, so that a run that is resumed keeps them.
+    """The snapshots of a run in one ``.npz`` file, in 16 bits, so that a run that is resumed keeps them.
 
-    A set that does not change may be added with the first epoch alone.
-
-    Parameters
-    ----------
-    path : an ``.npz`` file; features are kept in 16 bits. A damaged file counts as empty.
+    A set that does not change may be added with the first epoch alone. A damaged file counts as empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,21 +74,23 @@ class Reel:
 
     def snapshots(self) -> list[Snapshot]:
         """All epochs from 0 on; empty when one is missing."""
-        epochs = sorted({int(name.split("/")[0]) for name in self._arrays})
-        if epochs != list(range(len(epochs))):
+        found: dict[int, dict[str, NDArray[Any]]] = {}
+        for name, array in self._arrays.items():
+            epoch, _, part = name.partition("/")
+            found.setdefault(int(epoch), {})[part] = array
+        if sorted(found) != list(range(len(found))):
             return []
         made: list[Snapshot] = []
-        for epoch in epochs:
-            own = {n.split("/")[1]: x for n, x in self._arrays.items() if n.split("/")[0] == str(epoch)}
+        for epoch, own in sorted(found.items()):
             confusion = own.pop("")
-            title = "before" if epoch == 0 else f"epoch {epoch} of {epochs[-1]}"
+            title = f"epoch {epoch} of {max(found)}" if epoch else "before"
             made.append(Snapshot(title, {**(made[0].features if made else {}), **own}, confusion))
         return made
 
 
 @dataclass(frozen=True)
 class Film:
-    """Positions of the same points in one map, for every epoch.
+    """Positions of the same points in one map, for every epoch; `LabError` where frames do not fit.
 
     Parameters
     ----------
@@ -121,10 +101,6 @@ class Film:
     confusion : T tables (K, K) of counts, from which the accuracy is computed too; empty for none.
     map_name : what kind of map this is.
     live : whether more frames may come: the hand then follows the last one.
-
-    Raises
-    ------
-    LabError : no frames, unequal numbers of titles, sets or points.
     """
 
     frames: Sequence[Mapping[str, Cloud]]
@@ -160,11 +136,10 @@ class Film:
         seed: int = 0,
         fit_on: int | None = None,
     ) -> Film:
-        """Put the features of all epochs on one map.
+        """Put the features of all epochs, from before to after, on one map.
 
         Parameters
         ----------
-        snapshots : one per epoch, from before to after.
         sets : name -> modality, title and labels (n,), or None for labels.
         classes, links : as for `Film`.
         umap : one UMAP of all epochs (`maps.moving_map`) in place of principal components; it takes seconds.
@@ -173,25 +148,25 @@ class Film:
         """
         if not snapshots:
             raise LabError("A film needs at least one snapshot.")
-        names, name = list(sets), "principal components"
-        stacked = [np.concatenate([np.asarray(s.features[n], np.float32) for n in names]) for s in snapshots]
+        stacked = [np.concatenate([np.asarray(s.features[n], np.float32) for n in sets]) for s in snapshots]
         if umap:
             positions, name = maps.moving_map(stacked, seed), "one UMAP of all epochs"
         else:
             keys = {str(t): features for t, features in enumerate(stacked)}
             positions = list(maps.pca_map(keys, None if fit_on is None else str(fit_on)).values())
-        cuts = np.cumsum([len(snapshots[0].features[n]) for n in names])[:-1]
-        frames = []
-        for points in positions:
-            parts = dict(zip(names, np.split(points, cuts), strict=True))
-            frames.append({
-                n: Cloud(parts[n], modality, title, None if labels is None else np.asarray(labels))
-                for n, (modality, title, labels) in sets.items()
-            })  # fmt: skip
+            name = "principal components"
+        cuts = np.cumsum([len(snapshots[0].features[n]) for n in sets])[:-1]
+        frames = [
+            {
+                n: Cloud(own, modality, title, None if labels is None else np.asarray(labels))
+                for (n, (modality, title, labels)), own in zip(
+                    sets.items(), np.split(points, cuts), strict=True
+                )
+            }
+            for points in positions
+        ]
         confusion = [s.confusion for s in snapshots if s.confusion is not None]
         return cls(frames, [s.title for s in snapshots], classes, links, confusion, name, fit_on is not None)
-
-    # numbers
 
     @property
     def accuracy(self) -> list[float]:
@@ -205,8 +180,6 @@ class Film:
         a, b = self.links
         return [float(np.median(link_lengths(f[a].points, f[b].points, self.limits))) for f in self.frames]
 
-    # forms
-
     def widget(self) -> Any:
         """The film in Jupyter; `widget.film = other.data()` shows another, with more frames for example."""
         return _widget_class()(film=self.data())
@@ -218,30 +191,22 @@ class Film:
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark"><style>'
             "body { font-family: system-ui, sans-serif; margin: auto; padding: 1rem; max-width: 80rem; }"
-            "</style></head><body>"
-            f"<h1>{html.escape(title)}</h1>{fragment(self.data())}"
+            f"</style></head><body><h1>{html.escape(title)}</h1>{fragment(self.data())}"
             f'<script type="module">{page_script()}</script></body></html>\n'
         )
 
-    def save(self, path: Path | str) -> Path:
-        """Write `html()` to a file."""
-        write_whole(Path(path), self.html().encode())
-        return Path(path)
-
     def still(self) -> Figure:
         """The first and the last frame side by side, on the same axes."""
-        figure = new_figure(1240, 560)
-        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+        figure = style.new_figure(1240, 560, fitted=True)
         left, right = figure.subplots(1, 2)
-        self.draw(0, left)
-        left.get_legend().remove()
+        self.draw(0, left).legend_ = None  # the right one has it
         self.draw(len(self.frames) - 1, right)
         return figure
 
     def draw(self, place: float, ax: Axes | None = None) -> Axes:
         """One frame on the film's axes; a place between two frames is on the way from one to the next."""
-        k = min(int(place), len(self.frames) - 1)
-        frame, nearest = self.frames[k], round(place)
+        k, nearest = min(int(place), len(self.frames) - 1), round(place)
+        frame = self.frames[k]
         if place > k:
             way, later = np.float32(place - k), self.frames[k + 1]
             frame = {
@@ -255,32 +220,33 @@ class Film:
     def data(self) -> dict[str, Any]:
         """What the page draws, as JSON: positions are base64 of 16 bits in parts of the map."""
         first = self.frames[0]
-        starts = np.cumsum([0, *(len(cloud.points) for cloud in first.values())])
-        groups = [
-            {"start": int(start), "count": len(cloud.points), **_mark_of(cloud)}
-            for start, cloud in zip(starts, first.values(), strict=False)
-        ]
+        sizes = [len(cloud.points) for cloud in first.values()]
+        starts = dict(zip(first, np.cumsum([0, *sizes]).tolist(), strict=False))
+        legend = legend_of(first, self.classes, "class")
         labels = [
-            np.full(len(c.points), -1) if c.labels is None else np.asarray(c.labels) for c in first.values()
+            np.full(size, -1) if cloud.labels is None else np.asarray(cloud.labels)
+            for size, cloud in zip(sizes, first.values(), strict=True)
         ]
         partners: list[list[int]] = []
         if self.links is not None:
-            a, b = (int(starts[list(first).index(name)]) for name in self.links)
+            a, b = (starts[name] for name in self.links)
             partners = [[a + i, b + i] for i in range(len(first[self.links[0]].points))]
-        many = len(self.classes) > WRITTEN_CLASSES
         return {
             "map": self.map_name,
             "titles": list(self.titles),
             "limits": self.limits.tolist(),
             "positions": [self._packed(frame) for frame in self.frames],
-            "groups": groups,
+            "groups": [
+                {"start": start, "count": size, "marker": marker, "colour": colour, "title": title}
+                for start, size, (marker, colour, title) in zip(starts.values(), sizes, legend, strict=False)
+            ],
             "labels": np.concatenate(labels).tolist(),
-            "class_colours": [class_colour(i) for i in range(len(self.classes))],
-            "marks": class_marks(self.classes) if many else None,
-            "legend": self._legend(groups, many),
+            "class_colours": [style.class_colour(i) for i in range(len(self.classes))],
+            "marks": class_marks(self.classes) or None,
+            "legend": [dict(zip(("marker", "colour", "text"), entry, strict=True)) for entry in legend],
             "partners": partners,
-            "link_colours": [SHORT, MIDDLE, LONG],
-            "long_link": LONG_LINK,
+            "link_colours": [style.SHORT, style.MIDDLE, style.LONG],
+            "long_link": style.LONG_LINK,
             "accuracy": self.accuracy or None,
             "confusion": [np.asarray(table).tolist() for table in self.confusion] or None,
             "live": self.live,
@@ -291,20 +257,6 @@ class Film:
         points = np.concatenate([cloud.points for cloud in frame.values()])
         parts = np.round(65535 * (points - low) / (high - low)).astype("<u2")
         return base64.b64encode(parts.tobytes()).decode("ascii")
-
-    def _legend(self, groups: Sequence[Mapping[str, Any]], many: bool) -> list[dict[str, str]]:
-        marks = class_marks(self.classes) if many else [""] * len(self.classes)
-        entries = [{"marker": g["marker"], "colour": g["colour"], "text": g["title"]} for g in groups]
-        for i, (mark, name) in enumerate(zip(marks, self.classes, strict=True)):
-            text = spaced(name) if mark in ("", name) else f"{mark} {spaced(name)}"
-            entries.append({"marker": "▬", "colour": class_colour(i), "text": text})
-        return entries
-
-
-def _mark_of(cloud: Cloud) -> dict[str, str]:
-    style = modality_style(cloud.modality)
-    colour = style.pale if cloud.labels is None else SOFT
-    return {"marker": style.marker, "colour": colour, "title": cloud.title}
 
 
 def fragment(data: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ UMAP draws clusters into noise as well. A neighbourhood that other seeds draw to
 is more than an accident.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,10 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from socketlab.errors import LabError
-from socketlab.figures.maps import Points, joint_map, nearest_neighbours
-
-MapMaker = Callable[[Mapping[str, ArrayLike], int], Mapping[str, Points]]
-"""From sets of features and a seed to their map, as `maps.joint_map`."""
+from socketlab.figures import maps
 
 
 def kept_neighbours(before: ArrayLike, after: ArrayLike, k: int = 15) -> NDArray[np.float64]:
@@ -36,7 +33,7 @@ def kept_neighbours(before: ArrayLike, after: ArrayLike, k: int = 15) -> NDArray
     Source: neighbourhood preservation, as in Lee and Verleysen, Neurocomputing 2009 (Q_NX).
     """
     k = _usable(before, after, k)
-    near = [nearest_neighbours(x, k + 1)[0][:, 1:] for x in (before, after)]
+    near = [maps.nearest_neighbours(x, k + 1)[0][:, 1:] for x in (before, after)]
     return np.array([len(np.intersect1d(a, b)) for a, b in zip(*near, strict=True)]) / k
 
 
@@ -45,17 +42,13 @@ def trustworthiness(features: ArrayLike, points: ArrayLike, k: int = 15, most: i
 
     .. math:: 1 - \frac{2}{n k (2 n - 3 k - 1)} \sum_i \sum_{j \in N_k^{map}(i)} \max(0, r(i, j) - k)
 
-    with r(i, j) the rank of j among the neighbours of i in the features.
+    with r(i, j) the rank of j among the neighbours of i in the features; about 0.5 for a random map.
 
     Parameters
     ----------
     features, points : (n, D) and its map (n, 2).
     k : neighbours, below n / 2; fewer are used in small sets.
     most : of more points than this, as many drawn with a fixed seed (scikit-learn needs memory for n²).
-
-    Returns
-    -------
-    In [0, 1]; about 0.5 for a random map.
 
     Source: Venna and Kaski, Neural Networks 2006, by way of scikit-learn.
     """
@@ -86,7 +79,7 @@ class Stability:
     to_features: NDArray[np.float64]
     trust: NDArray[np.float64]
     chance: float
-    maps: tuple[Mapping[str, Points], ...]
+    maps: tuple[Mapping[str, maps.Points], ...]
 
     @property
     def shares(self) -> dict[str, NDArray[np.float64]]:
@@ -95,32 +88,21 @@ class Stability:
 
 
 def stability(
-    feature_sets: Mapping[str, ArrayLike],
-    seeds: Sequence[int] = (0, 1, 2),
-    k: int = 15,
-    make_map: MapMaker = joint_map,
+    feature_sets: Mapping[str, ArrayLike], seeds: Sequence[int] = (0, 1, 2), k: int = 15
 ) -> Stability:
-    """Make a map with several seeds, and measure what they keep.
-
-    Parameters
-    ----------
-    feature_sets : as for `maps.joint_map`; points are compared over all sets together.
-    seeds : at least two.
-    k : neighbours that count.
-    make_map : another kind of map, for example ``lambda sets, seed: projected_map(sets, "rgb", seed)``.
-    """
+    """Make a `maps.joint_map` with at least two seeds, and measure what they keep of k neighbours."""
     if len(set(seeds)) < 2:
         raise LabError(f"Stability compares maps of at least two seeds, and {list(seeds)} were given.")
-    maps = tuple(make_map(feature_sets, seed) for seed in seeds)
+    drawn = tuple(maps.joint_map(feature_sets, seed) for seed in seeds)
     features = np.concatenate([np.asarray(x, np.float32) for x in feature_sets.values()])
-    points = [np.concatenate([drawn[name] for name in feature_sets]) for drawn in maps]
+    points = [np.concatenate(list(one.values())) for one in drawn]
     k = _usable(features, points[0], k)
     return Stability(
         between_seeds=np.mean([kept_neighbours(a, b, k) for a, b in combinations(points, 2)], axis=0),
         to_features=np.mean([kept_neighbours(features, x, k) for x in points], axis=0),
         trust=np.array([trustworthiness(features, x, k) for x in points]),
         chance=k / (len(features) - 1),
-        maps=maps,
+        maps=drawn,
     )
 
 

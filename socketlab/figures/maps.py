@@ -1,18 +1,20 @@
-"""Maps of feature space: PCA at once, UMAP when it is ready.
+"""Maps of feature space: PCA at once, UMAP when it is ready. For looking, not for measuring.
 
-A map puts (N, D) features on a sheet of paper. It is for looking, not for measuring. A UMAP of two modalities
-together (`joint_map`) exaggerates the gap between them: only neighbours count, and a shift no larger than the
-noise is enough for most neighbours to be of the same modality, so that every class falls into two islands. A
-UMAP of the source, on which the target is placed afterwards (`projected_map`), hides the gap: every target
-point is put among its nearest source points, however far off they are, and far from the source even classes
-that are well apart may fall together. In both, distances between clusters mean little. PCA (`pca_map`) does
-not bend anything, but a gap that does not lie in its two directions cannot be seen. So look at more than one
-map, beside the number that belongs to all of them (`neighbour_purity`, in feature space) and how far each is
-to be believed (`map_quality.stability`). Maps made one by one turn and tear between two epochs even where
-nothing has moved; `moving_map` lays all epochs out together.
+A UMAP of two modalities together (`joint_map`) exaggerates the gap between them: only neighbours count, and
+a shift no larger than the noise is enough for most neighbours to be of the same modality, so that every
+class falls into two islands. A UMAP of the source, on which the target is placed afterwards
+(`projected_map`), hides the gap: every target point is put among its nearest source points, however far off
+they are. In both, distances between clusters mean little. PCA (`pca_map`) does not bend anything, but a gap
+that does not lie in its two directions cannot be seen. So look at more than one map, beside the number that
+belongs to all of them (`neighbour_purity`, in feature space) and how far each is to be believed
+(`map_quality.stability`). Maps made one by one turn and tear between two epochs even where nothing has
+moved; `moving_map` lays all out together.
 
-UMAP is imported late (2 to 30 s) and compiles itself at its first fit (7 to 17 s): call `warm_up()` early,
-show `pca_map` meanwhile. Two fits at once would abort the process, so all of them wait for one lock.
+All maps take sets as name -> (n, D) array or tensor of finite numbers, one D for all, and return name ->
+(n, 2) float32; a `LabError` refuses others, and a UMAP of fewer than 5 points. Neighbours are exact
+(Euclidean). Same input and seed, same map on one machine. UMAP is imported late (2 to 30 s) and compiles
+itself at its first fit (7 to 17 s): call `warm_up()` early, show `pca_map` meanwhile. Two fits at once
+would abort the process, so all of them wait for one lock.
 
 Sources: McInnes, Healy, Melville, UMAP, 2018 (arXiv:1802.03426); for `moving_map` the idea of AlignedUMAP
 (umap-learn 0.5), as one graph instead of one layout per step.
@@ -23,7 +25,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +38,9 @@ from socketlab.errors import LabError
 from socketlab.measures.distances import neighbour_purity as neighbour_purity
 
 Points = NDArray[np.float32]
+Neighbours = tuple[NDArray[np.int32], Points]
+NEIGHBOURS = 15
+"""Neighbours of each point, itself counted; fewer in small sets."""
 _FIT = threading.Lock()  # one UMAP fit per process at a time
 _WARMING = threading.Lock()
 _warm_thread: threading.Thread | None = None
@@ -43,49 +48,23 @@ _warm = threading.Event()
 
 
 def joint_map(
-    feature_sets: Mapping[str, ArrayLike],
-    seed: int = 0,
-    neighbours: int = 15,
-    min_dist: float = 0.1,
-    epochs: int = 200,
-    start: Mapping[str, ArrayLike] | None = None,
+    feature_sets: Mapping[str, ArrayLike], seed: int = 0, start: Mapping[str, ArrayLike] | None = None
 ) -> dict[str, Points]:
     """One UMAP of several sets of features, fitted on all of them together.
 
-    Neighbours are exact (Euclidean). The layout starts from the first two principal components, or from
-    `start`, an earlier map of as many points: then clusters move instead of jumping.
-
-    Parameters
-    ----------
-    feature_sets : name -> (n, D) array or tensor of finite numbers; one D for all.
-    seed : seeds the layout.
-    neighbours : number of neighbours of each point, itself counted, at least 2. Small sets use fewer.
-    min_dist : how close points may lie on the map, in [0, 1].
-    epochs : rounds of the layout.
-    start : name -> (n, 2) positions to begin from.
-
-    Returns
-    -------
-    name -> (n, 2) float32, in the order given. Same input and seed, same map on one machine.
-
-    Raises
-    ------
-    LabError : no sets, unequal widths, numbers that are not finite, fewer than 5 points.
+    It starts from the first two principal components, or from `start`, an earlier map of as many points: then
+    clusters move instead of jumping.
     """
     names, features, cuts = _stack(feature_sets)
-    k = _usable_neighbours(neighbours, len(features))
+    near = nearest_neighbours(features, _usable_neighbours(features))
     init: Any = "pca"
     if start is not None:
         init = np.concatenate([np.asarray(start[name], np.float32) for name in names])
         if init.shape != (len(features), 2):
             raise LabError(f"start has shape {init.shape}; the features need {(len(features), 2)}.")
     with _one_fit_at_a_time():
-        umap = _umap()(
-            n_neighbors=k, min_dist=min_dist, n_epochs=epochs, init=init, random_state=seed, n_jobs=1,
-            precomputed_knn=nearest_neighbours(features, k),
-        )  # fmt: skip
-        points = np.asarray(umap.fit_transform(features), np.float32)
-    return dict(zip(names, np.split(points, cuts), strict=True))
+        points = _umap(near, init, seed).fit_transform(features)
+    return dict(zip(names, np.split(np.asarray(points, np.float32), cuts), strict=True))
 
 
 def joint_map_or_pca(feature_sets: Mapping[str, ArrayLike], seed: int = 0) -> tuple[dict[str, Points], str]:
@@ -103,52 +82,30 @@ def joint_map_or_pca(feature_sets: Mapping[str, ArrayLike], seed: int = 0) -> tu
         return components, f"Principal components in place of UMAP: {words[:200]}"
 
 
-def projected_map(
-    feature_sets: Mapping[str, ArrayLike],
-    fit_on: str,
-    seed: int = 0,
-    neighbours: int = 15,
-    min_dist: float = 0.1,
-    epochs: int = 200,
-) -> dict[str, Points]:
-    """A UMAP of one set, on which the others are placed afterwards, point by point.
+def projected_map(feature_sets: Mapping[str, ArrayLike], fit_on: str, seed: int = 0) -> dict[str, Points]:
+    """A UMAP of the set `fit_on`, on which the others are placed afterwards, point by point.
 
     Each point of another set starts in the middle of its nearest neighbours *in the set fitted on* and is
     moved for a third of the rounds, while the map stands still. How one set looks does not depend on the
     other ones, nor does the map of the set fitted on: so it hides a gap (see the module).
-
-    Parameters
-    ----------
-    fit_on : the set that the map is made of, at least 5 points.
-    feature_sets, seed, neighbours, min_dist, epochs : as for `joint_map`, also what is returned and raised.
     """
     names, features, cuts = _stack(feature_sets, fit_on)
     parts = dict(zip(names, np.split(features, cuts), strict=True))
     basis = parts[fit_on]
-    k = _usable_neighbours(neighbours, len(basis))
+    k = _usable_neighbours(basis)
     start = pca_map({fit_on: basis})[fit_on]
     with _one_fit_at_a_time():
-        umap = _fit_on_neighbours(nearest_neighbours(basis, k), start, seed, min_dist, epochs)
+        umap = _fit_on_neighbours(nearest_neighbours(basis, k), start, seed)
         return {
-            name: np.asarray(
-                umap.embedding_ if name == fit_on else umap.transform(_distances_to(basis, part, k)),
-                np.float32,
-            )
+            name: umap.embedding_ if name == fit_on else umap.transform(_distances_to(basis, part, k))
             for name, part in parts.items()
         }
 
 
 def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) -> dict[str, Points]:
-    """Project all sets on the two directions of largest variance.
+    """Project all sets on the two directions of largest variance, of all sets or of `fit_on` alone.
 
-    Parameters
-    ----------
-    feature_sets : name -> (n, D) array or tensor of finite numbers; one D for all.
-    fit_on : find the directions in this set only (and project the others); None uses all sets.
-
-    Returns
-    -------
-    name -> (n, 2) float32. Each axis points so that its largest loading is positive: no mirror images.
+    Each axis points so that its largest loading is positive: no mirror images.
     """
     names, features, cuts = _stack(feature_sets, fit_on)
     basis = features if fit_on is None else np.asarray(feature_sets[fit_on], np.float32)
@@ -161,67 +118,44 @@ def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) ->
     return dict(zip(names, np.split(points, cuts), strict=True))
 
 
-def moving_map(
-    snapshots: Sequence[ArrayLike], seed: int = 0, neighbours: int = 15, epochs: int = 200
-) -> list[Points]:
-    """One coherent UMAP for snapshots of the same samples.
+def moving_map(snapshots: Sequence[ArrayLike], seed: int = 0) -> list[Points]:
+    """One coherent UMAP for snapshots (n, D) of the same samples in the same order; (n, 2) for each.
 
-    Every point is tied to itself one step before and after, as closely as to its nearest neighbour.
-
-    Parameters
-    ----------
-    snapshots : T arrays (n, D) of finite numbers, the same samples in the same order. For two modalities give
-        their features one below the other in every snapshot.
-    seed, neighbours, epochs : as for `joint_map`; neighbours are those within a snapshot.
-
-    Returns
-    -------
-    T arrays (n, 2) float32. Same input and seed, same map on one machine.
-
-    Raises
-    ------
-    LabError : as for `joint_map`, or snapshots of unequal length.
+    Every point is tied to itself one step before and after, as closely as to its nearest neighbour. For two
+    modalities give their features one below the other in every snapshot.
     """
     names, features, _ = _stack({f"snapshot {t}": one for t, one in enumerate(snapshots)})
     if len({len(np.asarray(one)) for one in snapshots}) > 1:
         raise LabError("Snapshots hold the same samples in the same order: all need one length.")
     steps = np.split(features, len(names))
-    k = _usable_neighbours(neighbours, len(steps[0]))
+    k = _usable_neighbours(steps[0])
     start = np.concatenate(list(pca_map(dict(zip(names, steps, strict=True))).values()))
     start = (10 * start / max(float(np.abs(start).max()), 1e-12)).astype(np.float32)
     with _one_fit_at_a_time():
-        umap = _fit_on_neighbours(temporal_neighbours(steps, k), start, seed, 0.1, epochs)
+        umap = _fit_on_neighbours(temporal_neighbours(steps, k), start, seed)
     return np.split(np.asarray(umap.embedding_, np.float32), len(steps))
 
 
-# ------------------------------------------------------------------------ neighbours and beginnings
+# ------------------------------------------------------------------------ neighbours
 
 
-def nearest_neighbours(features: ArrayLike, k: int) -> tuple[NDArray[np.int32], Points]:
-    """The k nearest points to each point, itself first, k at most N.
-
-    Returns
-    -------
-    indices (N, k) int32 and Euclidean distances (N, k) float32, nearest first.
-    """
+def nearest_neighbours(features: ArrayLike, k: int) -> Neighbours:
+    """Indices (N, k) int32 and distances (N, k) float32 of the k nearest points; a point itself first."""
     x = torch.as_tensor(np.asarray(features, np.float32))
-    return _nearest(x, x, k, to_itself=True)
+    return _nearest(x, x, k)
 
 
-def _nearest(
-    points: torch.Tensor, among: torch.Tensor, k: int, to_itself: bool = False
-) -> tuple[NDArray[np.int32], Points]:
-    indices, distances = [], []
+def _nearest(points: torch.Tensor, among: torch.Tensor, k: int) -> Neighbours:
+    found = []
     for first in range(0, len(points), 2048):
         rows = points[first : first + 2048]
         distance = torch.cdist(rows, among, compute_mode="donot_use_mm_for_euclid_dist")
-        if to_itself:
+        if points is among:
             here = torch.arange(len(rows))
             distance[here, first + here] = -1.0  # a point is its own nearest, also among duplicates
-        near, index = distance.topk(k, largest=False)
-        indices.append(index)
-        distances.append(near.clamp_min(0.0))
-    return torch.cat(indices).numpy().astype(np.int32), torch.cat(distances).numpy()
+        found.append(distance.topk(k, largest=False))
+    distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return indices.numpy().astype(np.int32), distances.clamp_min(0.0).numpy()
 
 
 def _distances_to(basis: Points, others: Points, k: int) -> csr_matrix:
@@ -231,7 +165,7 @@ def _distances_to(basis: Points, others: Points, k: int) -> csr_matrix:
     return csr_matrix((distances.ravel(), indices.ravel(), ends), shape=(len(others), len(basis)))
 
 
-def temporal_neighbours(steps: Sequence[Points], k: int) -> tuple[NDArray[np.int32], Points]:
+def temporal_neighbours(steps: Sequence[Points], k: int) -> Neighbours:
     """Neighbours of each point in its own snapshot, and the point itself one step before and after.
 
     Returns
@@ -257,10 +191,15 @@ def temporal_neighbours(steps: Sequence[Points], k: int) -> tuple[NDArray[np.int
 
 def warm_up() -> threading.Thread:
     """Import and compile UMAP in a background thread; the first call starts it, later calls return it."""
+
+    def first_fit() -> None:
+        joint_map_or_pca({"noise": np.random.default_rng(0).normal(size=(60, 8))})
+        _warm.set()
+
     global _warm_thread
     with _WARMING:
         if _warm_thread is None:
-            _warm_thread = threading.Thread(target=_first_fit, name="socketlab-umap", daemon=True)
+            _warm_thread = threading.Thread(target=first_fit, name="socketlab-umap", daemon=True)
             _warm_thread.start()
         return _warm_thread
 
@@ -268,11 +207,6 @@ def warm_up() -> threading.Thread:
 def is_warm() -> bool:
     """True once a fit takes seconds rather than half a minute."""
     return _warm.is_set()
-
-
-def _first_fit() -> None:
-    joint_map_or_pca({"noise": np.random.default_rng(0).normal(size=(60, 8))})
-    _warm.set()
 
 
 @contextmanager
@@ -290,8 +224,8 @@ def _one_fit_at_a_time() -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _umap() -> Callable[..., Any]:
-    """UMAP's class. Its warnings about what we do on purpose are silenced, no others."""
+def _umap(near: Neighbours, init: Any, seed: int, **options: Any) -> Any:
+    """A UMAP to be fitted. Its warnings about what we do on purpose are silenced, no others."""
     try:
         from umap import UMAP
     except RuntimeError:  # numba finds no folder where it may write what it compiled
@@ -309,31 +243,24 @@ def _umap() -> Callable[..., Any]:
         "Transforming new data with precomputed metric",
     ):
         warnings.filterwarnings("ignore", message=message)
-    return UMAP
+    known = {"n_neighbors": near[0].shape[1], "precomputed_knn": near}
+    return UMAP(**known, n_epochs=200, init=init, random_state=seed, n_jobs=1, **options)
 
 
-def _fit_on_neighbours(
-    known: tuple[NDArray[np.int32], Points], start: Points, seed: int, min_dist: float, epochs: int
-) -> Any:
+def _fit_on_neighbours(near: Neighbours, start: Points, seed: int) -> Any:
     """A UMAP fitted to each point's neighbours and nothing else; call it under the lock.
 
     umap-learn takes them for a matrix of distances, of which it needs no more than these entries: an empty
     one does. That keeps `transform` possible, with neighbours that are as exact.
     """
-    umap = _umap()(
-        n_neighbors=known[0].shape[1], metric="precomputed", precomputed_knn=known, min_dist=min_dist,
-        n_epochs=epochs, init=start, random_state=seed, transform_seed=seed, n_jobs=1,
-    )  # fmt: skip
+    umap = _umap(near, start, seed, metric="precomputed", transform_seed=seed)
     return umap.fit(csr_matrix((len(start), len(start)), dtype=np.float32))
 
 
-def _usable_neighbours(wanted: int, points: int) -> int:
-    """How many neighbours a map of so many points uses, itself counted; a LabError where there is none."""
-    if points < 5:
-        raise LabError(f"A map needs at least 5 points, and {points} were given.")
-    if wanted < 2:
-        raise LabError(f"neighbours is {wanted}; a map needs at least 2.")
-    return min(wanted, points - 1)
+def _usable_neighbours(points: Points) -> int:
+    if len(points) < 5:
+        raise LabError(f"A map needs at least 5 points, and {len(points)} were given.")
+    return min(NEIGHBOURS, len(points) - 1)
 
 
 def _stack(
@@ -350,8 +277,6 @@ def _stack(
         raise LabError(f"All sets need one width, (n, D); they have {shapes}.")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise LabError(
-                f"The features {name!r} hold NaN or infinite numbers; they cannot be put on a map."
-            )
+            raise LabError(f"The features {name!r} hold NaN or infinite numbers: no map can show them.")
     cuts = np.cumsum([len(array) for array in arrays.values()])[:-1]
     return list(arrays), np.concatenate(list(arrays.values())), cuts

@@ -1,13 +1,12 @@
-"""The one-page report of a run: plain values in, HTML out.
+"""The one-page report of a run: plain values in, HTML out; that of a comparison has the same template.
 
 The page stands alone: style, pictures and film are inside it, and its content policy forbids any request.
-`render` and the template beside this file serve the report of a comparison too.
 """
 
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,12 +17,11 @@ from socketlab.figures.film import fragment, page_script, script_policy
 
 @dataclass(frozen=True)
 class Score:
-    """How well one network names the rooms of the target images.
+    """How well one network names the rooms of the target images, as shares in [0, 1].
 
     Parameters
     ----------
-    name : as the table calls it.
-    held_out : share of the held-out target images named right, in [0, 1].
+    held_out : share of the held-out target images named right.
     adapted_to : the same on the images that were adapted to (transductive); None for an oracle.
     recalls : the held-out share per class, in the order of the classes; None for a class without images.
     effective_images : how many independent images the held-out ones are worth; None: all are independent.
@@ -52,22 +50,10 @@ class Figure:
     caption: str
     wide: bool = False
 
-    @property
-    def base64(self) -> str:
-        """The PNG as the page embeds it."""
-        return base64.b64encode(self.png).decode("ascii")
-
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts; the first cell of a row is its heading.
-
-    Parameters
-    ----------
-    head, rows : texts, shown as they are.
-    numbers : align to the right.
-    title, about : a heading above and a remark below.
-    """
+    """A table of texts, numbers aligned to the right; the first cell of a row is its heading."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -82,14 +68,10 @@ class Report:
 
     Parameters
     ----------
-    title, subtitle : the heading, and one line below it.
     scores : first the source network, then the method, last the oracle when there is one.
-    has_oracle : whether the last score is the oracle's.
-    classes : names of the classes.
     held_out_images, adapted_images : how many target images each accuracy was measured on.
     settings : name → value, in the order of the table.
     rerun : the command line that makes this run again.
-    wall_seconds : how long training and evaluation took.
     selection : how the reported network was chosen.
     labels : what labels were used for.
     notes : further sentences: what is missing, what to bear in mind.
@@ -111,7 +93,7 @@ class Report:
     selection: str
     labels: str
     notes: Sequence[str] = ()
-    figures: Sequence[Figure] = field(default=())
+    figures: Sequence[Figure] = ()
     things: str = "rooms"
     film: Mapping[str, Any] | None = None
 
@@ -145,63 +127,51 @@ def percent(share: float | None) -> str:
     return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}\u00a0%"
 
 
-_PARTS = {"bars": (), "tables": (), "notes": (), "remarks": (), "figures": (), "beside": None, "film": None}
-
-
-def render(**parts: Any) -> str:
+def render(film: Mapping[str, Any] | None = None, **parts: Any) -> str:
     """Return a page as HTML that needs no other file; all texts are escaped.
 
     Parameters
     ----------
     title, subtitle, headline, rerun, seconds : texts; of the headline what stands in ``**`` is bold.
-    settings : a `Table`.
+    settings : name -> value.
     bars : name and share of each bar.
     tables, notes, figures : `Table`s, texts and `Figure`s in their order.
     beside : a table beside the first figure.
     remarks : name and text of each, in one paragraph.
     film : `Film.data` of the features of every epoch.
     """
-    parts = _PARTS | parts
-    film = None if parts["film"] is None else fragment(parts["film"])
-    about = {"film": film, "script": page_script(), "policy": script_policy()}
-    return _environment().get_template("report.html.j2").render(parts | about)
+    about = {"film": film and fragment(film), "script": page_script(), "policy": script_policy()}
+    return _template().render(parts | about)
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("socketlab.figures", "")
-    environment = jinja2.Environment(autoescape=True, loader=loader, undefined=jinja2.StrictUndefined)
-    environment.filters["percent"] = percent
-    return environment
+    environment = jinja2.Environment(autoescape=True, loader=loader)
+    environment.filters |= {"percent": percent, "base64": lambda data: base64.b64encode(data).decode("ascii")}
+    return environment.get_template("report.html.j2")
 
 
 def page(report: Report) -> str:
     """Return the report of a run as one HTML page."""
-    return render(
-        title=report.title,
-        subtitle=report.subtitle,
-        headline=_headline(report),
-        bars=[(score.name, score.held_out) for score in report.scores],
-        tables=[_accuracies(report)],
-        notes=report.notes,
-        remarks=[
+    scores = report.scores
+    recalls = [
+        (name, *(percent(score.recalls[index]) for score in scores))
+        for index, name in enumerate(report.classes)
+    ]
+    recalls.append(("mean", *(percent(score.class_mean) for score in scores)))
+    parts = vars(report) | {
+        "headline": _headline(report),
+        "bars": [(score.name, score.held_out) for score in scores],
+        "tables": [_accuracies(report)],
+        "remarks": [
             ("Which network is reported", report.selection),
             ("What labels were used for", report.labels),
         ],
-        figures=report.figures,
-        beside=_recalls(report),
-        film=report.film,
-        settings=settings_table(report.settings),
-        seconds=f"Training and evaluation took {report.wall_seconds:.0f} seconds.",
-        rerun=report.rerun,
-    )
-
-
-def settings_table(settings: Mapping[str, object]) -> Table:
-    """Name and value, line by line."""
-    return Table(
-        ("setting", "value"), [(name, str(value)) for name, value in settings.items()], numbers=False
-    )
+        "beside": Table(("class", *(s.name for s in scores)), recalls, title="Held-out accuracy per class"),
+        "seconds": f"Training and evaluation took {report.wall_seconds:.0f} seconds.",
+    }
+    return render(**parts)
 
 
 def _headline(report: Report) -> str:
@@ -222,28 +192,16 @@ def _headline(report: Report) -> str:
 
 
 def _accuracies(report: Report) -> Table:
-    head = ("", f"held-out ({report.held_out_images} images)", "95 % interval", "class mean (held-out)",
-            f"adapted to ({report.adapted_images} images)")  # fmt: skip
+    held_out = f"held-out ({report.held_out_images} images)"
+    adapted_to = f"adapted to ({report.adapted_images} images)"
     rows = []
     for score in report.scores:
         low, high = interval(score.held_out, score.effective_images or report.held_out_images)
-        shares = map(percent, (score.held_out, score.class_mean, score.adapted_to))
-        held_out, class_mean, adapted_to = shares
-        rows.append(
-            (score.name, held_out, f"{100 * low:.0f} to {100 * high:.0f}\u00a0%", class_mean, adapted_to)
-        )
+        ends = f"{100 * low:.0f} to {100 * high:.0f}\u00a0%"
+        shares = (percent(share) for share in (score.class_mean, score.adapted_to))
+        rows.append((score.name, percent(score.held_out), ends, *shares))
     about = (
         "Held-out images were never shown to the method. The last column is transductive: it is measured on "
         "the very images that were adapted to. The interval covers the choice of images, not that of seeds."
     )
-    return Table(head, rows, about=about)
-
-
-def _recalls(report: Report) -> Table:
-    rows = [
-        (name, *(percent(score.recalls[index]) for score in report.scores))
-        for index, name in enumerate(report.classes)
-    ]
-    rows.append(("mean", *(percent(score.class_mean) for score in report.scores)))
-    head = ("class", *(score.name for score in report.scores))
-    return Table(head, rows, title="Held-out accuracy per class")
+    return Table(("", held_out, "95 % interval", "class mean (held-out)", adapted_to), rows, about=about)

@@ -1,31 +1,31 @@
-"""One style for every picture: what a modality, a method and a class look like, and how axes are dressed.
+"""One style for every picture: a modality has one colour, marker and line everywhere, text is at least 12 pt.
 
-A modality has one colour, one marker and one line style everywhere. Classes take the colours of `petroff10`,
-the palette that stays apart best under colour-vision deficiencies, and twenty more. Text is at least 12 pt at
-the size shown, the background is opaque, and every picture has a description in words: `alt_text(ax)`. Names
-given by users are never parsed as TeX.
+Every picture has an opaque background and a description in words (`alt_text`); names given by users are never
+TeX. Classes take the colours of `petroff10`, which stay apart best under colour-vision deficiencies.
 """
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from numpy.typing import ArrayLike, NDArray
 
 INK, SOFT, GRID, PALE = "#24292f", "#57606a", "#dde1e6", "#b9c0c8"
 DPI = 100
 TEXT = 12.0  # points; 12 is what the last row of a class can read
-DOTTED = (0, (1, 2))
+WORDS: dict[str, Any] = {"fontsize": TEXT, "color": INK}
+LEGEND: dict[str, Any] = {"fontsize": TEXT, "labelcolor": INK, "frameon": False}
+BESIDE: dict[str, Any] = LEGEND | {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+DOTTED: dict[str, Any] = {"color": SOFT, "linewidth": 1.2, "linestyle": (0, (1, 2))}
 MISSING = "#ff70ff"  # whatever kind of cone is missing, none of `DEPTH_COLOURS` looks like it
 DEPTH_COLOURS = "viridis_r"
 SHORT, MIDDLE, LONG = "#009e73", "#c9b98f", "#d55e00"
@@ -37,15 +37,7 @@ LONG_LINK = 0.25
 
 @dataclass(frozen=True)
 class Style:
-    """How a modality or method is drawn wherever it appears.
-
-    Parameters
-    ----------
-    title : name in legends.
-    colour, marker, line : as matplotlib takes them.
-    brief : abbreviation of the title, where it has one.
-    pale : grey for points without a class.
-    """
+    """How a modality or method is drawn; ``pale`` is the grey of its points without a class."""
 
     title: str
     colour: str
@@ -100,26 +92,23 @@ _typeset = {style.title for style in TERMS.values()}
 _POWER = re.compile(r"\$\\mathdefault\{(\\times|[-−+0-9.^{}])*\}\$")  # a tick of a logarithmic axis
 
 
-# ------------------------------------------------------------------------ styles
-
-
 def class_colour(label: int) -> str:
     """The colour of a class; after thirty they repeat."""
     return CLASS_COLOURS[label % len(CLASS_COLOURS)]
 
 
 def run_style(number: int) -> Style:
-    """How a panel's run of this number, counted from 1, is drawn: by colour, marker and kind of line."""
+    """How a panel's run of this number, counted from 1, is drawn."""
     return _numbered(f"run {number}", number - 1)
 
 
-def known_style(name: str, index: int) -> Style:
-    """A method's or modality's own style, else the next class colour and line.
+def known_style(name: str, index: int, styles: Mapping[str, Style] | None = None) -> Style:
+    """The style given for a name, its own as a method or modality, else the next class colour and line.
 
     A variant is drawn as its method: "socket far" has the colour of "socket" and the title "SOCKET far".
     """
-    known = METHODS.get(name) or MODALITIES.get(name)
     method, _, variant = name.partition(" ")
+    known = (styles or {}).get(name) or METHODS.get(name) or MODALITIES.get(name)
     if known is None and method in METHODS:
         known = replace(METHODS[method], title=f"{METHODS[method].title} {variant}")
     return known or _numbered(name, index)
@@ -130,37 +119,29 @@ def modality_style(name: str) -> Style:
     if name in MODALITIES:
         return MODALITIES[name]
     free = _numbered(name, len(MODALITIES) + len(_others))
-    red, green, blue = to_rgb(free.colour)
-    pale = to_hex((0.5 + 0.12 * red, 0.5 + 0.12 * green, 0.5 + 0.12 * blue))
-    return _others.setdefault(name, replace(free, pale=pale))
+    red, green, blue = (0.5 + 0.12 * part for part in to_rgb(free.colour))
+    return _others.setdefault(name, replace(free, pale=to_hex((red, green, blue))))
 
 
 def _numbered(title: str, index: int) -> Style:
     return Style(title, class_colour(index), _MARKERS[index % len(_MARKERS)], _LINES[index % len(_LINES)])
 
 
-def link_colours(lengths: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Colours (n, 4) of lines between partners by their length in parts of the map's diagonal."""
-    return LINK_COLOURS(np.clip(np.asarray(lengths) / LONG_LINK, 0, 1))
-
-
 # ------------------------------------------------------------------------ figures and axes
 
 
-def new_figure(width: float, height: float, dpi: float = DPI) -> Figure:
-    """An empty opaque figure off the screen; width and height in pixels at 100 dpi."""
+def new_figure(width: float, height: float, dpi: float = DPI, fitted: bool = False) -> Figure:
+    """An empty opaque figure off the screen, width and height in pixels at 100 dpi; `fitted` to its texts."""
     figure = Figure(figsize=(width / 100, height / 100), dpi=dpi, facecolor="white")
     FigureCanvasAgg(figure)
+    if fitted:
+        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     return figure
 
 
 def own_axes(ax: Axes | None, width: float, height: float) -> Axes:
     """The axes given, or new ones in a figure that leaves room for the names at the right."""
-    if ax is not None:
-        return ax
-    figure = new_figure(width, height)
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
-    return figure.subplots()
+    return ax or new_figure(width, height, fitted=True).subplots()
 
 
 def figure_of(picture: Axes | Figure) -> Figure:
@@ -170,51 +151,39 @@ def figure_of(picture: Axes | Figure) -> Figure:
     return figure
 
 
-def dress(ax: Axes, title: str = "", xlabel: str = "", ylabel: str = "", grid: str = "y") -> Axes:
+def dress(
+    ax: Axes, title: str = "", xlabel: str = "", ylabel: str = "", grid: str = "y", pad: float = 9
+) -> Axes:
     """Give axes the style of the kit: quiet frame, 12 pt text, pale grid along "x", "y", "both" or ""."""
     ax.set_facecolor("white")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color(PALE)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(PALE)
     ax.tick_params(colors=SOFT, labelcolor=INK, labelsize=TEXT, length=3)
     ax.set_axisbelow(True)
     if grid:
         ax.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
-    ax.set_xlabel(xlabel, color=INK, fontsize=TEXT)
-    ax.set_ylabel(ylabel, color=INK, fontsize=TEXT)
+    ax.set_xlabel(xlabel, **WORDS)
+    ax.set_ylabel(ylabel, **WORDS)
     if title:
-        ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=9)
+        ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=pad)
     return ax
 
 
-def name_ends(ax: Axes, ends: list[tuple[float, str, Any]]) -> None:
-    """Write each line's name beside its end, pushed apart so that no two overlap.
-
-    Parameters
-    ----------
-    ends : height of the end, name and colour of each line.
-    """
+def name_ends(ax: Axes, ends: Sequence[tuple[float, str, Any]]) -> None:
+    """Write names beside the ends of lines (height, name, colour), pushed up so that no two overlap."""
     height = ax.get_position().height * figure_of(ax).get_figheight() * 72  # points
     low, high = ax.get_ylim()
-    step = (TEXT * 1.25) / height * (high - low)
+    step = TEXT * 1.25 / height * (high - low)
     ends = sorted(ends, key=lambda end: end[0])
-    places = apart([max(value, low) for value, _, _ in ends], step)
-    at: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    places = accumulate((max(end[0], low) for end in ends), lambda last, own: max(own, last + step))
+    beside: dict[str, Any] = {
+        "xytext": (8, 0),
+        "textcoords": "offset points",
+        "xycoords": ("axes fraction", "data"),
+    }
+    beside |= {"fontsize": TEXT, "va": "center", "annotation_clip": False}
     for place, (_, name, colour) in zip(places, ends, strict=True):
-        ax.annotate(name, (1, place), (8, 0), **at, va="center", color=colour, fontsize=TEXT,
-                    annotation_clip=False)  # fmt: skip
-
-
-def apart(heights: Sequence[float], step: float, high: float = np.inf) -> list[float]:
-    """Rising heights, moved up until they are a step apart, and down again where they end above `high`."""
-    places: list[float] = []
-    for height in heights:
-        places.append(max(height, places[-1] + step) if places else height)
-    for i in reversed(range(len(places))):
-        high = places[i] = min(places[i], high)
-        high -= step
-    return places
+        ax.annotate(name, (1, place), **beside, color=colour)
 
 
 # ------------------------------------------------------------------------ text and files
@@ -249,9 +218,8 @@ def describe(ax: Axes, text: str) -> Axes:
 
 def alt_text(picture: Axes | Figure) -> str:
     """The description of axes, or of all axes of a figure; empty when there is none."""
-    if isinstance(picture, Figure):
-        return " ".join(_alt.get(picture, {}).values())
-    return _alt.get(figure_of(picture), {}).get(id(picture), "")
+    found = _alt.get(figure_of(picture), {})
+    return " ".join(found.values()) if isinstance(picture, Figure) else found.get(id(picture), "")
 
 
 def png(picture: Axes | Figure, dpi: float = DPI) -> bytes:
@@ -263,22 +231,8 @@ def png(picture: Axes | Figure, dpi: float = DPI) -> bytes:
 
 
 def show(picture: Axes | Figure, dpi: float = 130) -> Any:
-    """A picture for a notebook cell, with its description as alternative text.
-
-    It is drawn a little finer than shown, so that it stays sharp on a projector.
-    """
+    """A picture for a notebook cell, sharp on a projector, with its description as alternative text."""
     from IPython.display import Image
 
-    figure = figure_of(picture)
-    width = round(figure.get_figwidth() * 100)
-    return Image(data=png(figure, dpi), format="png", width=width, alt=alt_text(figure))
-
-
-def running_mean(values: ArrayLike, weight: float) -> NDArray[np.float64]:
-    """Running mean with a weight of the past in [0, 1), unbiased at the start; gaps (NaN) are skipped."""
-    out, total, mass = [], 0.0, 0.0
-    for value in np.asarray(values, float):
-        if np.isfinite(value):
-            total, mass = weight * total + (1 - weight) * value, weight * mass + 1 - weight
-        out.append(total / mass if mass else np.nan)
-    return np.array(out)
+    width = round(figure_of(picture).get_figwidth() * 100)
+    return Image(data=png(picture, dpi), format="png", width=width, alt=alt_text(figure_of(picture)))

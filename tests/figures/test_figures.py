@@ -1,14 +1,11 @@
 """Pictures: what they show, that they can be read, and that they say it in words too."""
 
 import io
-import itertools
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from worlds import patterned
 
@@ -93,11 +90,11 @@ def test_paint_keeps_colour_and_grey_as_they_are() -> None:
 
 def test_triptych_shows_the_same_room_in_a_column_and_refuses_what_is_not_there() -> None:
     figure = figures.triptych(three_modalities(), [2, 0])
-    pictures = [ax for ax in figure.axes if ax.images and ax.images[0].get_array().ndim == 3]
+    pictures = figure.axes[0].images
     assert len(pictures) == 6
     expected = figures.paint(three_modalities().images["rgb"][2].numpy(), "rgb")
-    assert (np.asarray(pictures[0].images[0].get_array()) == expected).all()
-    assert pictures[0].get_title() == "living room"
+    assert (np.asarray(pictures[0].get_array()) == expected).all()
+    assert figure.axes[0].get_xticklabels()[0].get_text() == "living room"
     with pytest.raises(LabError, match="no nir images"):
         figures.triptych(patterned(4, 0))
     with pytest.raises(LabError, match="2 images"):
@@ -107,7 +104,7 @@ def test_triptych_shows_the_same_room_in_a_column_and_refuses_what_is_not_there(
 def test_confusion_matrix_writes_percent_of_the_true_class() -> None:
     counts = np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]])
     ax = figures.confusion_matrix(counts, CLASSES)
-    written = {tuple(map(round, t.get_position())): t.get_text() for t in ax.texts}
+    written = {tuple(map(int, t.get_position())): t.get_text() for t in ax.texts if t.get_text()}
     assert written == {(0, 0): "75", (1, 0): "25", (1, 1): "100"}
     assert "bedroom taken for kitchen (1 times)" in figures.alt_text(ax)
     assert "83 % right" in figures.alt_text(ax)
@@ -159,12 +156,3 @@ def test_plots_leave_pyplot_alone() -> None:
     before = plt.get_fignums()
     every_picture()
     assert plt.get_fignums() == before
-
-
-@given(st.lists(st.floats(0, 0.9), max_size=5))
-def test_names_are_pushed_apart_no_further_than_needed(heights: list[float]) -> None:
-    places = figures.apart(sorted(heights), 0.1, high=1.0)
-    assert all(b - a > 0.1 - 1e-9 for a, b in itertools.pairwise(places))
-    assert all(place <= 1.0 for place in places)
-    if all(b - a >= 0.1 for a, b in itertools.pairwise(sorted(heights))):
-        assert places == sorted(heights)

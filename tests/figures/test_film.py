@@ -135,7 +135,8 @@ def test_the_timeline_moves_the_map(tmp_path: Path, page: Any) -> None:
     page.set_viewport_size({"width": 1366, "height": 768})
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(made().save(tmp_path / "film.html").as_uri())
+    (tmp_path / "film.html").write_text(made().html())
+    page.goto((tmp_path / "film.html").as_uri())
     hand, status = page.get_by_role("slider", name="epoch"), page.locator(".socketlab-film-status")
     status.get_by_text("before").wait_for()
     picture = "canvas => canvas.toDataURL()"

@@ -33,7 +33,7 @@ def every_picture() -> dict[str, Axes]:
     return {
         "layers": gap_figures.layer_profile(LAYERS, {"adabn": [0.1, 0.2, 0.4, 0.3]}, title="T"),
         "layers, log": gap_figures.layer_profile(LAYERS, {"x": [1, 10, 3, 2], "y": [1, 2, 3, 4]}, log=True),
-        "training": gap_figures.gap_over_training(training, levels={"within RGB": 0.05}, title="T"),  # type: ignore
+        "training": figures.curves(training, levels={"within RGB": 0.05}, title="T"),
         "forest": gap_figures.forest({"a": (1.0, 0.2, 1.8), "b": (-0.1, -0.5, 0.3)}, title="T"),
         "scatter": gap_figures.scatter_by_group(
             {"shot": ([1, 2], [0.3, 0.4]), "socket": ([0], [0.9])}, title="T"
@@ -93,13 +93,13 @@ def test_many_layers_are_thinned_out() -> None:
     assert "largest at features.59" in figures.alt_text(ax)
 
 
-def test_gap_over_training_may_be_negative_and_needs_parts_of_one_length() -> None:
-    ax = gap_figures.gap_over_training({"socket": ([0, 1], [0.1, -0.02])})
+def test_curves_may_be_negative_and_need_parts_of_one_length() -> None:
+    ax = figures.curves({"socket": ([0, 1], [0.1, -0.02])}, ylim=None)
     assert ax.get_ylim()[0] < -0.02
     with pytest.raises(LabError, match="one length"):
-        gap_figures.gap_over_training({"socket": ([0, 1], [0.1])})
+        figures.curves({"socket": ([0, 1], [0.1])})
     with pytest.raises(LabError, match="3 parts"):
-        gap_figures.gap_over_training({"socket": ([0, 1], [0.1, 0.2], [0, 0])})
+        figures.curves({"socket": ([0, 1], [0.1, 0.2], [0, 0])})
 
 
 def test_calibration_against_a_loop() -> None:

@@ -98,7 +98,7 @@ def test_a_fit_leaves_pytorchs_threads_as_they_are() -> None:
     source = (
         "import numpy as np, torch\nfrom socketlab.figures import maps\n"
         "before = torch.get_num_threads()\n"
-        "maps.joint_map({'a': np.random.default_rng(0).normal(size=(60, 8))}, epochs=20)\n"
+        "maps.joint_map({'a': np.random.default_rng(0).normal(size=(60, 8))}, seed=0)\n"
         "print(before, torch.get_num_threads())"
     )
     told = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -170,10 +170,8 @@ def test_projected_points_lie_among_their_neighbours_and_leave_the_map_alone():
 def test_a_umap_of_neighbours_alone_is_the_umap_of_their_features() -> None:
     sets = blobs()
     near, start = maps.nearest_neighbours(sets["rgb"], 10), maps.pca_map({"rgb": sets["rgb"]})["rgb"]
-    told = maps._fit_on_neighbours(near, start, seed=0, min_dist=0.1, epochs=50)
-    own = maps._umap()(
-        n_neighbors=10, precomputed_knn=near, init=start, random_state=0, n_jobs=1, n_epochs=50, min_dist=0.1
-    ).fit(sets["rgb"])
+    told = maps._fit_on_neighbours(near, start, seed=0)
+    own = maps._umap(near, start, seed=0).fit(sets["rgb"])
     assert np.array_equal(told.embedding_, own.embedding_)
 
 
@@ -252,11 +250,11 @@ def test_moving_map_is_coherent_where_single_maps_jump() -> None:
     turn = np.eye(8)
     turn[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
     snapshots = [x @ np.linalg.matrix_power(turn, t) for t in range(5)]
-    drawn = maps.moving_map(snapshots, seed=1, epochs=100)
+    drawn = maps.moving_map(snapshots, seed=1)
     assert [p.shape for p in drawn] == [(60, 2)] * 5
-    again = maps.moving_map(snapshots, seed=1, epochs=100)
+    again = maps.moving_map(snapshots, seed=1)
     assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
-    single = [maps.joint_map({"x": x}, seed=t, epochs=100)["x"] for t, x in enumerate(snapshots)]
+    single = [maps.joint_map({"x": x}, seed=t)["x"] for t, x in enumerate(snapshots)]
     assert step(drawn) < 0.3 * step(single)
     for points, features in zip(drawn, snapshots, strict=True):  # and no step was given up for that
         assert kept_neighbours(features, points, 15).mean() > 0.5
@@ -269,18 +267,17 @@ def step(drawn: list[np.ndarray]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("snapshots", "options", "words"),
+    ("snapshots", "words"),
     [
-        ([], {}, "at least one set"),
-        ([np.ones((9, 2)), np.ones((8, 2))], {}, "same samples"),
-        ([np.ones((4, 2))], {}, "at least 5 points"),
-        ([np.ones((9, 2)), np.full((9, 2), np.nan)], {}, "'snapshot 1' hold NaN"),
-        ([np.ones((9, 2))], {"neighbours": 1}, "at least 2"),
+        ([], "at least one set"),
+        ([np.ones((9, 2)), np.ones((8, 2))], "same samples"),
+        ([np.ones((4, 2))], "at least 5 points"),
+        ([np.ones((9, 2)), np.full((9, 2), np.nan)], "'snapshot 1' hold NaN"),
     ],
 )
-def test_bad_snapshots_are_refused(snapshots: list[np.ndarray], options: dict, words: str) -> None:
+def test_bad_snapshots_are_refused(snapshots: list[np.ndarray], words: str) -> None:
     with pytest.raises(LabError, match=words):
-        maps.moving_map(snapshots, **options)
+        maps.moving_map(snapshots)
 
 
 # how far a map is to be believed
@@ -315,7 +312,7 @@ def test_trustworthiness_is_scikit_learns_and_draws_from_many():
     assert trustworthiness(x[:7], x[:7]) == 1.0
 
 
-def test_stability_of_maps_that_differ_by_their_seed():
+def test_stability_of_maps_that_differ_by_their_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     sets = {"rgb": rng.normal(size=(40, 2)), "depth": rng.normal(size=(20, 2))}
 
@@ -325,9 +322,11 @@ def test_stability_of_maps_that_differ_by_their_seed():
             name: (x + (seed > 0) * rng.normal(size=x.shape)).astype(np.float32) for name, x in sets.items()
         }
 
-    same = stability(sets, (0, 1), 5, lambda sets, seed: shaken(sets, 0))
+    monkeypatch.setattr(maps, "joint_map", lambda sets, seed: shaken(sets, 0))
+    same = stability(sets, (0, 1), 5)
     assert (same.between_seeds == 1).all() and (same.to_features == 1).all() and (same.trust == 1).all()
-    shaky = stability(sets, (0, 1, 2), 5, shaken)
+    monkeypatch.setattr(maps, "joint_map", shaken)
+    shaky = stability(sets, (0, 1, 2), 5)
     assert shaky.between_seeds.shape == shaky.to_features.shape == (60,)
     assert shaky.chance == pytest.approx(5 / 59)
     assert shaky.chance < shaky.between_seeds.mean() < 1
@@ -350,9 +349,10 @@ def test_stability_of_umap_tells_blobs_from_noise():
     ("seeds", "k", "words"),
     [((0,), 15, "at least two seeds"), ((0, 0), 15, "two seeds"), ((0, 1), 0, "k is 0")],
 )
-def test_stability_that_cannot_be_measured(seeds, k, words):
+def test_stability_that_cannot_be_measured(seeds, k, words, monkeypatch):
+    monkeypatch.setattr(maps, "joint_map", lambda sets, seed: maps.pca_map(sets))
     with pytest.raises(LabError, match=words):
-        stability(blobs(), seeds, k, lambda sets, seed: maps.pca_map(sets))
+        stability(blobs(), seeds, k)
 
 
 def test_pictures_of_other_points_are_refused():
@@ -374,7 +374,7 @@ def test_too_few_points_for_umap_get_principal_components_and_a_sentence() -> No
 
 def test_a_umap_that_fails_in_any_way_does_not_lose_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
     assert maps.joint_map_or_pca(blobs())[1] == ""
-    monkeypatch.setattr(maps, "_umap", lambda: (_ for _ in ()).throw(RuntimeError("no\nlocator")))
+    monkeypatch.setattr(maps, "_umap", lambda *_: (_ for _ in ()).throw(RuntimeError("no\nlocator")))
     points, why = maps.joint_map_or_pca(blobs())
     np.testing.assert_array_equal(points["rgb"], maps.pca_map(blobs())["rgb"])
     assert why == "Principal components in place of UMAP: no locator"
