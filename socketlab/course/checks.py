@@ -1,9 +1,4 @@
-"""Checked exercises: an answer is compared with the reference, and a mistake is called by its name.
-
-Where an answer's numbers are those of a known mistake of the exercise, that mistake is named; else the kind
-of difference is. `check` returns the learner's function if it is right and the reference if not, so that a
-notebook goes on in any case.
-"""
+"""Checked exercises: an answer is compared with the reference, and a known mistake is called by its name."""
 
 from __future__ import annotations
 
@@ -17,7 +12,7 @@ import numbers
 import re
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +39,12 @@ class Verdict:
 
 
 def check(exercise_id: str, answer: Answer) -> Answer:
-    """Judge an answer and show the verdict; the answer is returned if it is right, else the reference."""
+    """Judge an answer and show the verdict; returned is what the notebook goes on with, right in any case."""
     from IPython.display import display
 
     exercise = find(exercise_id)
     verdict = judge(exercise, answer)
-    display(Shown(exercise, verdict))
+    display(shown(exercise, verdict), raw=True)
     return answer if verdict.right else exercise.answer
 
 
@@ -120,7 +115,7 @@ def _parts(exercise: Exercise, result: Any) -> list[Any] | None:
 
 
 def agree(exercise: Exercise, result: Any, wanted: Any) -> bool:
-    """Whether two results are the same number, up to `TOLERANCE`, in the same shape."""
+    """Whether two results are the same numbers, up to `TOLERANCE`, in the same shape."""
     a, b = _parts(exercise, result), _parts(exercise, wanted)
     return a is not None and b is not None and len(a) == len(b) and all(map(_close, a, b))
 
@@ -128,24 +123,17 @@ def agree(exercise: Exercise, result: Any, wanted: Any) -> bool:
 def _close(x: Any, y: Any) -> bool:
     if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
         return type(x) is type(y) and bool(x == y)
-    if x.shape != y.shape:
-        return False
-    if not y.is_floating_point() and not x.is_floating_point():
-        return bool((x == y).all())
+    whole = not y.is_floating_point() and not x.is_floating_point()
     x, y = x.detach().double(), y.detach().double()
     scale = float(y.abs().max()) if y.numel() else 0.0
-    return bool(((x - y).abs() <= TOLERANCE * max(scale, 1e-6)).all())
+    margin = 0.0 if whole else TOLERANCE * max(scale, 1e-6)
+    return x.shape == y.shape and bool(((x - y).abs() <= margin).all())
 
 
 def _is_mistake(exercise: Exercise, mistake: Mistake, case: Case, result: Any) -> bool:
-    try:
-        made = mistake.answer(*copy.deepcopy(case.arguments))
-    except Exception:  # a mistake that stops on some input is not what this answer did
-        return False
-    return agree(exercise, result, made)
-
-
-# gradients
+    with contextlib.suppress(Exception):  # a mistake that stops on some input is not what this answer did
+        return agree(exercise, result, mistake.answer(*copy.deepcopy(case.arguments)))
+    return False
 
 
 def _gradient_verdict(exercise: Exercise, answer: Answer, trials: list[tuple[Case, Any, Any]]) -> Verdict:
@@ -167,33 +155,29 @@ def _same_gradient(answer: Answer, reference: Answer, case: Case) -> bool:
     Wider than for values: two right formulas may round differently, and a gradient may be zero.
     """
     try:
-        pairs = zip(_gradients(answer, case), _gradients(reference, case), strict=True)
+        found, wanted = (
+            _gradients(function, copy.deepcopy(case.arguments)) for function in (answer, reference)
+        )
     except RuntimeError:  # as for a graph that is used up
         return False
+    pairs = zip(found, wanted, strict=True)
     return all(bool(((x - y).abs() <= 1e-3 * max(float(y.abs().max()), 1e-3)).all()) for x, y in pairs)
 
 
-def _gradients(function: Answer, case: Case) -> list[Tensor]:
+def _gradients(function: Answer, arguments: Any) -> Sequence[Tensor]:
     """Of a weighted sum of what a function returns; zeros where nothing flows."""
-    arguments = copy.deepcopy(case.arguments)
     inputs = [t for t in arguments if isinstance(t, Tensor) and t.requires_grad]
-    parts = [p for p in _flat(function(*arguments)) if isinstance(p, Tensor) and p.requires_grad]
-    if not inputs:
-        return []
-    weighted = [(p.flatten() * torch.linspace(1, 2, p.numel())).sum() for p in parts]
-    found = torch.autograd.grad(weighted, inputs, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, found, strict=True)]
-
-
-# words for a difference
+    parts = [p.flatten() for p in _flat(function(*arguments)) if isinstance(p, Tensor) and p.requires_grad]
+    weighted = [(part * torch.linspace(1, 2, len(part))).sum() for part in parts]
+    return torch.autograd.grad(weighted, inputs, materialize_grads=True) if inputs else []
 
 
 def _difference(exercise: Exercise, result: Any, wanted: Any) -> tuple[str, str]:
     """(kind, words) for an answer that is no known mistake."""
     a, b = _parts(exercise, result), _parts(exercise, wanted)
+    if a is not None and b is not None and not any(isinstance(part, Tensor) for part in (*a, *b)):
+        return "", _unlike(exercise, result, wanted)  # lists of words
     if a is None or b is None or len(a) != len(b):
-        if a is not None and b is not None and not any(isinstance(part, Tensor) for part in (*a, *b)):
-            return "", _unlike(exercise, result, wanted)  # lists of words
         return "kind", f"your function returns {_kind(result)}; {_kind(wanted)} is wanted."
     for x, y in zip(a, b, strict=True):
         if isinstance(x, Tensor) and isinstance(y, Tensor):
@@ -202,11 +186,10 @@ def _difference(exercise: Exercise, result: Any, wanted: Any) -> tuple[str, str]
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 return "no number", "the result holds NaN or an infinity; look for 0 / 0 or log(0)."
     factor = _factor(a, b)
-    if factor == -1:
-        return "factor", "the numbers are right but for their sign."
-    if factor is not None:
-        return "factor", f"your result is {factor:g} times the right one."
-    return "", _unlike(exercise, result, wanted)
+    if factor is None:
+        return "", _unlike(exercise, result, wanted)
+    words = "the numbers are right but for their sign." if factor == -1 else ""
+    return "factor", words or f"your result is {factor:g} times the right one."
 
 
 def _unlike(exercise: Exercise, result: Any, wanted: Any) -> str:
@@ -215,13 +198,13 @@ def _unlike(exercise: Exercise, result: Any, wanted: Any) -> str:
     if not all(isinstance(part, Tensor) for part in (*a, *b)):
         return f"you get {_short(result)}, right is {_short(wanted)}."
     number = next(n for n, (x, y) in enumerate(zip(a, b, strict=True)) if not _close(x, y))
-    x, y = a[number], b[number]
+    x, y = a[number].detach(), b[number].detach()
     where = [f"in result {number + 1} of {len(a)}"] if len(a) > 1 else []
     shown, right = _short(x), _short(y)
     if shown == right:  # the first few are alike: show where it is worst, and more digits
-        place = np.unravel_index(int((x.detach().double() - y.detach()).abs().argmax()), x.shape)
+        place = np.unravel_index(int((x.double() - y).abs().argmax()), x.shape)
         where += [f"at {[int(i) for i in place]}"] if place else []
-        shown, right = (f"{float(t[place]):.7g}" for t in (x.detach(), y.detach()))
+        shown, right = (f"{float(t[place]):.7g}" for t in (x, y))
     return f"{' '.join([*where, 'you get'])} {shown}, right is {right}."
 
 
@@ -281,35 +264,23 @@ def _short(value: Any) -> str:
     return f"{shown}, …" if len(first) > 3 or len(parts) > 1 else shown
 
 
-class Shown:
-    """A verdict as Jupyter and a console show it."""
-
-    def __init__(self, exercise: Exercise, verdict: Verdict) -> None:
-        waiting = verdict.mistake == "not solved"
-        mark, self.colour = ("…", "#666666") if waiting else ("✘", "#b8420f")
-        if verdict.right:
-            mark, self.colour = "✔", "#00736e"
-        self.lines = [f"{mark} {exercise.id}, {exercise.title}: {verdict.words}"]
-        if not verdict.right:
-            self.lines.append("Change it and run the cell again, or go on with the kit's own version.")
-
-    def __repr__(self) -> str:
-        return "\n".join(self.lines)
-
-    def _repr_html_(self) -> str:
-        marked = [re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(x, quote=False)) for x in self.lines]
-        style = f"border-left:5px solid {self.colour};padding:6px 12px;margin:4px 0;line-height:1.45"
-        return f'<div style="{style}">{"<br>".join(marked)}</div>'
-
-
-# the catalogue
+def shown(exercise: Exercise, verdict: Verdict) -> dict[str, str]:
+    """A verdict as a console and as Jupyter show it: MIME type → text."""
+    waiting = verdict.mistake == "not solved"
+    mark, colour = ("✔", "#00736e") if verdict.right else ("…", "#666666") if waiting else ("✘", "#b8420f")
+    lines = [f"{mark} {exercise.id}, {exercise.title}: {verdict.words}"]
+    if not verdict.right:
+        lines.append("Change it and run the cell again, or go on with the kit's own version.")
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape("\n".join(lines), quote=False))
+    style = f"border-left:5px solid {colour};padding:6px 12px;margin:4px 0;line-height:1.45"
+    box = f'<div style="{style}">{"<br>".join(marked.splitlines())}</div>'
+    return {"text/plain": "\n".join(lines), "text/html": box}
 
 
 def find(exercise_id: str) -> Exercise:
     """The exercise of this id; `LabError` lists the known ones."""
     if exercise_id not in catalogue():
-        known = ", ".join(catalogue())
-        raise LabError(f"There is no exercise {exercise_id!r}: choose among {known}.")
+        raise LabError(f"There is no exercise {exercise_id!r}: choose among {', '.join(catalogue())}.")
     return catalogue()[exercise_id]
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anywidget
+import pandas as pd
 import torch
 import traitlets
 from matplotlib.figure import Figure
@@ -39,11 +40,9 @@ class NameThisRoom(anywidget.AnyWidget):
             | {"truth": int(both.labels[row]), "network": int(named[row])}
             for row in rows.tolist()
         ]
-        share = f"{float((named == both.labels).float().mean()):.0%}"
+        accuracy = {"images": len(both), "share": f"{(named == both.labels).double().mean():.0%}"}
         names = [name.replace("_", " ") for name in both.classes]
-        super().__init__(
-            game={"classes": names, "rounds": rounds, "accuracy": {"images": len(both), "share": share}}
-        )
+        super().__init__(game={"classes": names, "rounds": rounds, "accuracy": accuracy})
 
     def still(self) -> Figure:
         """The depth images with their numbers and without their names, for readers without a kernel."""
@@ -55,16 +54,12 @@ def _some_of_each_class(labels: torch.Tensor, seed: int, count: int) -> torch.Te
     """(count,) rows in random order: each class once before any comes twice."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
-    turn = torch.zeros(len(labels), dtype=torch.int64)
-    for label in labels.unique():
-        own = order[labels[order] == label]
-        turn[own] = torch.arange(len(own))
-    chosen = order[turn[order].sort(stable=True).indices][:count]
+    mixed = pd.Series(labels[order].numpy())
+    chosen = order[mixed.groupby(mixed).cumcount().argsort(kind="stable").to_list()][:count]
     return chosen[torch.randperm(len(chosen), generator=generator)]
 
 
 def _data_url(image: torch.Tensor, modality: str) -> str:
-    """One stored image as a PNG within the page."""
     file = io.BytesIO()
     Image.fromarray(figures.paint(image, modality, float(image.float().max()))).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -35,8 +35,7 @@ class Quiz(anywidget.AnyWidget):
 def find(question_id: str) -> Question:
     """The question of this id; `LabError` lists the known ones."""
     if question_id not in questions():
-        known = ", ".join(questions())
-        raise LabError(f"There is no question {question_id!r}: choose among {known}.")
+        raise LabError(f"There is no question {question_id!r}: choose among {', '.join(questions())}.")
     return questions()[question_id]
 
 

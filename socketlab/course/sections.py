@@ -25,10 +25,7 @@ Notebook = Any
 
 @dataclass(frozen=True)
 class Section:
-    """A numbered part of a notebook, "## 3. Cut both halves alike": ``notebook.cells[first:last]``.
-
-    Its minutes in class, and whether a break fits after it, stand in the metadata of the heading's cell.
-    """
+    """A part of a notebook, "## 3. Cut both halves alike": ``cells[first:last]``, its minutes, a break."""
 
     number: int
     title: str
@@ -40,24 +37,19 @@ class Section:
 
 def sections_of(notebook: Notebook) -> list[Section]:
     """The numbered sections, each from the cell with its heading up to the next one."""
-    found = []
-    for place, cell in enumerate(notebook.cells):
-        heading = HEADING.search(cell.source) if cell.cell_type == "markdown" else None
-        if heading:
-            about = cell.metadata.get(MARK, {})
-            found.append((int(heading[1]), heading[2], place, about))
-    ends = [place for *_, place, _ in found[1:]] + [len(notebook.cells)]
-    return [
-        Section(number, title, place, end, about.get("minutes", 0), about.get("break", False))
-        for (number, title, place, about), end in zip(found, ends, strict=True)
-    ]
+    found: list[Section] = []
+    for place, cell in reversed(list(enumerate(notebook.cells))):
+        if cell.cell_type == "markdown" and (heading := HEADING.search(cell.source)):
+            about, end = cell.metadata.get(MARK, {}), found[-1].first if found else len(notebook.cells)
+            minutes, pause = about.get("minutes", 0), about.get("break", False)
+            found.append(Section(int(heading[1]), heading[2], place, end, minutes, pause))
+    return found[::-1]
 
 
 def needed(notebook: Notebook, section: Section) -> list[int]:
-    """Indices of the earlier code cells that a section needs, in order.
+    """Indices of the earlier code cells that a section needs: those that define a name which is used later.
 
-    From the section backwards, a cell is needed if it defines a name that is used later and not defined in
-    between. What a cell changes without naming it is not seen; a test runs every section alone.
+    What a cell changes without naming it is not seen; a test runs every section alone.
     """
     wanted: set[str] = set()
     chosen = []
@@ -87,17 +79,7 @@ def names(code: CodeType) -> tuple[set[str], set[str]]:
 
 
 def begin(name: str, section: int) -> None:
-    """Run what a section needs, so that a notebook can be entered at any of its sections.
-
-    Parameters
-    ----------
-    name : notebook, or how its name begins: "03".
-    section : number of the section that comes next.
-
-    Raises
-    ------
-    LabError : no such notebook or section, or called outside Jupyter; a cell that fails is named.
-    """
+    """Run what a section of a notebook ("03") needs, so that it can be entered there."""
     from IPython import get_ipython
 
     shell = get_ipython()
@@ -123,7 +105,7 @@ def find(name: str, number: int) -> tuple[Notebook, Section]:
         known = ", ".join(path.stem for path in sorted(FOLDER.glob("*.ipynb")))
         raise LabError(f"{name!r} names {len(found)} notebooks: choose one of {known}.")
     notebook = nbformat.read(found[0], as_version=4)
-    for section in (all_sections := sections_of(notebook)):
-        if section.number == number:
-            return notebook, section
-    raise LabError(f"Notebook {name} has sections 1 to {len(all_sections)}, no {number}.")
+    sections = {section.number: section for section in sections_of(notebook)}
+    if number not in sections:
+        raise LabError(f"Notebook {name} has sections 1 to {len(sections)}, no {number}.")
+    return notebook, sections[number]

@@ -25,7 +25,7 @@ from socketlab.figures.style import Style, alt_text, modality_style, png
 from socketlab.files import csv_text, write_whole
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures.bootstrap import Measured
-from socketlab.measures.comparison import PROFILE, Comparison, NormGaps
+from socketlab.measures.comparison import PROFILE, Comparison, NormGaps, Side
 from socketlab.measures.metrics import MEASURES
 
 MOST_POINTS, MOST_LINKS = 1000, 150
@@ -105,9 +105,6 @@ def headline(comparison: Comparison) -> str:
     return " ".join(words) or f"The features of {a} and {b} at {comparison.at} have different widths."
 
 
-# ------------------------------------------------------------------------ pictures
-
-
 def pictures(comparison: Comparison, umap: bool = True) -> list[Figure]:
     """The pictures of the report, those that this comparison allows."""
     made = [_profile_figure(comparison)]
@@ -115,9 +112,7 @@ def pictures(comparison: Comparison, umap: bool = True) -> list[Figure]:
         made.insert(0, _map_figure(comparison, umap))
     if comparison.norms is not None:
         made += _norm_figures(comparison, comparison.norms)
-    known = {side.title: comparison.accuracy(key) for key, side in _sides(comparison).items()}
-    groups = {title: pair for title, pair in known.items() if pair is not None}
-    if groups:
+    if groups := _answers(comparison):
         ax = reliability(groups, styles=_styles(comparison))
         caption = "On the diagonal a network is right as often as it is certain. Labels only measure here."
         made.append(_figure("Confidence and accuracy", ax, caption, wide=False))
@@ -128,16 +123,15 @@ def _map_figure(comparison: Comparison, umap: bool) -> Figure:
     """All points, or as many drawn at random; partners together."""
     draw = np.random.default_rng(0)
     rows = [np.sort(draw.permutation(len(x))[:MOST_POINTS]) for x in comparison.features]
-    chosen = {"a": rows[0], "b": rows[0] if comparison.paired else rows[1]}
-    sets = {
-        key: np.asarray(features[chosen[key]], np.float32)
-        for key, features in zip(chosen, comparison.features, strict=True)
-    }
+    if comparison.paired:
+        rows[1] = rows[0]
+    shown = (np.asarray(x[some], np.float32) for x, some in zip(comparison.features, rows, strict=True))
+    sets = dict(zip("ab", shown, strict=True))
     points, why = joint_map_or_pca(sets) if umap else (pca_map(sets), "")
-    clouds = {}
-    for (key, side), look in zip(_sides(comparison).items(), _looks(comparison), strict=True):
-        labels = None if side.labels is None else side.labels[chosen[key]]
-        clouds[key] = Cloud(points[key], look, side.title, labels)
+    clouds = {
+        key: Cloud(points[key], look, side.title, None if side.labels is None else side.labels[some])
+        for (key, side, look), some in zip(_sides(comparison), rows, strict=True)
+    }
     linked = ("a", "b") if comparison.paired and len(sets["a"]) <= MOST_LINKS else None
     ax = feature_map(clouds, hue="modality", links=linked)
     kind = "UMAP" if umap and not why else "PCA"
@@ -165,11 +159,8 @@ def _norm_figures(comparison: Comparison, norms: NormGaps) -> list[Figure]:
     )  # fmt: skip
     title = "What the batch-norm layers see, against their running statistics"
     gaps = _figure(title, ax, "0 where a layer's input has the running statistics.")
-    worst = norms.worst[1]
-    seen = {
-        look: (one.mean.numpy(), one.var.numpy())
-        for look, one in zip(_looks(comparison), norms.worst, strict=True)
-    }
+    worst, looks = norms.worst[1], [look for *_, look in _sides(comparison)]
+    seen = {look: (x.mean.numpy(), x.var.numpy()) for look, x in zip(looks, norms.worst, strict=True)}
     running = worst.running_mean.numpy(), worst.running_var.numpy()
     caption = f"The layer where {b} is furthest from the running statistics; a dot per channel."
     channels = channel_statistics(running, seen, worst.name)
@@ -180,33 +171,32 @@ def _figure(title: str, drawn: Any, caption: str, wide: bool = True) -> Figure:
     return Figure(title, png(drawn), alt_text(drawn), caption, wide)
 
 
-def _sides(comparison: Comparison) -> dict[str, Any]:
-    return {"a": comparison.a, "b": comparison.b}
-
-
-def _looks(comparison: Comparison) -> list[str]:
-    """What the sides are drawn as: their modality, or their title where both have one modality."""
-    a, b = comparison.a, comparison.b
-    return [a.title, b.title] if a.modality == b.modality else [a.modality, b.modality]
+def _sides(comparison: Comparison) -> list[tuple[str, Side, str]]:
+    """Key, side, and what it is drawn as: its modality, or its title where both have one modality."""
+    same = comparison.a.modality == comparison.b.modality
+    sides = {"a": comparison.a, "b": comparison.b}
+    return [(key, side, side.title if same else side.modality) for key, side in sides.items()]
 
 
 def _styles(comparison: Comparison) -> dict[str, Style]:
-    titles = (comparison.a.title, comparison.b.title)
-    looks = map(modality_style, _looks(comparison))
-    return {t: replace(look, title=t, brief="") for t, look in zip(titles, looks, strict=True)}
+    return {
+        side.title: replace(modality_style(look), title=side.title, brief="")
+        for _, side, look in _sides(comparison)
+    }
 
 
-# ------------------------------------------------------------------------ tables
+def _answers(comparison: Comparison) -> dict[str, Any]:
+    """Confidence and whether it is right, of each side whose labels are known."""
+    known = {side.title: comparison.accuracy(key) for key, side, _ in _sides(comparison)}
+    return {title: pair for title, pair in known.items() if pair is not None}
 
 
 def _accuracies(comparison: Comparison) -> Table:
     rows = []
-    for key, side in _sides(comparison).items():
-        if (known := comparison.accuracy(key)) is not None:
-            confidence, right = known
-            low, high = interval(float(right.mean()), len(right))
-            accuracy, certain = (f"{100 * share:.1f} %" for share in (right.mean(), confidence.mean()))
-            rows.append((side.title, accuracy, f"{100 * low:.1f} to {100 * high:.1f}", certain))
+    for title, (confidence, right) in _answers(comparison).items():
+        low, high = interval(float(right.mean()), len(right))
+        accuracy, certain = (f"{100 * share:.1f} %" for share in (right.mean(), confidence.mean()))
+        rows.append((title, accuracy, f"{100 * low:.1f} to {100 * high:.1f}", certain))
     return Table(("", "accuracy", "95 % interval", "mean confidence"), rows)
 
 
@@ -219,13 +209,10 @@ def _measure_row(one: Measured) -> tuple[str, ...]:
     return title, value, ends, "" if one.p is None else f"{one.p:.3f}", larger
 
 
-# ------------------------------------------------------------------------ what was compared
-
-
 def _settings(comparison: Comparison, about: Mapping[str, str]) -> dict[str, Any]:
     """What was compared, with digests of networks and images, and in which environment."""
     found: dict[str, Any] = {"made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M")} | dict(about)
-    for (key, side), features in zip(_sides(comparison).items(), comparison.features, strict=True):
+    for (key, side, _), features in zip(_sides(comparison), comparison.features, strict=True):
         images = side.images.images if isinstance(side.images, PairedImages) else {"images": side.images}
         found[key] = {
             "title": side.title,

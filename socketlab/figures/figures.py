@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
@@ -22,8 +23,6 @@ from socketlab.images.paired_images import PairedImages
 
 GAP = 0.05  # between images, in parts of their width
 
-# ------------------------------------------------------------------------ images
-
 
 def paint(image: ArrayLike, modality: str, reach_mm: float = 6000.0) -> NDArray[np.uint8]:
     """Turn one stored image into colours for the eye.
@@ -32,11 +31,11 @@ def paint(image: ArrayLike, modality: str, reach_mm: float = 6000.0) -> NDArray[
     ----------
     image : (3, H, W) or (1, H, W); uint8, or uint16 millimetres for depth.
     modality : "rgb", "nir" or "depth"; any other is a `LabError`.
-    reach_mm : the far end of the depth colours, millimetres.
+    reach_mm : the far end of the depth colours. Near is bright; missing depth is pink, as no depth is.
 
     Returns
     -------
-    (H, W, 3) uint8. Near is bright, far is dark; missing depth is pink, a colour that no depth has.
+    (H, W, 3) uint8.
     """
     pixels = np.asarray(image)
     if modality == "rgb":
@@ -57,14 +56,7 @@ def triptych(
     titles: Sequence[str] | None = None,
     tile: float = 140,
 ) -> Figure:
-    """The same rooms in several modalities: a column per room, a row per modality.
-
-    Parameters
-    ----------
-    indices : which scenes; default: the first six.
-    titles : one per column; default: the kind of room.
-    tile : side of an image, pixels.
-    """
+    """A column per room (default: the first six), a row per modality; images of `tile` pixels."""
     some = rooms.take(range(min(6, len(rooms))) if indices is None else [int(i) for i in indices])
     absent = [m for m in modalities if m not in some.modalities]
     if absent:
@@ -80,8 +72,7 @@ def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str],
 
     Parameters
     ----------
-    rows : row label -> (modality, images (N, C, H, W)), one N for all.
-    titles : N column titles.
+    rows : row label -> (modality, images (N, C, H, W)), N as there are titles.
     tile : side of an image, pixels.
     """
     lengths = {label: len(images) for label, (_, images) in rows.items()}
@@ -134,10 +125,8 @@ def confusion_examples(
 
     Parameters
     ----------
-    images : (N, C, H, W) of one modality.
-    labels, predictions : (N,) class numbers.
+    images : (N, C, H, W) of one modality; their labels and predictions are (N,) class numbers.
     most, each : how many pairs of classes, and how many images of each, at most.
-    tile : side of an image, pixels.
     """
     truth, found = np.asarray(labels), np.asarray(predictions)
     wrong = truth != found
@@ -181,9 +170,6 @@ def _reach(depth: torch.Tensor) -> float:
     seen = np.asarray(depth)
     seen = seen[seen > 0]
     return 1000.0 * float(np.ceil(np.percentile(seen, 99) / 1000)) if seen.size else 6000.0
-
-
-# ------------------------------------------------------------------------ lines
 
 
 def curves(
@@ -342,21 +328,28 @@ def channel_statistics(
     return figure
 
 
-# ------------------------------------------------------------------------ tables and bars
-
-
 def cells(
-    ax: Axes, values: ArrayLike, texts: Any, rows: Sequence[str], columns: Sequence[str], **options: Any
-) -> None:
-    """Numbers as blue cells with texts on them; options as for seaborn's heatmap."""
-    import seaborn  # half a second
-
-    seaborn.heatmap(values, ax=ax, cmap="Blues", annot=texts, fmt="", annot_kws={"fontsize": TEXT},
-                    linewidths=1, linecolor="white", **options)  # fmt: skip
+    ax: Axes,
+    values: NDArray[np.float64],
+    texts: ArrayLike,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    limits: tuple[float, float] | None = (0.0, 1.0),
+) -> QuadMesh:
+    """Numbers as blue cells with texts on them, names along both sides."""
+    low, high = limits or (None, None)
+    mesh = ax.pcolormesh(values, cmap="Blues", vmin=low, vmax=high, edgecolors="white", linewidth=1.2)
+    ax.invert_yaxis()
+    for (i, j), text in np.ndenumerate(texts):
+        if text:
+            colour = "white" if mesh.norm(values[i, j]) > 0.55 else INK
+            cell = ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=TEXT, color=colour)
+            cell.set_in_layout(False)  # within the axes: the layout need not measure it
     ax.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
-    for text in ax.texts:
-        text.set_in_layout(False)  # within the axes: the layout need not measure it
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return mesh
 
 
 def confusion_matrix(
@@ -367,7 +360,6 @@ def confusion_matrix(
     Parameters
     ----------
     counts : (K, K) whole numbers; row = true class, column = prediction.
-    classes : K names.
     shares : write percent of the row; otherwise counts.
     """
     table, size = np.asarray(counts), len(classes)
@@ -377,8 +369,8 @@ def confusion_matrix(
     names = [spaced(name) for name in classes]
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     texts = np.where(table == 0, "", np.round(100 * share if shares else table).astype(int).astype(str))
-    cells(ax, share, texts, names, names, vmin=0, vmax=1, square=True, cbar=False)
-    dress(ax, title, "prediction", "true class", grid="").tick_params(length=0)
+    dress(ax, title, "prediction", "true class", grid="").set_aspect("equal")
+    cells(ax, share, texts, names, names)
     return describe(ax, _matrix_in_words(table, np.diag(share), names))
 
 

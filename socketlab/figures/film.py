@@ -39,10 +39,7 @@ for (const el of document.querySelectorAll(".socketlab-film-here"))
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The features of one epoch: name of a set -> (n, D), and (K, K) counts on held-out images or None.
-
-    Sets and their sizes are the same in every snapshot; the title is "before", "epoch 3".
-    """
+    """Features (n, D) of one epoch, "before" or "epoch 3", by set, and (K, K) counts on held-out images."""
 
     title: str
     features: Mapping[str, NDArray[Any]]
@@ -96,10 +93,8 @@ class Film:
     ----------
     frames : T maps, name of a set -> `Cloud`: the same sets, sizes, modalities and labels in each.
     titles : T words, what each frame is.
-    classes : names of the classes that labels count.
     links : two sets whose i-th points are partners, or None.
     confusion : T tables (K, K) of counts, from which the accuracy is computed too; empty for none.
-    map_name : what kind of map this is.
     live : whether more frames may come: the hand then follows the last one.
     """
 
@@ -141,10 +136,8 @@ class Film:
         Parameters
         ----------
         sets : name -> modality, title and labels (n,), or None for labels.
-        classes, links : as for `Film`.
         umap : one UMAP of all epochs (`maps.moving_map`) in place of principal components; it takes seconds.
-        fit_on : principal components of this snapshot alone, so that further ones do not move them; default:
-            of all.
+        fit_on : components of this snapshot alone, so that further ones do not move them; default: of all.
         """
         if not snapshots:
             raise LabError("A film needs at least one snapshot.")
@@ -156,13 +149,9 @@ class Film:
             positions = list(maps.pca_map(keys, None if fit_on is None else str(fit_on)).values())
             name = "principal components"
         cuts = np.cumsum([len(snapshots[0].features[n]) for n in sets])[:-1]
+        about = [(m, t, None if labels is None else np.asarray(labels)) for m, t, labels in sets.values()]
         frames = [
-            {
-                n: Cloud(own, modality, title, None if labels is None else np.asarray(labels))
-                for (n, (modality, title, labels)), own in zip(
-                    sets.items(), np.split(points, cuts), strict=True
-                )
-            }
+            {n: Cloud(own, *of) for n, own, of in zip(sets, np.split(points, cuts), about, strict=True)}
             for points in positions
         ]
         confusion = [s.confusion for s in snapshots if s.confusion is not None]

@@ -1,25 +1,20 @@
-"""Pictures of the gap between two sets of features, and of what a classifier makes of it.
-
-Like seaborn's own functions, each draws into the axes given (or makes a figure of its own) and returns them.
-"""
+"""Pictures of the gap between two sets of features, and of what a classifier makes of it, as in `figures`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from socketlab.errors import LabError
 from socketlab.figures.figures import *
 
 MOST_LAYER_NAMES = 24
 _FOOT, _TOP = -0.34, -0.09  # where a reliability diagram draws its counts
-
-
-# ------------------------------------------------------------------------ numbers and values
 
 
 @dataclass(frozen=True)
@@ -68,12 +63,11 @@ def scales(
 def histograms(
     figure: Figure | SubFigure, sets: Mapping[str, tuple[ArrayLike, float, float]], colour: str, name: str
 ) -> None:
-    """Values as histograms, each over the bell curve that it is compared with; the axes hold 8 deviations.
+    """Values as histograms, each over a bell curve of this name; the axes hold 8 deviations.
 
     Parameters
     ----------
     sets : title -> values, and mean and standard deviation of the curve.
-    name : of the curve.
     """
     axes: Any = figure.subplots(1, len(sets), squeeze=False)[0]
     for ax, (title, (given, mean, deviation)) in zip(axes, sets.items(), strict=True):
@@ -88,9 +82,6 @@ def histograms(
         ax.legend(**LEGEND, loc="upper right", handlelength=1, borderaxespad=0)
         describe(ax, f"{title}: mean {values.mean():.2f}, deviation {values.std():.2f}; {name}: {mean:.2f} "
                      f"and {deviation:.2f}.")  # fmt: skip
-
-
-# ------------------------------------------------------------------------ gaps over layers
 
 
 def layer_profile(
@@ -145,15 +136,13 @@ def layer_profile(
     return describe(ax, f"{ylabel} over {len(layers)} layers: {'; '.join(words) or 'no values'}.")
 
 
-def forest(
-    rows: Mapping[str, tuple[float, float, float]],
-    ax: Axes | None = None,
-    *,
-    title: str = "",
-    xlabel: str = "difference, points",
-) -> Axes:
-    """Differences (value, low and high end), a row each, against zero; pale where the interval holds 0."""
-    ax = dress(own_axes(ax, 800, 90 + 27 * len(rows)), title, xlabel, grid="x")
+def forest(rows: Mapping[str, tuple[float, float, float]], ax: Axes | None = None, **words: str) -> Axes:
+    """Differences (value, low and high end), a row each, against zero; pale where the interval holds 0.
+
+    Further `words` as for `dress`, also for `scatter_by_group` and `matrix`: title, xlabel, ylabel.
+    """
+    ax = own_axes(ax, 800, 90 + 27 * len(rows))
+    dress(ax, grid="x", **{"xlabel": "difference, points"} | words)
     ax.axvline(0, color=INK, linewidth=1.2)
     clear = []
     for row, (name, (value, low, high)) in enumerate(rows.items()):
@@ -164,26 +153,23 @@ def forest(
         ax.plot(value, row, "o", color=colour, markersize=7)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    words = f"{len(rows)} differences with intervals; away from zero: {', '.join(clear) or 'none'}."
-    return describe(ax, words)
+    clear = ", ".join(clear) or "none"
+    return describe(ax, f"{len(rows)} differences with intervals; away from zero: {clear}.")
 
 
 def scatter_by_group(
-    groups: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    ax: Axes | None = None,
-    *,
-    title: str = "",
-    xlabel: str = "",
-    ylabel: str = "held-out accuracy",
+    groups: Mapping[str, tuple[ArrayLike, ArrayLike]], ax: Axes | None = None, **words: str
 ) -> Axes:
     """Two numbers of many networks against each other, a dot each: group -> (n,) across and (n,) upwards."""
-    ax = dress(own_axes(ax, 800, 440), title, xlabel, ylabel, grid="both")
+    words = {"xlabel": "", "ylabel": "held-out accuracy"} | words
+    ax = dress(own_axes(ax, 800, 440), grid="both", **words)
     for i, (name, (x, y)) in enumerate(groups.items()):
         style = known_style(name, i)
         ax.scatter(x, y, s=60, color=style.colour, marker=style.marker, label=style.title, alpha=0.9)
     ax.legend(**BESIDE)
     count = sum(np.size(x) for x, _ in groups.values())
-    return describe(ax, f"{ylabel} against {xlabel} of {count} networks, by {', '.join(groups)}.")
+    what = f"{words['ylabel']} against {words['xlabel']}"
+    return describe(ax, f"{what} of {count} networks, by {', '.join(groups)}.")
 
 
 def matrix(
@@ -192,60 +178,42 @@ def matrix(
     columns: Sequence[str],
     ax: Axes | None = None,
     *,
-    title: str = "",
     label: str = "",
     limits: tuple[float, float] | None = (0.0, 1.0),
-    xlabel: str = "",
-    ylabel: str = "",
+    **words: str,
 ) -> Axes:
     """Numbers as colours: CKA of every layer of one network with every layer of another, and the like.
 
     Parameters
     ----------
     values : (R, C) numbers; NaN leaves a cell empty.
-    label : what the colours measure, beside their ruler.
-    limits : ends of the colours; None follows the data.
+    label : beside the ruler of the colours, whose ends are the limits; None follows the data.
     """
     table = np.asarray(values, float)
     if table.shape != (len(rows), len(columns)):
         raise LabError(f"The table has shape {table.shape}; its names need {(len(rows), len(columns))}.")
     ax = own_axes(ax, 290 + 46 * len(columns), 150 + 40 * len(rows))
-    low, high = limits or (None, None)
-    texts = np.vectorize("{:.2f}".format)(table) if table.size <= 150 else None
-    cells(ax, table, texts, rows, columns, vmin=low, vmax=high, cbar_kws={"label": label})
-    dress(ax, title, xlabel, ylabel, grid="").tick_params(length=0)
+    dress(ax, grid="", **words)
+    texts = np.where(np.isfinite(table), np.vectorize("{:.2f}".format)(table), "")
+    mesh = cells(ax, table, texts if table.size <= 150 else [], rows, columns, limits)
     if len(columns) > MOST_LAYER_NAMES:
         ax.set_xticks(ax.get_xticks()[::2])
-    ruler: Any = ax.collections[0].colorbar
+    ruler: Any = figure_of(ax).colorbar(mesh, ax=ax)
     ruler.ax.tick_params(labelsize=TEXT, colors=SOFT, labelcolor=INK, length=0)
-    ruler.ax.yaxis.label.set(**WORDS)
+    ruler.set_label(label, **WORDS)
     ruler.outline.set_visible(False)
-    words = f"Matrix of {label or title or 'values'}"
+    about = f"Matrix of {label or words.get('title') or 'values'}"
     if not np.isfinite(table).any():
-        return describe(ax, f"{words} without values.")
+        return describe(ax, f"{about} without values.")
     (i, j), (k, m) = (divmod(int(find(table)), len(columns)) for find in (np.nanargmax, np.nanargmin))
     return describe(
         ax,
-        f"{words}, {len(rows)} rows and {len(columns)} columns: largest {table[i, j]:.2f} at {rows[i]} and "
+        f"{about}, {len(rows)} rows and {len(columns)} columns: largest {table[i, j]:.2f} at {rows[i]} and "
         f"{columns[j]}, smallest {table[k, m]:.2f} at {rows[k]} and {columns[m]}.",
     )
 
 
-# ------------------------------------------------------------------------ certainty
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Confidence against accuracy, in bins of equal width; see `calibration`."""
-
-    edges: NDArray[np.float64]
-    count: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    error: float
-
-
-def calibration(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> Calibration:
+def calibration(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> tuple[pd.DataFrame, float]:
     r"""How often a classifier is right when it is so certain.
 
     .. math:: ECE = \sum_b \tfrac{n_b}{n} \left| acc_b - conf_b \right|
@@ -258,8 +226,8 @@ def calibration(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> Ca
 
     Returns
     -------
-    Per bin its edges (bins + 1), count, mean confidence and accuracy (NaN where it is empty), and `error`:
-    the expected calibration error, in [0, 1]. With few images it is biased upwards.
+    Per bin count, mean confidence and accuracy (NaN where it is empty), and the expected calibration error,
+    in [0, 1]. With few images it is biased upwards.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
     """
@@ -270,14 +238,12 @@ def calibration(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> Ca
         )
     if not ((certain >= 0) & (certain <= 1 + 1e-6)).all():
         raise LabError("Confidences lie in [0, 1]: pass probabilities, not logits.")
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, certain, side="left") - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        mean, share = (np.bincount(place, part, bins) / count for part in (certain, right))
-    return Calibration(
-        edges, count, mean, share, float(np.nansum(count * np.abs(share - mean)) / len(certain))
-    )
+    place = np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), certain) - 1, 0, bins - 1)
+    table = pd.DataFrame({"confidence": certain, "accuracy": right.astype(float)})
+    table = table.groupby(place).mean().reindex(range(bins))
+    table["count"] = np.bincount(place, minlength=bins)
+    away = table["count"] * (table.accuracy - table.confidence).abs()
+    return table, float(away.sum() / len(certain))
 
 
 def reliability(
@@ -302,20 +268,20 @@ def reliability(
     ax = dress(own_axes(ax, 760, 640), title, "confidence", "accuracy", grid="")
     ax.plot([0, 1], [0, 1], color=PALE, linewidth=1.6, label="perfectly calibrated")
     found = {name: calibration(*pair, bins) for name, pair in groups.items()}
-    most = max(one.count.max() for one in found.values())
+    most = max(table["count"].max() for table, _ in found.values())
     width, words = 0.86 / bins / len(found), []
-    for i, (name, one) in enumerate(found.items()):
-        style, seen, count = known_style(name, i, styles), one.count > 0, one.count
-        x, y, area = one.confidence[seen], one.accuracy[seen], 30 + 230 * count[seen] / count.max()
-        label = f"{style.title}: ECE {100 * one.error:.1f} %"
+    for i, (name, (table, error)) in enumerate(found.items()):
+        style, count, seen = known_style(name, i, styles), table["count"], table.dropna()
+        x, y, area = seen.confidence, seen.accuracy, 30 + 230 * seen["count"] / count.max()
+        label = f"{style.title}: ECE {100 * error:.1f} %"
         ax.plot(x, y, style.line, color=style.colour, linewidth=2, label=label)
         ax.scatter(x, y, s=area, color=style.colour, marker=style.marker, edgecolors="white", zorder=3)
-        places, heights = one.edges[:-1] + 0.07 / bins + (i + 0.5) * width, (_TOP - _FOOT) * count / most
+        places, heights = (np.arange(bins) + 0.07) / bins + (i + 0.5) * width, (_TOP - _FOOT) * count / most
         ax.bar(places, heights, width, _FOOT, color=style.colour, alpha=0.85)
-        certain, right = (np.nansum(part * count) / count.sum() for part in (one.confidence, one.accuracy))
+        certain, right = (np.mean(np.asarray(part, float)) for part in groups[name])
         words.append(
             f"{name}, {count.sum()} images: mean confidence {certain:.2f}, accuracy {right:.2f}, "
-            f"expected calibration error {one.error:.3f}"
+            f"expected calibration error {error:.3f}"
         )
     shares = np.linspace(0, 1, 6)  # ticks for accuracy above, for the number of images below
     ax.set(xlim=(0, 1), ylim=(_FOOT, 1.02), xticks=shares)

@@ -1,7 +1,6 @@
-"""How far a map is to be believed: what it keeps of the neighbours, and what another seed would have shown.
+"""How far a map is to be believed: UMAP draws clusters into noise as well.
 
-UMAP draws clusters into noise as well. A neighbourhood that other seeds draw too, and that the features have,
-is more than an accident.
+A neighbourhood that other seeds draw too, and that the features have, is more than an accident.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +26,7 @@ def kept_neighbours(before: ArrayLike, after: ArrayLike, k: int = 15) -> NDArray
 
     Returns
     -------
-    (n,) shares in [0, 1]. Pictures that have nothing to do with each other keep k / (n - 1) on average. The
-    same number from both sides: what one forgets the other invents.
+    (n,) shares in [0, 1]; k / (n - 1) on average where the pictures have nothing to do with each other.
 
     Source: neighbourhood preservation, as in Lee and Verleysen, Neurocomputing 2009 (Q_NX).
     """
@@ -42,13 +40,9 @@ def trustworthiness(features: ArrayLike, points: ArrayLike, k: int = 15, most: i
 
     .. math:: 1 - \frac{2}{n k (2 n - 3 k - 1)} \sum_i \sum_{j \in N_k^{map}(i)} \max(0, r(i, j) - k)
 
-    with r(i, j) the rank of j among the neighbours of i in the features; about 0.5 for a random map.
-
-    Parameters
-    ----------
-    features, points : (n, D) and its map (n, 2).
-    k : neighbours, below n / 2; fewer are used in small sets.
-    most : of more points than this, as many drawn with a fixed seed (scikit-learn needs memory for n²).
+    with r(i, j) the rank of j among the neighbours of i in the features (n, D), and points (n, 2) the map.
+    About 0.5 for a random map; in small sets fewer than k neighbours are used, of more points than `most` as
+    many drawn with a fixed seed (scikit-learn needs memory for n²).
 
     Source: Venna and Kaski, Neural Networks 2006, by way of scikit-learn.
     """
@@ -70,9 +64,7 @@ class Stability:
     ----------
     between_seeds : (n,) share of each point's neighbours on one map that are so on another, mean of pairs.
     to_features : (n,) share of its neighbours in the features that are so on the map, mean of seeds.
-    trust : (seeds,) trustworthiness of each map.
-    chance : what unrelated pictures would share: k / (n - 1).
-    maps : one per seed, in their order.
+    trust : (seeds,) trustworthiness of each map; chance: what unrelated pictures would share, k / (n - 1).
     """
 
     between_seeds: NDArray[np.float64]

@@ -89,17 +89,18 @@ def projected_map(feature_sets: Mapping[str, ArrayLike], fit_on: str, seed: int 
     moved for a third of the rounds, while the map stands still. How one set looks does not depend on the
     other ones, nor does the map of the set fitted on: so it hides a gap (see the module).
     """
+    from sklearn.neighbors import NearestNeighbors
+
     names, features, cuts = _stack(feature_sets, fit_on)
     parts = dict(zip(names, np.split(features, cuts), strict=True))
-    basis = parts[fit_on]
+    basis = parts.pop(fit_on)
     k = _usable_neighbours(basis)
-    start = pca_map({fit_on: basis})[fit_on]
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(basis)
+    near = {name: search.kneighbors_graph(part, mode="distance") for name, part in parts.items()}
     with _one_fit_at_a_time():
-        umap = _fit_on_neighbours(nearest_neighbours(basis, k), start, seed)
-        return {
-            name: umap.embedding_ if name == fit_on else umap.transform(_distances_to(basis, part, k))
-            for name, part in parts.items()
-        }
+        umap = _fit_on_neighbours(nearest_neighbours(basis, k), pca_map({fit_on: basis})[fit_on], seed)
+        placed = {name: umap.transform(distances.astype(np.float32)) for name, distances in near.items()}
+    return {name: umap.embedding_ if name == fit_on else placed[name] for name in names}
 
 
 def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) -> dict[str, Points]:
@@ -136,42 +137,21 @@ def moving_map(snapshots: Sequence[ArrayLike], seed: int = 0) -> list[Points]:
     return np.split(np.asarray(umap.embedding_, np.float32), len(steps))
 
 
-# ------------------------------------------------------------------------ neighbours
-
-
 def nearest_neighbours(features: ArrayLike, k: int) -> Neighbours:
-    """Indices (N, k) int32 and distances (N, k) float32 of the k nearest points; a point itself first."""
-    x = torch.as_tensor(np.asarray(features, np.float32))
-    return _nearest(x, x, k)
+    """Indices (N, k) int32 and distances (N, k) float32 of the k > 1 nearest points; a point itself first."""
+    from sklearn.neighbors import NearestNeighbors
 
-
-def _nearest(points: torch.Tensor, among: torch.Tensor, k: int) -> Neighbours:
-    found = []
-    for first in range(0, len(points), 2048):
-        rows = points[first : first + 2048]
-        distance = torch.cdist(rows, among, compute_mode="donot_use_mm_for_euclid_dist")
-        if points is among:
-            here = torch.arange(len(rows))
-            distance[here, first + here] = -1.0  # a point is its own nearest, also among duplicates
-        found.append(distance.topk(k, largest=False))
-    distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return indices.numpy().astype(np.int32), distances.clamp_min(0.0).numpy()
-
-
-def _distances_to(basis: Points, others: Points, k: int) -> csr_matrix:
-    """(m, n) sparse: the distances of other points to their k nearest in the basis."""
-    indices, distances = _nearest(torch.as_tensor(others), torch.as_tensor(basis), k)
-    ends = np.arange(0, len(others) * k + 1, k)
-    return csr_matrix((distances.ravel(), indices.ravel(), ends), shape=(len(others), len(basis)))
+    x = np.asarray(features, np.float32)
+    distances, indices = NearestNeighbors(n_neighbors=k - 1, algorithm="brute").fit(x).kneighbors()
+    indices = np.column_stack([np.arange(len(x)), indices]).astype(np.int32)
+    return indices, np.pad(distances, ((0, 0), (1, 0))).astype(np.float32)
 
 
 def temporal_neighbours(steps: Sequence[Points], k: int) -> Neighbours:
     """Neighbours of each point in its own snapshot, and the point itself one step before and after.
 
-    Returns
-    -------
-    indices (T n, k + 2) int32, row t n + i for sample i of snapshot t, and distances (T n, k + 2) float32; a
-    point itself first, nearest first. The first and the last snapshot have one more neighbour of their own.
+    Row t n + i of the (T n, k + 2) arrays is sample i of snapshot t; a point itself first, nearest first. The
+    first and the last snapshot have one more neighbour of their own.
     """
     n, rows = len(steps[0]), np.arange(len(steps[0]), dtype=np.int32)
     indices, distances = [], []
@@ -184,9 +164,6 @@ def temporal_neighbours(steps: Sequence[Points], k: int) -> Neighbours:
         indices.append(np.take_along_axis(near, order, axis=1))
         distances.append(np.take_along_axis(far, order, axis=1))
     return np.concatenate(indices), np.concatenate(distances)
-
-
-# ------------------------------------------------------------------------ UMAP
 
 
 def warm_up() -> threading.Thread:

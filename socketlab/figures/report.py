@@ -17,13 +17,12 @@ from socketlab.figures.film import fragment, page_script, script_policy
 
 @dataclass(frozen=True)
 class Score:
-    """How well one network names the rooms of the target images, as shares in [0, 1].
+    """Shares in [0, 1] of the target images that a network names right.
 
     Parameters
     ----------
-    held_out : share of the held-out target images named right.
-    adapted_to : the same on the images that were adapted to (transductive); None for an oracle.
-    recalls : the held-out share per class, in the order of the classes; None for a class without images.
+    adapted_to : on the images that were adapted to (transductive); None for an oracle.
+    recalls : on held-out images per class, in the order of the classes; None for a class without images.
     effective_images : how many independent images the held-out ones are worth; None: all are independent.
     """
 
@@ -35,7 +34,7 @@ class Score:
 
     @property
     def class_mean(self) -> float:
-        """Mean of the recalls, in [0, 1]: every class counts the same."""
+        """Mean of the recalls: every class counts the same."""
         known = [recall for recall in self.recalls if recall is not None]
         return sum(known) / len(known) if known else math.nan
 
@@ -130,15 +129,7 @@ def percent(share: float | None) -> str:
 def render(film: Mapping[str, Any] | None = None, **parts: Any) -> str:
     """Return a page as HTML that needs no other file; all texts are escaped.
 
-    Parameters
-    ----------
-    title, subtitle, headline, rerun, seconds : texts; of the headline what stands in ``**`` is bold.
-    settings : name -> value.
-    bars : name and share of each bar.
-    tables, notes, figures : `Table`s, texts and `Figure`s in their order.
-    beside : a table beside the first figure.
-    remarks : name and text of each, in one paragraph.
-    film : `Film.data` of the features of every epoch.
+    The template beside this file names the parts. Of the headline what stands in ``**`` is bold.
     """
     about = {"film": film and fragment(film), "script": page_script(), "policy": script_policy()}
     return _template().render(parts | about)

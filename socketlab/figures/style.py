@@ -127,9 +127,6 @@ def _numbered(title: str, index: int) -> Style:
     return Style(title, class_colour(index), _MARKERS[index % len(_MARKERS)], _LINES[index % len(_LINES)])
 
 
-# ------------------------------------------------------------------------ figures and axes
-
-
 def new_figure(width: float, height: float, dpi: float = DPI, fitted: bool = False) -> Figure:
     """An empty opaque figure off the screen, width and height in pixels at 100 dpi; `fitted` to its texts."""
     figure = Figure(figsize=(width / 100, height / 100), dpi=dpi, facecolor="white")
@@ -184,9 +181,6 @@ def name_ends(ax: Axes, ends: Sequence[tuple[float, str, Any]]) -> None:
     beside |= {"fontsize": TEXT, "va": "center", "annotation_clip": False}
     for place, (_, name, colour) in zip(places, ends, strict=True):
         ax.annotate(name, (1, place), **beside, color=colour)
-
-
-# ------------------------------------------------------------------------ text and files
 
 
 def spaced(name: str) -> str:

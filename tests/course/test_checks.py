@@ -277,9 +277,9 @@ def test_check_returns_what_the_notebook_goes_on_with(capsys: pytest.CaptureFixt
 
 
 def test_the_box_of_a_verdict_is_safe_html() -> None:
-    shown = checks.Shown(LOSS, checks.Verdict(False, "a `x < y` & more", "m"))
-    assert "<code>x &lt; y</code> &amp; more" in shown._repr_html_()
-    assert "kit's own version" in repr(shown)
+    shown = checks.shown(LOSS, checks.Verdict(False, "a `x < y` & more", "m"))
+    assert "<code>x &lt; y</code> &amp; more" in shown["text/html"]
+    assert "kit's own version" in shown["text/plain"]
 
 
 def test_reveal_prints_the_solution(capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,13 +300,13 @@ def test_every_option_of_a_question_has_its_reason() -> None:
 def test_the_page_gets_every_option_with_its_reason() -> None:
     question = quiz.ask("03-broken").get_state()["question"]
     assert [one["because"] for one in question["options"]] == [
-        one.because for one in quiz.find("03-broken").options
+        one.because for one in questions()["03-broken"].options
     ]
     assert sum(one["right"] for one in question["options"]) == 1
 
 
 def test_a_quiz_can_be_read_without_a_kernel_and_does_not_tell_its_answer() -> None:
-    text, options = repr(quiz.ask("03-broken")), quiz.find("03-broken").options
+    text, options = repr(quiz.ask("03-broken")), questions()["03-broken"].options
     assert all(option.text in text for option in options)
     assert not any(option.because in text for option in options)
 

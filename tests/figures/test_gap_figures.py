@@ -103,17 +103,17 @@ def test_curves_may_be_negative_and_need_parts_of_one_length() -> None:
 
 
 def test_calibration_against_a_loop() -> None:
-    found = gap_figures.calibration(CONFIDENCE, CORRECT, 10)
+    found, error = gap_figures.calibration(CONFIDENCE, CORRECT, 10)
     total = 0.0
     for b in range(10):
         inside = [i for i, c in enumerate(CONFIDENCE) if b / 10 < c <= (b + 1) / 10]
-        assert found.count[b] == len(inside)
+        assert found["count"][b] == len(inside)
         if inside:
             certain, right = np.mean(CONFIDENCE[inside]), np.mean(CORRECT[inside])
             assert found.confidence[b] == pytest.approx(certain)
             assert found.accuracy[b] == pytest.approx(right)
             total += len(inside) / 200 * abs(certain - right)
-    assert found.error == pytest.approx(total)
+    assert error == pytest.approx(total)
 
 
 @given(st.integers(1, 60), st.integers(1, 15), st.integers(0, 99))
@@ -121,10 +121,10 @@ def test_calibration_error_bounds(count: int, bins: int, seed: int) -> None:
     """It lies between |accuracy - mean confidence| (one bin) and 1, and is 0 for the certain and right."""
     rng = np.random.default_rng(seed)
     confidence, correct = rng.uniform(size=count), rng.uniform(size=count) < 0.5
-    found = gap_figures.calibration(confidence, correct, bins)
-    assert abs(correct.mean() - confidence.mean()) - 1e-9 <= found.error <= 1
-    assert found.count.sum() == count
-    assert gap_figures.calibration(np.ones(count), np.ones(count), bins).error == 0
+    found, error = gap_figures.calibration(confidence, correct, bins)
+    assert abs(correct.mean() - confidence.mean()) - 1e-9 <= error <= 1
+    assert found["count"].sum() == count
+    assert gap_figures.calibration(np.ones(count), np.ones(count), bins)[1] == 0
 
 
 def test_calibration_refuses_logits_and_unequal_lengths() -> None:
@@ -138,7 +138,7 @@ def test_calibration_refuses_logits_and_unequal_lengths() -> None:
 
 def test_reliability_tells_the_error_and_draws_the_diagonal() -> None:
     ax = gap_figures.reliability({"shot": (CONFIDENCE, CORRECT)}, bins=5)
-    error = gap_figures.calibration(CONFIDENCE, CORRECT, 5).error
+    table, error = gap_figures.calibration(CONFIDENCE, CORRECT, 5)
     legend = ax.get_legend()
     assert legend is not None
     assert [t.get_text() for t in legend.get_texts()] == [
@@ -147,8 +147,7 @@ def test_reliability_tells_the_error_and_draws_the_diagonal() -> None:
     ]
     assert ax.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
     heights = np.array([bar.get_height() for bar in ax.patches])
-    counts = gap_figures.calibration(CONFIDENCE, CORRECT, 5).count
-    assert np.allclose(heights / heights.max(), counts / counts.max())
+    assert np.allclose(heights / heights.max(), table["count"] / table["count"].max())
 
 
 def test_matrix_refuses_names_that_do_not_fit_and_keeps_empty_cells() -> None:
