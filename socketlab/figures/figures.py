@@ -53,7 +53,6 @@ def triptych(
     rooms: PairedImages,
     indices: Sequence[int] | None = None,
     modalities: Sequence[str] = ("rgb", "nir", "depth"),
-    titles: Sequence[str] | None = None,
     tile: float = 140,
 ) -> Figure:
     """A column per room (default: the first six), a row per modality; images of `tile` pixels."""
@@ -63,8 +62,8 @@ def triptych(
         raise LabError(
             f"These rooms have no {' or '.join(absent)} images, only {', '.join(some.modalities)}."
         )
-    heads = [spaced(kind) for kind in some.kinds] if titles is None else list(titles)
-    return gallery({modality_style(m).short: (m, some.images[m]) for m in modalities}, heads, tile)
+    rows = {modality_style(m).short: (m, some.images[m]) for m in modalities}
+    return gallery(rows, [spaced(kind) for kind in some.kinds], tile)
 
 
 def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str], tile: float = 140) -> Figure:
@@ -117,24 +116,19 @@ def confusion_examples(
     labels: ArrayLike,
     predictions: ArrayLike,
     classes: Sequence[str],
-    most: int = 4,
-    each: int = 6,
-    tile: float = 104,
 ) -> Figure | None:
-    """Images behind the commonest mistakes, a row per pair of classes; None when nothing is wrong.
+    """Six images (N, C, H, W) behind each of the four commonest mistakes; None when nothing is wrong.
 
-    Parameters
-    ----------
-    images : (N, C, H, W) of one modality; their labels and predictions are (N,) class numbers.
-    most, each : how many pairs of classes, and how many images of each, at most.
+    Labels and predictions are (N,) class numbers; a row per pair of classes.
     """
     truth, found = np.asarray(labels), np.asarray(predictions)
     wrong = truth != found
-    worst = Counter(zip(truth[wrong].tolist(), found[wrong].tolist(), strict=True)).most_common(most)
+    worst = Counter(zip(truth[wrong].tolist(), found[wrong].tolist(), strict=True)).most_common(4)
     if not worst:
         return None
     reach = _reach(images) if modality == "depth" else 6000.0
-    wide, high, told = 10 + each * (tile + 6), len(worst) * (tile + 36), []
+    tile, each, told = 104, 6, []
+    wide, high = 10 + each * (tile + 6), len(worst) * (tile + 36)
     figure = new_figure(wide, high)
     for r, ((true, taken), count) in enumerate(worst):
         rows = np.flatnonzero((truth == true) & (found == taken))[:each]
@@ -334,11 +328,9 @@ def cells(
     texts: ArrayLike,
     rows: Sequence[str],
     columns: Sequence[str],
-    limits: tuple[float, float] | None = (0.0, 1.0),
 ) -> QuadMesh:
-    """Numbers as blue cells with texts on them, names along both sides."""
-    low, high = limits or (None, None)
-    mesh = ax.pcolormesh(values, cmap="Blues", vmin=low, vmax=high, edgecolors="white", linewidth=1.2)
+    """Numbers in [0, 1] as blue cells with texts on them, names along both sides."""
+    mesh = ax.pcolormesh(values, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1.2)
     ax.invert_yaxis()
     for (i, j), text in np.ndenumerate(texts):
         if text:

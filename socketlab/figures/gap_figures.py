@@ -179,15 +179,14 @@ def matrix(
     ax: Axes | None = None,
     *,
     label: str = "",
-    limits: tuple[float, float] | None = (0.0, 1.0),
     **words: str,
 ) -> Axes:
     """Numbers as colours: CKA of every layer of one network with every layer of another, and the like.
 
     Parameters
     ----------
-    values : (R, C) numbers; NaN leaves a cell empty.
-    label : beside the ruler of the colours, whose ends are the limits; None follows the data.
+    values : (R, C) numbers in [0, 1]; NaN leaves a cell empty.
+    label : beside the ruler of the colours.
     """
     table = np.asarray(values, float)
     if table.shape != (len(rows), len(columns)):
@@ -195,7 +194,7 @@ def matrix(
     ax = own_axes(ax, 290 + 46 * len(columns), 150 + 40 * len(rows))
     dress(ax, grid="", **words)
     texts = np.where(np.isfinite(table), np.vectorize("{:.2f}".format)(table), "")
-    mesh = cells(ax, table, texts if table.size <= 150 else [], rows, columns, limits)
+    mesh = cells(ax, table, texts if table.size <= 150 else [], rows, columns)
     if len(columns) > MOST_LAYER_NAMES:
         ax.set_xticks(ax.get_xticks()[::2])
     ruler: Any = figure_of(ax).colorbar(mesh, ax=ax)

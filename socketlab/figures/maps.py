@@ -89,18 +89,18 @@ def projected_map(feature_sets: Mapping[str, ArrayLike], fit_on: str, seed: int 
     moved for a third of the rounds, while the map stands still. How one set looks does not depend on the
     other ones, nor does the map of the set fitted on: so it hides a gap (see the module).
     """
-    from sklearn.neighbors import NearestNeighbors
-
     names, features, cuts = _stack(feature_sets, fit_on)
     parts = dict(zip(names, np.split(features, cuts), strict=True))
-    basis = parts.pop(fit_on)
-    k = _usable_neighbours(basis)
-    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(basis)
-    near = {name: search.kneighbors_graph(part, mode="distance") for name, part in parts.items()}
+    basis = parts[fit_on]
+    k, start = _usable_neighbours(basis), pca_map({fit_on: basis})[fit_on]
     with _one_fit_at_a_time():
-        umap = _fit_on_neighbours(nearest_neighbours(basis, k), pca_map({fit_on: basis})[fit_on], seed)
-        placed = {name: umap.transform(distances.astype(np.float32)) for name, distances in near.items()}
-    return {name: umap.embedding_ if name == fit_on else placed[name] for name in names}
+        umap = _fit_on_neighbours(nearest_neighbours(basis, k), start, seed)
+        for name in names:
+            indices, distances = nearest_neighbours(parts[name], k, among=basis)
+            entries = (distances.ravel(), indices.ravel(), np.arange(0, distances.size + 1, k))
+            distances_to = csr_matrix(entries, shape=(len(indices), len(basis)))
+            parts[name] = umap.embedding_ if name == fit_on else umap.transform(distances_to)
+    return parts
 
 
 def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) -> dict[str, Points]:
@@ -137,14 +137,21 @@ def moving_map(snapshots: Sequence[ArrayLike], seed: int = 0) -> list[Points]:
     return np.split(np.asarray(umap.embedding_, np.float32), len(steps))
 
 
-def nearest_neighbours(features: ArrayLike, k: int) -> Neighbours:
-    """Indices (N, k) int32 and distances (N, k) float32 of the k > 1 nearest points; a point itself first."""
-    from sklearn.neighbors import NearestNeighbors
+def nearest_neighbours(features: ArrayLike, k: int, among: ArrayLike | None = None) -> Neighbours:
+    """Indices (N, k) int32 and distances (N, k) float32 of the k nearest points, nearest first.
 
-    x = np.asarray(features, np.float32)
-    distances, indices = NearestNeighbors(n_neighbors=k - 1, algorithm="brute").fit(x).kneighbors()
-    indices = np.column_stack([np.arange(len(x)), indices]).astype(np.int32)
-    return indices, np.pad(distances, ((0, 0), (1, 0))).astype(np.float32)
+    They are of `among`, or of the features' own, each point itself first.
+    """
+    x = torch.as_tensor(np.asarray(features, np.float32))
+    others = x if among is None else torch.as_tensor(np.asarray(among, np.float32))
+    found = []
+    for rows in torch.arange(len(x)).split(2048):
+        distance = torch.cdist(x[rows], others, compute_mode="donot_use_mm_for_euclid_dist")
+        if among is None:
+            distance[torch.arange(len(rows)), rows] = -1.0  # its own nearest, also among duplicates
+        found.append(distance.topk(k, largest=False))
+    distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return indices.numpy().astype(np.int32), distances.clamp_min(0.0).numpy()
 
 
 def temporal_neighbours(steps: Sequence[Points], k: int) -> Neighbours:

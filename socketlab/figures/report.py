@@ -61,42 +61,6 @@ class Table:
     about: str = ""
 
 
-@dataclass(frozen=True)
-class Report:
-    """All that the report of a run shows, as plain values.
-
-    Parameters
-    ----------
-    scores : first the source network, then the method, last the oracle when there is one.
-    held_out_images, adapted_images : how many target images each accuracy was measured on.
-    settings : name → value, in the order of the table.
-    rerun : the command line that makes this run again.
-    selection : how the reported network was chosen.
-    labels : what labels were used for.
-    notes : further sentences: what is missing, what to bear in mind.
-    figures : in their order; the accuracies per class stand beside the first.
-    things : what the networks name.
-    film : `Film.data` of the features of every epoch, or None.
-    """
-
-    title: str
-    subtitle: str
-    scores: Sequence[Score]
-    has_oracle: bool
-    classes: Sequence[str]
-    held_out_images: int
-    adapted_images: int
-    settings: Mapping[str, object]
-    rerun: str
-    wall_seconds: float
-    selection: str
-    labels: str
-    notes: Sequence[str] = ()
-    figures: Sequence[Figure] = ()
-    things: str = "rooms"
-    film: Mapping[str, Any] | None = None
-
-
 def gap_closed(source: float, method: float, oracle: float) -> float | None:
     """Return the share of the way from source to oracle that the method has gone; None without a gap.
 
@@ -143,51 +107,58 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.j2")
 
 
-def page(report: Report) -> str:
-    """Return the report of a run as one HTML page."""
-    scores = report.scores
-    recalls = [
-        (name, *(percent(score.recalls[index]) for score in scores))
-        for index, name in enumerate(report.classes)
-    ]
-    recalls.append(("mean", *(percent(score.class_mean) for score in scores)))
-    parts = vars(report) | {
-        "headline": _headline(report),
-        "bars": [(score.name, score.held_out) for score in scores],
-        "tables": [_accuracies(report)],
-        "remarks": [
-            ("Which network is reported", report.selection),
-            ("What labels were used for", report.labels),
-        ],
-        "beside": Table(("class", *(s.name for s in scores)), recalls, title="Held-out accuracy per class"),
-        "seconds": f"Training and evaluation took {report.wall_seconds:.0f} seconds.",
-    }
-    return render(**parts)
+def page(
+    *,
+    scores: Sequence[Score],
+    has_oracle: bool,
+    classes: Sequence[str],
+    images: tuple[int, int],
+    wall_seconds: float,
+    selection: str,
+    labels: str,
+    things: str = "rooms",
+    **parts: Any,
+) -> str:
+    """Return the report of a run as one HTML page.
 
-
-def _headline(report: Report) -> str:
-    source, method = report.scores[0], report.scores[1]
-    text = (
-        f"On {report.held_out_images} held-out target images, {method.name} names "
-        f"**{percent(method.held_out)}** of the {report.things} right; the source network alone, "
-        f"**{percent(source.held_out)}**."
+    Parameters
+    ----------
+    scores : first the source network, then the method, last the oracle when there is one.
+    images : how many held-out and how many adapted-to images the accuracies were measured on.
+    selection, labels : how the reported network was chosen, and what labels were used for.
+    things : what the networks name.
+    parts : title, subtitle, settings, rerun, notes, figures (the accuracies per class stand beside the first)
+        and film, as for `render`.
+    """
+    (source, method), oracle = scores[:2], scores[-1] if has_oracle else None
+    headline = (
+        f"On {images[0]} held-out target images, {method.name} names **{percent(method.held_out)}** of the "
+        f"{things} right; the source network alone, **{percent(source.held_out)}**."
     )
-    if not report.has_oracle:
-        return text + " There is no oracle to compare with."
-    oracle = report.scores[-1].held_out
-    closed = gap_closed(source.held_out, method.held_out, oracle)
-    text += f" The oracle, trained with target labels, reaches **{percent(oracle)}**"
-    if closed is None:
-        return text + ": there is no gap to close."
-    return text + f"; **{100 * closed:.0f}\u00a0%** of the gap is closed."
+    if oracle is None:
+        headline += " There is no oracle to compare with."
+    else:
+        closed = gap_closed(source.held_out, method.held_out, oracle.held_out)
+        share = "" if closed is None else f"**{100 * closed:.0f}\u00a0%**"
+        headline += f" The oracle, trained with target labels, reaches **{percent(oracle.held_out)}**"
+        headline += f"; {share} of the gap is closed." if share else ": there is no gap to close."
+    recalls = [(name, *(percent(s.recalls[i]) for s in scores)) for i, name in enumerate(classes)]
+    recalls.append(("mean", *(percent(score.class_mean) for score in scores)))
+    return render(
+        headline=headline,
+        bars=[(score.name, score.held_out) for score in scores],
+        tables=[_accuracies(scores, *images)],
+        remarks=[("Which network is reported", selection), ("What labels were used for", labels)],
+        beside=Table(("class", *(s.name for s in scores)), recalls, title="Held-out accuracy per class"),
+        seconds=f"Training and evaluation took {wall_seconds:.0f} seconds.",
+        **parts,
+    )
 
 
-def _accuracies(report: Report) -> Table:
-    held_out = f"held-out ({report.held_out_images} images)"
-    adapted_to = f"adapted to ({report.adapted_images} images)"
+def _accuracies(scores: Sequence[Score], held_out: int, adapted: int) -> Table:
     rows = []
-    for score in report.scores:
-        low, high = interval(score.held_out, score.effective_images or report.held_out_images)
+    for score in scores:
+        low, high = interval(score.held_out, score.effective_images or held_out)
         ends = f"{100 * low:.0f} to {100 * high:.0f}\u00a0%"
         shares = (percent(share) for share in (score.class_mean, score.adapted_to))
         rows.append((score.name, percent(score.held_out), ends, *shares))
@@ -195,4 +166,6 @@ def _accuracies(report: Report) -> Table:
         "Held-out images were never shown to the method. The last column is transductive: it is measured on "
         "the very images that were adapted to. The interval covers the choice of images, not that of seeds."
     )
-    return Table(("", held_out, "95 % interval", "class mean (held-out)", adapted_to), rows, about=about)
+    head = ("", f"held-out ({held_out} images)", "95 % interval", "class mean (held-out)",
+            f"adapted to ({adapted} images)")  # fmt: skip
+    return Table(head, rows, about=about)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import matplotlib
@@ -143,9 +143,7 @@ def own_axes(ax: Axes | None, width: float, height: float) -> Axes:
 
 def figure_of(picture: Axes | Figure) -> Figure:
     """The whole figure that holds these axes."""
-    figure = picture.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    return figure
+    return cast(Figure, picture.get_figure(root=True))
 
 
 def dress(

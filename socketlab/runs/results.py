@@ -18,7 +18,7 @@ from socketlab.errors import LabError
 from socketlab.figures import figures as plots
 from socketlab.figures import maps
 from socketlab.figures.film import Film, Reel
-from socketlab.figures.report import Figure, Report, Score, page
+from socketlab.figures.report import Figure, Score, page
 from socketlab.files import from_json, read_json, reason, write_whole
 from socketlab.images.sensors import sensor_named
 from socketlab.measures.distances import neighbour_purity
@@ -307,7 +307,7 @@ def write_report(run: Run) -> Path:
     except LabError as error:
         left_out.append(f"{FILM} was left out: {reason(error)}.")
     results = dataclasses.replace(results, notes=[*results.notes, *left_out])
-    write_whole(run.folder / run_folder.REPORT, page(_report(run, results, figures, film)).encode())
+    write_whole(run.folder / run_folder.REPORT, _report(run, results, figures, film).encode())
     return run.folder / run_folder.REPORT
 
 
@@ -329,7 +329,7 @@ def _stored_film(path: Path) -> dict[str, Any]:
     return found
 
 
-def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, Any] | None) -> Report:
+def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, Any] | None) -> str:
     """The run in the fields of the page."""
     settings, of_rooms = run.settings, run.settings.pack is None
     pairs = (
@@ -346,15 +346,14 @@ def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, A
     if results.has_oracle:
         labels += " The oracle was trained with those of the images adapted to."
     parts = (f"{modality} as the target modality", pairs, f"seed {settings.seed}", f"{made:%d %B %Y, %H:%M}")
-    return Report(
+    return page(
         title=f"{method[:1].upper()}{method[1:]} on {place}",
         subtitle=" · ".join(parts),
         scores=results.scores,
         has_oracle=results.has_oracle,
         classes=[name.replace("_", " ") for name in results.classes],
         things="rooms" if of_rooms else "images",
-        held_out_images=results.held_out_images,
-        adapted_images=results.adapted_images,
+        images=(results.held_out_images, results.adapted_images),
         settings=_settings_table(run),
         rerun=run.config.rerun,
         wall_seconds=sum(run.curve("seconds")[1]),

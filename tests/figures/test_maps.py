@@ -175,6 +175,17 @@ def test_a_umap_of_neighbours_alone_is_the_umap_of_their_features() -> None:
     assert np.array_equal(told.embedding_, own.embedding_)
 
 
+@settings(max_examples=20)
+@given(n=st.integers(5, 30), m=st.integers(1, 20), k=st.integers(1, 5), seed=st.integers(0, 9))
+def test_others_are_placed_by_their_exact_neighbours(n: int, m: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    basis, others = (rng.normal(size=(count, 3)).astype(np.float32) for count in (n, m))
+    indices, distances = maps.nearest_neighbours(others, k, among=basis)
+    truth = cdist(others, basis)
+    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :k], rtol=1e-4)
+    np.testing.assert_allclose(distances, np.take_along_axis(truth, indices, axis=1), rtol=1e-4)
+
+
 def test_a_joint_map_exaggerates_a_gap_and_a_projected_one_hides_it() -> None:
     """Five classes and a shift as large as the noise: how far apart the modalities look within a class."""
     rng = np.random.default_rng(0)
