@@ -334,7 +334,7 @@ def cells(
     ax.invert_yaxis()
     for (i, j), text in np.ndenumerate(texts):
         if text:
-            colour = "white" if mesh.norm(values[i, j]) > 0.55 else INK
+            colour = "white" if values[i, j] > 0.55 else INK
             cell = ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=TEXT, color=colour)
             cell.set_in_layout(False)  # within the axes: the layout need not measure it
     ax.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="right", rotation_mode="anchor")

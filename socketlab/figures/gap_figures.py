@@ -136,7 +136,7 @@ def layer_profile(
     return describe(ax, f"{ylabel} over {len(layers)} layers: {'; '.join(words) or 'no values'}.")
 
 
-def forest(rows: Mapping[str, tuple[float, float, float]], ax: Axes | None = None, **words: str) -> Axes:
+def forest(rows: Mapping[str, tuple[float, float, float]], ax: Axes | None = None, **words: Any) -> Axes:
     """Differences (value, low and high end), a row each, against zero; pale where the interval holds 0.
 
     Further `words` as for `dress`, also for `scatter_by_group` and `matrix`: title, xlabel, ylabel.
@@ -153,12 +153,12 @@ def forest(rows: Mapping[str, tuple[float, float, float]], ax: Axes | None = Non
         ax.plot(value, row, "o", color=colour, markersize=7)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    clear = ", ".join(clear) or "none"
-    return describe(ax, f"{len(rows)} differences with intervals; away from zero: {clear}.")
+    names = ", ".join(clear) or "none"
+    return describe(ax, f"{len(rows)} differences with intervals; away from zero: {names}.")
 
 
 def scatter_by_group(
-    groups: Mapping[str, tuple[ArrayLike, ArrayLike]], ax: Axes | None = None, **words: str
+    groups: Mapping[str, tuple[ArrayLike, ArrayLike]], ax: Axes | None = None, **words: Any
 ) -> Axes:
     """Two numbers of many networks against each other, a dot each: group -> (n,) across and (n,) upwards."""
     words = {"xlabel": "", "ylabel": "held-out accuracy"} | words
@@ -179,7 +179,7 @@ def matrix(
     ax: Axes | None = None,
     *,
     label: str = "",
-    **words: str,
+    **words: Any,
 ) -> Axes:
     """Numbers as colours: CKA of every layer of one network with every layer of another, and the like.
 
