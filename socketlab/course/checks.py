@@ -25,8 +25,6 @@ from socketlab.errors import LabError
 
 TOLERANCE = 1e-4
 """Largest difference that counts as equal, as a share of the largest number of the right answer."""
-SECONDS = 20.0
-"""The longest that an answer may compute: a loop without an end gets a sentence too."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def check(exercise_id: str, answer: Answer) -> Answer:
     return answer if verdict.right else exercise.answer
 
 
-def judge(exercise: Exercise, answer: Any, seconds: float = SECONDS) -> Verdict:
+def judge(exercise: Exercise, answer: Any, seconds: float = 20.0) -> Verdict:
     """Compare an answer with the reference on all cases, which together may take so many seconds."""
     if not callable(answer):
         return Verdict(False, f"{exercise.name} should be a function, and is {_kind(answer)}.", "no function")
@@ -100,10 +98,8 @@ def _judged(exercise: Exercise, answer: Answer) -> Verdict:
         if all(_is_mistake(exercise, mistake, case, result) for case, result, _ in trials):
             return Verdict(False, mistake.words, mistake.name)
     case, result, wanted = next(trial for trial in trials if not agree(exercise, *trial[1:]))
-    kind, words = _difference(exercise, result, wanted)
     factors = {_factor(_parts(exercise, result), _parts(exercise, wanted)) for _, result, wanted in trials}
-    if kind == "factor" and len(factors) > 1:
-        kind, words = "", _unlike(exercise, result, wanted)
+    kind, words = _difference(exercise, result, wanted, factors.pop() if len(factors) == 1 else None)
     return Verdict(False, f"For {case.name} {words}", kind)
 
 
@@ -150,10 +146,7 @@ def _gradient_verdict(exercise: Exercise, answer: Answer, trials: list[tuple[Cas
 
 
 def _same_gradient(answer: Answer, reference: Answer, case: Case) -> bool:
-    """Whether two functions have one gradient by all tensors that require it.
-
-    Wider than for values: two right formulas may round differently, and a gradient may be zero.
-    """
+    """Whether two functions have one gradient, rounded wider than values: a gradient may be zero."""
     try:
         found, wanted = (
             _gradients(function, copy.deepcopy(case.arguments)) for function in (answer, reference)
@@ -172,31 +165,28 @@ def _gradients(function: Answer, arguments: Any) -> Sequence[Tensor]:
     return torch.autograd.grad(weighted, inputs, materialize_grads=True) if inputs else []
 
 
-def _difference(exercise: Exercise, result: Any, wanted: Any) -> tuple[str, str]:
-    """(kind, words) for an answer that is no known mistake."""
+def _difference(exercise: Exercise, result: Any, wanted: Any, factor: float | None) -> tuple[str, str]:
+    """(kind, words) for an answer that is no known mistake, by the factor that all cases have in common."""
     a, b = _parts(exercise, result), _parts(exercise, wanted)
-    if a is not None and b is not None and not any(isinstance(part, Tensor) for part in (*a, *b)):
-        return "", _unlike(exercise, result, wanted)  # lists of words
-    if a is None or b is None or len(a) != len(b):
+    if a is None or b is None or (len(a) != len(b) and any(isinstance(part, Tensor) for part in (*a, *b))):
         return "kind", f"your function returns {_kind(result)}; {_kind(wanted)} is wanted."
-    for x, y in zip(a, b, strict=True):
+    for x, y in zip(a, b, strict=False):  # words may be of unequal number
         if isinstance(x, Tensor) and isinstance(y, Tensor):
             if x.shape != y.shape:
                 return "shape", f"the shape is {tuple(x.shape)}, and should be {tuple(y.shape)}."
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 return "no number", "the result holds NaN or an infinity; look for 0 / 0 or log(0)."
-    factor = _factor(a, b)
-    if factor is None:
-        return "", _unlike(exercise, result, wanted)
-    words = "the numbers are right but for their sign." if factor == -1 else ""
-    return "factor", words or f"your result is {factor:g} times the right one."
-
-
-def _unlike(exercise: Exercise, result: Any, wanted: Any) -> str:
-    """The first part of an answer that differs, and of many numbers one that shows it."""
-    a, b = _flat(exercise.canonical(result)), _flat(exercise.canonical(wanted))
+    if factor == -1:
+        return "factor", "the numbers are right but for their sign."
+    if factor is not None:
+        return "factor", f"your result is {factor:g} times the right one."
     if not all(isinstance(part, Tensor) for part in (*a, *b)):
-        return f"you get {_short(result)}, right is {_short(wanted)}."
+        return "", f"you get {_short(result)}, right is {_short(wanted)}."
+    return "", _unlike(a, b)
+
+
+def _unlike(a: list[Tensor], b: list[Tensor]) -> str:
+    """The first part of an answer that differs, and of many numbers one that shows it."""
     number = next(n for n, (x, y) in enumerate(zip(a, b, strict=True)) if not _close(x, y))
     x, y = a[number].detach(), b[number].detach()
     where = [f"in result {number + 1} of {len(a)}"] if len(a) > 1 else []
