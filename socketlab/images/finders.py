@@ -16,7 +16,7 @@ from pathlib import Path
 from socketlab.errors import LabError
 from socketlab.images import scan
 from socketlab.images.decode import Picture
-from socketlab.images.scan import UNKNOWN, Frame, Survey, composed, listed, pictures_of, readable, walk
+from socketlab.images.scan import Frame, Survey, composed, listed, pictures_of, readable, text_of, walk
 
 SUN_SENSORS = {"kv1": "kinect_v1", "kv2": "kinect_v2", "realsense": "realsense", "xtion": "xtion"}
 """Folder of SUN RGB-D → the sensor's name in this library."""
@@ -41,7 +41,7 @@ HALVES = {"train": "train", "training": "train", "test": "test", "testing": "tes
 Entry = tuple[Path, int]
 """Path and label of a line of a list."""
 
-_UNLABELLED = {"idk", UNKNOWN, "unlabelled"}
+_UNLABELLED = {"idk", scan.UNKNOWN, "unlabelled"}
 _WORDS = "|".join(sorted(scan.MODALITY_NAMES, key=len, reverse=True))
 _MODALITY = re.compile(rf"^(?:(?P<first>{_WORDS})[_-](?P<rest>.+)|(?P<stem>.+)[_-](?P<last>{_WORDS}))$", re.I)
 _ENDING = re.compile(r"[_-](?:c|d|abs|abs_smooth)$", re.I)
@@ -59,7 +59,7 @@ def find_sunrgbd(survey: Survey, depth: str = "depth") -> list[Frame]:
             if not {one.name for one in (*folders, *files)} & {"image", depth, "scene.txt"}:
                 continue
             folders.clear()
-            words, pictures = _text(folder / "scene.txt").split(), {}
+            words, pictures = text_of(folder / "scene.txt")[0].split(), {}
             if len(words) != 1 or not words[0].isprintable():
                 survey.bad("no label", folder, "scene.txt does not hold one word", scenes=1)
                 continue
@@ -71,7 +71,7 @@ def find_sunrgbd(survey: Survey, depth: str = "depth") -> list[Frame]:
                 if len(found) == 1:
                     pictures[modality] = Picture(found[0], scan.FORM_OF[modality], unit="rotated")
             name = folder.relative_to(root).as_posix()
-            camera = _sun_intrinsics(_text(folder / "intrinsics.txt"))
+            camera = _sun_intrinsics(text_of(folder / "intrinsics.txt")[0])
             kind, group = words[0].lower(), _sun_place(name)
             frames.append(Frame(name, domain, kind, pictures, group, intrinsics=camera))
     return frames
@@ -183,7 +183,7 @@ def find_folders(survey: Survey) -> list[Frame]:
             dict(sorted(mine.items())),
             f"{half}/{kind}".lstrip("/"),
             readable(survey.root.name) or "folders",
-            UNKNOWN if unknown else kind,
+            scan.UNKNOWN if unknown else kind,
             survey,
             _stem if alike else _bare,
             "train" if unknown else half.replace("val", "test"),
@@ -240,14 +240,6 @@ def _below(root: Path, names: Sequence[str] | Mapping[str, str]) -> Path:
     return next((one for one in candidates if any((one / name).is_dir() for name in names)), root)
 
 
-def _text(file: Path) -> str:
-    """The text of a small file; nothing where it cannot be read."""
-    try:
-        return scan.text_of(file)
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 def find_lists(survey: Survey, by_line: bool = False, base: str | Path | None = None) -> list[Frame]:
     """Scenes of the lists in a folder, ``path label`` per line, as the published code reads them.
 
@@ -270,7 +262,7 @@ def find_lists(survey: Survey, by_line: bool = False, base: str | Path | None = 
     for (domain, role), mine in sorted(lists.items()):
         frames += _scenes_of(mine, domain, role, names, survey, by_line)
     pairs, task = ({one.kind for one in frames if (one.split == "pairs") is side} for side in (True, False))
-    if shown := pairs & task - {UNKNOWN}:
+    if shown := pairs & task - {scan.UNKNOWN}:
         survey.notes.append(f"pairs show classes of the task: {', '.join(sorted(shown))}")
     return frames
 
@@ -293,15 +285,13 @@ def _lists_in(survey: Survey) -> Iterator[tuple[Path, str, str, str]]:
 
 def _read_list(file: Path, start: Path, survey: Survey) -> list[Entry | None]:
     """Path and label (what follows the last space) of every line; None where it cannot be read."""
-    try:
-        text = scan.text_of(file).rstrip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is text neither in UTF-8 nor in UTF-16"
+    text, why = text_of(file)
+    if why:
         survey.bad("unreadable file", file, why)
         return []
     entries: list[Entry | None] = []
     written = ""
-    for number, line in enumerate(text.split("\n") if text else (), 1):
+    for number, line in enumerate(text.rstrip().split("\n") if text.strip() else (), 1):
         parts = _LINE.fullmatch(line)
         if parts is None or "\0" in line:
             survey.bad("bad line", f"{file.name}:{number}", "a path, a space and a label were expected")
@@ -325,9 +315,9 @@ def _path_of(text: str, beside: Path, start: Path) -> Path:
 
 def _label_names(entries: list[Entry], root: Path) -> dict[int, str]:
     """Names of the labels: ``classes.txt``, one a line, else the folders of the files where these agree."""
-    lines = [composed(line.strip()) for line in _text(root / "classes.txt").split("\n") if line.strip()]
-    if lines:
-        return dict(enumerate(lines))
+    lines = text_of(root / "classes.txt")[0].split("\n")
+    if any(map(str.strip, lines)):
+        return dict(enumerate(composed(line.strip()) for line in lines if line.strip()))
     folders: dict[int, set[str]] = defaultdict(set)
     for path, label in entries:
         if label >= 0:
@@ -376,7 +366,7 @@ def _scenes_of(
             survey.bad("contradictory labels", str(key), why, scenes=1)
         else:
             label = labels[0] if pairs else max(labels)
-            kind = names.get(label, UNKNOWN if label < 0 else f"class_{label}")
+            kind = names.get(label, scan.UNKNOWN if label < 0 else f"class_{label}")
             name = f"ti/{key:06}/{_bare(next(iter(found.values()))[0])}" if pairs else f"{role}/{key}"
             pictures = {
                 modality: Picture(path, scan.FORM_OF[modality]) for modality, (path, _) in found.items()
@@ -389,7 +379,7 @@ def task_of(kind: str, frames: list[Frame], wanted: Sequence[str] | None) -> tup
     """The classes of the task, those that were asked for or the set's default, and who chose them."""
     seen: dict[str, set[str]] = defaultdict(set)
     for frame in frames:
-        if kind != "lists" or (frame.split != "pairs" and frame.kind != UNKNOWN):
+        if kind != "lists" or (frame.split != "pairs" and frame.kind != scan.UNKNOWN):
             seen[frame.domain].add(frame.kind)
     kinds = sorted(set().union(*seen.values()))
     if wanted is not None:
@@ -409,7 +399,7 @@ def task_of(kind: str, frames: list[Frame], wanted: Sequence[str] | None) -> tup
         return there, "socketlab's default"
     if kind != "sunrgbd":
         how = "the labels of the lists" if kind == "lists" else "every folder is a class of the task"
-        return tuple(name for name in kinds if name != UNKNOWN), how
+        return tuple(name for name in kinds if name != scan.UNKNOWN), how
     common = set.intersection(*seen.values()) - _UNLABELLED if seen else set()
     if seen and not common:
         domains = ", ".join(seen)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -195,13 +194,18 @@ def listed(folder: Path, survey: Survey) -> tuple[list[Path], list[Path]]:
     return next(walk(folder, survey), (folder, [], []))[1:] if folder.is_dir() else ([], [])
 
 
-def text_of(file: Path) -> str:
-    """The text of a small file."""
-    if not file.is_file():  # opening a pipe would wait for ever
-        raise FileNotFoundError(errno.ENOENT, "it is not a file")
-    data = file.read_bytes()
-    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def text_of(file: Path) -> tuple[str, str]:
+    """The text of a small file, and why it cannot be read."""
+    try:
+        if not file.is_file():  # opening a pipe would wait for ever
+            return "", "it is not a file"
+        data = file.read_bytes()
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except OSError as error:
+        return "", error.strerror or "it cannot be read"
+    except UnicodeDecodeError:
+        return "", "it is text neither in UTF-8 nor in UTF-16"
+    return text.replace("\r\n", "\n").replace("\r", "\n"), ""
 
 
 def pictures_of(folders: list[Path], files: list[Path], survey: Survey) -> list[Path]:

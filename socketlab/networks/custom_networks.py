@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils.hooks import RemovableHandle
 
 from socketlab.errors import LabError
 from socketlab.networks.networks import Network, Trunk, norm_layers, pooled
@@ -37,7 +36,7 @@ class AdaptedTrunk(Trunk):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, features)."""
-        return _averaged(self._output(x))
+        return _averaged(_outputs(self.module, x, self.at, [self.at])[self.at])
 
     def last_map(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, C, h, w)."""
@@ -45,34 +44,31 @@ class AdaptedTrunk(Trunk):
 
     def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The map and F(x), in one pass: (B, C, h, w), (B, features); rows are a map of a single place."""
-        maps: list[Tensor] = []
-        with ExitStack() as hooks:
-            if self.map_at:  # a copy: the next layer may work in place
-                hooks.enter_context(_listening(self.module, self.map_at, lambda y: maps.append(y.clone())))
-            output = self._output(x)
-        spatial = maps[-1] if maps else output
-        return spatial if spatial.ndim == 4 else spatial[:, :, None, None], _averaged(output)
-
-    def _output(self, x: Tensor) -> Tensor:
-        """The output of ``at``; the module goes no further."""
-        found: list[Tensor] = []
-
-        def stop(output: Tensor) -> None:
-            found.append(output)
-            raise _ReachedError
-
-        with _listening(self.module, self.at, stop), suppress(_ReachedError):
-            self.module(x)
-        return found[0]
+        map_at = self.map_at or self.at
+        found = _outputs(self.module, x, self.at, {map_at, self.at})
+        spatial = found[map_at]
+        return spatial if spatial.ndim == 4 else spatial[:, :, None, None], _averaged(found[self.at])
 
 
 class _ReachedError(Exception):
     """Raised at the layer whose output is wanted: the rest of the module need not run."""
 
 
-def _listening(module: nn.Module, name: str, keep: Callable[[Any], None]) -> RemovableHandle:
-    """Calls ``keep`` with every output of one layer, until the block ends."""
-    return module.get_submodule(name).register_forward_hook(lambda _layer, _inputs, output: keep(output))
+def _outputs(module: nn.Module, x: Tensor, at: str, names: Iterable[str]) -> dict[str, Any]:
+    """Outputs of layers in the order in which they end, until ``at``: the module goes no further."""
+    found: dict[str, Any] = {}
+
+    def note(name: str, _layer: nn.Module, _inputs: Any, output: Any) -> None:
+        # a copy of all but the last, for the next layer may work in place
+        found[name] = output.clone() if name != at and isinstance(output, Tensor) else output
+        if name == at:
+            raise _ReachedError
+
+    with ExitStack() as hooks, suppress(_ReachedError):
+        for name in names:
+            hooks.enter_context(module.get_submodule(name).register_forward_hook(partial(note, name)))
+        module(x)
+    return found
 
 
 def _averaged(x: Tensor) -> Tensor:
@@ -192,28 +188,17 @@ def _with_own_head(
 @torch.no_grad()
 def _probed(module: nn.Module, probe: Tensor, at: str) -> Shapes:
     """Shapes of the outputs of all layers that end before ``at`` or with it, in that order."""
-    shapes: Shapes = {}
-
-    def note(name: str, output: Any) -> None:
-        shapes[name] = tuple(output.shape) if isinstance(output, Tensor) else ()
-        if name == at:
-            raise _ReachedError
-
-    with ExitStack() as hooks:
-        for name, _ in module.named_modules():
-            hooks.enter_context(_listening(module, name, partial(note, name)))
-        try:
-            with suppress(_ReachedError):
-                module(probe)
-        except (RuntimeError, TypeError, ValueError, AssertionError, IndexError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise LabError(
-                f"{type(module).__name__} does not run on images {tuple(probe.shape)} ({reason}): it must "
-                f"take (B, 3, H, W); another size of images is given as side, here {probe.shape[-1]}"
-            ) from error
-    if at not in shapes:
+    try:
+        found = _outputs(module, probe, at, [name for name, _ in module.named_modules()])
+    except (RuntimeError, TypeError, ValueError, AssertionError, IndexError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LabError(
+            f"{type(module).__name__} does not run on images {tuple(probe.shape)} ({reason}): it must "
+            f"take (B, 3, H, W); another size of images is given as side, here {probe.shape[-1]}"
+        ) from error
+    if at not in found:
         raise LabError(f"layer {at!r} of {type(module).__name__} is never called in its forward pass")
-    return shapes
+    return {name: tuple(y.shape) if isinstance(y, Tensor) else () for name, y in found.items()}
 
 
 def _trunk_up_to(module: nn.Module, at: str, last_map: str | None, shapes: Shapes) -> AdaptedTrunk:
