@@ -89,8 +89,7 @@ def assignments(
 
 def given(ctx: typer.Context, option: str) -> bool:
     """Whether an option was typed, rather than left at its default."""
-    origin = ctx.get_parameter_source(option)
-    return origin is not None and origin.name == "COMMANDLINE"
+    return getattr(ctx.get_parameter_source(option), "name", None) == "COMMANDLINE"
 
 
 def refuse_options(ctx: typer.Context, pack: str | None, *of_packs: str) -> None:

@@ -34,8 +34,7 @@ from socketlab.runs.settings import Material, Settings, gather
 from socketlab.runs.splits import Progress
 from socketlab.speed.pool import Pool
 
-DETERMINISTIC = ("source-only", "batch", "adabn")
-"""Methods that draw nothing at random: one seed is enough."""
+DETERMINISTIC = ("source-only", "batch", "adabn")  # nothing is drawn at random: one seed is enough
 ORACLE = "oracle (trained with target labels)"
 MEASURED = ["held_out", "transductive", "class_mean"]
 FIELDS = ["origin", "method", "source", "target", "seed", *MEASURED, "chosen_by", "seconds", "environment"]

@@ -30,16 +30,14 @@ from socketlab.networks.networks import networks_of
 
 Result = TypeVar("Result")
 SETTING = "SOCKETLAB_TIER"
-RECORDING = "SOCKETLAB_RECORD"
-"""Set to 1 by ``python -m tools.record``: what `replayed` and `played` compute is stored."""
+RECORDING = "SOCKETLAB_RECORD"  # 1 while what `replayed` and `played` compute is stored
 TIERS = {
     "replay": "nothing is trained; recorded runs are shown",
     "laptop": "everything is computed; two cores are enough",
 }
 FOLDER = "traces"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-RECORDS: dict[str, Any] = {"Stability": Stability, "Evidence": Evidence}
-"""The dataclasses that a recording may hold: a file names no code to run."""
+RECORDS: dict[str, Any] = {"Stability": Stability, "Evidence": Evidence}  # a file names no code to run
 
 
 def tier(chosen: str | None = None) -> str:

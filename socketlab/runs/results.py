@@ -279,8 +279,6 @@ def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:
 def read_results(run: Run) -> Results:
     """Read ``results.json`` of a finished run."""
     way_out = f"continue with `socketlab adapt --resume {run.folder}`"
-    if not (run.folder / RESULTS).exists():
-        raise LabError(f"{run.folder} is not finished, {RESULTS} is missing: {way_out}.")
     found = read_json(run.folder / RESULTS, way_out)
     try:
         results: Results = from_json(Results, found)

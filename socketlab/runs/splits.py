@@ -36,8 +36,7 @@ from socketlab.networks.shot_files import FILES, read_triple
 from socketlab.runs.train_source import SourceRecipe, Trained, train
 from socketlab.speed import best_execution
 
-TEST_SHARE = 0.2
-"""Of a set that has no test scenes of its own."""
+TEST_SHARE = 0.2  # of a set that has no test scenes of its own
 RESIZED_AT_ONCE = 64
 Progress = Callable[[Iterable[Any], Callable[[Any], str]], Iterable[Any]]
 """Yields the events and shows how far they are; the function describes an epoch in a few words."""
