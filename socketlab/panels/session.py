@@ -94,13 +94,13 @@ class Background(Generic[Job]):
         self.work, self.box, self.share = work, box, share
         self._ready = threading.Condition()
         self._job: list[Job] = []
-        self._alive, self._rest_until = False, 0.0
+        self._alive, self._hurried, self._rest_until = False, False, 0.0
 
     def post(self, job: Job, at_once: bool = False) -> None:
         """Replace the job that waits; `at_once` cuts the rest short."""
         with self._ready:
             self._job = [job]
-            self._rest_until *= not at_once
+            self._hurried |= at_once
             self._ready.notify_all()
             if not self._alive:
                 self._alive = True
@@ -115,15 +115,16 @@ class Background(Generic[Job]):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do, without further rest; False after `timeout` seconds."""
         with self._ready:
-            self._rest_until = 0.0
+            self._hurried = True
             self._ready.notify_all()
             return self._ready.wait_for(lambda: not self._alive, timeout)
 
     def _loop(self) -> None:
         while True:
             with self._ready:
-                while self._job and (rest := self._rest_until - time.monotonic()) > 0:
+                while self._job and not self._hurried and (rest := self._rest_until - time.monotonic()) > 0:
                     self._ready.wait(rest)
+                self._hurried = False
                 if not self._job:
                     self._alive = False
                     self._ready.notify_all()

@@ -246,15 +246,18 @@ def test_background_does_the_newest_job_and_rests() -> None:
     for job in range(5):
         background.post(job)
         time.sleep(0.005)
-    assert background.wait(5)
+    assert wait_for(lambda: bool(done) and done[-1][0] == 4)
     jobs = [job for job, _ in done]
     assert jobs[-1] == 4
     assert len(jobs) < 5
     assert all(b - a > 0.2 for (_, a), (_, b) in itertools.pairwise(done))  # it rests four times as long
     begun = time.monotonic()
-    background.post(9, at_once=True)
-    background.wait(5)
-    assert time.monotonic() - begun < 0.15
+    background.post(8, at_once=True)
+    time.sleep(0.02)
+    background.post(9, at_once=True)  # while the other one is done
+    assert background.wait(5)
+    assert [job for job, _ in done[-2:]] == [8, 9]
+    assert time.monotonic() - begun < 0.2
 
 
 def test_background_survives_an_error_and_shows_it() -> None:
