@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
+from socketlab.cache import fingerprint
 from socketlab.figures.figures import channel_statistics
 from socketlab.figures.gap_figures import layer_profile, reliability
 from socketlab.figures.map_figures import Cloud, feature_map
@@ -213,29 +213,19 @@ def _settings(comparison: Comparison, about: Mapping[str, str]) -> dict[str, Any
     """What was compared, with digests of networks and images, and in which environment."""
     found: dict[str, Any] = {"made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M")} | dict(about)
     for (key, side, _), features in zip(_sides(comparison), comparison.features, strict=True):
-        images = side.images.images if isinstance(side.images, PairedImages) else {"images": side.images}
+        images = dict(side.images.images) if isinstance(side.images, PairedImages) else side.images
+        known = isinstance(images, dict | Tensor)  # not batches that are made anew at every reading
         found[key] = {
             "title": side.title,
             "modality": side.modality,
             "network": type(side.network).__name__,
-            "network_sha256": _digest(side.network.state_dict()),
+            "network_sha256": fingerprint(side.network.state_dict()),
             "images": len(features),
-            "images_sha256": _digest(dict(sorted(images.items()))),
+            "images_sha256": fingerprint(images) if known else "",
         }
     names = ("socketlab", "torch", "numpy")
     versions = {"python": platform.python_version()} | {name: version(name) for name in names}
     return found | comparison.settings | {"versions": versions}
-
-
-def _digest(tensors: Mapping[str, Any]) -> str:
-    """SHA-256 of named tensors; empty without any, as for batches that are made anew at every reading."""
-    if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()) or not tensors:
-        return ""
-    found = hashlib.sha256()
-    for name, tensor in tensors.items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def _in_words(name: str, value: Any) -> str:

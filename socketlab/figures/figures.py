@@ -25,17 +25,13 @@ GAP = 0.05  # between images, in parts of their width
 
 
 def paint(image: ArrayLike, modality: str, reach_mm: float = 6000.0) -> NDArray[np.uint8]:
-    """Turn one stored image into colours for the eye.
+    """One stored image in colours for the eye, (H, W, 3) uint8.
 
     Parameters
     ----------
     image : (3, H, W) or (1, H, W); uint8, or uint16 millimetres for depth.
     modality : "rgb", "nir" or "depth"; any other is a `LabError`.
     reach_mm : the far end of the depth colours. Near is bright; missing depth is pink, as no depth is.
-
-    Returns
-    -------
-    (H, W, 3) uint8.
     """
     pixels = np.asarray(image)
     if modality == "rgb":
@@ -67,13 +63,7 @@ def triptych(
 
 
 def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str], tile: float = 140) -> Figure:
-    """Rows of images under shared column titles, with a ruler for depth when there is depth.
-
-    Parameters
-    ----------
-    rows : row label -> (modality, images (N, C, H, W)), N as there are titles.
-    tile : side of an image, pixels.
-    """
+    """Rows of images (N, C, H, W) under N column titles, `tile` pixels wide; a ruler where there is depth."""
     lengths = {label: len(images) for label, (_, images) in rows.items()}
     if set(lengths.values()) != {len(titles)}:
         raise LabError(f"Every row needs {len(titles)} images, one per title; they have {lengths}.")
@@ -117,10 +107,7 @@ def confusion_examples(
     predictions: ArrayLike,
     classes: Sequence[str],
 ) -> Figure | None:
-    """Six images (N, C, H, W) behind each of the four commonest mistakes; None when nothing is wrong.
-
-    Labels and predictions are (N,) class numbers; a row per pair of classes.
-    """
+    """Six images, of (N, C, H, W), behind each of the four commonest mistakes; None when nothing is wrong."""
     truth, found = np.asarray(labels), np.asarray(predictions)
     wrong = truth != found
     worst = Counter(zip(truth[wrong].tolist(), found[wrong].tolist(), strict=True)).most_common(4)
@@ -351,8 +338,7 @@ def confusion_matrix(
 
     Parameters
     ----------
-    counts : (K, K) whole numbers; row = true class, column = prediction.
-    shares : write percent of the row; otherwise counts.
+    counts : (K, K) whole numbers; row = true class, column = prediction; `shares`: as percent of the row.
     """
     table, size = np.asarray(counts), len(classes)
     if table.shape != (size, size):

@@ -100,10 +100,9 @@ def layer_profile(
     Parameters
     ----------
     layers : L names, in the order of the forward pass.
-    series : name -> (L,) values, or (L, R) values of R runs or bootstrap draws: then the line is their mean
-        and the band runs from the 2.5th to the 97.5th percentile. NaN leaves a gap.
+    series : name -> (L,) values, or (L, R) of R runs or bootstrap draws: then the line is their mean and the
+        band runs from the 2.5th to the 97.5th percentile. NaN leaves a gap.
     bands : name -> lower and upper ends of an interval, (L,) each; instead of the percentiles.
-    log : a logarithmic axis upwards.
     """
     lines: dict[str, tuple[ArrayLike, ...]] = {}
     words = []
@@ -181,13 +180,7 @@ def matrix(
     label: str = "",
     **words: Any,
 ) -> Axes:
-    """Numbers as colours: CKA of every layer of one network with every layer of another, and the like.
-
-    Parameters
-    ----------
-    values : (R, C) numbers in [0, 1]; NaN leaves a cell empty.
-    label : beside the ruler of the colours.
-    """
+    """Numbers (R, C) in [0, 1] as colours, with a label beside their ruler; NaN leaves a cell empty."""
     table = np.asarray(values, float)
     if table.shape != (len(rows), len(columns)):
         raise LabError(f"The table has shape {table.shape}; its names need {(len(rows), len(columns))}.")
@@ -255,12 +248,8 @@ def reliability(
 ) -> Axes:
     """Accuracy against confidence: on the diagonal a classifier is right as often as it is certain.
 
-    The line joins the bins that hold images; a dot's area grows with their count, which bars below show.
-    Labels are for the reader: no method sees them.
-
-    Parameters
-    ----------
-    groups : name -> confidence (n,) and correct (n,), as for `calibration`; "before" and "after", say.
+    Of each group, confidence (n,) and correct (n,) as for `calibration`. The line joins the bins that hold
+    images; a dot's area grows with their count, which bars below show.
     """
     if not groups:
         raise LabError("A reliability diagram needs at least one classifier.")

@@ -19,14 +19,9 @@ def kept_neighbours(before: ArrayLike, after: ArrayLike, k: int = 15) -> NDArray
 
     .. math:: s_i = \tfrac1k | N_k^{before}(i) \cap N_k^{after}(i) |
 
-    Parameters
-    ----------
-    before, after : (n, D) and (n, D'), the same points in the same order: features and a map, or two maps.
-    k : neighbours, the point itself not counted; at most n - 2 are used.
-
-    Returns
-    -------
-    (n,) shares in [0, 1]; k / (n - 1) on average where the pictures have nothing to do with each other.
+    Before (n, D) and after (n, D') are the same points in the same order: features and a map, or two maps. A
+    point itself does not count; at most n - 2 neighbours are used. Returns (n,) in [0, 1], on average
+    k / (n - 1) where the pictures have nothing to do with each other.
 
     Source: neighbourhood preservation, as in Lee and Verleysen, Neurocomputing 2009 (Q_NX).
     """
