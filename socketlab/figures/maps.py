@@ -25,7 +25,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,16 +55,16 @@ def joint_map(
     It starts from the first two principal components, or from `start`, an earlier map of as many points: then
     clusters move instead of jumping.
     """
-    names, features, cuts = _stack(feature_sets)
+    features, apart = _stack(feature_sets)
     near = nearest_neighbours(features, _usable_neighbours(features))
     init: Any = "pca"
     if start is not None:
-        init = np.concatenate([np.asarray(start[name], np.float32) for name in names])
+        init = np.concatenate([np.asarray(start[name], np.float32) for name in feature_sets])
         if init.shape != (len(features), 2):
             raise LabError(f"start has shape {init.shape}; the features need {(len(features), 2)}.")
     with _one_fit_at_a_time():
         points = _umap(near, init, seed).fit_transform(features)
-    return dict(zip(names, np.split(np.asarray(points, np.float32), cuts), strict=True))
+    return apart(np.asarray(points, np.float32))
 
 
 def joint_map_or_pca(feature_sets: Mapping[str, ArrayLike], seed: int = 0) -> tuple[dict[str, Points], str]:
@@ -89,18 +89,17 @@ def projected_map(feature_sets: Mapping[str, ArrayLike], fit_on: str, seed: int 
     moved for a third of the rounds, while the map stands still. How one set looks does not depend on the
     other ones, nor does the map of the set fitted on: so it hides a gap (see the module).
     """
-    names, features, cuts = _stack(feature_sets, fit_on)
-    parts = dict(zip(names, np.split(features, cuts), strict=True))
+    features, apart = _stack(feature_sets, fit_on)
+    parts = apart(features)
     basis = parts[fit_on]
     k, start = _usable_neighbours(basis), pca_map({fit_on: basis})[fit_on]
     with _one_fit_at_a_time():
         umap = _fit_on_neighbours(nearest_neighbours(basis, k), start, seed)
-        for name in names:
+        for name in [name for name in parts if name != fit_on]:
             indices, distances = nearest_neighbours(parts[name], k, among=basis)
             entries = (distances.ravel(), indices.ravel(), np.arange(0, distances.size + 1, k))
-            distances_to = csr_matrix(entries, shape=(len(indices), len(basis)))
-            parts[name] = umap.embedding_ if name == fit_on else umap.transform(distances_to)
-    return parts
+            parts[name] = umap.transform(csr_matrix(entries, shape=(len(indices), len(basis))))
+    return parts | {fit_on: umap.embedding_}
 
 
 def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) -> dict[str, Points]:
@@ -108,15 +107,14 @@ def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) ->
 
     Each axis points so that its largest loading is positive: no mirror images.
     """
-    names, features, cuts = _stack(feature_sets, fit_on)
-    basis = features if fit_on is None else np.asarray(feature_sets[fit_on], np.float32)
+    features, apart = _stack(feature_sets, fit_on)
+    basis = features if fit_on is None else apart(features)[fit_on]
     centre = basis.mean(axis=0)
     directions = np.linalg.svd(basis - centre, full_matrices=False)[2][:2]
     largest = np.abs(directions).argmax(axis=1)
     directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
     points = ((features - centre) @ directions.T).astype(np.float32)
-    points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
-    return dict(zip(names, np.split(points, cuts), strict=True))
+    return apart(np.pad(points, ((0, 0), (0, 2 - points.shape[1]))))
 
 
 def moving_map(snapshots: Sequence[ArrayLike], seed: int = 0) -> list[Points]:
@@ -125,12 +123,12 @@ def moving_map(snapshots: Sequence[ArrayLike], seed: int = 0) -> list[Points]:
     Every point is tied to itself one step before and after, as closely as to its nearest neighbour. For two
     modalities give their features one below the other in every snapshot.
     """
-    names, features, _ = _stack({f"snapshot {t}": one for t, one in enumerate(snapshots)})
+    features, apart = _stack({f"snapshot {t}": one for t, one in enumerate(snapshots)})
     if len({len(np.asarray(one)) for one in snapshots}) > 1:
         raise LabError("Snapshots hold the same samples in the same order: all need one length.")
-    steps = np.split(features, len(names))
+    steps = np.split(features, len(snapshots))
     k = _usable_neighbours(steps[0])
-    start = np.concatenate(list(pca_map(dict(zip(names, steps, strict=True))).values()))
+    start = np.concatenate(list(pca_map(apart(features)).values()))
     start = (10 * start / max(float(np.abs(start).max()), 1e-12)).astype(np.float32)
     with _one_fit_at_a_time():
         umap = _fit_on_neighbours(temporal_neighbours(steps, k), start, seed)
@@ -249,8 +247,8 @@ def _usable_neighbours(points: Points) -> int:
 
 def _stack(
     feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None
-) -> tuple[list[str], Points, NDArray[np.int64]]:
-    """Check the sets and join them: names, (N, D) float32, where to cut."""
+) -> tuple[Points, Callable[[Points], dict[str, Points]]]:
+    """Check the sets and join them: (N, D) float32, and what takes (N, ...) apart again."""
     if not feature_sets:
         raise LabError("A map needs at least one set of features.")
     if fit_on is not None and fit_on not in feature_sets:
@@ -263,4 +261,4 @@ def _stack(
         if not np.isfinite(array).all():
             raise LabError(f"The features {name!r} hold NaN or infinite numbers: no map can show them.")
     cuts = np.cumsum([len(array) for array in arrays.values()])[:-1]
-    return list(arrays), np.concatenate(list(arrays.values())), cuts
+    return np.concatenate(list(arrays.values())), lambda x: dict(zip(arrays, np.split(x, cuts), strict=True))
