@@ -25,9 +25,9 @@ from socketlab.images.sensors import SENSORS, STRONGEST
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import METHODS, Recipe, knobs
-from socketlab.networks.checkpoints import Source, load_source
+from socketlab.networks.checkpoints import load_source
 from socketlab.panels import session
-from socketlab.panels.base import Control, Table, box_of, named
+from socketlab.panels.base import Control, Table, box_of, controls_of, named, setting
 from socketlab.panels.pairs import spoilt
 from socketlab.panels.training import Change, PanelRun, RunPanel
 from socketlab.runs import replay
@@ -46,6 +46,8 @@ WORDS = {
     "lambda_entropy": "entropy",
     "lambda_aad": "neighbours",
 }
+CAMERAS = {name: sensor.title for name, sensor in SENSORS.items()}
+NEAR = "pairs that show rooms with the task's furniture"
 MAP_PAIRS, MAP_TARGETS, COMPONENTS, FEW = 200, 240, 16, 25
 MAP_SETS = ("source half", "target half", "target images")
 PICTURES = {
@@ -62,19 +64,19 @@ class Choice:
 
     Parameters
     ----------
-    sensor, strength : a name in `SENSORS`, and how strong its errors are, 0 to 3; 1 as published.
     pairs, near : how many task-irrelevant pairs, and which share of them shows near rooms, in [0, 1].
     wrong : share of the pairs whose target half belongs to another pair, in [0, 1].
+    sensor, strength : a name in `SENSORS`, and how strong its errors are, 0 to 3; 1 as published.
     later : (epoch, field, value): weights that change after an epoch, by themselves.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
-    sensor: str = "kinect_v1"
-    strength: float = 1.0
-    pairs: int = 500
-    near: float = 1.0
-    wrong: float = 0.0
-    seed: int = 0
+    sensor: str = setting("kinect_v1", "sensor", "camera of the target images", options=CAMERAS)
+    strength: float = setting(1.0, "sensor errors", "1: as published", 0, STRONGEST, 0.25)
+    pairs: int = setting(500, "pairs", "task-irrelevant pairs", 16, 500, 1)
+    near: float = setting(1.0, "share of near rooms", NEAR, 0, 1, 0.25, form=".0%")
+    wrong: float = setting(0.0, "wrong partners", "depth of another pair", 0, 1, 0.25, form=".0%")
+    seed: int = setting(0, "seed", "random seed", 0, 99, 1)
     later: tuple[tuple[int, str, float], ...] = ()
 
     @property
@@ -164,8 +166,7 @@ def prepare(material: Material) -> Bench:
     source, held_out = material.source, material.held_out
     pairs = material.pairs.take(some(len(material.pairs), MAP_PAIRS))
     seen = some(len(held_out), MAP_TARGETS)
-    first: Any = next(iter(adapt(source, material.target, None, Recipe.for_method("source-only"))))
-    adapted: Source = first.state.adapted
+    adapted = evaluate.reading(source, material.target)
     levels = {"chance": 1 / len(source.classes), "source only": evaluate.accuracy(adapted, held_out)}
     if material.oracle is not None:
         levels["oracle"] = evaluate.accuracy(material.oracle, held_out)
@@ -252,7 +253,6 @@ class AdaptationPanel(RunPanel[Choice]):
         first, most = choice or Choice(), max(counts.values())
         first = replace(first, pairs=min(first.pairs, most))
         self.classes, self._gather = classes, gather
-        self._benches: dict[tuple[Any, ...], Bench] = {}
         self.film: Film | None = None
         self._film_box = box_of("film-box", [])
         folded = {
@@ -260,10 +260,15 @@ class AdaptationPanel(RunPanel[Choice]):
             "Data": ["wrong", "sensor", "strength", "seed"],
             "Map": ["map"],
         }
+        labels = {name: f"{_label(name)} {WORDS.get(name, '')}".strip() for name in (*LIVE, *NEXT)}
+        recipe = {n: Control.of_recipe(n, getattr(first.recipe, n), label) for n, label in labels.items()}
+        own = controls_of(first)
+        own["pairs"] = replace(own["pairs"], low=min(16, most), high=most)
+        own["map"] = Control("map", "PCA", "UMAP is drawn at the end of a run", options=("PCA", "UMAP"))
         super().__init__(
             first,
             experiments(first, counts.get("far", most)) | methods(first),
-            _table(first, most),
+            {"lambda_ti": recipe["lambda_ti"], **own, **recipe},
             {name: session.LiveFigure(alt=f"{alt}: no run yet.") for name, alt in PICTURES.items()},
             folded,
             view=("map",),
@@ -283,13 +288,16 @@ class AdaptationPanel(RunPanel[Choice]):
         if self.runs:
             self._films.post(self.runs[-1], at_once=True)
 
+    def _bench(self, choice: Choice) -> Bench:
+        return self._loaded(choice.data, lambda: prepare(self._gather(choice)))  # type: ignore[no-any-return]
+
     # settings
 
     @property
     def choice(self) -> Choice:
         """The settings that the controls show."""
-        recipe = self._recipe(self._base.recipe, *NEXT)
-        return replace(super().choice, recipe=recipe)  # type: ignore[no-any-return]
+        shown: Choice = replace(super().choice, recipe=self._recipe(self._base.recipe, *NEXT))
+        return shown if shown == self._base else replace(shown, later=())
 
     def _values_of(self, choice: Choice) -> dict[str, Any]:
         recipe = {name: getattr(choice.recipe, name) for name in (*LIVE, *NEXT)}
@@ -302,16 +310,11 @@ class AdaptationPanel(RunPanel[Choice]):
         rates: Any = np.clip([rate, rate / base.trunk_lr * base.bottleneck_lr], knob.low, knob.high)
         return base.replace(**values | dict(zip(("trunk_lr", "bottleneck_lr"), rates.tolist(), strict=True)))
 
-    def _moved(self) -> None:
-        self._base = replace(self._base, later=())
-
     # the worker's side
 
     def _events(self, run: AdaptationRun) -> Iterator[Step | replay.Observation]:
         choice = run.choice
-        if choice.data not in self._benches:
-            self._benches = {choice.data: prepare(self._gather(choice))}
-        bench = self._benches[choice.data]
+        bench = self._bench(choice)
         run.levels, material = bench.levels, bench.material
         recipe = partial(self._recipe, choice.recipe)  # `adapt` calls it between two steps
         begin = partial(adapt, material.source, material.target, material.pairs, recipe, seed=choice.seed)
@@ -329,7 +332,7 @@ class AdaptationPanel(RunPanel[Choice]):
         run.recipe = now
 
     def _epoch(self, run: AdaptationRun, event: replay.Observation) -> None:
-        bench, seen = self._benches[run.choice.data], event.seen
+        bench, seen = self._bench(run.choice), event.seen
         labels, answers = bench.material.held_out.labels.numpy(), seen["answers"].long().numpy()
         counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
         np.add.at(counts, (labels[labels >= 0], answers[labels >= 0]), 1)
@@ -338,7 +341,9 @@ class AdaptationPanel(RunPanel[Choice]):
         sets = zip(MAP_SETS, (bench.source_half, half, targets), strict=True)
         title = f"epoch {event.epoch}" if event.epoch else "before"
         run.snapshots.append(Snapshot(title, {name: values.numpy() for name, values in sets}, counts))
-        self._move({name: value for epoch, name, value in run.choice.later if epoch == event.epoch})
+        for epoch, name, value in run.choice.later:
+            if epoch == event.epoch:
+                self.controls[name].value = value
         self._show_film(run, umap=False)
 
     def _draw(self, run: AdaptationRun) -> None:
@@ -376,7 +381,7 @@ class AdaptationPanel(RunPanel[Choice]):
         if run not in self.runs or not run.snapshots:
             return
         umap = self.controls["map"].value == "UMAP" if umap is None else umap
-        sets, links = self._benches[run.choice.data].film_sets, MAP_SETS[:2]
+        sets, links = self._bench(run.choice).film_sets, MAP_SETS[:2]
         fit_on = None if umap else 0
         film = Film.of_features(run.snapshots, sets, self.classes, links, umap, run.choice.seed, fit_on)
         self.film, last = film, len(film.frames) - 1
@@ -421,25 +426,6 @@ class AdaptationPanel(RunPanel[Choice]):
             "epochs": f"{recipe.align_epochs}+{recipe.epochs}",
             "seed": f"{choice.seed}",
         }
-
-
-def _table(first: Choice, most: int) -> dict[str, Control]:
-    """Every control of the panel; those not folded come first."""
-    labels = {name: f"{_label(name)} {WORDS.get(name, '')}".strip() for name in (*LIVE, *NEXT)}
-    made = {n: Control.of_recipe(n, getattr(first.recipe, n), label) for n, label in labels.items()}
-    sensors = [(sensor.title, name) for name, sensor in SENSORS.items()]
-    near = "pairs that show rooms with the task's furniture"
-    return {
-        "lambda_ti": made.pop("lambda_ti"),
-        "pairs": Control("pairs", first.pairs, "task-irrelevant pairs", min(16, most), most, 1),
-        "near": Control("share of near rooms", first.near, near, step=0.25, form=".0%"),
-        **made,
-        "wrong": Control("wrong partners", first.wrong, "depth of another pair", step=0.25, form=".0%"),
-        "sensor": Control("sensor", first.sensor, "camera of the target images", options=sensors),
-        "strength": Control("sensor errors", first.strength, "1: as published", 0, STRONGEST, 0.25),
-        "seed": Control("seed", first.seed, "random seed", 0, 99, 1),
-        "map": Control("map", "PCA", "UMAP is drawn at the end of a run", options=("PCA", "UMAP")),
-    }
 
 
 def _label(name: str) -> str:

@@ -104,7 +104,8 @@ def setting(value: Any, label: str, *about: Any, options: Any = (), **more: Any)
 
 def controls_of(choice: Any) -> dict[str, Control]:
     """The controls of settings made of `setting`, with the values of these."""
-    return {f.name: replace(f.metadata["control"], value=getattr(choice, f.name)) for f in fields(choice)}
+    found = {f.name: f.metadata["control"] for f in fields(choice) if "control" in f.metadata}
+    return {name: replace(control, value=getattr(choice, name)) for name, control in found.items()}
 
 
 def make_controls(table: Mapping[str, Control]) -> dict[str, widgets.Widget]:

@@ -4,7 +4,6 @@ A run is `adapt` with epochs of alignment alone. All runs are evaluated on the s
 with its own partner, and on held-out images of the task.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -25,14 +24,13 @@ from socketlab.method.adaptation import Step, adapt
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.panels import session
-from socketlab.panels.base import Control, Table
+from socketlab.panels.base import Table, controls_of, setting
 from socketlab.panels.training import PanelRun, RunPanel
 from socketlab.runs import replay
 
 Canvas = Figure | SubFigure
-KEPT = 400
-MEASURED = 100  # pairs of a run on which its own loss is measured
-SHOWN, FEWEST, WIDEST, LONGEST = 6, 16, 32, 20
+KEPT, FEWEST, WIDEST = 400, 16, 32
+MEASURED, SHOWN = 100, 6  # pairs of a run: on which its own loss is measured, and in the picture
 LOSSES = {
     "given": style.Style("pairs given", "#be185d", "s", "--"),
     "aside": style.Style("pairs kept aside", "#0b6bcb", "o", "-"),
@@ -43,6 +41,7 @@ TITLES = {
     "rank": "Median rank of the partner",
     "accuracy": "Accuracy on held-out depth",
 }
+SHARE: Any = {"form": ".0%", "live": True}
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,17 @@ class PairsChoice:
 
     Parameters
     ----------
-    pairs : how many.
     near : share of them that show rooms with the task's furniture, in [0, 1].
     broken : share of them whose target half belongs to another pair, in [0, 1].
     shift : pixels by which every target half is moved to the right, round the edge.
-    epochs : of alignment; nothing else is trained.
-    seed : of the training.
     """
 
-    pairs: int = KEPT
-    near: float = 1.0
-    broken: float = 0.0
-    shift: int = 0
-    epochs: int = 6
-    seed: int = 0
+    pairs: int = setting(KEPT, "pairs", "how many", FEWEST, KEPT, 1, live=True)
+    near: float = setting(1.0, "share of near rooms", "rooms with the task's furniture", 0, 1, 0.25, **SHARE)
+    broken: float = setting(0.0, "wrong partners", "pairs with another room's depth", 0, 1, 0.05, **SHARE)
+    shift: int = setting(0, "shift, pixels", "of depth, 64 wide", 0, WIDEST, 1, live=True)
+    epochs: int = setting(6, "epochs", "passes of alignment", 1, 20, 1)
+    seed: int = setting(0, "seed", "random seed of the training", 0, 99, 1)
 
     @property
     def recipe(self) -> Recipe:
@@ -74,14 +70,14 @@ class PairsChoice:
     @property
     def words(self) -> str:
         """What is special about it, in a few words."""
-        parts = [f"{self.pairs} pairs"]
-        if self.near < 1:
-            parts.append(f"{100 * self.near:.0f} % near" if self.near else "far")
-        if self.broken:
-            parts.append(f"{100 * self.broken:.0f} % broken")
-        if self.shift:
-            parts.append(f"shifted {self.shift} px")
-        return ", ".join(parts)
+        near = f"{100 * self.near:.0f} % near" if self.near else "far"
+        parts = {
+            f"{self.pairs} pairs": True,
+            near: self.near < 1,
+            f"{100 * self.broken:.0f} % broken": self.broken,
+            f"shifted {self.shift} px": self.shift,
+        }
+        return ", ".join(part for part, special in parts.items() if special)
 
 
 def experiments(first: PairsChoice, fewest: int) -> dict[str, PairsChoice]:
@@ -100,66 +96,81 @@ def experiments(first: PairsChoice, fewest: int) -> dict[str, PairsChoice]:
 
 
 @dataclass(frozen=True)
-class PairsStock:
-    """Pairs to choose from, in a random order that stays: near ones, far ones, and those kept aside."""
-
-    near: PairedImages
-    far: PairedImages
-    aside: PairedImages
-
-
-@dataclass(frozen=True)
-class PairsMaterial:
-    """The source network, unlabelled target images, and held-out ones for the reader."""
+class PairsWorld:
+    """A source network, target images, held-out ones for the reader, and pairs in a fixed random order."""
 
     source: Source
     target: PairedImages
     held_out: PairedImages
+    near: PairedImages
+    far: PairedImages
+    aside: PairedImages
+
+    @cached_property
+    def _aside(self) -> Tensor:
+        """Features of the source halves of the pairs kept aside."""
+        return _features(self.source, self.aside)
+
+    def mixed(self, count: int, near: float) -> PairedImages:
+        """The first `count` pairs of which a share is near: fewer pairs are always among the more.
+
+        Raises
+        ------
+        LabError : more pairs than there are.
+        """
+        of_near = round(near * count)
+        parts = {"near": of_near, "far": count - of_near}
+        for name, wanted in parts.items():
+            if wanted > len(getattr(self, name)):
+                there = len(getattr(self, name))
+                raise LabError(f"{wanted} pairs were asked for, but there are {there}: choose fewer.")
+        taken = [getattr(self, name).take(range(wanted)) for name, wanted in parts.items() if wanted]
+        if len(taken) == 1:
+            return taken[0]
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        return pocketrooms.join(*taken).take(order)
+
+    def given(self, choice: PairsChoice) -> PairedImages:
+        """The pairs of a choice, as a run gets them."""
+        pairs = self.mixed(choice.pairs, choice.near)
+        return spoilt(pairs, self.target.modality, choice.broken, choice.shift)
+
+    def evaluate(self, student: Source, given: PairedImages) -> dict[str, float]:
+        """L_TI on pairs that a network is given and on those kept aside, rank of the partner, accuracy."""
+        some, found = given.take(evenly(len(given), MEASURED)), _features(student, self.aside)
+        own = losses.paired_alignment(_features(self.source, some), _features(student, some))
+        return {
+            "given": float(own),
+            "aside": float(losses.paired_alignment(self._aside, found)),
+            "rank": float(similarity.pair_alignment(self._aside, found).median_rank[0]),
+            "accuracy": evaluate.accuracy(student, self.held_out),
+        }
 
 
-def shipped_stock() -> PairsStock:
-    """The kit's pairs; of the near ones a hundred are kept aside."""
+def shipped() -> PairsWorld:
+    """The kit's network, images and pairs, of which a hundred near ones are kept aside."""
+    source = load_source("rgb_kinect_v1")
+    target, held_out = (pocketrooms.load(f"target_{s}", "kinect_v1", ("depth",)) for s in ("adapt", "test"))
     near, far = (pocketrooms.ti_pairs(mix=mix) for mix in ("near", "far"))
     order, other = (torch.randperm(len(x), generator=torch.Generator().manual_seed(0)) for x in (near, far))
-    return PairsStock(near.take(order[:KEPT]), far.take(other), near.take(order[KEPT:]))
+    near, aside = near.take(order[:KEPT]), near.take(order[KEPT:])
+    return PairsWorld(source, target, held_out, near, far.take(other), aside)
 
 
-def shipped_material() -> PairsMaterial:
-    """The kit's network and target images; no colour image of the task is opened."""
-    images = (pocketrooms.load(s, "kinect_v1", ("depth",)) for s in ("target_adapt", "target_test"))
-    return PairsMaterial(load_source("rgb_kinect_v1"), *images)
-
-
-def mixed_pairs(stock: PairsStock, count: int, near: float) -> PairedImages:
-    """The first `count` pairs of which a share is near: fewer pairs are always among the more.
-
-    Raises
-    ------
-    LabError : more pairs than there are.
-    """
-    of_near = round(near * count)
-    for wanted, there in ((of_near, stock.near), (count - of_near, stock.far)):
-        if wanted > len(there):
-            raise LabError(f"{wanted} pairs were asked for, but there are {len(there)}: choose fewer.")
-    if of_near in (0, count):
-        return (stock.near if of_near else stock.far).take(range(count))
-    both = pocketrooms.join(stock.near.take(range(of_near)), stock.far.take(range(count - of_near)))
-    return both.take(torch.randperm(count, generator=torch.Generator().manual_seed(0)))
+def _features(network: Source, pairs: PairedImages) -> Tensor:
+    return evaluate.predict(network, pairs.only(network.modality))[1]
 
 
 def wrong_rows(count: int, share: float) -> Tensor:
     """(count,) which pair each target half is taken from: the first ones in a ring, the rest their own."""
     broken = round(share * count)
-    rows = torch.arange(count)
-    rows[:broken] = rows[:broken].roll(1)
-    return rows
+    return torch.cat([torch.arange(broken).roll(1), torch.arange(broken, count)])
 
 
 def spoilt(pairs: PairedImages, modality: str, broken: float, shift: int) -> PairedImages:
     """The same pairs, a share with wrong partners, and every half of a modality moved to the right."""
     halves = index_images(pairs.images[modality], wrong_rows(len(pairs), broken))
-    bits = halves.view(torch.int16) if halves.dtype is torch.uint16 else halves
-    moved = bits.roll(shift, dims=3).view(halves.dtype)
+    moved = torch.from_numpy(np.roll(halves.numpy(), shift, axis=3))
     return replace(pairs, images={**pairs.images, modality: moved})
 
 
@@ -168,80 +179,16 @@ def evenly(count: int, most: int) -> Tensor:
     return torch.linspace(0, count - 1, min(most, count)).round().long()
 
 
-class PairsWorld:
-    """Pairs and material, loaded on first use, from any thread.
-
-    Parameters
-    ----------
-    stock, material : load them; other functions show another world.
-    most : the largest number of pairs.
-    """
-
-    def __init__(
-        self,
-        stock: Callable[[], PairsStock] = shipped_stock,
-        material: Callable[[], PairsMaterial] = shipped_material,
-        most: int = KEPT,
-    ) -> None:
-        self._load_stock, self._load_material, self.most = stock, material, most
-        self._lock = threading.Lock()
-
-    @cached_property
-    def stock(self) -> PairsStock:
-        """The pairs."""
-        return self._load_stock()
-
-    @cached_property
-    def material(self) -> PairsMaterial:
-        """Network and target images."""
-        return self._load_material()
-
-    @cached_property
-    def _aside(self) -> Tensor:
-        """Features of the source halves of the pairs kept aside."""
-        return _features(self.material.source, self.stock.aside)
-
-    def given(self, choice: PairsChoice) -> PairedImages:
-        """The pairs of a choice, as a run gets them."""
-        with self._lock:
-            pairs = mixed_pairs(self.stock, choice.pairs, choice.near)
-        return spoilt(pairs, _target(pairs), choice.broken, choice.shift)
-
-    def evaluate(self, student: Source, given: PairedImages) -> dict[str, float]:
-        """L_TI on pairs that a network is given and on those kept aside, rank of the partner, accuracy."""
-        some, source = given.take(evenly(len(given), MEASURED)), self.material.source
-        found = _features(student, self.stock.aside)
-        own = losses.paired_alignment(_features(source, some), _features(student, some))
-        return {
-            "given": float(own),
-            "aside": float(losses.paired_alignment(self._aside, found)),
-            "rank": float(similarity.pair_alignment(self._aside, found).median_rank[0]),
-            "accuracy": evaluate.accuracy(student, self.material.held_out),
-        }
-
-
-def _features(network: Source, pairs: PairedImages) -> Tensor:
-    return evaluate.predict(network, pairs.only(network.modality))[1]
-
-
-def _target(pairs: PairedImages) -> str:
-    """The modality of the pairs that is not colour."""
-    return next(modality for modality in pairs.modalities if modality != "rgb")
-
-
-# ------------------------------------------------------------------------ pictures
-
-
 def draw_pairs(figure: Canvas, given: PairedImages, broken: float) -> None:
     """Some pairs as a run gets them: source halves above target halves."""
-    rows, target = evenly(len(given), SHOWN), _target(given)
-    some = rows.tolist()
-    wrong = (wrong_rows(len(given), broken)[rows] != rows).tolist()
+    rows = evenly(len(given), SHOWN)
+    some, wrong = rows.tolist(), (wrong_rows(len(given), broken)[rows] != rows).tolist()
+    source, target = sorted(given.modalities, key=lambda modality: modality != "rgb")
     depths = given.images[target][rows].to(torch.int32)
     reach = 1000.0 * max(1, int(np.ceil(np.percentile(depths, 99) / 1000)))
     images = {
         style.modality_style(m).short: [figures.paint(given.images[m][row], m, reach) for row in some]
-        for m in ("rgb", target)
+        for m in (source, target)
     }
     kinds = [style.spaced(given.kinds[row]) for row in some]
     marks = ["\n(wrong)" if bad else "" for bad in wrong]
@@ -266,34 +213,28 @@ def draw_curves(figure: Canvas, runs: list[PanelRun[PairsChoice]], name: str, ch
     figures.curves(series, ax, ylabel=ylabel, **about)
 
 
-# ------------------------------------------------------------------------ the panel
-
-
 class PairsPanel(RunPanel[PairsChoice]):
     """Align a network on pairs of other rooms, and see its answers to pairs and rooms that it never saw.
 
     Parameters
     ----------
     choice : the settings to begin with; its pair count is cut to what there is.
-    world : loads pairs, network and images.
+    load : loads pairs, network and images, once.
+    most : the largest number of pairs.
     """
 
     name = "pairs"
 
-    def __init__(self, choice: PairsChoice | None = None, world: PairsWorld | None = None) -> None:
-        self.world = world or PairsWorld()
-        first, most = choice or PairsChoice(), self.world.most
-        first, fewest = replace(first, pairs=min(first.pairs, most)), min(FEWEST, most)
-        near, other = "rooms with the task's furniture", "pairs with another room's depth"
-        share: dict[str, Any] = {"form": ".0%", "live": True}
-        table = {
-            "pairs": Control("pairs", first.pairs, "how many", fewest, most, 1, live=True),
-            "near": Control("share of near rooms", float(first.near), near, step=0.25, **share),
-            "broken": Control("wrong partners", float(first.broken), other, step=0.05, **share),
-            "shift": Control("shift, pixels", first.shift, "of depth, 64 wide", 0, WIDEST, 1, live=True),
-            "epochs": Control("epochs", first.epochs, "passes of alignment", 1, LONGEST, 1),
-            "seed": Control("seed", first.seed, "random seed of the training", 0, 99, 1),
-        }
+    def __init__(
+        self,
+        choice: PairsChoice | None = None,
+        load: Callable[[], PairsWorld] = shipped,
+        most: int = KEPT,
+    ) -> None:
+        self._load, first, fewest = load, choice or PairsChoice(), min(FEWEST, most)
+        first = replace(first, pairs=min(first.pairs, most))
+        table = controls_of(first)
+        table["pairs"] = replace(table["pairs"], low=fewest, high=most)
         pictures = {name: session.LiveFigure(alt=f"{title}: no run yet.") for name, title in TITLES.items()}
         tips = {"run": "align on the pairs shown, with the source network as teacher"}
         folded = {"Training": ["epochs", "seed"]}
@@ -302,21 +243,22 @@ class PairsPanel(RunPanel[PairsChoice]):
         self._on_change(("pairs", "near", "broken", "shift"), self._show_pairs)
         self._ready()
 
+    def world(self) -> PairsWorld:
+        """Pairs, network and images; the first call loads them."""
+        return self._loaded("world", self._load)  # type: ignore[no-any-return]
+
     def _show_pairs(self) -> None:
         choice = self.choice
-        self.pictures["pairs"].post(
-            lambda figure: draw_pairs(figure, self.world.given(choice), choice.broken), at_once=True
-        )
+        paint = lambda figure: draw_pairs(figure, self.world().given(choice), choice.broken)  # noqa: E731
+        self.pictures["pairs"].post(paint, at_once=True)
         if not self.runs:
             self.headline.value = f"{choice.words}. Press <b>Run</b>."
 
-    # a run
-
     def _events(self, run: PanelRun[PairsChoice]) -> Iterator[Step | replay.Observation]:
-        choice, given, material = run.choice, self.world.given(run.choice), self.world.material
-        pairs = given.unlabelled()
-        begin = partial(adapt, material.source, material.target, pairs, choice.recipe, seed=choice.seed)
-        return replay.played(choice, begin, lambda event: self.world.evaluate(event.state.adapted, given))
+        choice, world = run.choice, self.world()
+        given, recipe = world.given(choice), choice.recipe
+        begin = partial(adapt, world.source, world.target, given.unlabelled(), recipe, seed=choice.seed)
+        return replay.played(choice, begin, lambda event: world.evaluate(event.state.adapted, given))
 
     def _draw(self, run: PanelRun[PairsChoice]) -> None:
         self._draw_curves(run.outcome != "running")
@@ -334,7 +276,7 @@ class PairsPanel(RunPanel[PairsChoice]):
 
     def _draw_curves(self, at_once: bool) -> None:
         runs = list(self.runs)
-        chance = 1 / len(self.world.material.source.classes) if runs else None
+        chance = 1 / len(self.world().source.classes) if runs else None
         for name in ("losses", "rank", "accuracy"):
             self.pictures[name].post(partial(draw_curves, runs=runs, name=name, chance=chance), at_once)
 

@@ -1,7 +1,6 @@
 """The thread that trains, pictures drawn in the background, and the box that shows errors.
 
-Callbacks pass through `guarded`, and threads keep what they raise: both show it in an `ErrorBox`. With
-``SOCKETLAB_STRICT=1`` (tests, executed notebooks) callbacks raise as well.
+With ``SOCKETLAB_STRICT=1`` (tests, executed notebooks) callbacks raise their errors as well.
 """
 
 import html
@@ -11,6 +10,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import ipywidgets as widgets
@@ -143,11 +144,7 @@ class Background(Generic[Job]):
 
 
 class Picture(widgets.Image, DescriptionWidget):
-    """An image with its description: the mouse shows it, a screen reader reads it.
-
-    The front end hangs a tooltip on what has a description, be it empty; a plain `Image` has none, and with a
-    tooltip it is not shown at all.
-    """
+    """An image with a tooltip, its alternative text; the front end shows none without a `description`."""
 
 
 class LiveFigure(Background[Paint]):
@@ -181,7 +178,7 @@ class LiveFigure(Background[Paint]):
         self.drawn: Callable[[], None] = lambda: None
 
     def draw(self, paint: Paint) -> None:
-        """Draw now, by a function that fills an empty figure with static pictures of `socketlab.figures`."""
+        """Draw now, by a function that fills an empty figure."""
         self.paint = paint
         with DRAW:
             figure, file = self._painted(style.DPI * SHARPNESS), io.BytesIO()
@@ -194,7 +191,7 @@ class LiveFigure(Background[Paint]):
         self.drawn()
 
     def fit(self, width: float, height: float) -> None:
-        """Take the proportions of the place that the page has for it; text grows with the height."""
+        """Take the proportions of the place in the page, pixels; text grows with the height."""
         nominal = round(self.height * min(max(width / max(height, 1), 0.9), 2.6))
         if abs(nominal - self.width) > 0.04 * self.width:
             self.width = nominal
@@ -269,10 +266,10 @@ class Session(Generic[Event]):
             self._done.clear()
             self._stop.clear()
             self._go.set()
-        self.error, self.seconds, self.state, self._first = None, 0.0, "running", None
-        self.note = "loading images and networks"
-        arguments = (events, see, draw, end)
-        threading.Thread(target=self._work, args=arguments, name="socketlab-worker", daemon=True).start()
+        self.error, self.seconds, self._first = None, 0.0, None
+        self.state, self.note = "running", "loading images and networks"
+        work = partial(self._work, events, see, draw, end)
+        threading.Thread(target=work, name="socketlab-worker", daemon=True).start()
         return True
 
     def pause(self) -> None:
@@ -330,35 +327,30 @@ class Session(Generic[Event]):
     # the worker's own
 
     def _work(self, events: Any, see: Any, draw: Any, end: Any) -> None:
-        stream: Any = None
+        self._report(0.0)
         try:
-            self._report(0.0)
-            stream = events()
-            self.note = ""
-            self._walk(stream, see, draw)
+            with closing(events()) as stream:
+                self._walk(stream, see, draw)
             draw()
             self.state = "stopped" if self.stopping else "finished"
         except BaseException as error:
             self._fail(error)
         try:
-            if hasattr(stream, "close"):
-                stream.close()
             end(self.state)
         except Exception as error:
             self._fail(error)
-        finally:
-            self._report(1.0 if self.state == "finished" else None)
-            self._done.set()
+        self._report(1.0 if self.state == "finished" else None)
+        self._done.set()
 
     def _fail(self, error: BaseException) -> None:
         self.error, self.state = error, "failed"
         self.box.show(error)
 
-    def _walk(self, stream: Iterator[Event], see: Callable[[Event], float | None], draw: Any) -> None:
+    def _walk(self, stream: Any, see: Any, draw: Any) -> None:
         """Read events until they end or the run is stopped."""
         begun, report_at, draw_at = time.perf_counter(), 0.0, 0.0
         for event in stream:
-            share = see(event)
+            share: float | None = see(event)
             now = time.perf_counter()
             self.seconds = now - begun
             if self._first is None and share is not None:

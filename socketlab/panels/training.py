@@ -3,6 +3,7 @@
 import html
 import math
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -137,10 +138,11 @@ class RunPanel(Panel, Generic[Setting]):
                 first = next(iter(self.experiments.values()))
         self.first: Any = first
         self._base: Any = first
+        self._loading, self._kept = threading.Lock(), dict[Any, Any]()
         options = [("own settings", ""), *((title, title) for title in self.experiments)]
         menu = Control("experiment", "", tip, options=options)
         super().__init__({"experiment": menu, **table}, pictures, folded, tips)
-        self._view, self._moving = ("experiment", *view), False
+        self._view = "experiment", *view
         for name in self.controls.keys() - set(self._view):  # at replay they would change nothing
             self.controls[name].disabled = self.replays
 
@@ -148,7 +150,7 @@ class RunPanel(Panel, Generic[Setting]):
         """Show the first settings and listen; called by a subclass when it is complete."""
         self.set(self.first)
         self._on_change(("experiment",), self._take_experiment)
-        self._on_change([name for name in self.controls if name not in self._view], self._touched)
+        self._on_change([name for name in self.controls if name not in self._view], self._name_experiment)
         self._clear(None)
 
     # settings
@@ -166,25 +168,10 @@ class RunPanel(Panel, Generic[Setting]):
     def set(self, choice: Setting, keep: Sequence[str] = ()) -> None:
         """Move the controls to some settings, but for those named in `keep`."""
         self._base = choice
-        self._move({name: value for name, value in self._values_of(choice).items() if name not in keep})
-        self._name_experiment()
-
-    def _move(self, values: Mapping[str, Any]) -> None:
-        """Move controls, not by hand."""
-        self._moving = True
-        try:
-            for name, value in values.items():
+        for name, value in self._values_of(choice).items():
+            if name not in keep:
                 self.controls[name].value = value
-        finally:
-            self._moving = False
-
-    def _touched(self) -> None:
-        if not self._moving:
-            self._moved()
-            self._name_experiment()
-
-    def _moved(self) -> None:
-        """A control was moved by hand."""
+        self._name_experiment()
 
     def _run_of(self, choice: Any) -> Any:
         """The part of the settings that decides a run; it names the recording."""
@@ -205,6 +192,13 @@ class RunPanel(Panel, Generic[Setting]):
         if chosen is not None and self._run_of(chosen) != self._run_of(self.choice):
             self.set(chosen, keep=self._view)
 
+    def _loaded(self, key: Any, load: Callable[[], Any]) -> Any:
+        """What `load` returned for a key, from any thread; the newest is kept."""
+        with self._loading:
+            if key not in self._kept:
+                self._kept = {key: load()}
+            return self._kept[key]
+
     # a run
 
     def _begin(self) -> None:
@@ -215,14 +209,14 @@ class RunPanel(Panel, Generic[Setting]):
         def events() -> Iterator[Any]:
             self.box.clear()
             stream = self._events(run)
-            if self.session.stopping:
-                return iter(())
-            self.runs.append(run)
-            self._clear(run)
-            return stream
+            if not self.session.stopping:
+                self.session.note = ""
+                self.runs.append(run)
+                self._clear(run)
+                yield from stream
 
-        see, draw, end = (partial(act, run) for act in (self._see, self._redraw, self._end))
-        self.session.start(events, see, draw, end)  # type: ignore[arg-type]
+        see, draw, end = partial(self._see, run), partial(self._redraw, run), partial(self._end, run)
+        self.session.start(events, see, draw, end)
 
     def _events(self, run: Any) -> Iterator[Any]:
         """Load what a run needs, and return its events, played by `replay.played`."""

@@ -26,12 +26,11 @@ STATISTICS = (
 )
 CHANNEL = ("from socketlab.panels.statistics import ChannelView", "view = ChannelView()\nview")
 PAIRS = (
-    "from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsWorld\n"
-    "from socketlab.panels.pairs import shipped_material\n"
+    "from dataclasses import replace\nfrom socketlab.panels.pairs import PairsChoice, PairsPanel, shipped\n"
     "from socketlab.panels.training import Guess",
-    "def few():\n    all = shipped_material()\n"
-    "    return PairsMaterial(all.source, all.target.take(range(64)), all.held_out.take(range(48)))",
-    "panel = PairsPanel(PairsChoice(pairs=32, epochs=1), PairsWorld(material=few))\npanel",
+    "def few():\n    all = shipped()\n"
+    "    return replace(all, target=all.target.take(range(64)), held_out=all.held_out.take(range(48)))",
+    "panel = PairsPanel(PairsChoice(pairs=32, epochs=1), few)\npanel",
     "def outcome(panel):\n    before, *_, after = panel.runs[0].values['aside']\n"
     "    return 'it falls' if after < before else 'it rises'",
     "Guess('L_TI on pairs kept aside, after one epoch?', ('it falls', 'it rises'), outcome).follow(panel)",

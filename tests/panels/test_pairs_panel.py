@@ -20,21 +20,16 @@ from socketlab.errors import LabError
 from socketlab.measures import similarity
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.panels import pairs as panel_of_pairs
-from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsStock, PairsWorld, experiments
+from socketlab.panels.pairs import PairsChoice, PairsPanel, PairsWorld, experiments
 
 QUICK = PairsChoice(pairs=24, epochs=1)
 
 
-def stock() -> PairsStock:
-    return PairsStock(*(patterned(count, seed) for count, seed in ((32, 5), (32, 6), (12, 7))))
-
-
-def material() -> PairsMaterial:
-    return PairsMaterial(trained_source(), patterned(64, 1).only("depth"), patterned(15, 3).only("depth"))
-
-
-def world(load: Callable[[], PairsStock] = stock) -> PairsWorld:
-    return PairsWorld(load, material, most=32)
+def world() -> PairsWorld:
+    images = patterned(64, 1).only("depth"), patterned(15, 3).only("depth")
+    return PairsWorld(
+        trained_source(), *images, *(patterned(n, seed) for n, seed in ((32, 5), (32, 6), (12, 7)))
+    )
 
 
 @pytest.fixture
@@ -42,8 +37,8 @@ def make() -> Iterator[Callable[..., PairsPanel]]:
     """Makes panels on a tiny world; at the end none may be left with an error that nobody expected."""
     made: list[PairsPanel] = []
 
-    def panel(choice: PairsChoice = QUICK, of: PairsWorld | None = None) -> PairsPanel:
-        made.append(PairsPanel(choice, of or world()))
+    def panel(choice: PairsChoice = QUICK, load: Callable[[], PairsWorld] = world) -> PairsPanel:
+        made.append(PairsPanel(choice, load, most=32))
         made[-1].wait(60)
         return made[-1]
 
@@ -65,14 +60,14 @@ def test_wrong_partners_are_as_many_as_asked_for(count: int, share: float) -> No
 
 @given(st.integers(2, 32), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
 def test_pairs_are_mixed_as_asked_for(count: int, near: float) -> None:
-    there = stock()
-    found = panel_of_pairs.mixed_pairs(there, count, near)
+    there = world()
+    found = there.mixed(count, near)
     assert len(found) == count == len(set(found.names))
     assert sum(name in there.near.names for name in found.names) == round(near * count)
 
 
 def test_fewer_pairs_are_among_the_more() -> None:
-    few, many = (panel_of_pairs.mixed_pairs(stock(), n, 1.0).names for n in (8, 20))
+    few, many = (world().mixed(n, 1.0).names for n in (8, 20))
     assert few == many[:8]
 
 
@@ -90,23 +85,22 @@ def test_spoilt_pairs_keep_their_source_halves() -> None:
 
 def test_more_pairs_than_there_are() -> None:
     with pytest.raises(LabError, match="there are 32"):
-        panel_of_pairs.mixed_pairs(stock(), 33, 1.0)
+        world().mixed(33, 1.0)
 
 
 def test_the_evaluation_measures_what_it_promises() -> None:
     there = world()
-    given = there.stock.near
-    start = next(iter(adapt(there.material.source, there.material.target, None, _nothing())))
+    given = there.near
+    start = next(iter(adapt(there.source, there.target, None, _nothing())))
     assert isinstance(start, Epoch)
     student = start.state.adapted
     found = there.evaluate(student, given)
     halves = [
-        features.predict(s, there.stock.aside.only(m))[1]
-        for s, m in ((there.material.source, "rgb"), (student, "depth"))
+        features.predict(s, there.aside.only(m))[1] for s, m in ((there.source, "rgb"), (student, "depth"))
     ]
     assert found["aside"] == pytest.approx(float(losses.paired_alignment(*halves)))
     assert found["rank"] == pytest.approx(similarity.pair_alignment(*halves).median_rank[0])
-    assert found["accuracy"] == features.accuracy(student, there.material.held_out)
+    assert found["accuracy"] == features.accuracy(student, there.held_out)
 
 
 def _nothing() -> object:
@@ -171,8 +165,8 @@ def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., PairsPane
     panel = make()
     panel.run(wait=True, timeout=120)
     pairs = world().given(QUICK)
-    events = adapt(trained_source(), material().target, pairs, QUICK.recipe, seed=0)
-    plain = [features.accuracy(e.state.adapted, material().held_out) for e in events if isinstance(e, Epoch)]
+    events = adapt(trained_source(), world().target, pairs, QUICK.recipe, seed=0)
+    plain = [features.accuracy(e.state.adapted, world().held_out) for e in events if isinstance(e, Epoch)]
     assert panel.runs[0].values["accuracy"] == pytest.approx(plain)
     panel.controls["broken"].value = 1.0
     panel.run(wait=True, timeout=120)
@@ -183,17 +177,17 @@ def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., PairsPane
 
 
 def test_errors_are_seen(make: Callable[..., PairsPanel], monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> PairsStock:
+    def missing() -> PairsWorld:
         raise LabError("data/pocketrooms/ti_near.rgb.jpg is missing.")
 
-    panel = make(of=world(missing))
+    panel = make(load=missing)
     assert "is missing" in panel.box.value
     with pytest.raises(LabError, match="missing"):
         panel.run(wait=True, timeout=60)
-    panel.world._load_stock = stock
+    panel._load = world
     assert panel.run(wait=True, timeout=120) == "finished"
     assert panel.box.value == ""
-    monkeypatch.setattr("socketlab.panels.pairs.mixed_pairs", lambda *a: missing())
+    monkeypatch.setattr(PairsWorld, "mixed", lambda *a: missing())
     panel.controls["shift"].value = 3
     panel.wait(60)
     assert "is missing" in panel.box.value

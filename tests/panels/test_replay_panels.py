@@ -12,20 +12,18 @@ from socketlab import files
 from socketlab.errors import LabError
 from socketlab.method.adaptation import adapt
 from socketlab.panels import pairs, statistics
-from socketlab.panels.pairs import PairsChoice, PairsMaterial, PairsPanel, PairsStock, PairsWorld
+from socketlab.panels.pairs import PairsChoice, PairsPanel, PairsWorld
 from socketlab.panels.statistics import StatisticsBench, StatisticsChoice, StatisticsPanel
 
 DEPTH, HELD_OUT = patterned(64, 1).only("depth"), patterned(15, 3)
 
 
 def pairs_of(seed: int) -> PairsPanel:
-    def stock() -> PairsStock:
-        return PairsStock(*(patterned(count, kind) for count, kind in ((32, 5), (32, 6), (12, 7))))
+    def world() -> PairsWorld:
+        pairs = (patterned(count, kind) for count, kind in ((32, 5), (32, 6), (12, 7)))
+        return PairsWorld(trained_source(), DEPTH, HELD_OUT.only("depth"), *pairs)
 
-    def material() -> PairsMaterial:
-        return PairsMaterial(trained_source(), DEPTH, HELD_OUT.only("depth"))
-
-    panel = PairsPanel(PairsChoice(pairs=24, epochs=1, seed=seed), PairsWorld(stock, material, most=32))
+    panel = PairsPanel(PairsChoice(pairs=24, epochs=1, seed=seed), world, most=32)
     panel.wait(60)
     return panel
 
