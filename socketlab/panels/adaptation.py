@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -241,6 +241,13 @@ class AdaptationPanel(RunPanel[Choice]):
 
     name = "adaptation"
     run_type = AdaptationRun
+    view = ("map",)
+    tips: ClassVar = {"run": "train with the settings shown"}
+    folded: ClassVar = {
+        "More weights, length": [*WEIGHTS[1:], "trunk_lr", *NEXT],
+        "Data": ["wrong", "sensor", "strength", "seed"],
+        "Map": view,
+    }
 
     def __init__(
         self,
@@ -255,11 +262,6 @@ class AdaptationPanel(RunPanel[Choice]):
         self.classes, self._gather = classes, gather
         self.film: Film | None = None
         self._film_box = box_of("film-box", [])
-        folded = {
-            "More weights, length": [name for name in (*LIVE, *NEXT) if name != "lambda_ti"],
-            "Data": ["wrong", "sensor", "strength", "seed"],
-            "Map": ["map"],
-        }
         labels = {name: f"{_label(name)} {WORDS.get(name, '')}".strip() for name in (*LIVE, *NEXT)}
         recipe = {n: Control.of_recipe(n, getattr(first.recipe, n), label) for n, label in labels.items()}
         own = controls_of(first)
@@ -269,10 +271,7 @@ class AdaptationPanel(RunPanel[Choice]):
             first,
             experiments(first, counts.get("far", most)) | methods(first),
             {"lambda_ti": recipe["lambda_ti"], **own, **recipe},
-            {name: session.LiveFigure(alt=f"{alt}: no run yet.") for name, alt in PICTURES.items()},
-            folded,
-            view=("map",),
-            tips={"run": "train with the settings shown"},
+            {name: f"{title}: no run yet." for name, title in PICTURES.items()},
         )
         self._films = session.Background(self._show_film, self.box)
         self.background.append(self._films)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anywidget
 import ipywidgets as widgets
@@ -145,67 +145,64 @@ def accessible(box: widgets.Box) -> Access:
 class Panel(widgets.VBox):
     """A frame with one session, its buttons, controls, pictures and an export.
 
-    Subclasses pass their controls and pictures, and define `reset` and `_begin`.
+    Subclasses define `reset` and `_begin`, and may set `tips` (button -> tooltip), `run_text`, and `folded`
+    (title -> controls that are folded away; the others are always in sight).
 
     Parameters
     ----------
     table : name -> control.
-    pictures : name -> live picture, in the order of the grid.
-    folded : title -> names of the controls that are folded away; the others are always in sight.
-    tips : name of a button -> its tooltip here.
+    pictures : name -> what it is in words until it is drawn, in the order of the grid.
 
     Attributes
     ----------
-    controls, buttons : name -> widget.
+    controls, buttons, pictures : by name.
     headline, table, words : text above the pictures, and two below them.
     listeners : called without arguments after each run that ended by itself, in the worker's thread.
     background : further threads that `wait` waits for.
     exported : the folders written so far.
     """
 
-    name = "panel"
+    name, run_text = "panel", "Run"
+    tips: ClassVar[Mapping[str, str]] = {}
+    folded: ClassVar[Mapping[str, Sequence[str]]] = {}
 
-    def __init__(
-        self,
-        table: Mapping[str, Control],
-        pictures: Mapping[str, session.LiveFigure],
-        folded: Mapping[str, Sequence[str]] | None = None,
-        tips: Mapping[str, str] | None = None,
-        run_text: str = "Run",
-    ) -> None:
+    def __init__(self, table: Mapping[str, Control], pictures: Mapping[str, str]) -> None:
         self.box = session.ErrorBox()
         self.session: session.Session[Any] = session.Session(self.box)
-        self.controls, self.pictures = make_controls(table), dict(pictures)
         self.listeners: list[Callable[[], None]] = []
         self.background: list[session.Background[Any]] = []
         self.exported: list[Path] = []
+        self.controls = make_controls(table)
+        self.pictures: dict[str, session.LiveFigure] = {}
+        for name, words in pictures.items():
+            picture = self.pictures[name] = session.LiveFigure(alt=words, box=self.box)
+            picture.image.add_class(f"socketlab-picture-{name}")
+            picture.drawn = self.describe
         self.buttons: dict[str, widgets.Button] = {}
         for name, (icon, tip) in BUTTONS.items():
-            text, tip = run_text if name == "run" else name.capitalize(), (tips or {}).get(name, tip)
-            self.buttons[name] = named(name, widgets.Button(description=text, icon=icon, tooltip=tip))
-            self.buttons[name].on_click(self._guarded(lambda _, name=name: getattr(self, name)()))
-        self.buttons["run"].button_style = "primary"
+            tip = self.tips.get(name, tip)
+            button = widgets.Button(description=name.capitalize(), icon=icon, tooltip=tip)
+            button.on_click(self._guarded(lambda _, name=name: getattr(self, name)()))
+            self.buttons[name] = named(name, button)
+        self.buttons["run"].button_style, self.buttons["run"].description = "primary", self.run_text
         tip = "folder for exports, beside the notebook unless its path is given in full"
         self.folder = widgets.Text(EXPORTS, description="into", continuous_update=False, tooltip=tip)
         texts = ("exported", "headline", "runs", "words")
         self.export_note, self.headline, self.table, self.words = map(text_box, texts)
-        for name, picture in self.pictures.items():
-            picture.image.add_class(f"socketlab-picture-{name}")
-            picture.box, picture.drawn = self.box, self.describe
-        super().__init__(self._arranged(folded or {}))
+        super().__init__(self._arranged())
         self.add_class("socketlab-panel")
         accessible(self).on_msg(self._guarded(lambda _, content, __: self._fit(content.get("sizes", {}))))
 
     def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
         return session.guarded(self.box, call)
 
-    def _arranged(self, folded: Mapping[str, Sequence[str]]) -> list[widgets.Widget]:
+    def _arranged(self) -> list[widgets.Widget]:
         """Run bar, then controls beside headline and pictures, then what may lie below the window."""
-        groups = {title: [self.controls[name] for name in names] for title, names in folded.items()}
+        groups = {title: [self.controls[name] for name in names] for title, names in self.folded.items()}
         groups["Export"] = [self.folder, self.buttons["export"], self.export_note]
         boxes = [box_of("group", group) for group in groups.values()]
         more = named("more", widgets.Accordion(boxes, titles=tuple(groups), selected_index=None))
-        hidden = set(itertools.chain(*folded.values()))
+        hidden = set(itertools.chain(*self.folded.values()))
         opened = [control for name, control in self.controls.items() if name not in hidden]
         *run_bar, _ = self.buttons.values()
         stage = box_of("stage", [self.headline, self._grid()])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -247,20 +247,22 @@ class GapPanel(Panel):
     **Sweep** computes all strengths of the camera shown, after which its slider answers at once.
     """
 
-    name = "gap"
+    name, run_text = "gap", "Sweep"
+    tips: ClassVar = {
+        "run": "compute all strengths of this camera, so that the slider answers at once",
+        "stop": "end the sweep, keep its results",
+        "reset": "first settings",
+    }
 
     def __init__(self, choice: GapChoice | None = None, world: GapWorld | None = None) -> None:
         self.world, self._shown = world or GapWorld(), dict[str, float]()
         first = choice or GapChoice()
         layers = self.world.layers(first.sensor)
         self._first = replace(first, layer=first.layer or layers[-1])
-        pictures = {name: session.LiveFigure(alt=f"{name}: not computed yet.") for name in DRAW}
-        tips = {"run": "compute all strengths of this camera, so that the slider answers at once",
-                "stop": "end the sweep, keep its results", "reset": "first settings"}  # fmt: skip
         table = controls_of(self._first)
         table["layer"] = replace(table["layer"], options=layers)
-        super().__init__(table, pictures, {}, tips, run_text="Sweep")
-        pictures["room"].image.add_class("socketlab-photos")
+        super().__init__(table, {name: f"{name}: not computed yet." for name in DRAW})
+        self.pictures["room"].image.add_class("socketlab-photos")
         self._asked = session.Background[GapChoice](self._compute, self.box, share=1.0)
         self._maps = session.Background[GapChoice](self._make_map, self.box)
         self.background += [self._asked, self._maps]

@@ -7,7 +7,7 @@ with its own partner, and on held-out images of the task.
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from socketlab.method import evaluate, losses
 from socketlab.method.adaptation import Step, adapt
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
-from socketlab.panels import session
 from socketlab.panels.base import Table, controls_of, setting
 from socketlab.panels.training import PanelRun, RunPanel
 from socketlab.runs import replay
@@ -224,6 +223,8 @@ class PairsPanel(RunPanel[PairsChoice]):
     """
 
     name = "pairs"
+    tips: ClassVar = {"run": "align on the pairs shown, with the source network as teacher"}
+    folded: ClassVar = {"Training": ["epochs", "seed"]}
 
     def __init__(
         self,
@@ -235,11 +236,9 @@ class PairsPanel(RunPanel[PairsChoice]):
         first = replace(first, pairs=min(first.pairs, most))
         table = controls_of(first)
         table["pairs"] = replace(table["pairs"], low=fewest, high=most)
-        pictures = {name: session.LiveFigure(alt=f"{title}: no run yet.") for name, title in TITLES.items()}
-        tips = {"run": "align on the pairs shown, with the source network as teacher"}
-        folded = {"Training": ["epochs", "seed"]}
-        super().__init__(first, experiments(first, fewest), table, pictures, folded, tips=tips)
-        pictures["pairs"].image.add_class("socketlab-photos")
+        pictures = {name: f"{title}: no run yet." for name, title in TITLES.items()}
+        super().__init__(first, experiments(first, fewest), table, pictures)
+        self.pictures["pairs"].image.add_class("socketlab-photos")
         self._on_change(("pairs", "near", "broken", "shift"), self._show_pairs)
         self._ready()
 

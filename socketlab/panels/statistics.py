@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets as widgets
 import pandas as pd  # type: ignore[import-untyped]
@@ -212,7 +212,9 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
 
     name = "statistics"
     run_type = MatchingRun
-    live = ("layer", "modality", "batch_size", "momentum", "shift", "scale")
+    view = ("layer", "modality", "batch_size", "momentum", "shift", "scale")
+    tips: ClassVar = {"run": "match statistics: gradient steps on L_BN alone"}
+    folded: ClassVar = {"Matching": OF_A_RUN}
 
     def __init__(
         self, choice: StatisticsChoice | None = None, gather: Callable[[], StatisticsBench] = shipped
@@ -223,21 +225,19 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         self._answer: Answer | None = None
         names = ("channels", "running", "layers", "accuracy", "loss")
         alts = {name: f"{name}: the layers read their first images." for name in names}
-        pictures = {name: session.LiveFigure(alt=alt) for name, alt in alts.items()}
+        pictures = alts
         experiments = {
             "match all layers": first,
             "match the first layer": replace(first, layers="first"),
             "normalised by the source's statistics": replace(first, by="running"),
             "no weight, λ_d 0": replace(first, lambda_bn=0.0),
         }
-        tips = {"run": "match statistics: gradient steps on L_BN alone"}
-        folded = {"Matching": OF_A_RUN}
         table = controls_of(first)
         table["layer"] = replace(table["layer"], options=[first.layer])
-        super().__init__(first, experiments, table, pictures, folded, self.live, tips)
+        super().__init__(first, experiments, table, pictures)
         self._asked = session.Background[bool](self._show, self.box, share=1.0)
         self.background.append(self._asked)
-        self._on_change((*self.live, "seed"), self._ask)
+        self._on_change((*self.view, "seed"), self._ask)
         self._ready()
 
     def _run_of(self, choice: StatisticsChoice) -> StatisticsChoice:

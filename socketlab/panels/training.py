@@ -106,27 +106,25 @@ class RunPanel(Panel, Generic[Setting]):
     """A panel whose Run trains: it keeps its runs, offers experiments, and shows recorded runs at ``replay``.
 
     Subclasses call `_ready` at the end of their construction. They define `_events`, `_draw`, `_clear` and
-    `_cells`; `_values_of` and `choice` where their settings are not simply those of the controls; and
-    `run_type`, `_step` and `_epoch` where a run keeps more than one number per name and epoch.
+    `_cells`; `_values_of` and `choice` where their settings are not simply those of the controls;
+    `run_type`, `_step` and `_epoch` where a run keeps more than one number per name and epoch; and `view`,
+    the controls that change what is shown and not what is run.
 
     Parameters
     ----------
     first : the settings to begin with.
     experiments : title -> settings, offered in a menu; at ``replay`` those that were recorded.
-    view : controls that change what is shown and not what is run.
     """
 
     run_type: type[PanelRun[Any]] = PanelRun
+    view: Sequence[str] = ()
 
     def __init__(
         self,
         first: Setting,
         experiments: Mapping[str, Setting],
         table: Mapping[str, Control],
-        pictures: Mapping[str, session.LiveFigure],
-        folded: Mapping[str, Sequence[str]] | None = None,
-        view: Sequence[str] = (),
-        tips: Mapping[str, str] | None = None,
+        pictures: Mapping[str, str],
     ) -> None:
         self.runs: list[Any] = []
         self.replays, tip = replay.tier() == "replay", "settings worth trying"
@@ -141,19 +139,23 @@ class RunPanel(Panel, Generic[Setting]):
         self._loading, self._kept = threading.Lock(), dict[Any, Any]()
         options = [("own settings", ""), *((title, title) for title in self.experiments)]
         menu = Control("experiment", "", tip, options=options)
-        super().__init__({"experiment": menu, **table}, pictures, folded, tips)
-        self._view = "experiment", *view
-        for name in self.controls.keys() - set(self._view):  # at replay they would change nothing
+        super().__init__({"experiment": menu, **table}, pictures)
+        for name in self._own:  # at replay they would change nothing
             self.controls[name].disabled = self.replays
 
     def _ready(self) -> None:
         """Show the first settings and listen; called by a subclass when it is complete."""
         self.set(self.first)
         self._on_change(("experiment",), self._take_experiment)
-        self._on_change([name for name in self.controls if name not in self._view], self._name_experiment)
+        self._on_change(self._own, self._name_experiment)
         self._clear(None)
 
     # settings
+
+    @property
+    def _own(self) -> list[str]:
+        """Names of the controls that decide a run."""
+        return [name for name in self.controls if name not in ("experiment", *self.view)]
 
     @property
     def choice(self) -> Any:
@@ -165,12 +167,11 @@ class RunPanel(Panel, Generic[Setting]):
         """Name of a control -> its value for some settings."""
         return {f.name: getattr(choice, f.name) for f in fields(choice) if f.name in self.controls}
 
-    def set(self, choice: Setting, keep: Sequence[str] = ()) -> None:
-        """Move the controls to some settings, but for those named in `keep`."""
-        self._base = choice
-        for name, value in self._values_of(choice).items():
-            if name not in keep:
-                self.controls[name].value = value
+    def set(self, choice: Setting) -> None:
+        """Move the controls to some settings."""
+        self._base, values = choice, self._values_of(choice)
+        for name in values:
+            self.controls[name].value = values[name]
         self._name_experiment()
 
     def _run_of(self, choice: Any) -> Any:
@@ -188,9 +189,9 @@ class RunPanel(Panel, Generic[Setting]):
         self.controls["experiment"].value = titles[0] if titles else ""
 
     def _take_experiment(self) -> None:
-        chosen = self.experiments.get(self.controls["experiment"].value)
-        if chosen is not None and self._run_of(chosen) != self._run_of(self.choice):
-            self.set(chosen, keep=self._view)
+        chosen, now = self.experiments.get(self.controls["experiment"].value), self.choice
+        if chosen is not None and self._run_of(chosen) != self._run_of(now):
+            self.set(replace(chosen, **{n: getattr(now, n) for n in self.view if hasattr(now, n)}))
 
     def _loaded(self, key: Any, load: Callable[[], Any]) -> Any:
         """What `load` returned for a key, from any thread; the newest is kept."""

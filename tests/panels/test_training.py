@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from socketlab.errors import LabError
 from socketlab.figures import figures
 from socketlab.method.adaptation import Epoch, Step
 from socketlab.method.recipe import Recipe, knobs
-from socketlab.panels import base, session, training
+from socketlab.panels import base, training
 from socketlab.panels.base import Control
 from socketlab.panels.training import Guess, PanelRun, RunPanel
 from socketlab.runs import replay
@@ -36,6 +36,8 @@ class SmallPanel(RunPanel[Setting]):
     """Counts steps; its accuracy is its rate."""
 
     name = "small"
+    view = ("colour",)
+    folded: ClassVar = {"More": ["count"]}
     steps = 4
 
     def __init__(self, first: Setting | None = None) -> None:
@@ -46,8 +48,7 @@ class SmallPanel(RunPanel[Setting]):
             "count": Control("count", 3, "how many", 1, 9, 1),
             "colour": Control("colour", "red", "of the line", options=("red", "blue")),
         }
-        pictures = {"curve": session.LiveFigure(alt="Nothing yet.")}
-        super().__init__(first or Setting(), experiments, table, pictures, {"More": ["count"]}, ("colour",))
+        super().__init__(first or Setting(), experiments, table, {"curve": "Nothing yet."})
         self._ready()
 
     def _events(self, run: PanelRun[Setting]) -> Iterator[Any]:
