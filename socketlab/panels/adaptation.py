@@ -3,7 +3,6 @@
 Weights and learning rate act at once, also in the middle of a run; all else acts at the next run.
 """
 
-import csv
 import html
 import math
 import re
@@ -18,9 +17,8 @@ from matplotlib.figure import Figure, SubFigure
 
 from socketlab.figures import figures, style
 from socketlab.figures.film import Film, Snapshot
-from socketlab.files import data_folder, verified
+from socketlab.files import data_folder, read_csv, verified
 from socketlab.images import pocketrooms
-from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS, STRONGEST
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
@@ -50,12 +48,7 @@ CAMERAS = {name: sensor.title for name, sensor in SENSORS.items()}
 NEAR = "pairs that show rooms with the task's furniture"
 MAP_PAIRS, MAP_TARGETS, COMPONENTS, FEW = 200, 240, 16, 25
 MAP_SETS = ("source half", "target half", "target images")
-PICTURES = {
-    "accuracy": "Accuracy on held-out target images",
-    "losses": "Terms of the loss",
-    "confusion": "Confusion matrix",
-    "map": "Map of features",
-}
+PICTURES = ("accuracy", "losses", "confusion", "map")
 
 
 @dataclass(frozen=True)
@@ -108,25 +101,6 @@ def methods(first: Choice) -> dict[str, Choice]:
 
 
 @dataclass
-class Bench:
-    """Images and networks of a choice, and what does not change during a run.
-
-    The map shows `pairs` and the held-out rows `seen`, on the (D, C) principal `components` about `centre` of
-    their features before the run; `source_half` is on them. `film_sets` has modality, title and labels of its
-    sets. `levels` are accuracies to compare with.
-    """
-
-    material: Material
-    levels: dict[str, float]
-    pairs: PairedImages
-    seen: torch.Tensor
-    source_half: torch.Tensor
-    centre: torch.Tensor
-    components: torch.Tensor
-    film_sets: dict[str, tuple[str, str, Any]]
-
-
-@dataclass
 class AdaptationRun(PanelRun[Choice]):
     """A run with its losses by step, and features and confusion matrix by epoch."""
 
@@ -145,10 +119,7 @@ class AdaptationRun(PanelRun[Choice]):
 
 
 def gather(choice: Choice) -> Material:
-    """Load source network, target images and pairs of a choice; no RGB image of the task is opened.
-
-    `LabError`: unknown sensor, missing or altered file, more pairs than there are.
-    """
+    """Load what a choice names, or raise `LabError`; no RGB image of the task is opened."""
     sensor, strength = choice.sensor, choice.strength
     source, oracle = load_source(f"rgb_{sensor}"), f"oracle_{TARGET}_{sensor}"
     splits = "target_adapt", "target_test"
@@ -160,26 +131,41 @@ def gather(choice: Choice) -> Material:
     return Material(source, target, held_out, pairs, load_source(oracle) if shipped else None)
 
 
-def prepare(material: Material) -> Bench:
-    """Choose the scenes of the map, and measure what does not change during a run."""
-    assert material.pairs is not None
-    source, held_out = material.source, material.held_out
-    pairs = material.pairs.take(some(len(material.pairs), MAP_PAIRS))
-    seen = some(len(held_out), MAP_TARGETS)
-    adapted = evaluate.reading(source, material.target)
-    levels = {"chance": 1 / len(source.classes), "source only": evaluate.accuracy(adapted, held_out)}
-    if material.oracle is not None:
-        levels["oracle"] = evaluate.accuracy(material.oracle, held_out)
-    halves = [evaluate.predict(net, pairs.only(net.modality))[1] for net in (source, adapted)]
-    features = torch.cat([*halves, evaluate.predict(adapted, held_out.take(seen))[1]])
-    centre = features.mean(dim=0)
-    components = torch.linalg.svd(features - centre, full_matrices=False).Vh[:COMPONENTS].T
-    names = [(net.modality, f"pairs, {style.MODALITIES[net.modality].short}") for net in (source, adapted)]
-    images = held_out.modality, "target images", held_out.labels[seen].numpy()
-    about = [*((*name, None) for name in names), images]
-    sets = dict(zip(MAP_SETS, about, strict=True))
-    half = (halves[0] - centre) @ components
-    return Bench(material, levels, pairs, seen, half, centre, components, sets)
+class Bench:
+    """Images and networks of a choice, and what does not change during a run.
+
+    The map shows `pairs` and the held-out rows `seen`, on the (D, C) principal `components` about `centre` of
+    their features before the run. `levels` are accuracies to compare with.
+    """
+
+    def __init__(self, material: Material) -> None:
+        assert material.pairs is not None
+        self.material, source, held_out = material, material.source, material.held_out
+        self.pairs = material.pairs.take(some(len(material.pairs), MAP_PAIRS))
+        self.seen = some(len(held_out), MAP_TARGETS)
+        adapted = evaluate.reading(source, material.target)
+        self.levels = {"chance": 1 / len(source.classes), "source only": evaluate.accuracy(adapted, held_out)}
+        if material.oracle is not None:
+            self.levels["oracle"] = evaluate.accuracy(material.oracle, held_out)
+        halves = [evaluate.predict(net, self.pairs.only(net.modality))[1] for net in (source, adapted)]
+        features = torch.cat([*halves, evaluate.predict(adapted, held_out.take(self.seen))[1]])
+        self.centre = features.mean(dim=0)
+        basis = torch.linalg.svd(features - self.centre, full_matrices=False).Vh
+        self.components = basis[:COMPONENTS].T
+        self.source_half = (halves[0] - self.centre) @ self.components
+        names = [(m, f"pairs, {style.MODALITIES[m].short}") for m in (source.modality, adapted.modality)]
+        images = adapted.modality, "target images", held_out.labels[self.seen].numpy()
+        about = [*((*name, None) for name in names), images]
+        self.film_sets: dict[str, Any] = dict(zip(MAP_SETS, about, strict=True))
+
+    def observe(self, event: Epoch) -> dict[str, torch.Tensor]:
+        """Answers for held-out images, and features of the map's target half and images on its components."""
+        adapted = event.state.adapted
+        logits, features = evaluate.predict(adapted, self.material.held_out)
+        half = evaluate.predict(adapted, self.pairs.only(adapted.modality))[1]
+        shown = (torch.cat([half, features[self.seen]]) - self.centre) @ self.components
+        shown = shown.nan_to_num().clamp(-6e4, 6e4)  # what 16 bits hold
+        return {"answers": logits.argmax(dim=1).to(torch.int16), "features": shown.half()}
 
 
 def some(count: int, most: int) -> torch.Tensor:
@@ -187,20 +173,9 @@ def some(count: int, most: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most].sort().values
 
 
-def observe(bench: Bench, event: Epoch) -> dict[str, torch.Tensor]:
-    """Answers for held-out images, and features of the map's target half and images on its components."""
-    adapted = event.state.adapted
-    logits, features = evaluate.predict(adapted, bench.material.held_out)
-    half = evaluate.predict(adapted, bench.pairs.only(adapted.modality))[1]
-    shown = (torch.cat([half, features[bench.seen]]) - bench.centre) @ bench.components
-    shown = shown.nan_to_num().clamp(-6e4, 6e4)  # what 16 bits hold
-    return {"answers": logits.argmax(dim=1).to(torch.int16), "features": shown.half()}
-
-
 def pair_counts() -> dict[str, int]:
     """How many pairs ship: {"near": n, "far": m}."""
-    with open(verified("pocketrooms/index.csv"), newline="", encoding="utf-8") as file:
-        splits = [row["split"] for row in csv.DictReader(file)]
+    splits = [row["split"] for row in read_csv(verified("pocketrooms/index.csv"))]
     return {kind: splits.count(f"ti_{kind}") for kind in ("near", "far")}
 
 
@@ -231,12 +206,8 @@ def draw_losses(figure: Figure | SubFigure, losses: Mapping[str, list[float]], c
 class AdaptationPanel(RunPanel[Choice]):
     """Watch a network learn a modality that it never saw, and take part.
 
-    Parameters
-    ----------
-    choice : the settings to begin with; its pair count is cut to what there is.
-    gather : loads the material of a choice; another function shows another world.
-    counts : how many near and far pairs there are; default: those shipped.
-    classes : names of the classes.
+    It begins with `choice`, whose pair count is cut to what `counts` has (default: the shipped pairs);
+    `gather` loads the material of a choice, with images of `classes`.
     """
 
     name = "adaptation"
@@ -271,7 +242,7 @@ class AdaptationPanel(RunPanel[Choice]):
             first,
             experiments(first, counts.get("far", most)) | methods(first),
             {"lambda_ti": recipe["lambda_ti"], **own, **recipe},
-            {name: f"{title}: no run yet." for name, title in PICTURES.items()},
+            {name: f"{name}: no run yet." for name in PICTURES},
         )
         self._films = session.Background(self._show_film, self.box)
         self.background.append(self._films)
@@ -288,7 +259,7 @@ class AdaptationPanel(RunPanel[Choice]):
             self._films.post(self.runs[-1], at_once=True)
 
     def _bench(self, choice: Choice) -> Bench:
-        return self._loaded(choice.data, lambda: prepare(self._gather(choice)))  # type: ignore[no-any-return]
+        return self._loaded(choice.data, lambda: Bench(self._gather(choice)))  # type: ignore[no-any-return]
 
     # settings
 
@@ -317,7 +288,7 @@ class AdaptationPanel(RunPanel[Choice]):
         run.levels, material = bench.levels, bench.material
         recipe = partial(self._recipe, choice.recipe)  # `adapt` calls it between two steps
         begin = partial(adapt, material.source, material.target, material.pairs, recipe, seed=choice.seed)
-        return replay.played(choice, begin, partial(observe, bench))
+        return replay.played(choice, begin, bench.observe)
 
     def _step(self, run: AdaptationRun, step: Step) -> None:
         last, now = run.choice.recipe, self._recipe(run.choice.recipe)

@@ -1,8 +1,4 @@
-"""Frame of every panel: controls at the left, a run bar, pictures that fill the window, an export.
-
-A panel is a box of core widgets around one `session.Session`. `panel.css` lays it out; `panel.js` gives names
-and values to screen readers, and reports sizes.
-"""
+"""Frame of every panel: controls at the left, a run bar, pictures that fill the window, an export."""
 
 import html
 import itertools
@@ -10,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,15 +36,11 @@ BUTTONS = {
 
 @dataclass(frozen=True)
 class Control:
-    """One setting: its label, its first value, its tooltip, and which values it can take.
+    """One setting: its label, first value, tooltip, and which values it can take.
 
-    Parameters
-    ----------
-    low, high, step : of a slider; whole numbers where value and step are whole.
-    options : to choose from; with `steps` they stand on a slider.
-    form : how a slider writes its value.
-    log : a slider over powers of ten.
-    live : report the value while the slider is dragged, and not only on release.
+    A slider goes from `low` to `high`, in whole numbers where value and step are whole, and by powers of ten
+    with `log`; it writes its value in the format `form`. `options` stand in a menu, or on a slider with
+    `steps`. A `live` slider reports its value while it is dragged, and not only on release.
     """
 
     label: str
@@ -155,7 +148,6 @@ class Panel(widgets.VBox):
 
     Attributes
     ----------
-    controls, buttons, pictures : by name.
     headline, table, words : text above the pictures, and two below them.
     listeners : called without arguments after each run that ended by itself, in the worker's thread.
     background : further threads that `wait` waits for.
@@ -168,6 +160,7 @@ class Panel(widgets.VBox):
 
     def __init__(self, table: Mapping[str, Control], pictures: Mapping[str, str]) -> None:
         self.box = session.ErrorBox()
+        self._guarded = partial(session.guarded, self.box)
         self.session: session.Session[Any] = session.Session(self.box)
         self.listeners: list[Callable[[], None]] = []
         self.background: list[session.Background[Any]] = []
@@ -193,9 +186,6 @@ class Panel(widgets.VBox):
         self.add_class("socketlab-panel")
         accessible(self).on_msg(self._guarded(lambda _, content, __: self._fit(content.get("sizes", {}))))
 
-    def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        return session.guarded(self.box, call)
-
     def _arranged(self) -> list[widgets.Widget]:
         """Run bar, then controls beside headline and pictures, then what may lie below the window."""
         groups = {title: [self.controls[name] for name in names] for title, names in self.folded.items()}
@@ -219,7 +209,7 @@ class Panel(widgets.VBox):
         return named(f"pictures-{len(self.pictures)}", grid)
 
     def _fit(self, sizes: Mapping[str, Sequence[float]]) -> None:
-        """Fit the pictures to the sizes that the page reports."""
+        """Fit the pictures to the sizes in the page."""
         for name, (width, height) in sizes.items():
             if name in self.pictures and min(width, height) > 50:
                 self.pictures[name].fit(width, height)
@@ -237,14 +227,8 @@ class Panel(widgets.VBox):
     def run(self, wait: bool = False, timeout: float | None = None) -> str:
         """Start a run with the settings shown, or let a paused one go on; never a second one beside it.
 
-        Parameters
-        ----------
-        wait : return only at the end of the run and of its pictures, and raise what made it fail.
-        timeout : the most seconds to wait.
-
-        Returns
-        -------
-        The state of the session: "running", "finished", ...
+        With `wait` it returns at the end of the run and of its pictures, or after `timeout` seconds, and
+        raises what made the run fail. Returns the state of the session: "running", "finished", ...
         """
         self.buttons["pause"].description = "Pause"
         if self.session.running:
@@ -312,13 +296,8 @@ class Panel(widgets.VBox):
     def export(self) -> Path:
         """Write all pictures (PNG, SVG) and numbers (CSV) into a new folder, and show where.
 
-        Returns
-        -------
-        The folder ``exports/<panel>-1``, ``-2``, ...: nothing is ever overwritten.
-
-        Raises
-        ------
-        LabError : the folder cannot be written, or the disk is full.
+        Returns the folder ``exports/<panel>-1``, ``-2``, ...: nothing is ever overwritten. `LabError`: it
+        cannot be written, or the disk is full.
         """
         parent = Path(os.path.expanduser(self.folder.value or EXPORTS))
         folders = (parent / f"{self.name}-{number}" for number in itertools.count(1))

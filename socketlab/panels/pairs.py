@@ -47,11 +47,8 @@ SHARE: Any = {"form": ".0%", "live": True}
 class PairsChoice:
     """Which pairs, what is wrong with them, and how long the alignment goes.
 
-    Parameters
-    ----------
-    near : share of them that show rooms with the task's furniture, in [0, 1].
-    broken : share of them whose target half belongs to another pair, in [0, 1].
-    shift : pixels by which every target half is moved to the right, round the edge.
+    The target halves of a share `broken` belong to another pair; all are moved right by `shift` pixels, round
+    the edge.
     """
 
     pairs: int = setting(KEPT, "pairs", "how many", FEWEST, KEPT, 1, live=True)
@@ -111,19 +108,16 @@ class PairsWorld:
         return _features(self.source, self.aside)
 
     def mixed(self, count: int, near: float) -> PairedImages:
-        """The first `count` pairs of which a share is near: fewer pairs are always among the more.
+        """The first `count` pairs, a share of them near; fewer are always among the more.
 
-        Raises
-        ------
-        LabError : more pairs than there are.
+        Raises `LabError` where there are not so many.
         """
-        of_near = round(near * count)
-        parts = {"near": of_near, "far": count - of_near}
-        for name, wanted in parts.items():
-            if wanted > len(getattr(self, name)):
-                there = len(getattr(self, name))
-                raise LabError(f"{wanted} pairs were asked for, but there are {there}: choose fewer.")
-        taken = [getattr(self, name).take(range(wanted)) for name, wanted in parts.items() if wanted]
+        of_near, taken = round(near * count), []
+        for wanted, there in ((of_near, self.near), (count - of_near, self.far)):
+            if wanted > len(there):
+                raise LabError(f"{wanted} pairs were asked for, but there are {len(there)}: choose fewer.")
+            if wanted:
+                taken.append(there.take(range(wanted)))
         if len(taken) == 1:
             return taken[0]
         order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
@@ -215,11 +209,7 @@ def draw_curves(figure: Canvas, runs: list[PanelRun[PairsChoice]], name: str, ch
 class PairsPanel(RunPanel[PairsChoice]):
     """Align a network on pairs of other rooms, and see its answers to pairs and rooms that it never saw.
 
-    Parameters
-    ----------
-    choice : the settings to begin with; its pair count is cut to what there is.
-    load : loads pairs, network and images, once.
-    most : the largest number of pairs.
+    It begins with `choice`, cut to `most` pairs; `load` loads pairs, network and images, once.
     """
 
     name = "pairs"
@@ -227,10 +217,7 @@ class PairsPanel(RunPanel[PairsChoice]):
     folded: ClassVar = {"Training": ["epochs", "seed"]}
 
     def __init__(
-        self,
-        choice: PairsChoice | None = None,
-        load: Callable[[], PairsWorld] = shipped,
-        most: int = KEPT,
+        self, choice: PairsChoice | None = None, load: Callable[[], PairsWorld] = shipped, most: int = KEPT
     ) -> None:
         self._load, first, fewest = load, choice or PairsChoice(), min(FEWEST, most)
         first = replace(first, pairs=min(first.pairs, most))

@@ -83,12 +83,9 @@ def guarded(box: ErrorBox, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Background(Generic[Job]):
-    """A second thread that does the newest job only, and rests in proportion.
+    """A second thread that does the newest job only; errors of `work` go to `box`.
 
-    Parameters
-    ----------
-    work : does one job; its errors go to `box`.
-    share : the largest share of the time that it works while jobs keep coming, in (0, 1].
+    While jobs keep coming it works for a `share` of the time, in (0, 1], and rests in between.
     """
 
     def __init__(self, work: Callable[[Job], None], box: ErrorBox, share: float = 0.2) -> None:
@@ -150,16 +147,9 @@ class Picture(widgets.Image, DescriptionWidget):
 class LiveFigure(Background[Paint]):
     """A picture drawn by a function, whole each time, and shown by the widget `image`.
 
-    Parameters
-    ----------
-    width, height : nominal size, pixels; the page shows the picture at the size that it has room for.
-    alt : the picture in words until it describes itself (`style.describe`).
-    share : the largest share of the time that drawing in the background may take.
-
-    Attributes
-    ----------
-    paint : the function that drew it last; it draws the same into another figure, or a part of one.
-    drawn : called after each drawing, in its thread.
+    Its size, in pixels, is nominal: the page shows it at the size that it has room for. `alt` is the picture
+    in words until it describes itself (`style.describe`). `paint` drew it last, and draws the same into
+    another figure, or a part of one. `drawn` is called after each drawing, in its thread.
     """
 
     def __init__(
@@ -199,13 +189,11 @@ class LiveFigure(Background[Paint]):
 
     def file(self, ending: str) -> bytes:
         """As a file: "png" for print or "svg" with text as text; the same picture gives the same bytes."""
-        about: dict[str, Any] = {"Date": None} if ending == "svg" else {"Software": None}
-        kept: Any = {"svg.fonttype": "none", "svg.hashsalt": "socketlab"}
-        file = io.BytesIO()
-        with DRAW, matplotlib.rc_context(kept):
-            self._painted(style.DPI).savefig(
-                file, format=ending, dpi=PRINT_DPI, facecolor="white", metadata=about
-            )
+        about: Any = {"Date" if ending == "svg" else "Software": None}
+        file, kept = io.BytesIO(), {"svg.fonttype": "none", "svg.hashsalt": "socketlab"}
+        with DRAW, matplotlib.rc_context(kept):  # type: ignore[arg-type]
+            figure = self._painted(style.DPI)
+            figure.savefig(file, format=ending, dpi=PRINT_DPI, facecolor="white", metadata=about)
         return file.getvalue()
 
     def _painted(self, dpi: float) -> Figure:
@@ -223,11 +211,10 @@ class Session(Generic[Event]):
 
     Attributes
     ----------
-    state : "ready", "running", "paused", "finished", "stopped" or "failed".
+    state : "ready", "running", "paused", "finished", "stopped" or "failed", by `error`.
     bar, status : widgets for progress and remaining time; the worker alone writes to them during a run.
-    note : a few words beside the progress, set by the function that reads the events.
+    note : a few words beside the progress, set by whoever reads the events.
     seconds : of the run, without its pauses.
-    error : what ended a failed run.
     """
 
     def __init__(self, box: ErrorBox | None = None) -> None:
@@ -253,12 +240,9 @@ class Session(Generic[Event]):
     ) -> bool:
         """Start the worker; False when one is at work already.
 
-        Parameters
-        ----------
-        events : makes the stream; called in the worker, so it may load data.
-        see : reads one event, returns the share of the run that is done (None = unknown).
-        draw : posts what was seen to pictures; called at most every `REDRAW_SECONDS`, and at the end.
-        end : gets the final state, before `wait` returns.
+        It loads and walks the stream of `events`. `see` reads one event, and returns the share of the run
+        that is done (None = unknown); `draw` posts pictures, every `REDRAW_SECONDS` at most and at the end;
+        `end` gets the final state.
         """
         with self._lock:
             if self.running:
@@ -301,9 +285,7 @@ class Session(Generic[Event]):
     def wait(self, timeout: float | None = None) -> str:
         """Wait for the end of the run, and raise what made it fail; interrupting the wait stops the run.
 
-        Returns
-        -------
-        The state; "running" or "paused" after `timeout` seconds.
+        Returns the state: "running" or "paused" after `timeout` seconds.
         """
         try:
             ended = self.join(timeout)
@@ -327,8 +309,8 @@ class Session(Generic[Event]):
     # the worker's own
 
     def _work(self, events: Any, see: Any, draw: Any, end: Any) -> None:
-        self._report(0.0)
         try:
+            self._report(0.0)
             with closing(events()) as stream:
                 self._walk(stream, see, draw)
             draw()
@@ -339,8 +321,9 @@ class Session(Generic[Event]):
             end(self.state)
         except Exception as error:
             self._fail(error)
-        self._report(1.0 if self.state == "finished" else None)
-        self._done.set()
+        finally:
+            self._report(1.0 if self.state == "finished" else None)
+            self._done.set()
 
     def _fail(self, error: BaseException) -> None:
         self.error, self.state = error, "failed"

@@ -45,15 +45,7 @@ class Change:
 
 @dataclass
 class PanelRun(Generic[Setting]):
-    """One run that a panel keeps for comparison.
-
-    Parameters
-    ----------
-    number : counted from 1.
-    choice : its settings, as it began.
-    epochs, values : those observed, and name -> one number per epoch.
-    changes : of its settings while it ran.
-    """
+    """One run that a panel keeps: its settings as it began, and one number per name and epoch."""
 
     number: int
     choice: Setting
@@ -106,13 +98,12 @@ class RunPanel(Panel, Generic[Setting]):
     """A panel whose Run trains: it keeps its runs, offers experiments, and shows recorded runs at ``replay``.
 
     Subclasses call `_ready` at the end of their construction. They define `_events`, `_draw`, `_clear` and
-    `_cells`; `_values_of` and `choice` where their settings are not simply those of the controls;
-    `run_type`, `_step` and `_epoch` where a run keeps more than one number per name and epoch; and `view`,
-    the controls that change what is shown and not what is run.
+    `_cells`; `_values_of` and `choice` where their settings are not simply those of the controls; `run_type`,
+    `_step` and `_epoch` where a run keeps more; and `view`, the controls that change only what is shown.
 
     Parameters
     ----------
-    first : the settings to begin with.
+    first : the settings to begin with; at ``replay`` recorded ones.
     experiments : title -> settings, offered in a menu; at ``replay`` those that were recorded.
     """
 
@@ -140,6 +131,7 @@ class RunPanel(Panel, Generic[Setting]):
         options = [("own settings", ""), *((title, title) for title in self.experiments)]
         menu = Control("experiment", "", tip, options=options)
         super().__init__({"experiment": menu, **table}, pictures)
+        self._own = [name for name in table if name not in self.view]
         for name in self._own:  # at replay they would change nothing
             self.controls[name].disabled = self.replays
 
@@ -151,11 +143,6 @@ class RunPanel(Panel, Generic[Setting]):
         self._clear(None)
 
     # settings
-
-    @property
-    def _own(self) -> list[str]:
-        """Names of the controls that decide a run."""
-        return [name for name in self.controls if name not in ("experiment", *self.view)]
 
     @property
     def choice(self) -> Any:
@@ -295,7 +282,7 @@ class RunPanel(Panel, Generic[Setting]):
         }
 
     def still(self, dpi: float = 100) -> Any:
-        """A picture of the last run for readers without a kernel, as an IPython `Image` with its description.
+        """A picture of the last run for readers without a kernel, as an IPython `Image`.
 
         A run that is under way is waited for; when nothing has run yet, the settings shown run once.
         """
@@ -308,19 +295,12 @@ class RunPanel(Panel, Generic[Setting]):
 class Guess(widgets.VBox):
     """A question whose answer the learner picks before a run shows what happens; nothing is graded.
 
-    Whoever has committed to an answer sees what does not fit it.
-
     Parameters
     ----------
     question : one sentence; HTML is allowed.
-    options : two different answers at least, plain text.
+    options : two different answers at least, plain text; `value` is the one picked, or None.
     outcome : panel -> the option that came true, or that option and a sentence on it (HTML), or None while
-        its runs do not answer the question.
-
-    Attributes
-    ----------
-    value : the option picked, or None.
-    revealed : the option that came true, once it has been shown.
+        its runs do not answer the question; once shown, the option is `revealed`.
     """
 
     def __init__(self, question: str, options: Sequence[str], outcome: Callable[[Any], Outcome]) -> None:

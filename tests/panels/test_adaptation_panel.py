@@ -91,16 +91,16 @@ def test_the_map_shows_the_same_scenes_every_time() -> None:
 
 
 def test_what_is_observed_of_an_epoch_comes_from_the_right_networks() -> None:
-    bench = adaptation.prepare(tiny_world(QUICK))
+    bench = adaptation.Bench(tiny_world(QUICK))
     untouched = next(
         iter(adapt(trained_source(), bench.material.target, None, Recipe.for_method("source-only")))
     )
-    before = adaptation.observe(bench, untouched)
+    before = bench.observe(untouched)
     other = copy.deepcopy(untouched)
     with torch.no_grad():
         other.state.adapted.network.bottleneck[0].weight.zero_()
         other.state.adapted.network.bottleneck[0].bias.zero_()
-    seen = adaptation.observe(bench, other)
+    seen = bench.observe(other)
     assert bench.source_half.std(dim=0).max() > 0  # the source's own: untouched
     assert before["features"].shape == seen["features"].shape == (24 + 15, bench.components.shape[1])
     assert before["features"].float().std(dim=0).max() > 0.01
@@ -129,8 +129,8 @@ def test_at_replay_a_recorded_run_is_shown_and_nothing_is_trained(
     first.run(wait=True)
     files.write_manifest(tmp_path)
     monkeypatch.setenv("SOCKETLAB_TIER", "replay")
-    bench = adaptation.prepare(tiny_world(QUICK))
-    monkeypatch.setattr(adaptation, "prepare", lambda material: bench)
+    bench = adaptation.Bench(tiny_world(QUICK))
+    monkeypatch.setattr(adaptation, "Bench", lambda material: bench)
     monkeypatch.setattr(adaptation, "adapt", lambda *a, **k: pytest.fail("it was trained"))
     second = make()
     assert second.run(wait=True) == "finished"
