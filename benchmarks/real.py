@@ -30,6 +30,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "real_results.md"
 SEEDS = (0, 1, 2)
+NETWORKS = "source network", "oracle"
 BLOCKS = 5
 """Parts in time of each class's test video."""
 
@@ -60,7 +61,7 @@ def main() -> None:
             pending = [
                 pool.submit(carry_out, job, str(chosen.out), chosen.device, end)
                 for job in todo
-                if (job["method"] in ("source network", "oracle")) == (kind == "network")
+                if (job["method"] in NETWORKS) == (kind == "network")
             ]
             for future in tqdm(as_completed(pending), total=len(pending), desc=kind):
                 if (line := future.result()) is not None:
@@ -80,13 +81,13 @@ def jobs(pack_folder: Path) -> list[dict[str, Any]]:
     """Every network and every run, a dictionary each."""
     from socketlab.images.encodings import DEPTH_ENCODINGS
 
-    found = [job("source network", source=s) for s in SEEDS] + [job("oracle", source=s) for s in SEEDS]
-    for source in SEEDS:
-        found += [job(method, source=source) for method in ("source-only", "adabn")]
-        for seed in SEEDS:
-            found += [job(method, source=source, seed=seed) for method in ("tent", "shot", "aad", "paper")]
-            for encoding in DEPTH_ENCODINGS:
-                found.append(job("socket", encoding, source, seed))
+    found = [job(kind, source=source) for kind in NETWORKS for source in SEEDS]
+    found += [job(method, source=source) for method in ("choice", "source-only", "adabn") for source in SEEDS]
+    for seed in SEEDS:
+        found += [job("socket", how, source, seed) for how in DEPTH_ENCODINGS for source in SEEDS]
+        found += [
+            job(how, source=source, seed=seed) for how in ("shot", "aad", "tent", "paper") for source in SEEDS
+        ]
     return found
 
 
@@ -108,7 +109,10 @@ def carry_out(job: dict[str, Any], folder: str, device: str, end: float) -> dict
         return None
     torch.set_num_threads(1)
     begun = time.perf_counter()
-    found = (train if job["method"] in ("source network", "oracle") else adapt)(job, Path(folder), device)
+    if job["method"] == "choice":
+        found = choose(job, Path(folder), device)
+    else:
+        found = (train if job["method"] in NETWORKS else adapt)(job, Path(folder), device)
     return job | found | {"seconds": f"{time.perf_counter() - begun:.0f}"}
 
 
@@ -141,11 +145,12 @@ def adapt(job: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
     from socketlab import adapt as events
     from socketlab.images import encodings, packs
     from socketlab.runs import splits
+    from socketlab.runs.settings import lengthened
 
     pack = packs.open_pack(folder)
     modality = splits.target_modality(pack)
     target, test = splits.scenes(pack, modality, splits.target_domain(pack, modality))
-    recipe = long_enough(Recipe.for_method(job["method"]), len(target))
+    recipe = lengthened(Recipe.for_method(job["method"]), len(target))
     source = load_source(network_file(folder, "source network", job["source"]))
     source.network.to(device)
     target = target.to(device)
@@ -161,12 +166,20 @@ def adapt(job: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
     return measured(state.adapted, test.to(device))
 
 
-def long_enough(recipe: Any, images: int) -> Any:
-    """More epochs where the target is small: as many steps as on PocketRooms' 480 images, 15 an epoch."""
-    times = -(-15 // max(1, images // recipe.batch_size))
-    return recipe.replace(
-        align_epochs=min(100, times * recipe.align_epochs), epochs=min(100, times * recipe.epochs)
-    )
+def choose(job: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
+    """The depth encoding that held-out pairs choose, without a label."""
+    from socketlab import Recipe, load_source
+    from socketlab.images import packs
+    from socketlab.measures.model_selection import choose_encoding
+    from socketlab.runs import splits
+
+    pack = packs.open_pack(folder)
+    target, _ = splits.scenes(pack, "depth", splits.target_domain(pack, "depth"))
+    source = load_source(network_file(folder, "source network", job["source"]))
+    source.network.to(device)
+    pairs = splits.pairs(pack, (source.modality, "depth")).to(device)
+    found = choose_encoding(source, target.to(device), pairs, Recipe.socket())
+    return {"chosen": found.encoding, "ranks": " ".join(f"{n} {r:.3f}" for n, r in found.ranks.items())}
 
 
 def measured(network: Any, test: Any) -> dict[str, Any]:
@@ -212,15 +225,17 @@ def blocks_of(kinds: list[str]) -> list[np.ndarray[Any, Any]]:
 def write_page(name: str, chosen: argparse.Namespace, done: list[dict[str, Any]]) -> None:
     """The tables between their marks in ``docs/real_results.md``; the prose around them stays."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    chosen_by = {line["source"]: line["chosen"] for line in done if line["method"] == "choice"}
     for line in done:
-        groups.setdefault((line["method"], line["encoding"]), []).append(line)
+        if line["method"] == "socket" and line["encoding"] == chosen_by.get(line["source"]):
+            groups.setdefault(("socket", "chosen by the pairs"), []).append(line)
+        if line["method"] not in ("choice", "source network"):
+            groups.setdefault((line["method"], line["encoding"]), []).append(line)
     low = interval(groups["source-only", "metric"])[0]
     top = interval(groups["oracle", "metric"])[0]
     titles = ["method", "depth as", "runs", "held-out accuracy, %", "95 % interval", "spread of runs", "way"]
     rows = [titles, ["---"] * len(titles)]
     for (method, encoding), lines in groups.items():
-        if method == "source network":
-            continue
         centre, below, above = interval(lines)
         spread = np.std([100 * float(line["held_out"]) for line in lines], ddof=1) if len(lines) > 1 else 0.0
         way = f"{(centre - low) / (top - low):.0%}"
@@ -250,7 +265,18 @@ def write(path: Path, lines: list[dict[str, Any]]) -> None:
     """All lines, whole or not at all."""
     from socketlab.files import write_whole
 
-    fields = ["method", "encoding", "source", "seed", "held_out", "seconds", "right", "kinds"]
+    fields = [
+        "method",
+        "encoding",
+        "source",
+        "seed",
+        "held_out",
+        "chosen",
+        "ranks",
+        "seconds",
+        "right",
+        "kinds",
+    ]
     text = [",".join(fields)]
     text += [",".join(str(line.get(name, "")) for name in fields) for line in sorted(lines, key=key)]
     path.parent.mkdir(parents=True, exist_ok=True)

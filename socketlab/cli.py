@@ -84,7 +84,9 @@ def adapt(
     pack: str | None = PACK,
     domain: str | None = DOMAIN,
     target: str | None = Option(None, help="modality to adapt to; depth where there is depth"),
-    depth_encoding: str = ENCODING,
+    depth_encoding: str = Option(
+        "metric", help="of depth: metric, inverse, relative, normals, colours, hha; auto: by held-out pairs"
+    ),
     field_of_view: float | None = VIEW,
     size: int | None = SIZE,
     oracle: str | None = Option(None, help="network trained with the target's labels"),
@@ -102,7 +104,7 @@ def adapt(
     Several processes can share the work: torchrun --nproc-per-node 2 -m socketlab adapt ...
     """
     from socketlab.runs import folder as run_folder
-    from socketlab.runs.settings import Settings, default_recipe, gather, resolved
+    from socketlab.runs.settings import AUTO, Settings, default_recipe, gather, lengthened, resolved
     from socketlab.speed import distributed
 
     terminal.refuse_options(ctx, pack)
@@ -118,14 +120,19 @@ def adapt(
     about = {field: ctx.params[field] for field in Settings.__dataclass_fields__ if field in ctx.params}
     settings = Settings(**about | {"device": terminal.device_named(device)})
     recipe = default_recipe(method, settings.source_names)
-    recipe = recipe.replace(**dict(terminal.assignments(overrides or [])))
-    settings = resolved(replace(settings, recipe=recipe))
+    changes = dict(terminal.assignments(overrides or []))
+    settings = resolved(replace(settings, recipe=recipe.replace(**changes)))
     distributed.join(settings.device)
     folder = distributed.on_rank_zero(lambda: out or run_folder.default_folder(settings, name))
     distributed.on_rank_zero(lambda: run_folder.check_free(folder))
     material = gather(settings)
+    if settings.depth_encoding == AUTO and material.normalisation:
+        settings = replace(settings, depth_encoding=material.normalisation.depth_encoding)
+    if not {"align_epochs", "epochs"} & set(changes):
+        settings = replace(settings, recipe=lengthened(settings.recipe, len(material.target)))
     if pack is not None and distributed.rank() == 0:
         typer.echo(material.headline, err=True)
+        typer.echo(f"{settings.recipe.align_epochs} + {settings.recipe.epochs} epochs", err=True)
     with run_folder.locked(folder):
         run = distributed.on_rank_zero(lambda: run_folder.create(folder, settings, material))
         _adapt_and_report(run, material, None)

@@ -374,7 +374,7 @@ def _settings_table(run: Run) -> dict[str, object]:
     table["rooms" if of_rooms else "set"] = f"{images} (sha256 {config.data_digest[:12]}…)"
     table |= config.about
     if settings.depth_encoding != "metric":
-        table["depth encoding"] = settings.depth_encoding
+        table.setdefault("depth encoding", settings.depth_encoding)
     if settings.uses_pairs:
         kind = settings.pairs if of_rooms else "task-irrelevant"
         table["pairs"] = f"{kind}, {settings.pair_count or 'all'}"

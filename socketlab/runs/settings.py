@@ -18,6 +18,7 @@ from socketlab.images import encodings, packs, pocketrooms
 from socketlab.images.encodings import DEPTH_ENCODINGS, Normalisation
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS, STRONGEST, sensor_named
+from socketlab.measures.model_selection import choose_encoding
 from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks import checkpoints
 from socketlab.networks.checkpoints import Source
@@ -25,6 +26,10 @@ from socketlab.runs import splits
 from socketlab.terminal import device_named
 
 MIXES = ("near", "far", "both")
+AUTO = "auto"
+"""The depth encoding that held-out pairs choose: `model_selection.choose_encoding`."""
+STEPS_AN_EPOCH = 15
+"""Of the shipped rooms, for which the recipes' epochs are meant."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Settings:
         require_choice("method", self.method, METHODS)
         require_choice("pairs", self.pairs, MIXES)
         require_choice("device", self.device, ("cpu", "cuda"))
-        require_choice("depth encoding", self.depth_encoding, DEPTH_ENCODINGS)
+        require_choice("depth encoding", self.depth_encoding, (*DEPTH_ENCODINGS, AUTO))
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -130,6 +135,13 @@ def default_recipe(method: str, sources: Sequence[str] = ()) -> Recipe:
     if kits_own and any(map(checkpoints.is_pretrained, sources)):
         return recipe.replace(trunk_lr=1e-3, bottleneck_lr=1e-2)
     return recipe
+
+
+def lengthened(recipe: Recipe, images: int) -> Recipe:
+    """More epochs for a target of so few images that an epoch has fewer steps than the rooms have."""
+    times = math.ceil(STEPS_AN_EPOCH / max(1, images // recipe.batch_size))
+    changes = {name: min(100, times * getattr(recipe, name)) for name in ("align_epochs", "epochs")}
+    return recipe.replace(**changes)
 
 
 def resolved(settings: Settings) -> Settings:
@@ -219,7 +231,15 @@ def gather(settings: Settings) -> Material:
         about["set"] = f"{pack.folder.resolve().name}, {modality} of {domain}"
         if modality == "depth" and settings.depth_encoding in ("normals", "hha"):
             about["camera"] = origin
-    normalisation = splits.encoding(target, settings.depth_encoding, focal)
+    depth_encoding = settings.depth_encoding
+    if depth_encoding == AUTO and pairs is None:
+        raise LabError(
+            "--depth-encoding auto is chosen by pairs: name an encoding for a method without them."
+        )
+    if depth_encoding == AUTO and pairs is not None:
+        choice = choose_encoding(sources[0], target, pairs, settings.recipe, focal=focal, seed=settings.seed)
+        depth_encoding, about["depth encoding"] = choice.encoding, choice.reason
+    normalisation = splits.encoding(target, depth_encoding, focal)
     oracle = _oracle(settings, classes, modality)
     source, *others = sources
     return Material(source, target, held_out, pairs, oracle, tuple(others), normalisation, digest, about)

@@ -18,7 +18,8 @@ from tiny_runs import TINY, epochs_without_seconds, make_tiny_data, settings_of_
 from socketlab import features, files, rooms
 from socketlab.errors import LabError
 from socketlab.images.sensors import SENSORS
-from socketlab.method.recipe import METHODS
+from socketlab.measures.model_selection import EncodingChoice
+from socketlab.method.recipe import METHODS, Recipe
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import networks_of, small_network
 from socketlab.runs import doctor
@@ -387,3 +388,52 @@ def test_output_into_a_file_whose_code_page_lacks_letters_is_whole(page, tmp_pat
     assert len(done.stdout.splitlines()) > 8
     assert b"gone.bin" in done.stdout
     assert b"Traceback" not in done.stdout + done.stderr
+
+
+def test_the_encoding_that_pairs_choose_stands_in_configuration_and_report(here, tiny_data, monkeypatch):
+    choice = EncodingChoice("inverse", {"metric": 0.2, "inverse": 0.125}, 20)
+    seen = []
+    monkeypatch.setattr(run_settings, "choose_encoding", lambda *about, **more: seen.append(more) or choice)
+    result = call(
+        "adapt", *SHORT, "--depth-encoding", "auto", "--seed", "3", "--out", "run", "--device", "cpu"
+    )
+    assert result.exit_code == 0, result.output
+    run = run_folder.read(here / "run")
+    assert seen[0]["seed"] == 3
+    assert run.settings.depth_encoding == "inverse"
+    assert "--depth-encoding inverse" in run.config.rerun
+    assert load_source(here / "run" / run_folder.CHECKPOINT).normalisation.depth_encoding == "inverse"
+    assert "lowest partner rank on 20 held-out pairs" in (here / "run" / run_folder.REPORT).read_text()
+    assert call("adapt", "--resume", "run").exit_code == 0
+    assert len(seen) == 1
+
+
+def test_an_encoding_cannot_be_chosen_without_pairs(here, tiny_data):
+    refused(
+        call("adapt", "--method", "shot", "--depth-encoding", "auto"), "chosen by pairs", "name an encoding"
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "epochs"),
+    [(480, 32, (10, 5)), (151, 32, (40, 20)), (20, 32, (100, 75)), (64, 4, (10, 5))],
+)
+def test_a_small_target_has_as_many_steps_as_the_rooms(images, batch, epochs):
+    recipe = run_settings.lengthened(Recipe(batch_size=batch), images)
+    assert (recipe.align_epochs, recipe.epochs) == epochs
+
+
+def test_the_command_lengthens_no_epochs_that_were_given(here, tiny_data):
+    words = (
+        "adapt",
+        "--method",
+        "shot",
+        "--device",
+        "cpu",
+        "--set",
+        "batch_size=8",
+        "--set",
+        "trunk_lr=0.001",
+    )
+    assert call(*words, "--set", "epochs=1", "--out", "one").exit_code == 0
+    assert run_folder.read(here / "one").settings.recipe.epochs == 1
