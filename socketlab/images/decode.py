@@ -72,11 +72,6 @@ class Picture:
     levels: tuple[float, float] | None = None  # numbers of a 16-bit file that are stored as 0 and 255
     bands: tuple[int, ...] = ()  # their numbers, from 1
 
-    @property
-    def bytes_per_pixel(self) -> int:
-        """Of the stored image."""
-        return len(self.bands) or {"colour": 3, "grey": 1, "depth": 2}[self.form]
-
 
 def millimetres(raw: NDArray[Any], unit: str) -> NDArray[np.uint16]:
     """Depth in millimetres of a file's numbers; 0 where they are 0, 65535 or no number, or beyond 65 m.

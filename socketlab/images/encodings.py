@@ -27,7 +27,6 @@ DEPTH_UNIT_MM = 8000.0
 """Depth is divided by this before normalisation: 1.0 is 8 m. Nothing is clipped."""
 NEAREST_M = 0.1
 """Inverse depth grows no further below this: no depth camera measures so near."""
-
 MOST_AT_ONCE = 2**26
 """Numbers that `measure` looks at in one go; of geometric encodings, a sixteenth."""
 
@@ -48,24 +47,15 @@ FOCAL = focal_of(57.0)
 class Normalisation:
     """Mean and standard deviation of one modality, per channel; they belong to a checkpoint.
 
-    A network trained on RGB needs *its* numbers, one for depth others. To use one pair for both, as the
-    published code does, shifts every input.
-
-    Parameters
-    ----------
-    modality : one of ``MODALITIES``.
-    mean, std : three numbers each, on the scale where white is 1 (rgb, nir), 8 m is 1 (metric depth), or of
-        the channels of another depth encoding.
-    depth_encoding : one of ``DEPTH_ENCODINGS``; for depth alone.
-    focal : focal lengths across and down, in sides of a view, with the optical axis through its middle; for
-        ``normals`` and ``hha``.
+    A network trained on RGB needs *its* numbers, one for depth others: to use one pair for both, as the
+    published code does, shifts every input. White is 1 (rgb, nir), 8 m is 1 (metric depth).
     """
 
-    modality: str
+    modality: str  # one of MODALITIES
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    depth_encoding: str = "metric"
-    focal: tuple[float, float] = FOCAL
+    depth_encoding: str = "metric"  # one of DEPTH_ENCODINGS; for depth alone
+    focal: tuple[float, float] = FOCAL  # across and down, in sides of a view; for normals and hha
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, C, H, W) stored images → (B, 3, H, W) float32; where nothing is known it is 0, the mean."""

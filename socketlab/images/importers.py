@@ -138,15 +138,20 @@ def survey(
     order = {split: number for number, split in enumerate(SPLITS)}
     found.frames = tuple(sorted(placed, key=lambda one: (order[one.split], one.domain, one.name)))
     found.left_out = len(frames) + found.lost - len(found.frames)
+    _note_ranges(found, "depth_unit" in chosen)
+    found.notes += found.unread()
+    return found
+
+
+def _note_ranges(found: Survey, unit_is_known: bool) -> None:
+    """Add the range of the values of each modality and domain, and what is doubtful about it."""
     for modality, domain in product(found.modalities, found.domains):
         mine = [one.pictures.get(modality) for one in found.frames if one.domain == domain]
         if pictures := [one for one in mine if one is not None]:
             title = modality if len(found.domains) == 1 else f"{modality} of {domain}"
-            line, doubts = value_range(pictures, "depth_unit" in chosen)
+            line, doubts = value_range(pictures, unit_is_known)
             found.ranges.append(f"{title}: {line}")
             found.notes += [f"{title}: {doubt}" for doubt in doubts]
-    found.notes += found.unread()
-    return found
 
 
 def require_options(kind: str, names: Iterable[str]) -> None:
@@ -333,7 +338,8 @@ def _write_files(
 ) -> None:
     """All files of a pack, from the images of the scenes or what is wrong with them."""
     pictures = [one for frame in survey.frames for one in frame.pictures.values()]
-    needed = sum(one.bytes_per_pixel for one in pictures) * size * size
+    per_pixel = {"colour": 3, "grey": 1, "depth": 2}
+    needed = sum(len(one.bands) or per_pixel[one.form] for one in pictures) * size * size
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise LabError(

@@ -21,28 +21,22 @@ CROP = 7 / 8
 
 @dataclass(frozen=True)
 class PairedImages:
-    """N scenes, each seen in one or more modalities.
+    """N scenes, each seen in one or more modalities: scene i is row i of every one.
 
-    Parameters
-    ----------
-    images : modality → images; ``rgb`` (N, 3, H, W) uint8, ``nir`` (N, 1, H, W) uint8, ``depth`` (N, 1, H, W)
-        uint16 in millimetres, 0 where the sensor saw nothing. Scene i is row i of every modality.
-    names : one name per scene, unique.
-    kinds : the kind of room of each scene.
-    classes : the kinds that count as classes, in the order of the labels; empty when unlabelled.
-    blocks : the recording that each scene is a part of. Scenes of one block (neighbours in a video, pictures
-        of one place) are not independent, so an interval resamples blocks. Empty: all are independent.
+    ``rgb`` is (N, 3, H, W) uint8, ``nir`` (N, 1, H, W) uint8, ``depth`` (N, 1, H, W) uint16 in millimetres, 0
+    where the sensor saw nothing. Scenes of one block (neighbours in a video, pictures of one place) are not
+    independent, so an interval resamples blocks; without any, all are independent.
 
     Raises
     ------
     LabError : the modalities, names, kinds and blocks do not have one entry per scene, or a name comes twice.
     """
 
-    images: dict[str, Tensor]
-    names: tuple[str, ...]
-    kinds: tuple[str, ...]
-    classes: tuple[str, ...] = ()
-    blocks: tuple[str, ...] = ()
+    images: dict[str, Tensor]  # by modality
+    names: Names  # unique
+    kinds: Names  # the kind of room of each scene
+    classes: Names = ()  # the kinds that count as classes, in the order of the labels; empty when unlabelled
+    blocks: Names = ()  # the recording that each scene is a part of
 
     def __post_init__(self) -> None:
         check_fields(self)
