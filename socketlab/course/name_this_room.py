@@ -1,8 +1,4 @@
-"""The game *Name this room*: rooms to be named from depth alone, against the network that reads colour.
-
-Ten depth images, a button for each class, then your score and the network's, and the same rooms in colour.
-The page plays by itself (name_this_room.js), in Jupyter and on the site.
-"""
+"""The game *Name this room*: ten rooms to be named from depth alone, against a network of colour."""
 
 import base64
 import io

@@ -47,10 +47,7 @@ def sections_of(notebook: Notebook) -> list[Section]:
 
 
 def needed(notebook: Notebook, section: Section) -> list[int]:
-    """Indices of the earlier code cells that a section needs: those that define a name which is used later.
-
-    What a cell changes without naming it is not seen; a test runs every section alone.
-    """
+    """Indices of the earlier code cells that a section needs: those that define a name used later."""
     wanted: set[str] = set()
     chosen = []
     for place in reversed(range(section.last)):

@@ -45,11 +45,10 @@ def write(
     umap: bool = True,
     about: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the report, the numbers and the settings; returns the path of the report.
+    """Write report, numbers and settings over those of an earlier report; returns the path of the report.
 
     Parameters
     ----------
-    folder : made when missing; files of an earlier report in it are replaced.
     rerun : the command that makes it again; default: the call in Python.
     umap : draw the map by UMAP, which takes seconds; else by its principal components.
     about : what was compared, name → text: the sensor, the names of the networks, …

@@ -237,11 +237,10 @@ def loss_terms(
     smooth: float = 0.0,
     marks: Sequence[float] = (),
 ) -> None:
-    """Every term of a loss in axes and units of its own, drawn into a figure.
+    """Every term of a loss ("TI", "IM", …) in axes and units of its own; NaN leaves a gap.
 
     Parameters
     ----------
-    losses : term ("TI", "IM", …) -> (x, values); NaN leaves a gap.
     smooth : weight of the past, in [0, 1), in a moving average that is drawn over the pale values.
     marks : places of dotted lines, where something was changed.
     """
@@ -285,7 +284,6 @@ def channel_statistics(
     ----------
     remembered : running mean and variance of the source's layer, (C,) each.
     measured : modality -> mean and variance of the layer's input on a batch, (C,) each.
-    figure : to draw into; default: a new one.
     styles : name -> style, where a name is not a modality.
     """
     looks = {name: (styles or {}).get(name) or modality_style(name) for name in measured}
@@ -379,10 +377,7 @@ def accuracy_bars(
 ) -> Axes:
     """One horizontal bar per name: the mean, and a dot for every single run.
 
-    Parameters
-    ----------
-    groups : name -> one accuracy or several (seeds), each in [0, 1]; drawn from the top in this order.
-    chance : accuracy of guessing, a dotted line.
+    Accuracies lie in [0, 1], one or several (seeds) per name; that of chance is a dotted line.
     """
     ax = own_axes(ax, 760, 90 + 44 * max(len(groups), 1))
     dress(ax, title, xlabel, grid="x", pad=9 if chance is None else 24)

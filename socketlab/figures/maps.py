@@ -44,7 +44,6 @@ NEIGHBOURS = 15
 _FIT = threading.Lock()  # one UMAP fit per process at a time
 _WARMING = threading.Lock()
 _warm_thread: threading.Thread | None = None
-_warm = threading.Event()
 
 
 def joint_map(
@@ -173,30 +172,25 @@ def temporal_neighbours(steps: Sequence[Points], k: int) -> Neighbours:
 
 def warm_up() -> threading.Thread:
     """Import and compile UMAP in a background thread; the first call starts it, later calls return it."""
-
-    def first_fit() -> None:
-        joint_map_or_pca({"noise": np.random.default_rng(0).normal(size=(60, 8))})
-        _warm.set()
-
     global _warm_thread
     with _WARMING:
         if _warm_thread is None:
-            _warm_thread = threading.Thread(target=first_fit, name="socketlab-umap", daemon=True)
+            noise = {"noise": np.random.default_rng(0).normal(size=(60, 8))}
+            _warm_thread = threading.Thread(target=joint_map_or_pca, args=(noise,), daemon=True)
             _warm_thread.start()
         return _warm_thread
 
 
 def is_warm() -> bool:
     """True once a fit takes seconds rather than half a minute."""
-    return _warm.is_set()
+    return _warm_thread is not None and not _warm_thread.is_alive()
 
 
 @contextmanager
 def _one_fit_at_a_time() -> Iterator[None]:
     """UMAP is imported and fitted in here: alone in this process, and PyTorch keeps its number of threads.
 
-    UMAP's compiler would set it to all cores, whatever ``OMP_NUM_THREADS`` says; where several processes
-    share them, training then takes many times as long.
+    UMAP's compiler would set it to all cores, which slows down training beside other processes.
     """
     with _FIT:
         threads = torch.get_num_threads()
