@@ -79,7 +79,7 @@ def bootstrap_interval(
     return Measured(getattr(measure, "__name__", ""), value, float(low), float(high), how)
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def permutation_test(
     kernel: Kernel, a: Features, b: Features, rounds: int = 199, seed: int = 0, *, paired: bool = False
 ) -> float:

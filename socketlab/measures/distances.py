@@ -8,10 +8,9 @@ float64, `ROWS` rows at a time, without a centred copy of the features.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -33,8 +32,6 @@ BLOCK = 1000
 Features = ArrayLike | Tensor
 Kernel = Callable[[Tensor], Tensor]
 """Squared distances → similarity, element by element."""
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 # ---- features, checked, and sums over their rows
@@ -81,15 +78,11 @@ def _features(values: Features, which: str) -> Tensor:
     return x
 
 
-def no_grad_no_autocast(measure: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a measure: no gradient, and no autocast, which would make its products half precision."""
-
-    @functools.wraps(measure)
-    def plain(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            return measure(*args, **kwargs)
-
-    return plain
+@contextmanager
+def no_grad_no_autocast() -> Iterator[None]:
+    """Decorates measures: no gradient, and no autocast, which would make their products half precision."""
+    with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
 
 
 def mean_row(*sets: Tensor) -> Tensor:
@@ -153,7 +146,7 @@ def minus_distance(squared: Tensor) -> Tensor:
     return -squared.sqrt()
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def median_distance(a: Features, b: Features, most: int = 1000) -> float:
     """The median heuristic: median distance between the rows of both sets together, in feature units.
 
@@ -165,9 +158,11 @@ def median_distance(a: Features, b: Features, most: int = 1000) -> float:
     a, b = checked(a, b, least=1)
     n, generator = len(a), torch.Generator().manual_seed(0)
     rows = torch.randperm(n + len(b), generator=generator)[:most].to(a.device)
-    apart = torch.pdist(torch.cat([a[rows[rows < n]], b[rows[rows >= n] - n]]))
-    apart = apart[apart > 0]
-    return float(np.median(apart.cpu())) if len(apart) else 1.0
+    (pooled,) = centred(torch.cat([a[rows[rows < n]], b[rows[rows >= n] - n]]))
+    squared = squared_distances(pooled, pooled).cpu().numpy()[np.triu_indices(len(pooled), k=1)]
+    # equal rows come out of the product at the rounding of their length
+    squared = squared[squared > 8 * np.finfo(squared.dtype).eps * float(pooled.square().sum(dim=1).max())]
+    return float(np.median(np.sqrt(squared))) if len(squared) else 1.0
 
 
 def mmd(
@@ -207,7 +202,7 @@ def energy(a: Features, b: Features, *, paired: bool = False, seed: int = 0) -> 
     return kernel_distance(a, b, minus_distance, paired=paired, seed=seed)
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def kernel_distance(
     a: Features, b: Features, kernel: Kernel, *, paired: bool = False, seed: int = 0
 ) -> float:
@@ -218,7 +213,7 @@ def kernel_distance(
     return _discrepancy(a, b, kernel, paired)
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def block_estimate(
     a: Features, b: Features, kernel: Kernel, *, paired: bool = False, seed: int = 0
 ) -> tuple[float, float]:
@@ -264,7 +259,7 @@ def _mean(x: Tensor, y: Tensor, kernel: Kernel, leave_partners: bool, rows: int 
 # ---- Gaussians, slices, channels
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def frechet(a: Features, b: Features) -> float:
     r"""Fréchet distance of the Gaussians with the sets' means and covariances, squared.
 
@@ -298,7 +293,7 @@ def _factor(x: Tensor) -> Tensor:
     return (vectors[:, kept] * values[kept].sqrt()).T
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def coral(a: Features, b: Features) -> float:
     r"""How unlike the covariances are: :math:`\| S_a - S_b \|_F^2 / (4 D^2)`.
 
@@ -311,7 +306,7 @@ def coral(a: Features, b: Features) -> float:
     return float((covariance(a) - covariance(b)).square().sum()) / (4 * a.shape[1] ** 2)
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def sliced_wasserstein(a: Features, b: Features, directions: int = 256, seed: int = 0) -> float:
     r"""Sliced Wasserstein distance, squared: the mean of W₂² over directions θ of the unit sphere.
 
@@ -354,7 +349,7 @@ def _common_steps(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     return begin // m, begin // n, width.double() / (n * m)
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def symmetric_divergence(
     mean: Features, variance: Features, source_mean: Features, source_variance: Features, floor: float = 1e-5
 ) -> Tensor:
@@ -378,7 +373,7 @@ def symmetric_divergence(
     return gaussian_divergence(mu, v, m, r, floor) + gaussian_divergence(m, r, mu, v, floor)
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def channel_divergence(a: Features, b: Features) -> float:
     """Mean of `symmetric_divergence`, from the sets' own means and variances.
 
@@ -391,7 +386,7 @@ def channel_divergence(a: Features, b: Features) -> float:
 # ---- neighbours and classifiers
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def neighbour_purity(a: Features, b: Features, k: int = 15) -> float:
     """How separate two sets lie: the share of a row's k nearest neighbours that come from its own set.
 

@@ -21,7 +21,7 @@ from socketlab.measures.distances import Features, centred, checked, mean_row, n
 # ---- centred kernel alignment
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     r"""Linear CKA: how alike two sets of features place the same scenes, up to rotation and scale.
 
@@ -55,7 +55,7 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     return _cka(torch.stack(inner))
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def kernel_cka(
     a: Features, b: Features, bandwidths: tuple[float, float] | None = None, *, debiased: bool = False,
     seed: int = 0,
@@ -162,7 +162,7 @@ class PairAlignment:
         return self.true_cosine - self.random_cosine
 
 
-@no_grad_no_autocast
+@no_grad_no_autocast()
 def pair_alignment(
     a: Features, b: Features, *, centred: bool = True, ks: tuple[int, ...] = (1, 5, 10)
 ) -> PairAlignment:

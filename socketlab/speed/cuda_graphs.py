@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -81,13 +81,12 @@ def capturable(trunk: Trunk) -> bool:
 
 def graphed(one: nn.Module, images: Tensor) -> Callable[..., tuple[Tensor, ...]]:
     """The module with its forward and backward pass captured, for batches like ``images``."""
-    with torch.autocast(
-        "cuda", enabled=False
-    ):  # torch does not capture its cache of weights; the pass has its own
-        found: Any = torch.cuda.make_graphed_callables(
-            one, (images,), num_warmup_iters=WARM, allow_unused_input=True
+    # torch does not capture the cache of weights of the step's autocast; the pass has its own
+    with torch.autocast("cuda", enabled=False):
+        return cast(
+            Callable[..., tuple[Tensor, ...]],
+            torch.cuda.make_graphed_callables(one, (images,), num_warmup_iters=WARM, allow_unused_input=True),
         )
-    return cast(Callable[..., tuple[Tensor, ...]], found)
 
 
 class _OnePass(nn.Module):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Batch = TypeVar("Batch")
+from socketlab.method.steps import Batch
 
 
 def prefetched(batches: Iterator[Batch], device: torch.device, *stored_on: torch.device) -> Iterator[Batch]:
