@@ -224,8 +224,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         self._bench: StatisticsBench | None = None
         self._answer: Answer | None = None
         names = ("channels", "running", "layers", "accuracy", "loss")
-        alts = {name: f"{name}: the layers read their first images." for name in names}
-        pictures = alts
+        pictures = {name: f"{name}: the layers read their first images." for name in names}
         experiments = {
             "match all layers": first,
             "match the first layer": replace(first, layers="first"),
