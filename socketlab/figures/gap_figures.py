@@ -187,7 +187,7 @@ def matrix(
     ax = own_axes(ax, 290 + 46 * len(columns), 150 + 40 * len(rows))
     dress(ax, grid="", **words)
     texts = np.where(np.isfinite(table), np.vectorize("{:.2f}".format)(table), "")
-    mesh = cells(ax, table, texts if table.size <= 150 else [], rows, columns)
+    mesh = cells(ax, table, texts if table.size <= 150 else False, rows, columns)
     if len(columns) > MOST_LAYER_NAMES:
         ax.set_xticks(ax.get_xticks()[::2])
     ruler: Any = figure_of(ax).colorbar(mesh, ax=ax)

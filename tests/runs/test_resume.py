@@ -81,7 +81,10 @@ def test_killed_at_any_step(name, tmp_path):
 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-@pytest.mark.parametrize(("first", "stride"), [(7, 29), pytest.param(1, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("first", "stride"),
+    [(7, 29), *(pytest.param(first, 4, marks=pytest.mark.slow) for first in (1, 2, 3, 4))],
+)
 def test_killed_at_any_file_operation(tiny_data, tmp_path, first, stride):
     """Whatever is left, `--resume` ends with the same bits, or a fresh start is not blocked."""
     tests = Path(__file__).parents[1]
