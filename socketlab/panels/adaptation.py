@@ -4,7 +4,6 @@ Weights and learning rate act at once, also in the middle of a run; all else act
 """
 
 import html
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
 import torch
 from matplotlib.figure import Figure, SubFigure
 
@@ -36,14 +36,8 @@ WEIGHTS = tuple(name for name in knobs() if name.startswith("lambda_"))
 LIVE = (*WEIGHTS, "trunk_lr")
 NEXT = ("align_epochs", "epochs")
 DATA = ("pairs", "near", "wrong", "sensor", "strength", "seed")
-WORDS = {
-    "lambda_ti": "paired alignment",
-    "lambda_bn": "statistics",
-    "lambda_pl": "pseudo-labels",
-    "lambda_im": "information",
-    "lambda_entropy": "entropy",
-    "lambda_aad": "neighbours",
-}
+TERMS = ("paired alignment", "statistics", "pseudo-labels", "information", "entropy", "neighbours")
+WORDS = dict(zip(WEIGHTS, TERMS, strict=True))
 CAMERAS = {name: sensor.title for name, sensor in SENSORS.items()}
 NEAR = "pairs that show rooms with the task's furniture"
 MAP_PAIRS, MAP_TARGETS, COMPONENTS, FEW = 200, 240, 16, 25
@@ -114,8 +108,7 @@ class AdaptationRun(PanelRun[Choice]):
     @property
     def losses(self) -> dict[str, list[float]]:
         """Term -> its value at every step; NaN where it was not at work."""
-        names = dict.fromkeys(name for step in self.steps for name in step)
-        return {name: [step.get(name, math.nan) for step in self.steps] for name in names}
+        return pd.DataFrame(self.steps, dtype=float).to_dict("list")  # type: ignore[return-value]
 
 
 def gather(choice: Choice) -> Material:
@@ -283,8 +276,7 @@ class AdaptationPanel(RunPanel[Choice]):
     # the worker's side
 
     def _events(self, run: AdaptationRun) -> Iterator[Step | replay.Observation]:
-        choice = run.choice
-        bench = self._bench(choice)
+        choice, bench = run.choice, self._bench(run.choice)
         run.levels, material = bench.levels, bench.material
         recipe = partial(self._recipe, choice.recipe)  # `adapt` calls it between two steps
         begin = partial(adapt, material.source, material.target, material.pairs, recipe, seed=choice.seed)
@@ -317,8 +309,8 @@ class AdaptationPanel(RunPanel[Choice]):
         self._show_film(run, umap=False)
 
     def _draw(self, run: AdaptationRun) -> None:
-        over, runs, changes = run.outcome != "running", list(self.runs[-5:]), list(run.changes)
-        losses = run.losses
+        over, runs = run.outcome != "running", list(self.runs[-5:])
+        losses, changes = run.losses, list(run.changes)
         last = max(one.choice.recipe.total_epochs for one in runs) or 1
         self.pictures["losses"].post(lambda f: draw_losses(f, losses, changes), over)
         self.pictures["accuracy"].post(lambda f: draw_accuracy(f, runs, last), over)
@@ -352,16 +344,16 @@ class AdaptationPanel(RunPanel[Choice]):
             return
         umap = self.controls["map"].value == "UMAP" if umap is None else umap
         sets, links = self._bench(run.choice).film_sets, MAP_SETS[:2]
-        fit_on = None if umap else 0
-        film = Film.of_features(run.snapshots, sets, self.classes, links, umap, run.choice.seed, fit_on)
+        about: Any = {"umap": umap, "seed": run.choice.seed, "fit_on": None if umap else 0}
+        film = Film.of_features(run.snapshots, sets, self.classes, links, **about)
         self.film, last = film, len(film.frames) - 1
         if self._film_box.children:
             self._film_box.children[0].film = film.data()
         else:
             self._film_box.children = (film.widget(),)
         if run.outcome != "running":
-            counts, title = film.confusion[-1], f"{run.name}, {film.titles[-1]}"
-            confusion = partial(figures.confusion_matrix, counts, self.classes, title=title)
+            title = f"{run.name}, {film.titles[-1]}"
+            confusion = partial(figures.confusion_matrix, film.confusion[-1], self.classes, title=title)
             self.pictures["map"].post(lambda f: film.draw(last, f.subplots()), at_once=True)
             self.pictures["confusion"].post(lambda f: confusion(ax=f.subplots()), at_once=True)
 

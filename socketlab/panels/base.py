@@ -39,8 +39,8 @@ class Control:
     """One setting: its label, first value, tooltip, and which values it can take.
 
     A slider goes from `low` to `high`, in whole numbers where value and step are whole, and by powers of ten
-    with `log`; it writes its value in the format `form`. `options` stand in a menu, or on a slider with
-    `steps`. A `live` slider reports its value while it is dragged, and not only on release.
+    with `log`; it writes its value in the format `form`. `options` stand in a menu, or, if it is `live`, on a
+    slider. A `live` slider reports its value while it is dragged, and not only on release.
     """
 
     label: str
@@ -50,7 +50,6 @@ class Control:
     high: float = 1.0
     step: float = 0.01
     options: Sequence[Any] = ()
-    steps: bool = False
     form: str = ".2f"
     log: bool = False
     live: bool = False
@@ -68,7 +67,7 @@ class Control:
     def widget(self) -> widgets.Widget:
         """The widget of core ipywidgets that shows it."""
         about: dict[str, Any] = {"description": self.label, "tooltip": self.tip, "value": self.value}
-        if self.options and not self.steps:
+        if self.options and not self.live:
             return widgets.Dropdown(options=self.options, **about)
         about["continuous_update"] = self.live
         if self.options:
@@ -119,8 +118,7 @@ def box_of(name: str, children: Sequence[widgets.Widget]) -> widgets.Box:
 class Access(anywidget.AnyWidget):
     """Names, values and keys of the widgets beside it, and sizes of their pictures: see panel.js."""
 
-    _esm = HERE / "panel.js"
-    _css = HERE / "panel.css"
+    _esm, _css = HERE / "panel.js", HERE / "panel.css"
 
 
 def accessible(box: widgets.Box) -> Access:
@@ -309,6 +307,6 @@ class Panel(widgets.VBox):
         for name, content in (files | {"pictures.txt": words.encode()}).items():
             write_whole(folder / name, content)
         self.exported.append(folder)
-        count = len(files) + 1
-        self.export_note.value = f"{count} files written to <code>{html.escape(str(folder))}</code>"
+        place = html.escape(str(folder))
+        self.export_note.value = f"{len(files) + 1} files written to <code>{place}</code>"
         return folder

@@ -65,7 +65,7 @@ class GapChoice:
     sensor: str = setting("kinect_v1", "camera", "the camera of both modalities", options=CAMERAS)
     modality: str = setting("depth", "target", "what the network has never seen", options=TARGETS)
     strength: float = setting(1.0, "camera errors", "1: as published; 0: none", 0, STRONGEST, 0.5, live=True)
-    layer: str = setting("", "layer", "whose features are compared", steps=True, live=True)
+    layer: str = setting("", "layer", "whose features are compared", live=True)
     example: int = setting(0, "example", "which room is shown", 0, EXAMPLES - 1, 1, live=True)
     map: str = setting("UMAP", "map", "PCA is shown until UMAP is ready", options=MAPS)
     hue: str = setting("modality", "colour by", "colour of the points", options=("modality", "class"))

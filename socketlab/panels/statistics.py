@@ -63,7 +63,7 @@ class StatisticsChoice:
     The layer's input is scale · x + shift · σ, with σ the remembered deviation.
     """
 
-    layer: str = setting("", "layer", "of batch norm", steps=True, live=True)
+    layer: str = setting("", "layer", "of batch norm", live=True)
     modality: str = setting("depth", "batches of", "what the layer sees", options=WHERE)
     batch_size: int = setting(32, "batch", "images in a batch", 2, 128, 1, live=True)
     momentum: float = setting(0.1, "momentum", "weight of a batch in the average", 0, 1, 0.01, live=True)

@@ -21,12 +21,7 @@ from socketlab.runs import replay
 
 Setting = TypeVar("Setting")
 SAME_CHANGE = 10  # steps within which a slider that moves on makes one change
-REFUSED = (
-    "At the tier replay nothing is trained, and no run with these settings was recorded: choose one in the "
-    "menu 'experiment' ({}), or set SOCKETLAB_TIER=laptop and start the notebook again."
-)
 Outcome = str | tuple[str, str] | None
-"""The option that came true, that option and a sentence on it, or None while nothing has run."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ class RunPanel(Panel, Generic[Setting]):
 
     def __init__(
         self,
-        first: Setting,
+        first: Any,
         experiments: Mapping[str, Setting],
         table: Mapping[str, Control],
         pictures: Mapping[str, str],
@@ -125,8 +120,7 @@ class RunPanel(Panel, Generic[Setting]):
             self.experiments = {title: c for title, c in experiments.items() if self.recorded(c)}
             if self.experiments and not self.recorded(first):
                 first = next(iter(self.experiments.values()))
-        self.first: Any = first
-        self._base: Any = first
+        self.first = self._base = first
         self._loading, self._kept = threading.Lock(), dict[Any, Any]()
         options = [("own settings", ""), *((title, title) for title in self.experiments)]
         menu = Control("experiment", "", tip, options=options)
@@ -172,8 +166,8 @@ class RunPanel(Panel, Generic[Setting]):
     def _name_experiment(self) -> None:
         """Show in the menu which experiment the settings are."""
         now = self._run_of(self.choice)
-        titles = [title for title, choice in self.experiments.items() if self._run_of(choice) == now]
-        self.controls["experiment"].value = titles[0] if titles else ""
+        titles = (title for title, choice in self.experiments.items() if self._run_of(choice) == now)
+        self.controls["experiment"].value = next(titles, "")
 
     def _take_experiment(self) -> None:
         chosen, now = self.experiments.get(self.controls["experiment"].value), self.choice
@@ -192,7 +186,11 @@ class RunPanel(Panel, Generic[Setting]):
     def _begin(self) -> None:
         run = self.run_type(len(self.runs) + 1, self.choice)
         if self.replays and not self.recorded(run.choice):
-            raise LabError(REFUSED.format(", ".join(self.experiments) or "empty"))
+            raise LabError(
+                "At the tier replay nothing is trained, and no run with these settings was recorded: choose "
+                f"one in the menu 'experiment' ({', '.join(self.experiments) or 'empty'}), or set "
+                "SOCKETLAB_TIER=laptop and start the notebook again."
+            )
 
         def events() -> Iterator[Any]:
             self.box.clear()

@@ -117,7 +117,7 @@ def test_a_slider_of_the_recipe_has_its_range_scale_and_help(name: str) -> None:
 def test_controls_of_every_kind() -> None:
     assert Control("a", 3, low=1, high=9, step=1).widget().value == 3
     assert Control("a", "x", options=("x", "y")).widget().options == ("x", "y")
-    assert Control("a", "x", options=("x", "y"), steps=True).widget().readout is True
+    assert Control("a", "x", options=("x", "y"), live=True).widget().readout is True
     assert Control("a", 0.5, live=True).widget().continuous_update is True
 
 
