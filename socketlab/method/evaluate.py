@@ -8,13 +8,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from socketlab.errors import LabError, checked
-from socketlab.images.encodings import Normalisation, measure
+from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, centre_view, on_device
 from socketlab.method.bnstats import frozen_running_statistics
 from socketlab.method.steps import PLAIN, Execution
@@ -25,13 +24,6 @@ from socketlab.networks.networks import attribute_set, device_of, norm_layers
 def evaluating(network: nn.Module) -> AbstractContextManager[None]:
     """Eval mode within it; afterwards every module is in the mode it was in."""
     return attribute_set(network.modules(), "training", False)
-
-
-def reading(source: Source, images: PairedImages) -> Source:
-    """The source for images of one modality: of another than its own, normalised by their statistics."""
-    if source.modality == images.modality:
-        return source
-    return replace(source, normalisation=measure(images.images[images.modality], images.modality))
 
 
 def even_parts(count: int, most: int) -> list[slice]:

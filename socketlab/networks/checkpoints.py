@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from socketlab.errors import LabError, checked
 from socketlab.files import data_folder, read_manifest, verified, write_whole
-from socketlab.images.encodings import MODALITIES, Normalisation
+from socketlab.images.encodings import MODALITIES, Normalisation, measure
+from socketlab.images.paired_images import PairedImages
 from socketlab.networks.backbones import backbone_network
 from socketlab.networks.networks import Mixture, Network, SmallResNet, networks_of, small_network
 from socketlab.networks.weights import require_finite, require_same
@@ -162,6 +163,13 @@ def is_pretrained(name: str | Path) -> bool:
         return header["card"]["recipe"]["weights"] is not None
     except (LabError, SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return False  # or no checkpoint at all, as `load_source` will find
+
+
+def reading(source: Source, images: PairedImages) -> Source:
+    """The source for images of one modality: of another than its own, normalised by their statistics."""
+    if source.modality == images.modality:
+        return source
+    return replace(source, normalisation=measure(images.images[images.modality], images.modality))
 
 
 def require_classes(source: Source, classes: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ from socketlab.measures import bn_moments
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe, knobs
-from socketlab.networks.checkpoints import Source, load_source
+from socketlab.networks.checkpoints import Source, load_source, reading
 from socketlab.panels import session
 from socketlab.panels.base import (
     Control,
@@ -110,7 +110,7 @@ class StatisticsBench:
 
 
 def _moments(source: Source, images: PairedImages) -> dict[str, bn_moments.ImageMoments]:
-    transform = evaluate.reading(source, images).normalisation
+    transform = reading(source, images).normalisation
     return bn_moments.image_moments(source.network, images, transform)
 
 
@@ -352,7 +352,7 @@ class ChannelView(widgets.VBox):
             source = load_source("rgb_kinect_v1")
             images = pocketrooms.load("target_adapt", "kinect_v1", ("depth",)).take(range(32))
         self.modality, layer = images.modality, layer or bn_moments.norm_names(source.network)[0]
-        transform = evaluate.reading(source, images).normalisation
+        transform = reading(source, images).normalisation
         self.channels = bn_moments.read_channels(source.network, images, layer, transform)
         self.controls = make_controls({
             "channel": Control("channel", 0, f"of {layer}", 0, len(self.channels) - 1, 1, live=True),
