@@ -104,7 +104,15 @@ def adapt(
     Several processes can share the work: torchrun --nproc-per-node 2 -m socketlab adapt ...
     """
     from socketlab.runs import folder as run_folder
-    from socketlab.runs.settings import AUTO, Settings, default_recipe, gather, lengthened, resolved
+    from socketlab.runs.settings import (
+        AUTO,
+        Settings,
+        default_recipe,
+        device_named,
+        gather,
+        lengthened,
+        resolved,
+    )  # fmt: skip
     from socketlab.speed import distributed
 
     terminal.refuse_options(ctx, pack)
@@ -118,7 +126,7 @@ def adapt(
             _adapt_and_report(run, material, run_folder.resume(run, material))
         return
     about = {field: ctx.params[field] for field in Settings.__dataclass_fields__ if field in ctx.params}
-    settings = Settings(**about | {"device": terminal.device_named(device)})
+    settings = Settings(**about | {"device": device_named(device)})
     recipe = default_recipe(method, settings.source_names)
     changes = dict(terminal.assignments(overrides or []))
     settings = resolved(replace(settings, recipe=recipe.replace(**changes)))
@@ -224,12 +232,13 @@ def train_source(
     from socketlab.images.packs import open_pack
     from socketlab.networks.checkpoints import save_source
     from socketlab.runs import splits
+    from socketlab.runs.settings import device_named
     from socketlab.runs.train_source import source_recipe
     from socketlab.speed import distributed
 
     changes = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "batch_size": batch_size}
     recipe = source_recipe(backbone, weights, changes)
-    on = terminal.device_named(device)
+    on = device_named(device)
     terminal.refuse_options(ctx, pack, "domain", "size", "depth_encoding", "field_of_view")
     distributed.join(on)
     if pack is None:
@@ -264,6 +273,7 @@ def experiment(
     """Repeat an experiment of the paper on an imported set; what is finished is kept."""
     from socketlab.runs import presets
     from socketlab.runs.experiment import carry_out, plan
+    from socketlab.runs.settings import device_named
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise LabError("experiment starts its own processes: call it without torchrun.")
@@ -274,7 +284,7 @@ def experiment(
     if dry_run:
         typer.echo(plan(preset, data, out, seeds))
         return
-    on = terminal.device_named(device)
+    on = device_named(device)
     table = carry_out(
         preset, data, out, seeds=seeds, device=on, workers=workers, progress=terminal.progress,
         log=lambda text: typer.echo(text, err=True),
@@ -310,9 +320,10 @@ def compare(
     from socketlab.networks.checkpoints import load_source
     from socketlab.runs import splits
     from socketlab.runs.folder import CHECKPOINT
+    from socketlab.runs.settings import device_named
 
     terminal.refuse_options(ctx, pack)
-    on, opened = terminal.device_named(device), None if pack is None else open_pack(pack)
+    on, opened = device_named(device), None if pack is None else open_pack(pack)
 
     def network(name: str) -> Source:
         return load_source(Path(name) / CHECKPOINT if os.path.isdir(name) else name, on)

@@ -60,18 +60,6 @@ def progress(events: Iterable[Any], describe: Callable[[Any], str]) -> Iterator[
             yield event
 
 
-def device_named(name: str) -> str:
-    """Return the device to use, ``auto`` being CUDA where it works; a `LabError` when it is not there."""
-    import torch
-
-    works = torch.cuda.is_available()
-    if name not in ("auto", "cpu", "cuda"):
-        raise LabError(f"There is no device {name!r}: choose auto, cpu or cuda.")
-    if name == "cuda" and not works:
-        raise LabError("There is no CUDA device here: leave --device out, or use --device cpu.")
-    return name if name != "auto" else "cuda" if works else "cpu"
-
-
 def assignments(
     overrides: Iterable[str], flag: str = "--set", example: str = "lambda_ti=1"
 ) -> Iterator[tuple[str, Any]]:

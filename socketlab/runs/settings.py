@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from socketlab.errors import LabError, check_fields, require_choice
 from socketlab.files import data_folder
 from socketlab.images import encodings, packs, pocketrooms
@@ -23,7 +25,6 @@ from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks import checkpoints
 from socketlab.networks.checkpoints import Source
 from socketlab.runs import splits
-from socketlab.terminal import device_named
 
 MIXES = ("near", "far", "both")
 AUTO = "auto"
@@ -120,6 +121,16 @@ _RANGES = {
     "field_of_view": (1, 179),
     "size": (8, math.inf),
 }
+
+
+def device_named(name: str) -> str:
+    """Return the device to use, ``auto`` being CUDA where it works; a `LabError` when it is not there."""
+    works = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda"):
+        raise LabError(f"There is no device {name!r}: choose auto, cpu or cuda.")
+    if name == "cuda" and not works:
+        raise LabError("There is no CUDA device here: leave --device out, or use --device cpu.")
+    return name if name != "auto" else "cuda" if works else "cpu"
 
 
 def default_recipe(method: str, sources: Sequence[str] = ()) -> Recipe:
