@@ -1,4 +1,4 @@
-"""Sets larger than what a process may hold, adapted to in a process of its own: `test_ahead` runs it."""
+"""Sets larger than what a process may hold, adapted to in a process of its own: `test_prefetch` runs it."""
 
 import itertools
 import resource
