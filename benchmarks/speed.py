@@ -37,7 +37,7 @@ from socketlab.images.paired_images import PairedImages, cut_views, draw_views, 
 from socketlab.method import steps
 from socketlab.method.adaptation import State, Step, adapt
 from socketlab.method.bnstats import running_moments
-from socketlab.method.pair_features import Teacher
+from socketlab.method.pair_features import PairFeatures
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import PLAIN, Execution
 from socketlab.networks.checkpoints import Source
@@ -276,7 +276,7 @@ COMPARED = (
 """What is compared: in words, one form, the other, the name of the bound."""
 
 
-def draw(teacher: Teacher, number: int) -> Tensor:
+def draw(teacher: PairFeatures, number: int) -> Tensor:
     """The target halves of a batch of pairs, with the sources' features of the others."""
     return teacher.batch_of(number, "depth")[0]
 
@@ -287,7 +287,7 @@ def step_forms(recipe: Recipe, rounds: int) -> dict[str, Form]:
     target = noise_images(32 * (rounds + 8), 64, cpu, ("depth",))
     pairs = noise_images(PAIRS, 64, cpu, ("rgb", "depth"))
     bench = Bench(cpu, recipe=recipe)
-    teacher = Teacher([source_network("small", 32, 0, cpu)], pairs, recipe, 0)
+    teacher = PairFeatures([source_network("small", 32, 0, cpu)], pairs, recipe, 0)
     draw(teacher, 5)  # from here on cached
     rows, generator = torch.arange(32), torch.Generator().manual_seed(0)
     encode = NORMALISATION["depth"].encode

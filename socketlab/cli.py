@@ -24,7 +24,7 @@ from socketlab.errors import LabError
 if TYPE_CHECKING:
     from socketlab.method.adaptation import State
     from socketlab.networks.checkpoints import Source
-    from socketlab.runs.folder import Run
+    from socketlab.runs.run_folder import Run
     from socketlab.runs.settings import Material
 
 
@@ -103,7 +103,7 @@ def adapt(
 
     Several processes can share the work: torchrun --nproc-per-node 2 -m socketlab adapt ...
     """
-    from socketlab.runs import folder as run_folder
+    from socketlab.runs import run_folder
     from socketlab.runs.settings import (
         AUTO,
         Settings,
@@ -149,8 +149,7 @@ def adapt(
 def _adapt_and_report(run: Run, material: Material, state: State | None) -> None:
     """Adapt to the end, print the scores, then draw; on Ctrl-C, print how to continue."""
     from socketlab.figures.report import gap_closed
-    from socketlab.runs import folder as run_folder
-    from socketlab.runs import results
+    from socketlab.runs import results, run_folder
     from socketlab.speed import distributed
 
     def epoch(event: Any) -> str:
@@ -242,16 +241,18 @@ def train_source(
     terminal.refuse_options(ctx, pack, "domain", "size", "depth_encoding", "field_of_view")
     distributed.join(on)
     if pack is None:
-        lesson = splits.rooms_lesson(sensor, modality, recipe)
+        task = splits.rooms_training_task(sensor, modality, recipe)
         name = f"{'oracle_depth' if modality == 'depth' else modality}_{sensor}.safetensors"
     else:
         opened = open_pack(pack)
-        lesson = splits.lesson(opened, recipe, modality, domain, size, depth_encoding, field_of_view)
-        name = splits.network_name(opened, modality, str(lesson.card["domain"]))
+        task = splits.pack_training_task(
+            opened, recipe, modality, domain, size, depth_encoding, field_of_view
+        )
+        name = splits.network_name(opened, modality, str(task.card["domain"]))
     out = out or Path(name)
     distributed.on_rank_zero(lambda: terminal.require_new(out))
     half, first = pack is None and backbone == "small", distributed.rank() == 0
-    source = splits.train_on(lesson, terminal.progress, seed=seed, device=on, half=half)
+    source = splits.train_on(task, terminal.progress, seed=seed, device=on, half=half)
     distributed.leave()
     if first:
         save_source(source, out, half=half)
@@ -319,7 +320,7 @@ def compare(
     from socketlab.measures.comparison import compare as compared
     from socketlab.networks.checkpoints import load_source
     from socketlab.runs import splits
-    from socketlab.runs.folder import CHECKPOINT
+    from socketlab.runs.run_folder import CHECKPOINT
     from socketlab.runs.settings import device_named
 
     terminal.refuse_options(ctx, pack)
@@ -407,8 +408,7 @@ def report(
     oracle: str | None = Option(None, help="network trained with the target's labels, to compare with"),
 ) -> None:
     """Write the report of a finished run again."""
-    from socketlab.runs import folder as run_folder
-    from socketlab.runs import results
+    from socketlab.runs import results, run_folder
 
     with run_folder.locked(folder) if oracle else contextlib.nullcontext():
         run = run_folder.read(folder)

@@ -12,7 +12,7 @@ from socketlab.images import encodings
 from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks.checkpoints import Source, save_source
 from socketlab.networks.networks import small_network
-from socketlab.runs import folder as run_folder
+from socketlab.runs import run_folder
 from socketlab.runs.results import Results, finish
 from socketlab.runs.settings import MIXES, Settings, gather
 

@@ -22,7 +22,7 @@ from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, centre_view
 from socketlab.method import bnstats, losses
-from socketlab.method.steps import matching
+from socketlab.method.steps import bn_loss
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Network, device_of, networks_of, norm_layers
 
@@ -70,7 +70,7 @@ def answer_stream(
             continue
         with bnstats.batch_statistics(network.trunk) as seen:
             logits = network(images)
-        loss = matching(list(seen.values()), remembered) if method == "match" else losses.mean_entropy(logits)
+        loss = bn_loss(list(seen.values()), remembered) if method == "match" else losses.mean_entropy(logits)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from socketlab.images.paired_images import PairedImages, random_views
-from socketlab.method.adaptation import rate_factor
+from socketlab.method.adaptation import learning_rate_factor
 from socketlab.method.bnstats import reestimate_statistics
 from socketlab.method.evaluate import encoded_batches
 from socketlab.networks.checkpoints import Source
@@ -49,7 +49,7 @@ def descend(
     for step in range(steps):
         loss = loss_of(next(batches))
         for group in optimiser.param_groups:
-            group["lr"] = rate * rate_factor(step / steps, "one-cycle")
+            group["lr"] = rate * learning_rate_factor(step / steps, "one-cycle")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -44,7 +44,7 @@ _BANDS = 13
 Progress = Callable[..., Iterable[Any]]
 
 
-def unseen(items: Iterable[Any], total: int) -> Iterable[Any]:
+def no_progress(items: Iterable[Any], total: int) -> Iterable[Any]:
     """No bar of progress."""
     return items
 
@@ -176,7 +176,7 @@ def size_of(picture: Picture) -> tuple[int, int]:
             return (image.height, image.width) if turned else image.size
 
 
-def numbers_of(picture: Picture, seen: dict[Path, Any]) -> Image.Image | NDArray[Any]:
+def read_pixels(picture: Picture, seen: dict[Path, Any]) -> Image.Image | NDArray[Any]:
     """What a file holds, upright: an 8-bit picture, or the numbers (H, W) or (H, W, bands) of 16 bits.
 
     ``seen`` has the files of several bands that were read already. A BadPicture where the file is of no use.
@@ -199,9 +199,11 @@ def numbers_of(picture: Picture, seen: dict[Path, Any]) -> Image.Image | NDArray
             return upright.convert("RGB" if picture.form == "colour" else "L")
 
 
-def decoded(picture: Picture, size: int, fit: str, seen: dict[Path, Any] | None = None) -> NDArray[Any]:
-    """The picture as it is stored: (C, size, size) uint8, or uint16 for depth; see `numbers_of`."""
-    found = numbers_of(picture, {} if seen is None else seen)
+def decode_picture(
+    picture: Picture, size: int, fit: str, seen: dict[Path, Any] | None = None
+) -> NDArray[Any]:
+    """The picture as it is stored: (C, size, size) uint8, or uint16 for depth; see `read_pixels`."""
+    found = read_pixels(picture, {} if seen is None else seen)
     if isinstance(found, Image.Image):
         pixels = squared(found, size, fit)
         return pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None]
@@ -218,7 +220,7 @@ def decode_all(
     size: int,
     fit: str,
     processes: int | None = None,
-    progress: Progress = unseen,
+    progress: Progress = no_progress,
 ) -> Iterator[dict[str, NDArray[Any]] | BadPicture]:
     """The images of each scene by modality, or what is wrong with one of them, in the order of the scenes.
 
@@ -243,7 +245,7 @@ def decode_all(
 def _decode_scene(pictures: dict[str, Picture], size: int, fit: str) -> dict[str, NDArray[Any]] | BadPicture:
     seen: dict[Path, Any] = {}
     try:
-        return {modality: decoded(picture, size, fit, seen) for modality, picture in pictures.items()}
+        return {modality: decode_picture(picture, size, fit, seen) for modality, picture in pictures.items()}
     except BadPicture as bad:
         return bad
 
@@ -253,7 +255,7 @@ def value_range(pictures: Sequence[Picture], unit_is_known: bool) -> tuple[str, 
     found, white, count = [np.zeros(0)], 255, min(SAMPLE, len(pictures))
     for i in range(count):
         try:
-            numbers = numbers_of(pictures[i * len(pictures) // count], {})
+            numbers = read_pixels(pictures[i * len(pictures) // count], {})
         except BadPicture:
             continue  # counted when the pack is written
         flat = np.asarray(numbers).ravel()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from socketlab.errors import LabError
 from socketlab.files import exclusive, write_whole
 from socketlab.images import finders, packs, scan
-from socketlab.images.decode import FITS, UNITS, BadPicture, Progress, decode_all, unseen, value_range
+from socketlab.images.decode import FITS, UNITS, BadPicture, Progress, decode_all, no_progress, value_range
 from socketlab.images.scan import SPLITS, Frame, Problem, Survey, readable
 
 ON_BAD = ("auto", "skip", "stop")
@@ -80,7 +80,7 @@ def survey(
     path: str | Path,
     *,
     task: Sequence[str] | None = None,
-    progress: Progress = unseen,
+    progress: Progress = no_progress,
     **options: Any,
 ) -> Survey:
     """Everything that a folder of a data set holds, and everything that is wrong with it, in one report.
@@ -265,7 +265,7 @@ def write_pack(
     fit: str = "centre",
     on_bad: str = "auto",
     processes: int | None = None,
-    progress: Progress = unseen,
+    progress: Progress = no_progress,
 ) -> packs.Pack:
     """Decode the scenes of a survey into a pack, which is there when it is whole, or not at all.
 

@@ -20,7 +20,7 @@ from socketlab.method import bnstats, losses
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.method.evaluate import encoded_batches, evaluating, predict
 from socketlab.method.recipe import Recipe
-from socketlab.method.steps import matching
+from socketlab.method.steps import bn_loss
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Network, device_of, networks_of, norm_layers
 
@@ -151,7 +151,7 @@ def gather(
     distances = []
     for network, source in zip(networks_of(adapted.network), sources, strict=True):
         running = bnstats.running_moments(networks_of(source.network)[0].trunk)
-        distances.append(float(matching(_seen_statistics(network, adapted, target), running)))
+        distances.append(float(bn_loss(_seen_statistics(network, adapted, target), running)))
     return Evidence(logits, before, sum(distances) / len(distances), features)
 
 

@@ -24,7 +24,7 @@ from socketlab.images.paired_images import PairedImages, cut_views, draw_views, 
 from socketlab.method import losses, pseudolabels, steps
 from socketlab.method.bnstats import Moments, normalise_by, reestimate_statistics, running_moments
 from socketlab.method.evaluate import encoded_batches, predict
-from socketlab.method.pair_features import Teacher, derive_seed
+from socketlab.method.pair_features import PairFeatures, derive_seed
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import PLAIN, Bank, Execution, Features, PairLoss, TargetBatch, autocast
 from socketlab.networks import networks as nets
@@ -170,7 +170,7 @@ def adapt(
     every : epochs from one `Epoch` to the next; the result does not depend on it.
     normalisation : how the target's images are encoded; None measures it on them, depth as metric.
     execution : how steps are carried out, by default plainly; `socketlab.speed` has others.
-    pair_loss : another distance of the pairs' features than `steps.aligned`.
+    pair_loss : another distance of the pairs' features than `steps.alignment_loss`.
 
     Yields
     ------
@@ -221,7 +221,7 @@ class _Run:
         for one in frozen:
             one.network.eval().requires_grad_(False)
         self.source_statistics = [running_moments(networks_of(one.network)[0].trunk) for one in frozen]
-        self.teacher = None if pairs is None else Teacher(frozen, pairs, self.plan, state.seed, execution)
+        self.wanted = None if pairs is None else PairFeatures(frozen, pairs, self.plan, state.seed, execution)
         self.batch = min(self.plan.batch_size, len(target))
         self.steps = len(target) // self.batch * self.plan.total_epochs
         self.labels: Tensor | None = None
@@ -289,9 +289,9 @@ class _Run:
 
     def pairs(self, number: int) -> PairBatch:
         """The target halves of a batch of pairs, encoded, and the sources' features of the other halves."""
-        if self.teacher is None:
+        if self.wanted is None:
             raise LabError(NO_PAIRS)
-        images, features = self.teacher.batch_of(number, self.target.modality)
+        images, features = self.wanted.batch_of(number, self.target.modality)
         return self.encode(images), features
 
     def terms(
@@ -331,7 +331,7 @@ class _Run:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.execution.average_gradients(p for group in optimiser.param_groups for p in group["params"])
-        factor = rate_factor((step - 1) / self.steps, self.plan.schedule)
+        factor = learning_rate_factor((step - 1) / self.steps, self.plan.schedule)
         rates = recipe.trunk_lr, recipe.bottleneck_lr, recipe.mixing_lr
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = factor * rate
@@ -355,7 +355,7 @@ def bn_shares(mixing: Tensor, recipe: Recipe) -> Tensor:
     return mixing.sigmoid() if recipe.bn_share == "raw" else nets.mixing_weights(mixing)
 
 
-def rate_factor(progress: float, schedule: str) -> float:
+def learning_rate_factor(progress: float, schedule: str) -> float:
     """Share of the peak learning rate at ``progress`` in [0, 1], for "one-cycle" or "paper"."""
     if schedule == "paper":
         return (1 + 10 * progress) ** -0.75

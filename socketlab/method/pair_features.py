@@ -25,7 +25,7 @@ BATCH = 128
 Crops = dict[str, Tensor]  # modality → images of some pairs, (B, C, h, w) as stored, cut and flipped
 
 
-class Teacher:
+class PairFeatures:
     """Batches of task-irrelevant pairs, with the frozen source networks' maps and features of them.
 
     Every pass over the pairs shows them in another view: crops and flips by the seed and the view's number.

@@ -115,7 +115,7 @@ def target_terms(
         logits.append(network.head(features[-1]).float())
         if passed.statistics is not None:
             seen = _averaged(passed.statistics, k, batch.averages, recipe.bn_average)
-            distances.append(matching(seen, batch.source_statistics[k], recipe.bn_form, recipe.bn_layers))
+            distances.append(bn_loss(seen, batch.source_statistics[k], recipe.bn_form, recipe.bn_layers))
     whole = recipe.source_gradient == "whole"
     mixed = weighted_sum(logits, weights, whole)
     terms = {"BN": weighted_sum(distances, bn_shares, whole)} if distances else {}
@@ -131,7 +131,7 @@ def target_terms(
     return terms
 
 
-def matching(
+def bn_loss(
     seen: Sequence[Moments], source: Sequence[Moments], form: str = "kl", layers: str = "all"
 ) -> Tensor:
     """L_BN of one source: `losses.statistics_distance` over the chosen layers."""
@@ -171,9 +171,9 @@ def pair_terms(
 ) -> dict[str, Tensor]:  # fmt: skip
     """One pass over the target halves of a batch of pairs, encoded; running statistics are left alone.
 
-    ``wanted`` are the sources' maps and features of the other halves, ``pair_loss`` replaces `aligned`.
+    ``wanted`` are the sources' maps and features of the others, ``pair_loss`` replaces `alignment_loss`.
     """
-    distance = pair_loss or functools.partial(aligned, recipe=recipe)
+    distance = pair_loss or functools.partial(alignment_loss, recipe=recipe)
     distances = []
     for network, (source_map, source_features) in zip(networks, wanted, strict=True):
         passed = execution.trunk_pass(network, target_images, frozen=True)
@@ -184,7 +184,7 @@ def pair_terms(
     return {"TI": weighted_sum(distances, weights, recipe.source_gradient == "whole")}
 
 
-def aligned(network: Network, source: Features, target: Features, recipe: Recipe) -> Tensor:
+def alignment_loss(network: Network, source: Features, target: Features, recipe: Recipe) -> Tensor:
     """L_TI of one network: the distance of features and, with its weight, of last maps."""
     (source_map, source_features), (target_map, target_features) = source, target
     distance = losses.paired_alignment(source_features, target_features, recipe.ti_form)

@@ -165,7 +165,7 @@ def is_pretrained(name: str | Path) -> bool:
         return False  # or no checkpoint at all, as `load_source` will find
 
 
-def reading(source: Source, images: PairedImages) -> Source:
+def source_for_modality(source: Source, images: PairedImages) -> Source:
     """The source for images of one modality: of another than its own, normalised by their statistics."""
     if source.modality == images.modality:
         return source

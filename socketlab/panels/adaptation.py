@@ -23,7 +23,7 @@ from socketlab.images.sensors import SENSORS, STRONGEST
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import METHODS, Recipe, knobs
-from socketlab.networks.checkpoints import load_source, reading
+from socketlab.networks.checkpoints import load_source, source_for_modality
 from socketlab.panels import session
 from socketlab.panels.base import Control, Table, box_of, controls_of, named, setting
 from socketlab.panels.pairs import spoilt
@@ -136,7 +136,7 @@ class Bench:
         self.material, source, held_out = material, material.source, material.held_out
         self.pairs = material.pairs.take(some(len(material.pairs), MAP_PAIRS))
         self.seen = some(len(held_out), MAP_TARGETS)
-        adapted = reading(source, material.target)
+        adapted = source_for_modality(source, material.target)
         self.levels = {"chance": 1 / len(source.classes), "source only": evaluate.accuracy(adapted, held_out)}
         if material.oracle is not None:
             self.levels["oracle"] = evaluate.accuracy(material.oracle, held_out)

@@ -26,7 +26,7 @@ from socketlab.figures.map_figures import Cloud
 from socketlab.files import csv_text
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import evaluate
-from socketlab.networks.checkpoints import Source, reading
+from socketlab.networks.checkpoints import Source, source_for_modality
 from socketlab.panels import session
 from socketlab.panels.cards import STYLE, UNKNOWN, Cards, Images, Indices, on_cpu, point_table, written
 
@@ -292,12 +292,12 @@ def explore(
 ) -> Explorer:
     """Return an explorer of the features of a network.
 
-    The source reads every modality of the images, as by `reading`. An adapted network reads its own
+    The source reads every modality of the images (`source_for_modality`). An adapted network reads its own
     modality in place of the source; then there are maps before and after. `make` makes them: `maps.pca_map`
     at once, `maps.joint_map` (UMAP) in seconds.
     """
     parts = {m: images.only(m) for m in images.modalities}
-    seen = {m: evaluate.predict(reading(source, part), part) for m, part in parts.items()}
+    seen = {m: evaluate.predict(source_for_modality(source, part), part) for m, part in parts.items()}
     before = {m: features.cpu().numpy() for m, (_, features) in seen.items()}
     sets, after = {"map": before}, {}
     if adapted is not None:

@@ -24,7 +24,7 @@ from socketlab.images.sensors import SENSORS, STRONGEST
 from socketlab.measures import distances, similarity
 from socketlab.measures.comparison import main_layers
 from socketlab.measures.layer_features import extract_features
-from socketlab.networks.checkpoints import Source, load_source, reading
+from socketlab.networks.checkpoints import Source, load_source, source_for_modality
 from socketlab.networks.networks import networks_of
 from socketlab.panels import session
 from socketlab.panels.base import Panel, Table, controls_of, setting
@@ -143,9 +143,9 @@ class GapWorld:
         yield 1.0, "shown"
 
     def _look(self, view: View, colour: View) -> None:
-        """Read images of one modality, normalised as by `reading`, and compare them with colour."""
+        """Read images of one modality, by `source_for_modality`, and compare them with colour."""
         images, source, layers = self._images(*view), self.network(view[0]), self.layers(view[0])
-        transform = reading(source, images).normalisation
+        transform = source_for_modality(source, images).normalisation
         read = extract_features(source.network, images, layers, transform, precision="float32")
         features = {name: np.array(values) for name, values in read.items()}
         with torch.no_grad():

@@ -21,7 +21,7 @@ from socketlab.measures import bn_moments
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe, knobs
-from socketlab.networks.checkpoints import Source, load_source, reading
+from socketlab.networks.checkpoints import Source, load_source, source_for_modality
 from socketlab.panels import session
 from socketlab.panels.base import (
     Control,
@@ -110,7 +110,7 @@ class StatisticsBench:
 
 
 def _moments(source: Source, images: PairedImages) -> dict[str, bn_moments.ImageMoments]:
-    transform = reading(source, images).normalisation
+    transform = source_for_modality(source, images).normalisation
     return bn_moments.image_moments(source.network, images, transform)
 
 
@@ -121,7 +121,7 @@ def shipped(sensor: str = "kinect_v1") -> StatisticsBench:
     return StatisticsBench(load_source(f"rgb_{sensor}"), *images)
 
 
-class Answer:
+class LayerReading:
     """Mean and variance of the channels of a layer: `remembered`, of one `batch`, of `everything`.
 
     `profile` has the batch's gap at every layer, `running` a row of batches as `bn_moments.convergence`, and
@@ -160,7 +160,7 @@ class MatchingRun(PanelRun[StatisticsChoice]):
     profile: list[float] = field(default_factory=list)
 
 
-def draw_channels(figure: Canvas, found: Answer) -> None:
+def draw_channels(figure: Canvas, found: LayerReading) -> None:
     """Remembered against measured statistics, a dot per channel; all images pale behind the batch."""
     modality = found.choice.modality
     styles = {"all images": Style("all images", style.PALE, "o", "")}
@@ -170,7 +170,7 @@ def draw_channels(figure: Canvas, found: Answer) -> None:
     figures.channel_statistics(found.remembered, sets, title, figure=figure, styles=styles)
 
 
-def draw_running(figure: Canvas, found: Answer) -> None:
+def draw_running(figure: Canvas, found: LayerReading) -> None:
     """Running statistics of the layer, batch by batch."""
     series = {name: (range(BATCHES + 1), y) for name, y in found.running.items()}
     title = f"Batches of {found.choice.batch_size}, momentum {found.choice.momentum:g}"
@@ -222,7 +222,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         first = choice or StatisticsChoice()
         self._gather, self._loading = gather, threading.Lock()
         self._bench: StatisticsBench | None = None
-        self._answer: Answer | None = None
+        self._answer: LayerReading | None = None
         names = ("channels", "running", "layers", "accuracy", "loss")
         pictures = {name: f"{name}: the layers read their first images." for name in names}
         experiments = {
@@ -262,7 +262,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
             control.options = bench.layers
             control.value = self.first.layer or bench.layers[0]
             self._draw_runs(at_once=True)
-        found = self._answer = Answer(bench, self.choice)
+        found = self._answer = LayerReading(bench, self.choice)
         self.pictures["channels"].post(partial(draw_channels, found=found), at_once=True)
         self.pictures["running"].post(partial(draw_running, found=found), at_once=True)
         self._draw_profile()
@@ -352,7 +352,7 @@ class ChannelView(widgets.VBox):
             source = load_source("rgb_kinect_v1")
             images = pocketrooms.load("target_adapt", "kinect_v1", ("depth",)).take(range(32))
         self.modality, layer = images.modality, layer or bn_moments.norm_names(source.network)[0]
-        transform = reading(source, images).normalisation
+        transform = source_for_modality(source, images).normalisation
         self.channels = bn_moments.read_channels(source.network, images, layer, transform)
         self.controls = make_controls({
             "channel": Control("channel", 0, f"of {layer}", 0, len(self.channels) - 1, 1, live=True),

@@ -27,8 +27,7 @@ from socketlab.files import csv_text, exclusive, read_csv, write_whole
 from socketlab.images import packs
 from socketlab.method.adaptation import State
 from socketlab.networks.checkpoints import Source, load_source, save_source
-from socketlab.runs import folder as run_folder
-from socketlab.runs import results, splits
+from socketlab.runs import results, run_folder, splits
 from socketlab.runs.presets import TITLES, Preset, Row
 from socketlab.runs.settings import Material, Settings, gather
 from socketlab.runs.splits import Progress
@@ -177,8 +176,8 @@ class _Work:
         """Train a network; return a line about it."""
         preset, pack = self.preset, packs.open_pack(self.pack)
         encoding = preset.depth_encoding if modality == "depth" else "metric"
-        lesson = splits.lesson(pack, preset.network, modality, domain, preset.size, encoding)
-        network = splits.train_on(lesson, self.progress, seed=0, device=self.device)
+        task = splits.pack_training_task(pack, preset.network, modality, domain, preset.size, encoding)
+        network = splits.train_on(task, self.progress, seed=0, device=self.device)
         network.card["origin"] = _network_origin(preset, pack, modality, domain)
         save_source(network, self.network(modality, domain))
         share, images = network.card["held_out_accuracy"], network.card["held_out_images"]

@@ -27,8 +27,8 @@ from socketlab.method.adaptation import Epoch, State, adapt
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, save_source
 from socketlab.networks.networks import networks_of
-from socketlab.runs import folder as run_folder
-from socketlab.runs.folder import FILM, RESULTS, Run, to_json
+from socketlab.runs import run_folder
+from socketlab.runs.run_folder import FILM, RESULTS, Run, to_json
 from socketlab.runs.settings import Material, Settings, gather
 
 TITLES = {

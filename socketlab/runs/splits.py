@@ -252,7 +252,7 @@ def default_network(pack: Pack) -> str:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingTask:
     """Labelled images of one modality, how to train on them, and what a checkpoint's card says of them.
 
     The batch is one that the images fill; without a ``normalisation``, the recipe's own is taken.
@@ -272,7 +272,7 @@ def encoding(images: PairedImages, depth_encoding: str, seen: tuple[float, float
     return measure(images.images[images.modality], images.modality, depth_encoding, seen)
 
 
-def lesson(
+def pack_training_task(
     pack: Pack,
     recipe: SourceRecipe,
     modality: str = "rgb",
@@ -280,7 +280,7 @@ def lesson(
     size: int | None = None,
     depth_encoding: str = "metric",
     field_of_view: float | None = None,
-) -> Lesson:
+) -> TrainingTask:
     """Labelled scenes of a pack's domain: for a source network or, in the target's modality, an oracle."""
     domain = source_domain(pack, modality, domain)
     learn, held_out = scenes(pack, modality, domain, size)
@@ -297,25 +297,25 @@ def lesson(
         "size": min(learn.images[modality].shape[-2:]),
         "data_digest": digest(pack),
     }
-    return Lesson(learn, held_out, recipe, normalisation, card)
+    return TrainingTask(learn, held_out, recipe, normalisation, card)
 
 
-def rooms_lesson(sensor: str, modality: str, recipe: SourceRecipe) -> Lesson:
+def rooms_training_task(sensor: str, modality: str, recipe: SourceRecipe) -> TrainingTask:
     """The shipped rooms as one sensor records them: other scenes for a source network than for the oracle."""
     names = ("target_adapt", "target_test") if modality == "depth" else ("source_train", "source_test")
     images, held_out = (pocketrooms.load(name, sensor, (modality,)) for name in names)
     about = {"modality": modality, "sensor": sensor, "trained_on": names[0], "tested_on": names[1]}
-    return Lesson(images, held_out, recipe, None, {**about, "data_digest": rooms_digest()})
+    return TrainingTask(images, held_out, recipe, None, {**about, "data_digest": rooms_digest()})
 
 
-def train_on(lesson: Lesson, show: Progress, *, seed: int, device: str, half: bool = False) -> Source:
-    """Train a network to the end of a lesson; its card has the accuracy on the held-out images.
+def train_on(task: TrainingTask, show: Progress, *, seed: int, device: str, half: bool = False) -> Source:
+    """Train a network on a task to its end; its card has the accuracy on the held-out images.
 
     With ``half``, weights are rounded to 16 bits, as they are then stored, before they are measured.
     """
-    images, held_out = placed(device, lesson.images, lesson.held_out)
+    images, held_out = placed(device, task.images, task.held_out)
     events = train(
-        images, lesson.recipe, seed=seed, normalisation=lesson.normalisation, device=device,
+        images, task.recipe, seed=seed, normalisation=task.normalisation, device=device,
         execution=best_execution(),
     )  # fmt: skip
     last = deque(show(events, lambda event: f"epoch {event.epoch} of {event.epochs}"), maxlen=1).pop()
@@ -324,7 +324,7 @@ def train_on(lesson: Lesson, show: Progress, *, seed: int, device: str, half: bo
     if half:
         source.network.half().float()
     accuracy = round(evaluate.accuracy(source, held_out), 4)
-    source.card |= lesson.card | {"held_out_accuracy": accuracy, "held_out_images": len(held_out)}
+    source.card |= task.card | {"held_out_accuracy": accuracy, "held_out_images": len(held_out)}
     return source
 
 

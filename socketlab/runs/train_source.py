@@ -16,7 +16,7 @@ from socketlab.errors import LabError, check_fields, require_choice
 from socketlab.images import encodings
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages, cut_views, draw_views, recoloured
-from socketlab.method.adaptation import Step, rate_factor
+from socketlab.method.adaptation import Step, learning_rate_factor
 from socketlab.method.evaluate import evaluating
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import PLAIN, Execution, autocast
@@ -169,7 +169,7 @@ def train(
                 logits = network.head(execution.features(network, encoded))
                 loss = cross_entropy(logits, labels[rows.to(place)], label_smoothing=0.1)
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * rate_factor(step / total, recipe.schedule)
+                group["lr"] = rate * learning_rate_factor(step / total, recipe.schedule)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             execution.average_gradients(network.parameters())

@@ -16,14 +16,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 
 from socketlab import files
 from socketlab.errors import LabError
 from socketlab.images import decode, finders, importers, packs
-from socketlab.images.decode import Picture, decoded, placed_intrinsics
+from socketlab.images.decode import Picture, decode_picture
 from socketlab.images.encodings import measure
 from socketlab.images.importers import survey, write_pack
 from socketlab.images.packs import open_pack
@@ -59,99 +56,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def nearest(values: np.ndarray, size: int, fit: str) -> np.ndarray:
-    return decode.squared(Image.fromarray(values), size, fit)
-
-
-# pixels
-
-
-def test_all_16_bits_of_depth_survive(tmp_path):
-    """Every value there is, through a PNG rotated by three bits as well; 65535 alone is missing depth."""
-    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    rotated = ((every.astype(np.uint32) << 3) % 65536 | every >> 13).astype(np.uint16)
-    for unit, pixels in (("millimetres", every), ("rotated", rotated)):
-        Image.fromarray(pixels).save(tmp_path / f"{unit}.png")
-        stored = decoded(Picture(tmp_path / f"{unit}.png", "depth", unit), 256, "centre")
-        assert stored.dtype == np.uint16
-        np.testing.assert_array_equal(stored, np.where(every == 65535, 0, every)[None])
-
-
-@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), st.sampled_from(decode.FITS))
-def test_depth_is_taken_from_the_pixel_under_the_centre(height, width, size, fit):
-    values = np.arange(1, height * width + 1, dtype=np.uint16).reshape(height, width)
-    small = nearest(values, size, fit)
-    assert small.dtype == np.uint16 and small.shape == (size, size)
-    _, across, down = decode.placed(width, height, size, fit)
-    side = min(height, width)
-    left, top, wide, high = 0.0, 0.0, width, height
-    if fit == "centre":
-        left, top, wide, high = (width - side) / 2, (height - side) / 2, side, side
-    pad_x, pad_y = (size - across) // 2, (size - down) // 2
-    for y in range(size):
-        for x in range(size):
-            if pad_y <= y < pad_y + down and pad_x <= x < pad_x + across:
-                v, u = top + (y - pad_y + 0.5) * high / down, left + (x - pad_x + 0.5) * wide / across
-                near = {values[int(v + e), int(u + f)] for e in (-1e-6, 1e-6) for f in (-1e-6, 1e-6)}
-                assert small[y, x] in near  # a centre on the border of two pixels lies under both
-            else:
-                assert small[y, x] == 0
-
-
-def test_no_depth_is_invented_by_resizing():
-    near_and_far = np.where(np.arange(90)[:, None] % 2, 1000, 60000).astype(np.uint16).repeat(70, axis=1)
-    assert set(np.unique(nearest(near_and_far, 32, "centre"))) <= {1000, 60000}
-
-
-def test_colours_are_resized_with_antialiasing(tmp_path):
-    """Stripes a pixel wide become their mean; the nearest pixel would be one or the other."""
-    stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[::2] = 200
-    Image.fromarray(stripes).save(tmp_path / "stripes.png")
-    small = decoded(Picture(tmp_path / "stripes.png", "colour"), 16, "centre")
-    assert small.shape == (3, 16, 16)
-    assert abs(small.astype(int) - 100).max() <= 12
-
-
-def test_a_view_is_the_same_in_colour_and_depth(tmp_path):
-    """A step across a picture of any shape stays at one place in both modalities, for every fit."""
-    step = np.zeros((60, 100), np.uint16)
-    step[:, 55:] = 255
-    Image.fromarray(step).save(tmp_path / "depth.png")
-    Image.fromarray(step.astype(np.uint8)).save(tmp_path / "rgb.png")
-    for fit in decode.FITS:
-        depth = decoded(Picture(tmp_path / "depth.png", "depth"), 40, fit)[0]
-        rgb = decoded(Picture(tmp_path / "rgb.png", "colour"), 40, fit)[0]
-        assert (abs(depth.astype(int) - rgb) > 128).sum() == 0
-
-
-def test_letterbox_keeps_all_and_stretch_fills(tmp_path):
-    Image.fromarray(np.full((30, 60), 7, np.uint16)).save(tmp_path / "wide.png")
-    picture = Picture(tmp_path / "wide.png", "depth")
-    boxed, stretched = decoded(picture, 20, "letterbox")[0], decoded(picture, 20, "stretch")[0]
-    assert (boxed[5:15] == 7).all() and (boxed[:5] == 0).all() and (boxed[15:] == 0).all()
-    assert (stretched == 7).all()
-
-
-@given(st.integers(20, 90), st.integers(20, 90), st.integers(8, 64), st.sampled_from(decode.FITS))
-def test_intrinsics_follow_the_picture(width, height, size, fit):
-    """A point seen in the file at (u, v) is seen where that pixel went."""
-    f_x, f_y, c_x, c_y = placed_intrinsics((50.0, 55.0, 31.0, 22.0), width, height, size, fit)
-    (left, top, right, bottom), across, down = decode.placed(width, height, size, fit)
-    x, y = 0.3, -0.2  # a direction
-    u, v = 50.0 * x + 31.0, 55.0 * y + 22.0
-    expected = (u - left) * across / (right - left) + (size - across) // 2
-    assert f_x * x + c_x == pytest.approx(expected)
-    assert f_y * y + c_y == pytest.approx((v - top) * down / (bottom - top) + (size - down) // 2)
-
-
-def test_sixteen_bits_of_infrared_become_eight(tmp_path):
-    values = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
-    Image.fromarray(values).save(tmp_path / "nir.tiff")
-    stored = decoded(Picture(tmp_path / "nir.tiff", "grey"), 16, "centre")
-    np.testing.assert_array_equal(stored[0].ravel(), np.arange(256))
-
-
 # reading
 
 
@@ -164,7 +68,7 @@ def test_a_pack_is_a_paired_store(whole, pictures):
     for i in range(len(train)):
         kind, stem = train.names[i].split("/")
         assert train.kinds[i] == kind and int(train.labels[i]) == formats.TASK.index(kind)
-        expected = decoded(Picture(pictures / "depth" / kind / f"{stem}.png", "depth"), 32, "centre")
+        expected = decode_picture(Picture(pictures / "depth" / kind / f"{stem}.png", "depth"), 32, "centre")
         np.testing.assert_array_equal(train.images["depth"][i].numpy(), expected)
     pairs = whole.load("pairs")
     assert set(pairs.kinds) == set(formats.OTHERS) and pairs.classes == ()
@@ -519,7 +423,7 @@ def test_killed_and_called_again_the_pack_is_the_same(found, whole, pictures, tm
 
 
 def _fail_for(*endings):
-    real = decode.decoded
+    real = decode.decode_picture
 
     def fail(picture, *more):
         if picture.path.with_suffix("").as_posix().endswith(endings):
@@ -530,7 +434,9 @@ def _fail_for(*endings):
 
 
 def test_scenes_that_cannot_be_decoded_are_left_out_and_counted(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "decoded", _fail_for("rgb/bedroom/küche nr 1", "hotel_suite/küche nr 0"))
+    monkeypatch.setattr(
+        decode, "decode_picture", _fail_for("rgb/bedroom/küche nr 1", "hotel_suite/küche nr 0")
+    )
     found = survey("folders", pictures, task=formats.TASK)
     pack = write_pack(found, tmp_path / "pack", size=16, processes=1)
     assert pack.manifest["left_out"] == 2
@@ -547,13 +453,13 @@ def test_scenes_that_cannot_be_decoded_are_left_out_and_counted(pictures, tmp_pa
 
 def test_where_most_scenes_fail_the_import_stops(pictures, tmp_path, monkeypatch):
     found = survey("folders", pictures, task=formats.TASK)
-    monkeypatch.setattr(decode, "decoded", _fail_for("nr 0", "nr 1", "nr 2"))
+    monkeypatch.setattr(decode, "decode_picture", _fail_for("nr 0", "nr 1", "nr 2"))
     with pytest.raises(LabError, match="15 of 20 scenes cannot be used"):
         write_pack(found, tmp_path / "pack", size=16, processes=1)
     assert (
         write_pack(found, tmp_path / "pack", size=16, processes=1, on_bad="skip").manifest["left_out"] == 15
     )
-    monkeypatch.setattr(decode, "decoded", _fail_for("nr 0", "nr 1", "nr 2", "nr 3"))
+    monkeypatch.setattr(decode, "decode_picture", _fail_for("nr 0", "nr 1", "nr 2", "nr 3"))
     with pytest.raises(LabError, match="No scene of my rooms could be decoded: depth/bathroom/küche nr 0"):
         write_pack(found, tmp_path / "none", size=16, processes=1, on_bad="skip")
 

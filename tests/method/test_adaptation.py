@@ -12,7 +12,7 @@ from worlds import CLASSES, patterned, trained_source
 from socketlab import adapt, features
 from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
-from socketlab.method.adaptation import Epoch, State, Step, rate_factor
+from socketlab.method.adaptation import Epoch, State, Step, learning_rate_factor
 from socketlab.method.pair_features import endless_rows
 from socketlab.method.recipe import METHODS, Recipe
 from socketlab.networks.checkpoints import Source
@@ -234,10 +234,10 @@ def test_every_method_runs_on_unlabelled_images(method, source, target, pairs):
 
 
 def test_rate_schedules():
-    shares = [rate_factor(i / 100, "one-cycle") for i in range(101)]
+    shares = [learning_rate_factor(i / 100, "one-cycle") for i in range(101)]
     assert max(shares) == pytest.approx(1)
     assert shares[-1] == pytest.approx(0)
-    assert rate_factor(0.5, "paper") == pytest.approx(6**-0.75)
+    assert learning_rate_factor(0.5, "paper") == pytest.approx(6**-0.75)
 
 
 def test_aad_of_several_sources_in_half_precision(source, target):

@@ -6,7 +6,7 @@ from worlds import patterned, trained_source
 
 from socketlab.images.paired_images import cut_views
 from socketlab.method import pair_features as teaching
-from socketlab.method.pair_features import Teacher, endless_rows
+from socketlab.method.pair_features import PairFeatures, endless_rows
 from socketlab.method.recipe import Recipe
 
 RECIPE = Recipe(batch_size=8, pair_views=2, precision="float32")
@@ -18,14 +18,14 @@ def pairs():
 
 
 def drawn(sources, pairs, recipe=RECIPE, seed=0, numbers=range(8)):
-    teacher = Teacher(sources, pairs, recipe, seed)
+    teacher = PairFeatures(sources, pairs, recipe, seed)
     return [teacher.batch_of(number, "depth") for number in numbers]
 
 
 def test_cached_features_are_those_of_the_very_views_that_the_target_gets(pairs):
     """Recomputed by hand from rows, views and the source network, over several passes and their seams."""
     source = trained_source()
-    teacher = Teacher([source], pairs, RECIPE, seed=3)
+    teacher = PairFeatures([source], pairs, RECIPE, seed=3)
     for number in range(8):
         rows = endless_rows(20, 8, number, seed=3)
         passes = (number * 8 + torch.arange(8)) // 20
@@ -57,7 +57,7 @@ def test_without_room_for_a_cache_the_numbers_are_the_same(pairs, monkeypatch):
 def test_views_come_round_or_never(pairs):
     """With two views pass 2 shows what pass 0 showed; with 0 every pass is new."""
     for views, again in ((2, True), (0, False)):
-        teacher = Teacher([trained_source()], pairs, RECIPE.replace(pair_views=views), seed=0)
+        teacher = PairFeatures([trained_source()], pairs, RECIPE.replace(pair_views=views), seed=0)
         shown = {view for number in range(10) for _, view in teacher._parts(number)}
         assert shown == ({0, 1} if again else {0, 1, 2, 3})
         assert not torch.equal(teacher._views_of(0).top, teacher._views_of(1).top)

@@ -19,8 +19,8 @@ from socketlab.measures import bn_moments
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.panels import statistics
 from socketlab.panels.statistics import (
-    Answer,
     ChannelView,
+    LayerReading,
     StatisticsBench,
     StatisticsChoice,
     StatisticsPanel,
@@ -59,7 +59,7 @@ def make() -> Iterator[Callable[..., StatisticsPanel]]:
 
 def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> None:
     choice = replace(QUICK, modality="rgb", batch_size=24)
-    found = Answer(bench, choice)
+    found = LayerReading(bench, choice)
     source, images = trained_source(), patterned(24, 3).only("rgb")
     seen = bn_moments.norm_statistics(source.network, images, source.normalisation, precision="float32")
     torch.testing.assert_close(found.batch[1], seen[0].var, rtol=1e-5, atol=1e-7)
@@ -74,7 +74,7 @@ def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> 
 
 def test_running_averages_begin_at_the_memory_and_end_at_the_data(bench: StatisticsBench) -> None:
     last = replace(QUICK, layer=bench.layers[-1], batch_size=24, momentum=1.0)
-    found = Answer(bench, last)
+    found = LayerReading(bench, last)
     assert "N = 24 values" in found.words  # no places after the average: images alone
     assert found.running["biased"][-1] == pytest.approx(1)
     assert found.running["torch"][-1] == pytest.approx(24 / 23)
@@ -85,14 +85,14 @@ def test_running_averages_begin_at_the_memory_and_end_at_the_data(bench: Statist
 
 def test_of_a_batch_of_two_the_biased_variance_is_half(bench: StatisticsBench) -> None:
     choice = replace(QUICK, layer=bench.layers[-1], batch_size=2, momentum=1.0)
-    found = Answer(bench, choice)
+    found = LayerReading(bench, choice)
     np.testing.assert_allclose(np.array(found.running["torch"][1:]) / found.running["biased"][1:], 2)
     assert "N / (N − 1) = <b>2</b>" in found.words
 
 
 def test_shift_and_scale_reach_the_chosen_layer_alone(bench: StatisticsBench) -> None:
-    plain = Answer(bench, QUICK)
-    moved = Answer(bench, replace(QUICK, scale=2.0, shift=1.0))
+    plain = LayerReading(bench, QUICK)
+    moved = LayerReading(bench, replace(QUICK, scale=2.0, shift=1.0))
     assert moved.profile[0] != pytest.approx(plain.profile[0])
     assert moved.profile[1:] == pytest.approx(plain.profile[1:])
     torch.testing.assert_close(moved.batch[1], 4 * plain.batch[1])
@@ -212,7 +212,7 @@ def test_an_error_in_a_callback_is_seen(
     def fails(*_: object) -> None:
         raise LabError("No such layer.")
 
-    monkeypatch.setattr("socketlab.panels.statistics.Answer", fails)
+    monkeypatch.setattr("socketlab.panels.statistics.LayerReading", fails)
     panel.controls["momentum"].value = 0.5
     panel.wait(60)
     assert "No such layer" in panel.box.value

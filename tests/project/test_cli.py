@@ -22,8 +22,7 @@ from socketlab.measures.model_selection import EncodingChoice
 from socketlab.method.recipe import METHODS, Recipe
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import networks_of, small_network
-from socketlab.runs import doctor
-from socketlab.runs import folder as run_folder
+from socketlab.runs import doctor, run_folder
 from socketlab.runs import results as outcome
 from socketlab.runs import settings as run_settings
 from socketlab.runs.settings import Settings, gather

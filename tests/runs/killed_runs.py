@@ -16,7 +16,7 @@ from tiny_runs import epochs_without_seconds
 
 from socketlab import cli
 from socketlab.runs import results
-from socketlab.runs.folder import CHECKPOINT, CONFIG, EPOCHS, RESULTS, STATE
+from socketlab.runs.run_folder import CHECKPOINT, CONFIG, EPOCHS, RESULTS, STATE
 
 CHANGES = {"align_epochs": 1, "epochs": 1, "batch_size": 12, "trunk_lr": 0.001, "bottleneck_lr": 0.001}
 SETTINGS = ["--device", "cpu", *(w for name, value in CHANGES.items() for w in ("--set", f"{name}={value}"))]

@@ -14,9 +14,9 @@ from socketlab.figures import figures as plots
 from socketlab.figures import maps
 from socketlab.files import exclusive
 from socketlab.images import pocketrooms
-from socketlab.runs import folder as run_folder
 from socketlab.runs import results as outcome
-from socketlab.runs.folder import CHECKPOINT, CONFIG, EPOCHS, REPORT, RESULTS, STATE
+from socketlab.runs import run_folder
+from socketlab.runs.run_folder import CHECKPOINT, CONFIG, EPOCHS, REPORT, RESULTS, STATE
 from socketlab.runs.settings import Settings, gather
 
 pytestmark = pytest.mark.usefixtures("quick")

@@ -22,8 +22,7 @@ from socketlab.images.encodings import DEPTH_ENCODINGS
 from socketlab.images.importers import survey, write_pack
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import load_source
-from socketlab.runs import experiment, presets
-from socketlab.runs import folder as run_folder
+from socketlab.runs import experiment, presets, run_folder
 from socketlab.runs.experiment import ORACLE, jobs
 from socketlab.runs.presets import load, shortened
 from socketlab.runs.results import TITLES

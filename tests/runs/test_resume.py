@@ -19,7 +19,7 @@ from socketlab.method.recipe import Recipe
 from socketlab.networks.backbones import VGGTrunk
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Network
-from socketlab.runs import folder as run_folder
+from socketlab.runs import run_folder
 from socketlab.runs.settings import Settings, gather
 
 EVERYTHING = Recipe(
@@ -103,7 +103,7 @@ def test_killed_at_any_file_operation(tiny_data, tmp_path, first, stride):
 RECORD = """
 import sys, torch
 from pathlib import Path
-from socketlab.runs import folder as runs
+from socketlab.runs import run_folder as runs
 from socketlab.runs.settings import gather
 torch.set_num_threads(1)
 run = runs.read(Path(sys.argv[1]))

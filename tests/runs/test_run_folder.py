@@ -23,7 +23,7 @@ from socketlab.method import steps
 from socketlab.method.recipe import METHODS, Recipe
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import small_network
-from socketlab.runs import folder as run_folder
+from socketlab.runs import run_folder
 from socketlab.runs import settings as run_settings
 from socketlab.runs.results import TITLES, effective_images, finish, score, write_report
 from socketlab.runs.settings import Settings, gather

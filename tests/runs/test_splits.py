@@ -29,9 +29,8 @@ from socketlab.networks.backbones import ResNetTrunk, backbone_network
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import networks_of, small_network
 from socketlab.networks.shot_files import FILES, IMAGENET
-from socketlab.runs import folder as run_folder
+from socketlab.runs import run_folder, splits
 from socketlab.runs import settings as run_settings
-from socketlab.runs import splits
 from socketlab.runs import train_source as source
 from socketlab.runs.settings import Settings, gather, resolved
 from socketlab.runs.train_source import SourceRecipe, Trained
@@ -401,8 +400,8 @@ def test_a_class_that_one_modality_lacks_is_named(here):
         "--task",
     )
     assert open_pack(pack.folder).classes == formats.TASK
-    lesson = splits.lesson(pack, SourceRecipe(width=8))  # of the colours, all classes are there
-    assert set(lesson.images.kinds) == set(formats.TASK)
+    task = splits.pack_training_task(pack, SourceRecipe(width=8))  # of the colours, all classes are there
+    assert set(task.images.kinds) == set(formats.TASK)
 
 
 def test_a_network_by_its_name_alone_may_be_a_resnet():

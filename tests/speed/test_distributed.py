@@ -26,8 +26,7 @@ from socketlab.method.evaluate import predict
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
 from socketlab.networks.networks import seed_dropout
-from socketlab.runs import folder as run_folder
-from socketlab.runs import splits
+from socketlab.runs import run_folder, splits
 from socketlab.runs.settings import Settings, gather
 from socketlab.runs.train_source import SourceRecipe, train
 from socketlab.speed import distributed as ranks
@@ -308,9 +307,9 @@ def test_torchrun_trains_a_source_network(both, tmp_path, monkeypatch):
     assert "left at the end" not in done.stderr  # a thread that is left may abort the process as it ends
     assert done.stdout.count("held-out images right") == 1 and done.stderr.count("epoch 1 of 1") == 1
     found = load_source(tmp_path / "rgb_pack.safetensors")
-    lesson = splits.lesson(open_pack(pack), SourceRecipe(epochs=1, batch_size=7))
-    *_, last = train(lesson.images, lesson.recipe)
-    assert found.card["held_out_images"] == len(lesson.held_out) and found.card["seed"] == 0
+    task = splits.pack_training_task(open_pack(pack), SourceRecipe(epochs=1, batch_size=7))
+    *_, last = train(task.images, task.recipe)
+    assert found.card["held_out_images"] == len(task.held_out) and found.card["seed"] == 0
     weights, expected = (one.network.state_dict() for one in (found, last.source))
     assert weights.keys() == expected.keys()
     torch.testing.assert_close(weights["trunk.0.weight"], expected["trunk.0.weight"], rtol=0.05, atol=0.01)
