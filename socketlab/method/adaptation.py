@@ -1,4 +1,4 @@
-"""SOCKET's training loop, a stream of events: to stop is to leave it, to go on is to pass the last state in.
+"""SOCKET's training loop, a stream of events: leave it to stop, pass the last `State` to resume.
 
 The source networks are copied; heads stay frozen, trunks and bottlenecks learn from target images and pairs.
 """
@@ -66,7 +66,7 @@ class Epoch:
 
 @dataclass
 class State:
-    """All that is needed to use an adaptation, or to go on with it."""
+    """All that is needed to use an adaptation, or to resume it."""
 
     adapted: Source  # the target network so far, with the target's normalisation
     mixing: nn.Parameter  # (n,) the trainable g of the mixing weights
@@ -156,21 +156,21 @@ def adapt(
     normalisation: Normalisation | None = None, execution: Execution | None = None,
     pair_loss: PairLoss | None = None,
 ) -> Iterator[Step | Epoch]:  # fmt: skip
-    """Move a source network, or several, to another modality, one event at a time.
+    """Adapt a source network, or several, to another modality, one event at a time.
 
     Parameters
     ----------
-    source : one or several, which learn side by side and so do their mixing weights; not changed.
+    source : one or several, which are trained together with their mixing weights; copied, not changed.
     target : images of the task's classes in the one target modality; labels are dropped.
     pairs : task-irrelevant scenes in the source's and the target's modality, or None for methods without.
     recipe : a `Recipe`, or a function that returns the current one: weights and rates may then change between
         steps; the number of epochs, the batch size and the loss variants cannot.
     seed : fixes batches and views; the same seed on the same machine gives the same numbers.
-    state : that of an earlier `Epoch`, to go on from; the end is that of an uninterrupted run.
+    state : that of an earlier `Epoch`, to resume; the result is that of an uninterrupted run.
     every : epochs from one `Epoch` to the next; the result does not depend on it.
     normalisation : how the target's images are encoded; None measures it on them, depth as metric.
-    execution : how steps are carried out, by default plainly; `socketlab.speed` has others.
-    pair_loss : another distance of the pairs' features than `steps.alignment_loss`.
+    execution : how steps are computed; default: the plain form; `socketlab.speed` has others.
+    pair_loss : a distance of the pairs' features; default: `steps.alignment_loss`.
 
     Yields
     ------
@@ -206,7 +206,7 @@ def adapt(
 
 
 class _Run:
-    """An adaptation under way: the frozen sources, the images, and the state that moves."""
+    """A running adaptation: the frozen sources, the images, and the state that is trained."""
 
     def __init__(
         self, sources: Sequence[Source], target: PairedImages, pairs: PairedImages | None, state: State,
@@ -370,7 +370,7 @@ def _listed(source: Source | Sequence[Source]) -> list[Source]:
 
 
 def _choose_what_learns(network: Network, trained: str) -> None:
-    """Heads stay; with "norm", as TENT has it, the scales and shifts of norm layers learn alone."""
+    """Heads stay frozen; with "norm", as in TENT, only the scales and shifts of norm layers learn."""
     network.requires_grad_(trained == "all")
     for layer in network.modules():
         if layer in norm_layers(network) or isinstance(layer, nn.LayerNorm | nn.GroupNorm):
@@ -383,7 +383,7 @@ def _choose_what_learns(network: Network, trained: str) -> None:
 def _check_inputs(
     sources: Sequence[Source], target: PairedImages, pairs: PairedImages | None, recipe: Recipe
 ) -> None:
-    """Everything that can be known before the first step."""
+    """Check all arguments before the first step."""
     if not sources:
         raise LabError("there is no source network: give one at least")
     for source in sources:

@@ -1,6 +1,6 @@
-"""What a network predicts of images: features, logits, accuracy. Nothing here learns or leaves a trace.
+"""A network's features, logits and accuracy on images; the network is not changed.
 
-The centre of each image is tested. Accuracies are for the reader: no method ever gets a label of the target.
+The centre of each image is tested. Accuracies are for the reader: no method uses a label of the target.
 """
 
 from __future__ import annotations
@@ -97,6 +97,6 @@ def accuracy(source: Source, images: PairedImages) -> float:
 
 
 def class_mean_accuracy(counts: Tensor) -> float:
-    """Mean over the classes of the share classified right, by a confusion matrix; absent ones left out."""
+    """Mean over the classes of the share classified right, from a confusion matrix; absent ones left out."""
     rows = counts.sum(dim=1)
     return float((counts.diagonal()[rows > 0] / rows[rows > 0]).mean())

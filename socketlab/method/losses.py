@@ -2,9 +2,9 @@ r"""The terms of SOCKET's loss, and those of its relatives: each a short pure fu
 
 .. math:: L = \lambda_{PL} L_{PL} + \lambda_{IM} L_{IM} + \lambda_d L_{BN} + \lambda_{TI} L_{TI}
 
-Pseudo-labels and information maximisation look at the target's images alone, paired alignment at the
-task-irrelevant pairs, statistics matching at what batch norm keeps of the source. AaD and TENT have one term
-each. Of B images and K classes, logits are (B, K) floats, and every loss is a scalar tensor.
+Pseudo-labels and information maximisation use the target's images alone, paired alignment the task-irrelevant
+pairs, statistics matching the running statistics of the source's batch norm. AaD and TENT have one term each.
+Of B images and K classes, logits are (B, K) floats, and every loss is a scalar tensor.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def map_alignment(source_map: Tensor, target_map: Tensor) -> Tensor:
 
     .. math:: L_{map} = \frac{\operatorname{mean}\,(m^s - m^t)^2}{\operatorname{var}\,(m^s)}
 
-    The halves of a pair agree point for point, so each teaches at all h · w places, where `paired_alignment`
-    sees only their average. 1 is as bad as a constant map.
+    The halves of a pair show the same place at the same pixel, so the maps are compared at all h · w places;
+    `paired_alignment` compares only their average. The best constant map has the value 1.
 
     Source: this kit; SOCKET aligns the averaged features alone.
     """

@@ -28,7 +28,7 @@ Crops = dict[str, Tensor]  # modality → images of some pairs, (B, C, h, w) as 
 class PairFeatures:
     """Batches of task-irrelevant pairs, with the frozen source networks' maps and features of them.
 
-    Every pass over the pairs shows them in another view: crops and flips by the seed and the view's number.
+    Every pass over the pairs uses another view: crops and flips drawn from the seed and the view's number.
     With ``pair_views`` = V the views repeat after V passes, and the features of each are computed once; 0
     draws new views for every pass. The sources are frozen and in eval mode.
     """
@@ -111,8 +111,8 @@ def _joined(parts: Sequence[Sequence[Features]]) -> list[Features]:
 def endless_rows(count: int, batch: int, draw: int, seed: int) -> Tensor:
     """Draw number ``draw`` from an endless row of shuffled passes over ``count`` pairs: (batch,) int64.
 
-    It depends on nothing but its arguments, so a resumed run meets the same pairs, and every pass covers the
-    whole set before the next begins.
+    It depends on its arguments alone, so a resumed run draws the same pairs. Every pass covers the whole set
+    before the next begins.
     """
     first = draw * batch
     start, passes = first % count, range(first // count, (first + batch - 1) // count + 1)

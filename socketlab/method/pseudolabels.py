@@ -1,6 +1,6 @@
 """Pseudo-labels: the network's own clusters of the target's images, named by its own predictions.
 
-Made anew at each epoch from all target images in eval mode; the labels of L_PL in SHOT and SOCKET. Of N
+Computed at each epoch from all target images in eval mode; the labels of L_PL in SHOT and SOCKET. Of N
 images and K classes, features are (N, D), logits (N, K) and labels (N,) int64 in [0, K).
 """
 
@@ -22,7 +22,7 @@ def unit_vectors(features: Tensor) -> Tensor:
 
 
 def centroids(vectors: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean per class, Σ_x q_c(x) u(x) / Σ_x q_c(x): (N, E), (N, K) → (K, E); 0 of no weight."""
+    """Weighted mean per class, Σ_x q_c(x) u(x) / Σ_x q_c(x): (N, E), (N, K) → (K, E); no weight gives 0."""
     total = weights.sum(dim=0)[:, None]
     return (weights.T @ vectors) / total.clamp_min(1e-8)
 
@@ -30,8 +30,8 @@ def centroids(vectors: Tensor, weights: Tensor) -> Tensor:
 def shot_pseudo_labels(features: Tensor, logits: Tensor, rounds: int = 2) -> Tensor:
     """Label each image by the nearest centroid (cosine), twice: soft centroids first, then hard ones.
 
-    A class without images has no centroid: those that no image is predicted as, or that the first round
-    emptied, cannot be assigned. ``rounds`` = 1 stops after the soft round; 2 is SHOT's.
+    A class without images has no centroid and cannot be assigned: one that is never predicted, or that the
+    first round emptied. ``rounds`` = 1 stops after the soft round; 2 is SHOT's.
 
     A feature or logit that is not finite raises a LabError.
 

@@ -122,7 +122,7 @@ class Recipe:
 
     @classmethod
     def tent(cls) -> Recipe:
-        """TENT (Wang et al., ICLR 2021): entropy moves norm layers alone; batch statistics, also in tests.
+        """TENT (Wang et al., ICLR 2021): entropy trains norm layers alone; batch statistics, also in tests.
 
         Offline here, for as many epochs as SHOT, by SGD; the paper makes one pass by Adam.
         """
@@ -136,7 +136,7 @@ class Recipe:
         """The published weights, forms and rates of SOCKET; docs/published_code.md lists the departures.
 
         With several sources, L_TI and L_BN are mixtures of each source's norm here; the published code takes
-        one norm of the mixed difference. Each difference from `socket` can be put back by itself.
+        one norm of the mixed difference. Each difference from `socket` can be changed by itself.
         """
         return cls(
             lambda_ti=0.5, lambda_bn=0.5, lambda_pl=0.3, lambda_im=1.0, trunk_lr=1e-3, bottleneck_lr=1e-2,

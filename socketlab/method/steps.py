@@ -36,7 +36,7 @@ class TrunkPass(NamedTuple):
 
 
 class Execution:
-    """How the work of a step is carried out: here plainly, by one process; `socketlab.speed` has others."""
+    """How a step is computed: here in the plain form, by one process; `socketlab.speed` has others."""
 
     def trunk_pass(
         self, network: Network, images: Tensor, statistics: bool = False, frozen: bool = False
@@ -80,7 +80,7 @@ def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 @dataclass
 class Bank:
-    """AaD's memory of all target images: features (N, n · D) and predictions (N, K)."""
+    """AaD's bank of all target images: features (N, n · D) and predictions (N, K)."""
 
     features: Tensor
     scores: Tensor

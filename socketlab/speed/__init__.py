@@ -1,4 +1,4 @@
-"""The same numbers, quicker or on several devices. No earlier room imports this one."""
+"""The same results, quicker or on several devices. No earlier room imports this one."""
 
 from __future__ import annotations
 
