@@ -201,6 +201,8 @@ def curves(
         told.append(f"{name} at {level:.2f}")
     if ylim is not None:
         ax.set_ylim(*ylim)
+    if xlabel in ("epoch", "step"):  # there is no half epoch
+        ax.locator_params(axis="x", integer=True)
     places = np.concatenate([x for x, *_ in drawn.values()]) if drawn else np.array([])
     if len(places):  # the last points stand whole within the frame, close to their names
         width = np.ptp(places) or 1.0
@@ -222,10 +224,7 @@ def training_curves(
     columns = max(len(losses) if len(losses) < 3 else -(-len(losses) // 2), 1)
     halves: Any = figure.subfigures(1, 2, width_ratios=[columns, 0.75 * columns + 0.4])
     loss_terms(halves[0], losses, columns)
-    ax = curves(
-        accuracies, halves[1].subplots(), title="target accuracy", ylabel="share right", levels=levels
-    )
-    ax.locator_params(axis="x", integer=True)  # there is no half epoch
+    curves(accuracies, halves[1].subplots(), title="target accuracy", ylabel="share right", levels=levels)
     return figure
 
 
@@ -292,8 +291,7 @@ def channel_statistics(
         power = 0.5 if k else 1.0  # of the variance, its root
         known = np.asarray(remembered[k], float) ** power
         found = {m: np.asarray(pair[k], float) ** power for m, pair in measured.items()}
-        head = f"{title}: {name}" if title else name
-        dress(ax, head, f"remembered {name}", f"measured {name}", grid="both")
+        dress(ax, name, "remembered", "" if k else "measured", grid="both")
         ends = [f([known, *found.values()]) for f in (np.min, np.max)]
         ax.plot(ends, ends, **DOTTED)
         for m, style in looks.items():
@@ -302,8 +300,11 @@ def channel_statistics(
         told = ", ".join(f"{looks[m].title} {np.abs(found[m] - known).mean():.2f}" for m in looks)
         describe(ax, f"Measured against remembered {name} of each channel; mean distance from the diagonal: "
                      f"{told}.")  # fmt: skip
+    if title:
+        figure.suptitle(title, fontsize=TEXT + 1, fontweight="bold", color=INK, parse_math=False)
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", **LEGEND, handletextpad=0.2)
+    about: dict[str, Any] = LEGEND | {"handletextpad": 0.2, "ncols": len(names)}
+    figure.legend(handles, names, loc="outside lower center", **about)
     return figure
 
 
@@ -316,6 +317,8 @@ def cells(
 ) -> Collection:
     """Numbers in [0, 1] as blue cells with texts on them, names along both sides."""
     import seaborn  # half a second
+
+    plain_text(figure_of(ax))  # seaborn draws the figure
 
     about: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": 1, "linewidths": 1.2, "linecolor": "white"}
     seaborn.heatmap(values, ax=ax, cbar=False, annot=texts, fmt="", annot_kws={"fontsize": TEXT}, **about)

@@ -26,6 +26,7 @@ from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks.checkpoints import load_source, source_for_modality
 from socketlab.panels import session
 from socketlab.panels.base import Control, Table, box_of, controls_of, named, setting
+from socketlab.panels.cards import Mistakes
 from socketlab.panels.pairs import spoilt
 from socketlab.panels.training import Change, PanelRun, RunPanel
 from socketlab.runs import replay
@@ -96,11 +97,12 @@ def methods(first: Choice) -> dict[str, Choice]:
 
 @dataclass
 class AdaptationRun(PanelRun[Choice]):
-    """A run with its losses by step, and features and confusion matrix by epoch."""
+    """A run with its losses by step, features and confusion matrix by epoch, and the last answers."""
 
     levels: dict[str, float] = field(default_factory=dict)
     steps: list[dict[str, float]] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
+    answers: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         self.recipe = self.choice.recipe  # with what the sliders have changed since
@@ -177,7 +179,7 @@ def draw_accuracy(figure: Figure | SubFigure, runs: list[AdaptationRun], last_ep
     title, levels = "Accuracy on held-out target images", runs[-1].levels if runs else None
     series, styles = {run.name: run.curve("accuracy") for run in runs}, {run.name: run.style for run in runs}
     ax = figures.curves(series, figure.subplots(), title=title, ylim=(0, 1.02), levels=levels, styles=styles)
-    ax.set_xlim(0, last_epoch)
+    ax.set_xlim(-0.03 * last_epoch, 1.03 * last_epoch)
     for run in runs:
         for change in run.changes:
             ax.axvline(change.epoch, ymax=0.06, color=run.style.colour, linewidth=3)
@@ -225,6 +227,7 @@ class AdaptationPanel(RunPanel[Choice]):
         first = replace(first, pairs=min(first.pairs, most))
         self.classes, self._gather = classes, gather
         self.film: Film | None = None
+        self.mistakes = Mistakes()
         self._film_box = box_of("film-box", [])
         labels = {name: f"{_label(name)} {WORDS.get(name, '')}".strip() for name in (*LIVE, *NEXT)}
         recipe = {n: Control.of_recipe(n, getattr(first.recipe, n), label) for n, label in labels.items()}
@@ -246,6 +249,9 @@ class AdaptationPanel(RunPanel[Choice]):
         """Two pictures at the left, the film at the right; confusion and map are drawn for exports alone."""
         images = [self.pictures[name].image for name in ("accuracy", "losses")]
         return named("pictures-film", box_of("pictures", [*images, self._film_box]))
+
+    def _below(self) -> list[Any]:
+        return [self.mistakes, *super()._below()]
 
     def _film_again(self) -> None:
         if self.runs:
@@ -295,7 +301,8 @@ class AdaptationPanel(RunPanel[Choice]):
 
     def _epoch(self, run: AdaptationRun, event: replay.Observation) -> None:
         bench, seen = self._bench(run.choice), event.seen
-        labels, answers = bench.material.held_out.labels.numpy(), seen["answers"].long().numpy()
+        run.answers = seen["answers"].long()
+        labels, answers = bench.material.held_out.labels.numpy(), run.answers.numpy()
         counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
         np.add.at(counts, (labels[labels >= 0], answers[labels >= 0]), 1)
         run.add(event.epoch, accuracy=float(np.trace(counts) / max(counts.sum(), 1)))
@@ -323,6 +330,7 @@ class AdaptationPanel(RunPanel[Choice]):
             )
 
     def _clear(self, run: AdaptationRun | None) -> None:
+        self.mistakes.clear()
         if run is None:
             self._films.drop()
             self._films.wait(30)
@@ -335,8 +343,10 @@ class AdaptationPanel(RunPanel[Choice]):
         if run.choice.later:  # a weight that moved by itself goes back
             self.set(run.choice)
         super()._end(run, state)
-        if state != "failed":
+        if state != "failed" and run.answers is not None:
             self._films.post(run, at_once=True)
+            held_out = self._bench(run.choice).material.held_out
+            self.mistakes.of(held_out, run.answers, f"{run.name}, epoch {run.epochs[-1]}")
 
     def _show_film(self, run: AdaptationRun, umap: bool | None = None) -> None:
         """Put the epochs of a run so far on one map, and show it in the place of the last one."""

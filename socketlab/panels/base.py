@@ -198,8 +198,11 @@ class Panel(widgets.VBox):
             box_of("bar", [*run_bar, self.session.bar, self.session.status]),
             self.box,
             box_of("frame", [box_of("column", [*opened, more]), stage]),
-            box_of("below", [self.table, self.words]),
+            box_of("below", self._below()),
         ]
+
+    def _below(self) -> list[widgets.Widget]:
+        return [self.table, self.words]
 
     def _grid(self) -> widgets.Widget:
         """The pictures, two or three in a row."""

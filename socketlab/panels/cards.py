@@ -1,7 +1,8 @@
 """Points of a map and their images as cards: thumbnails in every modality, class and predictions, as HTML.
 
-`show_images` is the way from a picture (a cell of a confusion matrix, a bar) to the images behind it; the
-explorer is built of the same cards. True classes are for the reader alone: no method computes with them.
+`show_images` is the way from a picture (a cell of a confusion matrix, a bar) to the images behind it, and
+`Mistakes` a menu of such cells; the explorer is built of the same cards. True classes are for the reader
+alone: no method computes with them.
 """
 
 import base64
@@ -12,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import ipywidgets as widgets
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import torch
@@ -22,6 +24,7 @@ from socketlab.errors import LabError
 from socketlab.figures import figures, style
 from socketlab.figures.map_figures import Cloud
 from socketlab.images.paired_images import PairedImages
+from socketlab.panels.base import Control, named, text_box
 
 Indices = NDArray[np.int32]
 Images = PairedImages | Mapping[str, Any]
@@ -209,3 +212,41 @@ def show_images(
     counted = f" ({len(shown)} of {len(chosen)} shown)" if len(shown) < len(chosen) else ""
     head = f"<p><strong>{html.escape(title)}</strong>{counted}</p>" if title or counted else ""
     return Markup(f'<style>{STYLE}</style>{head}<div class="socketlab-cards" role="list">{made}</div>')
+
+
+class Mistakes(widgets.VBox):
+    """A menu of the commonest mistakes of a network, and the images behind the one that is chosen."""
+
+    def __init__(self) -> None:
+        self.menu = named("mistakes", Control("mistakes", None, "to see their images", options=[""]).widget())
+        self.menu.layout, self.menu.style = {"width": "34em"}, {"description_width": "auto"}
+        self.cards = text_box("mistake-images")
+        super().__init__([self.menu, self.cards])
+        self.menu.observe(lambda _: self._show(), "value")
+        self.clear()
+
+    def clear(self) -> None:
+        """Offer nothing."""
+        self._shown: tuple[Any, ...] = ()
+        self.menu.options, self.menu.disabled = [("no run yet", None)], True
+
+    def of(self, images: PairedImages, answers: ArrayLike, title: str, most: int = 12) -> None:
+        """Offer the mistakes among (n,) predicted classes of labelled images, the commonest first."""
+        given, labels = on_cpu(answers).astype(int), on_cpu(images.labels)
+        wrong = (labels >= 0) & (labels != given)
+        table, class_name = pd.DataFrame({"label": labels, "answer": given})[wrong], Cards(images).class_name
+        self._shown, offered = (images, given), []
+        for cell, count in table.value_counts().head(most).items():
+            label, answer = (style.spaced(class_name(number)) for number in cell)
+            offered.append((f"{count} × {label} taken for {answer}", cell))
+        head = f"{title}: {wrong.sum()} of {(labels >= 0).sum()}" + (", choose one" if offered else "")
+        self.menu.options, self.menu.disabled = [(head, None), *offered], not offered
+
+    def _show(self) -> None:
+        """Show the images of the mistake chosen, or none."""
+        self.cards.value = ""
+        if self.menu.value is not None:
+            images, given = self._shown
+            label, answer = self.menu.value
+            rows = (on_cpu(images.labels) == label) & (given == answer)
+            self.cards.value = show_images(images, rows, title=self.menu.label, logits=given)

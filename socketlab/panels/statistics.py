@@ -44,9 +44,9 @@ LAYERS = knobs()["bn_layers"]
 OF_A_RUN = ("lambda_bn", "layers", "by", "epochs", "seed")
 FIXED = {"bn_mode": "running", "test_statistics": "running", "trunk_lr": 0.005, "bottleneck_lr": 0.005}
 RUNNING = {
-    "torch": Style("unbiased variance (torch)", "#0b6bcb", "", "-"),
-    "biased": Style("biased variance", "#be185d", "", "--"),
-    "mean": Style("mean, distance", "#8a939d", "", "-."),
+    "torch": Style("unbiased, torch", "#0b6bcb", "", "-"),
+    "biased": Style("biased", "#be185d", "", "--"),
+    "mean": Style("mean: distance", "#8a939d", "", "-."),
 }
 PROFILE = {
     "batch": Style("this batch", "#159ab3", "^", "--"),
@@ -223,7 +223,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         self._gather, self._loading = gather, threading.Lock()
         self._bench: StatisticsBench | None = None
         self._answer: LayerReading | None = None
-        names = ("channels", "running", "layers", "accuracy", "loss")
+        names = ("channels", "layers", "running", "accuracy", "loss")
         pictures = {name: f"{name}: the layers read their first images." for name in names}
         experiments = {
             "match all layers": first,

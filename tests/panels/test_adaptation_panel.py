@@ -170,6 +170,14 @@ def test_a_run_fills_the_panel(make: Callable[..., AdaptationPanel]) -> None:
     assert [len(cloud.points) for cloud in panel.film.frames[-1].values()] == [24, 24, 15]
     assert panel.film.accuracy == pytest.approx(run.values["accuracy"])
     assert panel._film_box.children[0].film == panel.film.data()
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    menu = panel.mistakes.menu
+    assert f"run 1, epoch 2: {wrong.sum()} of 15" in menu.options[0][0]
+    if wrong.any():
+        menu.index = 1
+        assert menu.label.startswith(f"{wrong.max()} × ")
+        assert panel.mistakes.cards.value.count("predicted:") == wrong.max()
     for words in (
         "Curves of accuracy",
         "over 4 values",

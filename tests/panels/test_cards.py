@@ -43,6 +43,29 @@ def test_of_many_scenes_a_few_are_shown_with_their_predictions() -> None:
     assert pictures(cards.show_images(patterned(4, 0), [])) == []
 
 
+def test_a_menu_of_mistakes_shows_the_images_behind_each() -> None:
+    rooms = replace(patterned(12, 0).only("depth"), kinds=tuple(CLASSES * 4))
+    answers = rooms.labels.clone()
+    answers[[0, 3, 9]], answers[4] = 2, 0
+    found = cards.Mistakes()
+    assert found.menu.disabled
+    found.of(rooms, answers, "run 1, epoch 3")
+    offered = [label for label, _ in found.menu.options]
+    assert offered == [
+        "run 1, epoch 3: 4 of 12, choose one",
+        f"3 × {CLASSES[0]} taken for {CLASSES[2]}",
+        f"1 × {CLASSES[1]} taken for {CLASSES[0]}",
+    ]
+    assert found.cards.value == ""
+    found.menu.index = 1
+    assert re.findall(r"#(\d+)</small>", found.cards.value) == ["0", "3", "9"]
+    assert found.cards.value.count(f"predicted: {CLASSES[2]}") == len(pictures(found.cards.value)) == 3
+    found.menu.index = 2
+    assert re.findall(r"#(\d+)</small>", found.cards.value) == ["4"]
+    found.of(rooms, rooms.labels, "run 2, epoch 3")
+    assert found.menu.disabled and found.cards.value == ""
+
+
 def test_a_scene_without_a_modality_has_a_note() -> None:
     made = cards.Cards(replace(patterned(1, 0).only("rgb"), names=('"><script>',)))
     text = made.card(0, CLASSES[0], [], {"rgb": None, "sonar": None})
