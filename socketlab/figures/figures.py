@@ -303,8 +303,7 @@ def channel_statistics(
     if title:
         figure.suptitle(title, fontsize=TEXT + 1, fontweight="bold", color=INK, parse_math=False)
     handles, names = figure.axes[0].get_legend_handles_labels()
-    about: dict[str, Any] = LEGEND | {"handletextpad": 0.2, "ncols": len(names)}
-    figure.legend(handles, names, loc="outside lower center", **about)
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), handletextpad=0.2, **LEGEND)
     return figure
 
 
@@ -319,7 +318,6 @@ def cells(
     import seaborn  # half a second
 
     plain_text(figure_of(ax))  # seaborn draws the figure
-
     about: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": 1, "linewidths": 1.2, "linecolor": "white"}
     seaborn.heatmap(values, ax=ax, cbar=False, annot=texts, fmt="", annot_kws={"fontsize": TEXT}, **about)
     for text in ax.texts:

@@ -228,6 +228,7 @@ class AdaptationPanel(RunPanel[Choice]):
         self.classes, self._gather = classes, gather
         self.film: Film | None = None
         self.mistakes = Mistakes()
+        self.below = (self.mistakes,)
         self._film_box = box_of("film-box", [])
         labels = {name: f"{_label(name)} {WORDS.get(name, '')}".strip() for name in (*LIVE, *NEXT)}
         recipe = {n: Control.of_recipe(n, getattr(first.recipe, n), label) for n, label in labels.items()}
@@ -242,20 +243,13 @@ class AdaptationPanel(RunPanel[Choice]):
         )
         self._films = session.Background(self._show_film, self.box)
         self.background.append(self._films)
-        self._on_change(("map",), self._film_again)
+        self._on_change(("map",), lambda: self._films.post(self.runs[-1], True) if self.runs else None)
         self._ready()
 
     def _grid(self) -> Any:
         """Two pictures at the left, the film at the right; confusion and map are drawn for exports alone."""
         images = [self.pictures[name].image for name in ("accuracy", "losses")]
         return named("pictures-film", box_of("pictures", [*images, self._film_box]))
-
-    def _below(self) -> list[Any]:
-        return [self.mistakes, *super()._below()]
-
-    def _film_again(self) -> None:
-        if self.runs:
-            self._films.post(self.runs[-1], at_once=True)
 
     def _bench(self, choice: Choice) -> Bench:
         return self._loaded(choice.data, lambda: Bench(self._gather(choice)))  # type: ignore[no-any-return]

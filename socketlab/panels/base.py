@@ -136,8 +136,8 @@ def accessible(box: widgets.Box) -> Access:
 class Panel(widgets.VBox):
     """A frame with one session, its buttons, controls, pictures and an export.
 
-    Subclasses define `reset` and `_begin`, and may set `tips` (button -> tooltip), `run_text`, and `folded`
-    (title -> controls that are folded away; the others are always in sight).
+    Subclasses define `reset` and `_begin`, and may set `tips` (button -> tooltip), `run_text`, `below`
+    (widgets under the pictures) and `folded` (title -> controls folded away; the others are in sight).
 
     Parameters
     ----------
@@ -155,6 +155,7 @@ class Panel(widgets.VBox):
     name, run_text = "panel", "Run"
     tips: ClassVar[Mapping[str, str]] = {}
     folded: ClassVar[Mapping[str, Sequence[str]]] = {}
+    below: Sequence[widgets.Widget] = ()
 
     def __init__(self, table: Mapping[str, Control], pictures: Mapping[str, str]) -> None:
         self.box = session.ErrorBox()
@@ -182,7 +183,7 @@ class Panel(widgets.VBox):
         self.export_note, self.headline, self.table, self.words = map(text_box, texts)
         super().__init__(self._arranged())
         self.add_class("socketlab-panel")
-        accessible(self).on_msg(self._guarded(lambda _, content, __: self._fit(content.get("sizes", {}))))
+        accessible(self).on_msg(self._guarded(lambda _, m, __: self._fit(m.get("sizes", {}), m.get("dark"))))
 
     def _arranged(self) -> list[widgets.Widget]:
         """Run bar, then controls beside headline and pictures, then what may lie below the window."""
@@ -198,22 +199,19 @@ class Panel(widgets.VBox):
             box_of("bar", [*run_bar, self.session.bar, self.session.status]),
             self.box,
             box_of("frame", [box_of("column", [*opened, more]), stage]),
-            box_of("below", self._below()),
+            box_of("below", [*self.below, self.table, self.words]),
         ]
-
-    def _below(self) -> list[widgets.Widget]:
-        return [self.table, self.words]
 
     def _grid(self) -> widgets.Widget:
         """The pictures, two or three in a row."""
         grid = box_of("pictures", [picture.image for picture in self.pictures.values()])
         return named(f"pictures-{len(self.pictures)}", grid)
 
-    def _fit(self, sizes: Mapping[str, Sequence[float]]) -> None:
-        """Fit the pictures to the sizes in the page."""
+    def _fit(self, sizes: Mapping[str, Sequence[float]], dark: bool | None = None) -> None:
+        """Fit the pictures to the sizes in the page, and photographs to its theme."""
         for name, (width, height) in sizes.items():
             if name in self.pictures and min(width, height) > 50:
-                self.pictures[name].fit(width, height)
+                self.pictures[name].fit(width, height, bool(dark))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: a live panel. Run this cell to use it."

@@ -107,12 +107,8 @@ class Cards:
         self.kinds: Sequence[str] = ()
         self.names: dict[int, str] = {}
         if isinstance(images, PairedImages):
-            self.kinds, self.names, classes = (
-                images.kinds,
-                dict(enumerate(images.names)),
-                classes or images.classes,
-            )
-            images = images.images
+            self.kinds, self.names = images.kinds, dict(enumerate(images.names))
+            classes, images = classes or images.classes, images.images
         self.images, self.classes = dict(images), tuple(classes)
         for modality, some in self.images.items():
             if len(some.shape) != 4 or some.shape[1] not in (1, 3):
@@ -205,9 +201,8 @@ def show_images(
         labels, shares = predicted(given) if given.ndim == 2 else (given, [None] * len(given))
     for scene in shown.tolist():
         kind = cards.kinds[scene] if cards.kinds else ""
-        words = (
-            [] if labels is None else [f"predicted: {cards.prediction(int(labels[scene]), shares[scene])}"]
-        )
+        answer = "" if labels is None else cards.prediction(int(labels[scene]), shares[scene])
+        words = [f"predicted: {answer}"] if answer else []
         made += cards.card(scene, kind if kind in cards.classes else "", words, dict.fromkeys(cards.images))
     counted = f" ({len(shown)} of {len(chosen)} shown)" if len(shown) < len(chosen) else ""
     head = f"<p><strong>{html.escape(title)}</strong>{counted}</p>" if title or counted else ""

@@ -53,9 +53,13 @@ function serve(root, model, el) {
     for (const { target, contentRect } of entries)
       if (contentRect.width > 0) sizes[pictureName(target)] = [contentRect.width, contentRect.height];
     clearTimeout(posting);
-    posting = setTimeout(() => { send({ sizes }); sizes = {}; }, 300);
+    posting = setTimeout(() => { send({ sizes, dark: document.body.dataset.jpThemeLight === "false" }); sizes = {}; }, 300);
   });
   const measured = new Set();
+  const theme = new MutationObserver(() => {
+    for (const image of measured) { rooms.unobserve(image); rooms.observe(image); } // reports its size again
+  });
+  theme.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
   const measure = () => {
     for (const image of root.querySelectorAll("img.socketlab-picture"))
       if (pictureName(image) && !measured.has(image)) { measured.add(image); rooms.observe(image); }
@@ -75,7 +79,7 @@ function serve(root, model, el) {
   root.addEventListener("click", onClick);
   refresh();
   return () => {
-    changes.disconnect(); rooms.disconnect(); clearTimeout(unanswered); clearTimeout(posting);
+    changes.disconnect(); rooms.disconnect(); theme.disconnect(); clearTimeout(unanswered); clearTimeout(posting);
     root.removeEventListener("click", onClick); silent.remove();
   };
 }

@@ -18,7 +18,9 @@ import ipywidgets as widgets
 import matplotlib
 import numpy as np
 from ipywidgets.widgets.widget_description import DescriptionWidget
+from matplotlib.artist import setp
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.text import Text
 from PIL import Image as Pillow
 
 from socketlab.errors import LabError
@@ -161,7 +163,7 @@ class LiveFigure(Background[Paint]):
         share: float = 0.1,
     ) -> None:
         super().__init__(self.draw, box or ErrorBox(), share)
-        self.width, self.height, self.alt = width, height, alt
+        self.width, self.height, self.alt, self.dark = width, height, alt, False
         self.image = Picture(format="png", tooltip=alt, layout=widgets.Layout(width=f"{width}px"))
         self.image.add_class("socketlab-picture")
         self.paint: Paint = lambda figure: None
@@ -172,6 +174,9 @@ class LiveFigure(Background[Paint]):
         self.paint = paint
         with DRAW:
             figure, file = self._painted(style.DPI * SHARPNESS), io.BytesIO()
+            if self.dark:
+                figure.set_facecolor("#111111")
+                setp(figure.findobj(Text), color=style.GRID)  # type: ignore[arg-type]
             canvas: Any = figure.canvas
             canvas.draw()
             Pillow.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(file, "PNG", compress_level=1)
@@ -180,11 +185,12 @@ class LiveFigure(Background[Paint]):
                 self.image.value, self.image.tooltip = file.getvalue(), self.alt
         self.drawn()
 
-    def fit(self, width: float, height: float) -> None:
-        """Take the proportions of the place in the page, pixels; text grows with the height."""
+    def fit(self, width: float, height: float, dark: bool = False) -> None:
+        """Take the proportions of the place in the page, pixels; photographs are redrawn, not inverted."""
+        dark = dark and "socketlab-photos" in self.image._dom_classes
         nominal = round(self.height * min(max(width / max(height, 1), 0.9), 2.6))
-        if abs(nominal - self.width) > 0.04 * self.width:
-            self.width = nominal
+        if abs(nominal - self.width) > 0.04 * self.width or dark != self.dark:
+            self.width, self.dark = nominal, dark
             self.post(self.paint, at_once=True)
 
     def file(self, ending: str) -> bytes:

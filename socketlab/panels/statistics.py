@@ -4,7 +4,6 @@
 `adapt` with the loss L_BN alone, beside AdaBN. `ChannelView` shows what batch norm does to shift and stretch.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -220,8 +219,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         self, choice: StatisticsChoice | None = None, gather: Callable[[], StatisticsBench] = shipped
     ) -> None:
         first = choice or StatisticsChoice()
-        self._gather, self._loading = gather, threading.Lock()
-        self._bench: StatisticsBench | None = None
+        self._gather = gather
         self._answer: LayerReading | None = None
         names = ("channels", "layers", "running", "accuracy", "loss")
         pictures = {name: f"{name}: the layers read their first images." for name in names}
@@ -248,10 +246,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
 
     def bench(self) -> StatisticsBench:
         """Networks, images and what was measured once; the first call loads them."""
-        with self._loading:
-            if self._bench is None:
-                self._bench = self._gather()
-            return self._bench
+        return self._loaded("bench", self._gather)  # type: ignore[no-any-return]
 
     def _ask(self) -> None:
         self._asked.post(True, at_once=True)
@@ -306,7 +301,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
             self.pictures[name].post(partial(draw_runs, runs=runs, name=name, levels=levels), at_once)
 
     def _clear(self, run: MatchingRun | None) -> None:
-        if self._bench is not None:
+        if self._kept:
             self._draw_runs(at_once=True)
         self._ask()
 

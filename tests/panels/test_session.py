@@ -338,6 +338,13 @@ def test_a_picture_takes_the_proportions_of_its_place() -> None:
     assert picture.wait(20)
     height, width = pixels(picture).shape[:2]
     assert (height, width) == (before[0], 2 * height)
+    picture.fit(800, 400, dark=True)
+    assert picture.wait(20)
+    assert (pixels(picture)[0, 0] == 255).all()  # the page inverts it
+    picture.image.add_class("socketlab-photos")
+    picture.fit(800, 400, dark=True)
+    assert picture.wait(20)
+    assert (pixels(picture)[0, 0] < 30).all()
     picture.fit(5000, 50)  # a strip that no picture fits
     assert picture.wait(20)
     assert picture.width <= 2.6 * picture.height
