@@ -10,8 +10,10 @@ from worlds import patterned, trained_source
 
 from socketlab import files
 from socketlab.errors import LabError
+from socketlab.figures import maps
 from socketlab.method.adaptation import adapt
-from socketlab.panels import pairs, statistics
+from socketlab.panels import pairs, session, statistics
+from socketlab.panels.adaptation import AdaptationPanel
 from socketlab.panels.pairs import PairsChoice, PairsPanel, PairsWorld
 from socketlab.panels.statistics import StatisticsBench, StatisticsChoice, StatisticsPanel
 
@@ -88,3 +90,29 @@ def test_a_layer_that_is_looked_at_is_no_other_run(tmp_path: Path, monkeypatch: 
     second.controls["epochs"].value = 3
     with pytest.raises(LabError, match="no run with these settings was recorded"):
         second.run(wait=True)
+
+
+@pytest.mark.parametrize("panel_type", [AdaptationPanel, PairsPanel, StatisticsPanel])
+def test_the_shipped_recordings_have_the_first_settings_and_all_that_is_offered(
+    panel_type: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOCKETLAB_DATA", raising=False)
+    monkeypatch.setenv("SOCKETLAB_TIER", "replay")
+    monkeypatch.setattr(session.LiveFigure, "post", lambda *a, **k: None)
+    monkeypatch.setattr(maps, "moving_map", lambda epochs, seed: [features[:, :2] for features in epochs])
+    panel = panel_type()
+    assert panel.run(wait=True) == "finished"
+    offered = [title for _, title in panel.controls["experiment"].options if title]
+    assert offered
+    for title in offered:
+        panel.controls["experiment"].value = title
+        assert panel.run(wait=True) == "finished"
+    for name, control in panel.controls.items():
+        if name != "experiment" and not control.disabled:
+            options = getattr(control, "options", None) or [control.min, control.max]
+            for value in (options[0], options[-1]):
+                control.value = value[-1] if isinstance(value, tuple) else value
+                assert panel.wait(60) == "finished"
+    assert panel.run(wait=True) == "finished"
+    assert {run.outcome for run in panel.runs} == {"recorded"}
+    assert panel.box.errors == []
