@@ -117,9 +117,9 @@ def imported(path: Path) -> set[str]:
 def own_modules(path: Path) -> set[str]:
     """What belongs to the repository: its folders, the scripts of the data, and files side by side."""
     folders = [path.parent, ROOT / "data" / "pocketrooms"]
-    if (ROOT / "tests") in path.parents:  # some run the scripts of benchmarks/
+    if {ROOT / "tests", ROOT / "benchmarks"} & set(path.parents):  # tests run the scripts of benchmarks/
         folders += [ROOT / "tests", ROOT / "benchmarks"]
-    beside = {other.stem for folder in folders for other in folder.glob("*.py")}
+    beside = {other.stem for folder in folders for other in folder.glob("*.py")} | {"rivals"}
     return {"socketlab", "tools", "tests", "benchmarks", "data"} | beside
 
 
