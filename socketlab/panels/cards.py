@@ -226,16 +226,16 @@ class Mistakes(widgets.VBox):
         self.menu.options, self.menu.disabled = [("no run yet", None)], True
 
     def of(self, images: PairedImages, answers: ArrayLike, title: str, most: int = 12) -> None:
-        """Offer the mistakes among (n,) predicted classes of labelled images, the commonest first."""
+        """Offer the mistakes among (n,) predicted classes of labelled images; the commonest is shown."""
         given, labels = on_cpu(answers).astype(int), on_cpu(images.labels)
-        wrong = (labels >= 0) & (labels != given)
+        self._shown, wrong = (images, given), (labels >= 0) & (labels != given)
         table, class_name = pd.DataFrame({"label": labels, "answer": given})[wrong], Cards(images).class_name
-        self._shown, offered = (images, given), []
+        offered: list[Any] = [(f"{title}: {wrong.sum()} of {(labels >= 0).sum()}", None)]
         for cell, count in table.value_counts().head(most).items():
             label, answer = (style.spaced(class_name(number)) for number in cell)
             offered.append((f"{count} × {label} taken for {answer}", cell))
-        head = f"{title}: {wrong.sum()} of {(labels >= 0).sum()}" + (", choose one" if offered else "")
-        self.menu.options, self.menu.disabled = [(head, None), *offered], not offered
+        more, self.menu.options = len(offered) > 1, offered
+        self.menu.index, self.menu.disabled = int(more), not more
 
     def _show(self) -> None:
         """Show the images of the mistake chosen, or none."""

@@ -80,7 +80,8 @@ def test_a_learner_moves_a_slider_runs_and_stops(
         assert one["coloured"] > 300
     part("panel").evaluate("panel => panel.scrollIntoView()")
     film = page.locator(".socketlab-film-box canvas").first
-    for seen in (part("run"), pictures[0], film):
+    confusion = page.get_by_role("img", name=re.compile("Confusion matrix, percent"))
+    for seen in (part("run"), pictures[0], film, confusion):
         box = seen.bounding_box()
         assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= LAPTOP["height"]
     hand = page.get_by_label("epoch", exact=True)
@@ -90,3 +91,14 @@ def test_a_learner_moves_a_slider_runs_and_stops(
     )
 
     page.screenshot(path=artefacts / "panel.png")
+
+    mistakes = page.get_by_role("combobox", name="mistakes")
+    expect(mistakes).to_be_enabled()
+    expect(mistakes.locator("option:checked")).to_contain_text("taken for")
+    mistakes.press("ArrowDown")
+    expect(mistakes.locator("option:checked")).to_contain_text("taken for")
+    expect(page.locator(".socketlab-card img").first).to_have_accessible_name(
+        re.compile("depth image of scene")
+    )
+    mistakes.scroll_into_view_if_needed()
+    page.screenshot(path=artefacts / "mistakes.png")
