@@ -197,7 +197,7 @@ passes; where the last column is above {steps}, compiling does not pay within it
 
 {compiled}
 
-Nothing is compiled on a processor; the library's layers can be (`tests/test_bnstats.py`).
+Nothing is compiled on a processor.
 
 ## The target's batch and the pairs in one pass
 
