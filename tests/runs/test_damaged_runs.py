@@ -205,7 +205,7 @@ def test_a_strangers_results_embed_nothing_but_the_runs_own_pictures(copied, tmp
     ("content", "words"),
     [
         ("{", "cannot be read"),
-        ("[" * 5000, "nested too deeply"),
+        ("[" * 100_000, "nested too deeply"),
         ("[]", "it is not a film"),
         ("{}", "not a film"),
     ],
