@@ -415,7 +415,7 @@ def waits() -> list[str]:
     ]
 
 
-def whole_runs(earlier: Path | None, rounds: int = 3) -> list[str]:
+def whole_runs(earlier: Path | None, rounds: int = 2) -> list[str]:
     """The default adaptation and the whole command, by this processor and in the manner of an older one."""
     rows = []
     ways: list[tuple[str, str, dict[str, str]]] = [("AVX2 alone, float32", "float32", AVX2)]
@@ -492,7 +492,7 @@ On a GPU: [speed_gpu.md](speed_gpu.md).
 The default adaptation, 10 epochs of alignment and 5 of all terms on 480 depth images, and the command
 `socketlab adapt` with all that it reads, draws and writes. Most laptops multiply no 16-bit numbers; a newer
 processor works like theirs with `ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2` and
-`--set precision=float32`. Versions took turns; medians and the middle half of three runs.
+`--set precision=float32`. Versions took turns; medians and the middle half of two runs each.
 
 | processor | training | version 0.1 | the whole command | budget |
 |---|---|---|---|---|

@@ -17,7 +17,8 @@ expect.set_options(timeout=20 * SECOND)
 # Of an image: its size, how many pixels are in colour (curves, cells and points are, frames and texts are
 # not), whether its outermost pixels are all white, and its place on the page.
 _LOOK = """async image => {
-    await image.decode();
+    for (let again = 9; again; again--)  // the picture may be replaced while it is decoded
+        try { await image.decode(); break; } catch { await new Promise(requestAnimationFrame); }
     const [w, h] = [image.naturalWidth, image.naturalHeight];
     const context = Object.assign(document.createElement('canvas'), {width: w, height: h}).getContext('2d');
     context.drawImage(image, 0, 0);
