@@ -223,7 +223,7 @@ class Bench:
         return NORMALISATION["depth"].encode(views["depth"])
 
     def pair_images(self) -> Tensor:
-        """The input pipeline of a batch of pairs; their partners' features are remembered."""
+        """The input pipeline of a batch of pairs; their partners' features are cached."""
         views = draw_views(self.pairs, self.batch, self.generator, self.side)
         return NORMALISATION["depth"].encode(cut_views(self.pairs, self.rows, views, self.side)["depth"])
 

@@ -253,7 +253,7 @@ def default_network(pack: Pack) -> str:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """Labelled images of one modality, how to train on them, and what a checkpoint's card says of them.
+    """Labelled images of one modality, how to train on them, and what a checkpoint's card holds about them.
 
     The batch is one that the images fill; without a ``normalisation``, the recipe's own is taken.
     """

@@ -679,7 +679,7 @@ def assert_untouched_scenes_are_stored(kind, root, touched, expected, stored):
 
 
 def test_the_command_line_imports_and_compares(tmp_path):
-    """A folder of one's own becomes a pack, and a pack is read where the shipped rooms are."""
+    """A user's folder becomes a pack, and a pack is read where the shipped rooms are."""
     folder, pack = formats.write_folders(tmp_path / "my pictures", each=8), tmp_path / "pack"
     words = ["import", "folders", str(folder), "--out", str(pack), "--size", "64", "--task", "bedroom,office"]
     done = CliRunner().invoke(app, words)

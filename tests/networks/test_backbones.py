@@ -1,4 +1,4 @@
-"""torchvision's networks and modules of one's own say as networks of the kit what they said before."""
+"""torchvision's networks and users' modules compute as networks of the kit what they computed before."""
 
 import copy
 import tempfile
