@@ -132,16 +132,17 @@ def confusion_examples(
 
 def _depth_ruler(ax: Axes, reach: float, width: float) -> None:
     """Metres beside colours, and the colour of missing depth."""
-    ruler = ax.inset_axes((1 + width, 0.14, width, 0.86))
+    low = max(0.14, 28 / ax.bbox.height)  # room for two words above each other
+    ruler = ax.inset_axes((1 + width, low, width, 1 - low))
     ramp = np.linspace(0, 1, 128)[:, None]
     ruler.imshow(ramp, cmap=DEPTH_COLOURS, aspect="auto", extent=(0, 1, reach / 1000, 0))
     ruler.yaxis.tick_right()
     ruler.yaxis.set_label_position("right")
     ruler.tick_params(labelsize=TEXT, colors=SOFT, labelcolor=INK)
     ruler.set_ylabel("metres", **WORDS)
-    low = ax.inset_axes((1 + width, 0, width, 0.07), facecolor=MISSING, yticks=[])
-    low.text(1.35, 0.5, "missing", **WORDS, va="center", transform=low.transAxes)
-    for part in (ruler, low):
+    patch = ax.inset_axes((1 + width, 0, width, 0.07), facecolor=MISSING, yticks=[])
+    patch.text(1.35, 0.5, "missing", **WORDS, va="center", transform=patch.transAxes)
+    for part in (ruler, patch):
         part.set_xticks([])
         part.spines[:].set_visible(False)
 

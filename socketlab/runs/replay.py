@@ -120,8 +120,7 @@ def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> A
         return {"tensor" if isinstance(value, Tensor) else "array": name}
     if isinstance(value, Source):
         if not all(network.trunk.name for network in networks_of(value.network)):
-            told = "A module from outside the kit cannot be recorded, for no file can build it again"
-            raise LabError(f"{told}: return its state_dict() and load that.")
+            raise LabError("A module from outside cannot be recorded: return its state_dict() and load that.")
         networks.append(value)
         return {"network": len(networks) - 1}
     if isinstance(value, tuple | list):
