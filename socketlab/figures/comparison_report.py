@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from socketlab.cache import fingerprint
 from socketlab.figures.figures import channel_statistics
 from socketlab.figures.gap_figures import layer_profile, reliability
 from socketlab.figures.map_figures import Cloud, feature_map
@@ -213,18 +214,28 @@ def _settings(comparison: Comparison, about: Mapping[str, str]) -> dict[str, Any
     found: dict[str, Any] = {"made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M")} | dict(about)
     for (key, side, _), features in zip(_sides(comparison), comparison.features, strict=True):
         images = dict(side.images.images) if isinstance(side.images, PairedImages) else side.images
-        known = isinstance(images, dict | Tensor)  # not batches that are made anew at every reading
         found[key] = {
             "title": side.title,
             "modality": side.modality,
             "network": type(side.network).__name__,
-            "network_sha256": fingerprint(side.network.state_dict()),
+            "network_sha256": _sha256(side.network.state_dict()),
             "images": len(features),
-            "images_sha256": fingerprint(images) if known else "",
+            # not of batches, which are made anew at every reading
+            "images_sha256": _sha256(images) if isinstance(images, dict | Tensor) else "",
         }
     names = ("socketlab", "torch", "numpy")
     versions = {"python": platform.python_version()} | {name: version(name) for name in names}
     return found | comparison.settings | {"versions": versions}
+
+
+def _sha256(values: Mapping[str, Tensor] | Tensor) -> str:
+    """Of names, types, shapes and numbers, a part at a time: images may lie in mapped files."""
+    state = hashlib.sha256()
+    for name, tensor in (values if isinstance(values, Mapping) else {"": values}).items():
+        state.update(f"<{name} {tensor.dtype} {tuple(tensor.shape)}>".encode())
+        for part in tensor.detach().reshape(-1).split(2**20):
+            state.update(part.cpu().view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def _in_words(name: str, value: Any) -> str:

@@ -1,14 +1,12 @@
 """Features of images at any layer of any torch network; hooks, modes and random state are left as they were.
 
-Features are pooled in the forward pass, and with a cache written to disk a batch at a time, so that those of
-a hundred thousand images need not fit into memory.
+They are pooled in the forward pass, so that no batch's activations outlive it.
 """
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from socketlab.cache import ROOM, Cache, Entry, feed_bytes, fingerprint, opened
 from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages
@@ -106,22 +103,6 @@ class ForwardPass:
         self.device = device_of(network)
         self.half = precision == "bfloat16" or (precision == "auto" and fast_bfloat16(self.device))
         self.size = 0
-        self._digest: str | None = None
-
-    def fingerprint(self, *options: Any) -> str:
-        """Of all that the numbers depend on; takes a reading of the images."""
-        if not isinstance(self.images, Tensor | PairedImages) and iter(self.images) is self.images:
-            raise LabError(
-                "These images can be read once, and a cache reads them twice: give a list, a tensor or a "
-                "DataLoader, or no cache."
-            )
-        content = hashlib.sha256()
-        with _steady_randomness():
-            self.count = sum(len(encoded) for encoded in self._encoded(content))
-        self._digest = content.hexdigest()
-        products = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-        where = [self.device.type, self.half, torch.__version__, *products]
-        return fingerprint(1, self.network, self._digest, where, list(options))
 
     def run(
         self, names: Iterable[str], take: Callable[[str, Any], None], after: Callable[[], None] | None = None,
@@ -132,14 +113,14 @@ class ForwardPass:
         def hook(name: str, module: nn.Module, given: Any, *output: Any) -> None:
             take(name, output[0] if output else given[0])
 
-        done, content = 0, hashlib.sha256()
+        done = 0
         numbers = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
         with _steady_randomness(), evaluating(self.network), torch.no_grad(), numbers, ExitStack() as stack:
             for name in names:
                 layer = self.network.get_submodule(name)
                 add: Any = layer.register_forward_pre_hook if inputs else layer.register_forward_hook
                 stack.callback(add(partial(hook, name)).remove)
-            for encoded in self._encoded(content if self._digest else None):
+            for encoded in self._encoded():
                 self.size = len(encoded)
                 try:
                     self.network(encoded.to(self.device))
@@ -152,14 +133,9 @@ class ForwardPass:
                     self.progress(done, self.count)
         if done == 0:
             raise LabError("There are no images to measure.")
-        if self._digest not in (None, content.hexdigest()):
-            raise LabError(
-                "The images differed when they were read again, so nothing was kept: take shuffling and "
-                "random changes out of what loads them, or give no cache."
-            )
 
-    def _encoded(self, content: Any = None) -> Iterator[Tensor]:
-        """Encoded batches in the network's type of numbers; a hash takes them in, whatever their sizes."""
+    def _encoded(self) -> Iterator[Tensor]:
+        """Encoded batches in the network's type of numbers."""
         encode = self.transform.encode if isinstance(self.transform, Normalisation) else self.transform
         if isinstance(self.images, PairedImages) and isinstance(self.transform, Normalisation):
             batches: Iterable[Any] = encoded_batches(self.images, self.transform, self.batch)
@@ -170,7 +146,6 @@ class ForwardPass:
             batches = self.images.split(self.batch) if len(self.images) else ()
         else:  # images, or images and labels
             batches = (one[0] if isinstance(one, list | tuple) and one else one for one in self.images)
-        done, shape = 0, None
         for stored in batches:
             batch = stored if encode is None else encode(stored)
             if not isinstance(batch, Tensor) or not batch.is_floating_point() or batch.ndim < 2:
@@ -178,14 +153,7 @@ class ForwardPass:
                 raise LabError(
                     f"A network reads batches (B, C, H, W) of floats, not {what}: give a transform."
                 )
-            batch = batch.to(self.dtype)
-            if content is not None:
-                if shape != batch.shape[1:]:
-                    shape = batch.shape[1:]
-                    content.update(f"<{done} {self.dtype} {tuple(shape)}>".encode())
-                feed_bytes(content, batch)
-            done += len(batch)
-            yield batch
+            yield batch.to(self.dtype)
 
 
 def _why_unread(network: nn.Module, batch: Tensor, error: Exception) -> str:
@@ -209,7 +177,7 @@ def _steady_randomness() -> Iterator[None]:
 def extract_features(
     network: nn.Module, images: Images, layers: Pattern | Sequence[Pattern] = "*",
     transform: Transform = None, *, pool: str = "mean", batch: int = 256, precision: str = "auto",
-    budget: int = ROOM, cache: Cache | str | None = None, progress: Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, NDArray[Any]]:  # fmt: skip
     """Features of images at chosen layers, in eval mode, without gradient, on the network's device.
 
@@ -219,54 +187,40 @@ def extract_features(
 
     Parameters
     ----------
-    images : `PairedImages` of one modality, a tensor (N, C, H, W), a list of (C, H, W), or batches that can
-        be read again; floats of another size are converted to the network's.
+    images : `PairedImages` of one modality, a tensor (N, C, H, W), a list of (C, H, W), or batches; floats of
+        another size are converted to the network's.
     layers : for `layer_names`.
     transform : a `Normalisation` (which takes the centre view of `PairedImages`), or any function of a batch.
     pool : over places, "mean" or "max" → (N, C); "flat" keeps all numbers → (N, C·H·W). The channels are the
         last dimension of linear layers, layer norms and token sequences (B, T, C), else dimension 1.
     precision : "auto" (bfloat16 where the processor is made for it), "float32" or "bfloat16" of convolutions
         and products; pooling sums in float32.
-    budget : bytes of cached features that are read into memory; more of them are memory maps of files.
-    cache : a `Cache` or a folder in which results are kept by content; None for none.
 
     Returns
     -------
-    name → float32 array, in the order of the modules; of a cache, read-only maps of files where large.
+    name → float32 array, in the order of the modules.
 
     Raises
     ------
     LabError : no such layer; one named in full is never reached, or returns nothing per image; images that
-        are none, integers, or of several sizes with pool="flat"; with a cache, images that can be read once
-        only, or differ when read again.
+        are none, integers, or of several sizes with pool="flat".
     """
     names = layer_names(network, layers)
     exact = [name for name in names if name in _patterns(layers)]
     if pool not in POOLS:
         raise LabError(f"There is no pool {pool!r}: choose one of {', '.join(POOLS)}.")
-    run, store = ForwardPass(network, images, transform, batch, precision, progress), opened(cache)
-    if store is None:
-        parts: dict[str, list[NDArray[Any]]] = {}
-        _read_layers(run, names, exact, pool, lambda name, rows: parts.setdefault(name, []).append(rows))
-        return {name: np.concatenate(rows) for name, rows in parts.items()}
-
-    def make(entry: Entry) -> None:
-        def append(name: str, rows: NDArray[Any]) -> None:
-            entry.append(name, rows, (run.count or 0, *rows.shape[1:]))
-
-        _read_layers(run, names, exact, pool, append)
-
-    return store.get(run.fingerprint("features", names, exact, pool, "<f4"), make, budget)
+    run = ForwardPass(network, images, transform, batch, precision, progress)
+    parts = _read_layers(run, names, exact, pool)
+    return {name: np.concatenate(rows) for name, rows in parts.items()}
 
 
 def _read_layers(
-    run: ForwardPass, names: list[str], exact: list[str], pool: str,
-    append: Callable[[str, NDArray[Any]], None],
-) -> None:  # fmt: skip
-    """One pass over all images; after each batch the rows of each layer are appended."""
+    run: ForwardPass, names: list[str], exact: list[str], pool: str
+) -> dict[str, list[NDArray[Any]]]:
+    """One pass over all images; the rows of each layer that is reached, a batch at a time."""
+    parts: dict[str, list[NDArray[Any]]] = {}
     found: dict[str, Tensor] = {}
     refused: dict[str, str] = {}
-    widths: dict[str, tuple[int, ...]] = {}
 
     def take(name: str, output: Any) -> None:
         tensor = _first_tensor(output)
@@ -280,25 +234,27 @@ def _read_layers(
     def after() -> None:
         reached = {name: found[name].float().cpu().numpy() for name in names if name in found}
         missing = [name for name in exact if name not in reached] or ([] if reached else names)
-        if not widths and missing:
+        if not parts and missing:
             never = "is never called in the forward pass (a container, or called by its forward()?)"
             raise LabError(
                 f"Layer {missing[0]!r} of {type(run.network).__name__} {refused.get(missing[0], never)}: "
                 "choose another; layer_names lists them."
             )
-        if widths and widths.keys() != reached.keys():
-            differing = ", ".join(sorted(widths.keys() ^ reached.keys()))
+        if parts and parts.keys() != reached.keys():
+            differing = ", ".join(sorted(parts.keys() ^ reached.keys()))
             raise LabError(f"Layers {differing} are reached for some batches and not for others.")
         for name, rows in reached.items():
-            if rows.shape[1:] != widths.setdefault(name, rows.shape[1:]):
+            width = parts[name][0].shape[1:] if name in parts else rows.shape[1:]
+            if rows.shape[1:] != width:
                 raise LabError(
-                    f"{name!r} is {widths[name]} wide for some images and {rows.shape[1:]} for others: give "
-                    'images of one size, or average over places with pool="mean".'
+                    f"{name!r} is {width} wide for some images and {rows.shape[1:]} for others: give images "
+                    'of one size, or average over places with pool="mean".'
                 )
-            append(name, rows)
+            parts.setdefault(name, []).append(rows)
         found.clear()
 
     run.run(names, take, after)
+    return parts
 
 
 def _pooled(module: nn.Module, x: Tensor, pool: str) -> Tensor:

@@ -1,18 +1,14 @@
-"""Features and norm statistics of any layer: right numbers, bounded memory, no trace, kept by content."""
+"""Features and norm statistics of any layer: right numbers, no trace."""
 
-import copy
-import gc
 import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import psutil
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from socketlab.cache import Cache
 from socketlab.errors import LabError
 from socketlab.images.encodings import measure
 from socketlab.images.paired_images import centre_view
@@ -364,157 +360,6 @@ def test_progress_is_told():
     extract_features(small(), pictures(10), "0", batch=4, progress=lambda *done: told.append(done))
     extract_features(small(), [pictures(3)], "0", progress=lambda *done: told.append(done))
     assert told == [(4, 10), (8, 10), (10, 10), (3, None)]
-
-
-# memory
-
-
-def test_more_than_the_budget_stays_on_disk(tmp_path):
-    """Features of 160 MB into a cache, with a budget of 4: the process grows by a fraction of them."""
-    width, batches, size = 2048, 80, 256
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, width))
-    images = [torch.randn(size, 1, 4, 4) for _ in range(4)]
-    process, grown = psutil.Process(), []
-    floats(network, images, "1", cache=tmp_path, budget=2**22)  # torch takes what it needs
-    gc.collect()
-    start = process.memory_info().rss
-    found = floats(
-        network,
-        [images[i % 4] for i in range(batches)],
-        "1",
-        budget=2**22,
-        cache=tmp_path,
-        progress=lambda *_: grown.append(process.memory_info().rss - start),
-    )["1"]
-    assert isinstance(found, np.memmap)
-    assert found.shape == (batches * size, width)
-    assert max(grown) < found.nbytes / 4
-    with torch.no_grad():
-        np.testing.assert_allclose(found[-size:], network(images[(batches - 1) % 4]), atol=1e-5)
-
-
-def test_in_memory_and_on_disk_are_the_same(tmp_path):
-    network, x = small(), pictures(50)
-    inside = floats(network, x, batch=7)
-    kept = floats(network, x, batch=7, budget=5000, cache=tmp_path)
-    assert list(inside) == list(kept)
-    for name in inside:
-        assert isinstance(kept[name], np.memmap)
-        np.testing.assert_array_equal(inside[name], kept[name])
-
-
-# cache
-
-
-class Counting(nn.Sequential):
-    """A network that counts its forward passes."""
-
-    calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        Counting.calls += 1
-        return super().forward(x)
-
-
-@pytest.fixture
-def counting():
-    Counting.calls = 0
-    return Counting(*small())
-
-
-def test_the_same_again_needs_no_forward_pass(counting, tmp_path):
-    x = pictures()
-    first = extract_features(counting, x, ["0", "3"], cache=tmp_path, batch=4)
-    assert Counting.calls == 3
-    for again in (
-        extract_features(counting, x.clone(), ["0", "3"], cache=Cache(tmp_path), batch=10),
-        extract_features(copy.deepcopy(counting), list(x.split(5)), ["3", "0"], cache=tmp_path),
-        extract_features(counting.train(), x.numpy(), ["0", "3"], cache=tmp_path),
-    ):
-        assert Counting.calls == 3
-        assert list(first) == list(again)
-        np.testing.assert_array_equal(first["3"], again["3"])
-
-
-def changes():
-    x = pictures()
-    touched = x.clone()
-    touched[7, 2, 3, 3] += 1e-6
-
-    def reweight(network):
-        network[3].weight.data[0, 0, 0, 0] += 1e-6
-
-    def remember(network):
-        network[1].running_mean[2] += 1e-6
-
-    def restride(network):
-        network[3].stride, network[3].padding = (3, 3), (1, 1)
-
-    def retouch(network):
-        network.forward = lambda x: Counting.forward(network, 2 * x)
-
-    yield "weight", reweight, {}
-    yield "running mean", remember, {}
-    yield "structure", restride, {}
-    yield "code", retouch, {}
-    yield "plain attribute", lambda network: setattr(network[1], "eps", 1e-3), {}
-    yield "images", None, {"images": touched}
-    yield "order", None, {"images": x.flip(0)}
-    yield "fewer", None, {"images": x[:9]}
-    yield "layer", None, {"layers": "1"}
-    yield "pool", None, {"pool": "max"}
-    yield "precision", None, {"precision": "bfloat16"}
-    yield "transform", None, {"transform": lambda x: 2 * x}
-
-
-def test_whatever_changes_is_measured_again(tmp_path):
-    Counting.calls = 0
-    asked = {"images": pictures(), "layers": "3", "precision": "float32", "cache": tmp_path}
-    extract_features(Counting(*small()), **asked)
-    for what, change, options in changes():
-        calls, network = Counting.calls, Counting(*small())
-        if change is not None:
-            change(network)
-        extract_features(network, **{**asked, **options})
-        assert Counting.calls == calls + 1, what
-    extract_features(Counting(*small()), **asked)
-    assert Counting.calls == calls + 1
-
-
-def test_half_written_entry_is_measured_again(counting, tmp_path):
-    x = pictures()
-    first = extract_features(counting, x, "3", cache=tmp_path)["3"].copy()
-    (entry,) = tmp_path.iterdir()
-    whole = (entry / "0.npy").read_bytes()
-    (entry / "0.npy").write_bytes(whole[: len(whole) // 2])
-    np.testing.assert_array_equal(extract_features(counting, x, "3", cache=tmp_path)["3"], first)
-    assert Counting.calls == 2
-
-
-def test_interrupted_measurement_is_not_kept(counting, tmp_path):
-    def stop(done: int, total: int | None) -> None:
-        if done == 8:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        extract_features(counting, pictures(), "3", cache=tmp_path, batch=4, progress=stop)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_images_that_cannot_be_read_twice_are_not_cached(tmp_path):
-    with pytest.raises(LabError, match="can be read once"):
-        extract_features(small(), iter([pictures()]), "0", cache=tmp_path)
-
-    class Restless:
-        count = 0
-
-        def __iter__(self):
-            self.count += 1
-            yield pictures(seed=self.count)
-
-    with pytest.raises(LabError, match="differed when they were read again"):
-        extract_features(small(), Restless(), "0", cache=tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 # norm statistics

@@ -10,7 +10,7 @@ import socketlab
 PACKAGE = Path(socketlab.__file__).parent
 ORDER = ("images", "networks", "method", "speed", "measures", "figures", "runs", "panels", "course")
 """Rooms from the first to the last: a room imports from those before it, never from those after it."""
-BEFORE = {"errors", "files", "cache"}
+BEFORE = {"errors", "files"}
 """Modules that every room may import."""
 AFTER = {"cli", "terminal", "app", "__main__", "__init__"}
 """Modules that no room imports."""
