@@ -272,16 +272,13 @@ def experiment(
     device: str = DEVICE,
 ) -> None:
     """Repeat an experiment of the paper on an imported set; what is finished is kept."""
-    from socketlab.runs import presets
-    from socketlab.runs.experiment import carry_out, plan
+    from socketlab.runs.experiment import carry_out, load, plan, shortened
     from socketlab.runs.settings import device_named
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise LabError("experiment starts its own processes: call it without torchrun.")
-    preset = presets.load(name)
+    preset = shortened(load(name)) if quick else load(name)
     out = out or Path("runs") / (Path(name).stem + ("-quick" if quick else ""))
-    if quick:
-        preset = presets.shortened(preset)
     if dry_run:
         typer.echo(plan(preset, data, out, seeds))
         return

