@@ -357,10 +357,10 @@ def compare(
 
 @app.command("import")
 def import_(
-    kind: str = Argument(help="sunrgbd, diml, rgbnir, eurosat, lists or folders"),
+    kind: str = Argument(help="sunrgbd, diml, rgbnir, lists or folders"),
     path: Path | None = Argument(None, help="folder of the set, or the lists' folder"),
     out: Path | None = Option(None, help="folder of the pack (default: packs/KIND)"),
-    size: int | None = Option(None, help="image side in pixels (default depends on the data set)"),
+    size: int = Option(256, help="image side in pixels"),
     fit: str = Option("centre", help="centre, letterbox or stretch"),
     on_bad: str = Option("auto", help="unusable scenes: auto (skip and count, unless most), skip or stop"),
     task: str | None = Option(None, help="classes of the task, with commas"),

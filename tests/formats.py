@@ -4,7 +4,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 from socketlab import rooms
@@ -107,44 +106,6 @@ def write_rgbnir(root: Path, each: int = 3) -> Path:
     return root
 
 
-def bands(kind: str, number: int) -> np.ndarray:
-    """(64, 64, 13) uint16 reflectance times 10,000, band i with i + 1 in its corner."""
-    rgb, nir = picture(kind, number, "rgb", 64, 64), picture(kind, number, "nir", 64, 64)
-    values = np.zeros((64, 64, 13), np.uint16)
-    for place, channel in ((3, 0), (2, 1), (1, 2)):
-        values[..., place] = rgb[..., channel].astype(np.uint16) * 12
-    values[..., 7] = nir.astype(np.uint16) * 24
-    values[..., 10], values[..., 11] = 7000 - nir.astype(np.uint16) * 20, nir.astype(np.uint16) * 10
-    values[0, 0] = 100 * np.arange(1, 14)
-    return values
-
-
-GEO_TAGS = (
-    (33550, "d", 3, (10.0, 10.0, 0.0), True),  # a pixel is ten metres wide
-    (33922, "d", 6, (0.0, 0.0, 0.0, 600_000.0, 5_300_000.0, 0.0), True),  # where the first one lies
-    (34735, "H", 16, (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32632), True),  # UTM zone 32
-)
-"""What makes a TIFF a GeoTIFF: scale, place and projection."""
-
-
-def write_eurosat(root: Path, each: int = 3) -> Path:
-    """``EuroSAT_MS/<Class>/<Class>_N.tif``, 13 bands; every other one has its bands in planes."""
-    classes = ("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture",
-               "PermanentCrop", "Residential", "River", "SeaLake")  # fmt: skip
-    kinds = (*rooms.CLASSES, "laundry", "cafeteria")
-    for name, kind in zip(classes, kinds, strict=True):
-        folder = root / "EuroSAT_MS" / name
-        folder.mkdir(parents=True)
-        for i in range(each):
-            values, file = bands(kind, i), folder / f"{name}_{i + 1}.tif"
-            about = {"photometric": "minisblack", "extratags": GEO_TAGS}
-            if i % 2:
-                tifffile.imwrite(file, values.transpose(2, 0, 1), planarconfig="separate", **about)
-            else:
-                tifffile.imwrite(file, values, planarconfig="contig", **about)
-    return root
-
-
 def write_folders(root: Path, each: int = 4, kinds=(*TASK, *OTHERS), modalities=("rgb", "depth")) -> Path:
     """``<modality>/<class>/<stem>.png``, stems with spaces and Unicode."""
     for modality in modalities:
@@ -178,7 +139,6 @@ WRITERS = {
     "sunrgbd": write_sunrgbd,
     "diml": write_diml,
     "rgbnir": write_rgbnir,
-    "eurosat": write_eurosat,
     "folders": write_folders,
     "lists": write_lists,
 }

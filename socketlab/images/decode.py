@@ -7,7 +7,6 @@ of a surface and a hole, is a distance that nobody measured. Colours are resized
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import stat
 import warnings
@@ -38,8 +37,6 @@ UNITS_TO_TRY = ("rotated", "5000", "10000", "4000", "512", "256", "metres")
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 _EIGHT_BITS = ("L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 _MODES = {"1": "1 bit", "L": "8 bits", "I": "32 bits", "F": "floating point", "I;16": "16 bits"}
-_BANDS = 13
-
 
 Progress = Callable[..., Iterable[Any]]
 
@@ -61,16 +58,14 @@ class BadPicture(Exception):
 class Picture:
     """A file and how it is read.
 
-    The form is ``colour`` (8 bits, three channels), ``grey`` (8 or 16 bits, one channel of 8 stored),
-    ``depth`` (16 bits in the file, uint16 millimetres stored, 0 where missing) or ``bands`` (a TIFF of 13
-    bands of 16 bits, of which those chosen are stored in 8).
+    The form is ``colour`` (8 bits, three channels), ``grey`` (8 or 16 bits, one channel of 8 stored) or
+    ``depth`` (16 bits in the file, uint16 millimetres stored, 0 where missing).
     """
 
     path: Path
     form: str
     unit: str = "millimetres"  # of depth: a name in UNITS, counts per metre, or rotated left by three bits
     levels: tuple[float, float] | None = None  # numbers of a 16-bit file that are stored as 0 and 255
-    bands: tuple[int, ...] = ()  # their numbers, from 1
 
 
 def millimetres(raw: NDArray[Any], unit: str) -> NDArray[np.uint16]:
@@ -153,57 +148,31 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
-    """Width and height, upright, of a file of the right kind, bit depth and length, else a BadPicture."""
-    with _explained(picture.path):
-        if picture.form == "bands":
-            with _bands_of(picture.path) as page:
-                return page.imagewidth, page.imagelength
-        with Image.open(picture.path, formats=_FORMATS) as image:
-            _require_bits(image, picture)
-            mark = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(image.format or "", b"")
-            with open(picture.path, "rb") as file:
-                length = file.seek(0, os.SEEK_END)
-                file.seek(max(0, length - 65536))
-                cut = mark not in file.read()
-            if image.format == "TIFF":
-                offsets, counts = (image.tag_v2.get(tag, (0,)) for tag in (273, 279))  # type: ignore[attr-defined]
-                cut = max(map(sum, zip(offsets, counts, strict=False))) > length
-            if cut:
-                raise BadPicture("truncated file", "the file ends before the picture does")
-            turned = False
-            with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse the pixels
-                turned = image.format != "TIFF" and image.getexif().get(0x112, 1) >= 5  # Pillow turns a TIFF
-            return (image.height, image.width) if turned else image.size
+    """Width and height, upright, by the header of a file of the right kind, else a BadPicture."""
+    with _explained(picture.path), Image.open(picture.path, formats=_FORMATS) as image:
+        _require_bits(image, picture)
+        turned = False
+        with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse the pixels
+            turned = image.format != "TIFF" and image.getexif().get(0x112, 1) >= 5  # Pillow turns a TIFF
+        return (image.height, image.width) if turned else image.size
 
 
-def read_pixels(picture: Picture, seen: dict[Path, Any]) -> Image.Image | NDArray[Any]:
-    """What a file holds, upright: an 8-bit picture, or the numbers (H, W) or (H, W, bands) of 16 bits.
-
-    ``seen`` has the files of several bands that were read already. A BadPicture where the file is of no use.
-    """
-    with _explained(picture.path):
-        if picture.form == "bands":
-            if picture.path not in seen:
-                with _bands_of(picture.path) as page:
-                    values = page.asarray(maxworkers=1)
-                seen[picture.path] = values if values.shape[-1] == _BANDS else np.moveaxis(values, 0, -1)
-            return seen[picture.path][..., [band - 1 for band in picture.bands]]
-        with Image.open(picture.path, formats=_FORMATS) as image:
-            _require_bits(image, picture)
-            image.load()
-            upright: Image.Image = image
-            with contextlib.suppress(Exception):
-                upright = ImageOps.exif_transpose(image)
-            if picture.form == "depth" or (picture.form == "grey" and image.mode not in _EIGHT_BITS):
-                return np.asarray(upright).astype(np.float64 if image.mode == "F" else np.uint16)
-            return upright.convert("RGB" if picture.form == "colour" else "L")
+def read_pixels(picture: Picture) -> Image.Image | NDArray[Any]:
+    """What a file holds, upright: an 8-bit picture, or the numbers (H, W); else a BadPicture."""
+    with _explained(picture.path), Image.open(picture.path, formats=_FORMATS) as image:
+        _require_bits(image, picture)
+        image.load()
+        upright: Image.Image = image
+        with contextlib.suppress(Exception):
+            upright = ImageOps.exif_transpose(image)
+        if picture.form == "depth" or (picture.form == "grey" and image.mode not in _EIGHT_BITS):
+            return np.asarray(upright).astype(np.float64 if image.mode == "F" else np.uint16)
+        return upright.convert("RGB" if picture.form == "colour" else "L")
 
 
-def decode_picture(
-    picture: Picture, size: int, fit: str, seen: dict[Path, Any] | None = None
-) -> NDArray[Any]:
+def decode_picture(picture: Picture, size: int, fit: str) -> NDArray[Any]:
     """The picture as it is stored: (C, size, size) uint8, or uint16 for depth; see `read_pixels`."""
-    found = read_pixels(picture, {} if seen is None else seen)
+    found = read_pixels(picture)
     if isinstance(found, Image.Image):
         pixels = squared(found, size, fit)
         return pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None]
@@ -211,8 +180,7 @@ def decode_picture(
         return squared(Image.fromarray(millimetres(found, picture.unit)), size, fit)[None]
     low, high = picture.levels or (0.0, 65535.0)
     eight = ((found - low) * (255.0 / (high - low)) + 0.5).clip(0, 255).astype(np.uint8)
-    bands = np.moveaxis(np.atleast_3d(eight), 2, 0)
-    return np.stack([squared(Image.fromarray(band), size, fit) for band in bands])
+    return squared(Image.fromarray(eight), size, fit)[None]
 
 
 def decode_all(
@@ -243,9 +211,8 @@ def decode_all(
 
 
 def _decode_scene(pictures: dict[str, Picture], size: int, fit: str) -> dict[str, NDArray[Any]] | BadPicture:
-    seen: dict[Path, Any] = {}
     try:
-        return {modality: decode_picture(picture, size, fit, seen) for modality, picture in pictures.items()}
+        return {modality: decode_picture(picture, size, fit) for modality, picture in pictures.items()}
     except BadPicture as bad:
         return bad
 
@@ -255,7 +222,7 @@ def value_range(pictures: Sequence[Picture], unit_is_known: bool) -> tuple[str, 
     found, white, count = [np.zeros(0)], 255, min(SAMPLE, len(pictures))
     for i in range(count):
         try:
-            numbers = read_pixels(pictures[i * len(pictures) // count], {})
+            numbers = read_pixels(pictures[i * len(pictures) // count])
         except BadPicture:
             continue  # counted when the pack is written
         flat = np.asarray(numbers).ravel()
@@ -338,22 +305,3 @@ def _require_bits(image: Image.Image, picture: Picture) -> None:
         raise BadPicture("wrong bit depth", f"colour must have 8 bits per channel, not {given}: convert it")
     if form == "grey" and not sixteen and (mode not in _EIGHT_BITS or cut):
         raise BadPicture("wrong bit depth", f"8 bits, or one channel of 16, were expected, not {given}")
-
-
-@contextlib.contextmanager
-def _bands_of(path: Path) -> Iterator[Any]:
-    """The page of a TIFF of 13 bands of 16 bits; a BadPicture when it is another one."""
-    import tifffile
-
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # its errors come as a BadPicture
-    with tifffile.TiffFile(path) as file:
-        page: Any = file.pages[0]
-        if page.samplesperpixel != _BANDS:
-            raise BadPicture("wrong bands", f"{_BANDS} bands were expected, not {page.samplesperpixel}")
-        if page.dtype != np.uint16:
-            raise BadPicture("wrong bit depth", f"bands of 16 bits were expected, not {page.dtype}")
-        if max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=False))) > path.stat().st_size:
-            raise BadPicture("truncated file", "the file ends before the picture does")
-        if page.imagewidth * page.imagelength > (Image.MAX_IMAGE_PIXELS or 2**27):
-            raise BadPicture("unreadable file", "its header gives a size larger than any picture of the set")
-        yield page

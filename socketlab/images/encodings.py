@@ -21,7 +21,7 @@ from torch import Tensor
 from socketlab.errors import LabError
 from socketlab.images.paired_images import CROP, centre_view
 
-MODALITIES = ("rgb", "nir", "swir", "swir2", "thermal", "depth")
+MODALITIES = ("rgb", "nir", "swir", "thermal", "depth")
 DEPTH_ENCODINGS = ("metric", "inverse", "relative", "normals", "colours", "hha")
 DEPTH_UNIT_MM = 8000.0
 """Depth is divided by this before normalisation: 1.0 is 8 m. Nothing is clipped."""

@@ -8,7 +8,6 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from operator import attrgetter
 from pathlib import Path
@@ -24,15 +23,8 @@ SUN_SENSORS = {"kv1": "kinect_v1", "kv2": "kinect_v2", "realsense": "realsense",
 TASKS = {
     "diml": ("bedroom", "corridor", "kitchen", "library", "livingroom", "restaurant"),
     "rgbnir": ("country", "forest", "mountain", "street", "urban", "water"),
-    "eurosat": ("AnnualCrop", "Forest", "Highway", "Residential", "River", "SeaLake"),
 }
-"""Defaults of ours: the paper does not name its six classes of DIML and of RGB-NIR Scene, and does not use
-EuroSAT. Each task-irrelevant class of EuroSAT has a like among these (a pasture and a crop, industry and
-houses)."""
-
-EUROSAT_BANDS = {"rgb": ((4, 3, 2), 3000.0), "nir": ((8,), 6000.0), "swir": ((11,), 6000.0),
-                 "swir2": ((12,), 6000.0)}  # fmt: skip
-"""Modality → bands, and the reflectance (times 10,000) that is stored as 255: a modelling choice."""
+"""Defaults of ours: the paper does not name its six classes of DIML and of RGB-NIR Scene."""
 
 HALVES = {"train": "train", "training": "train", "test": "test", "testing": "test",
           "val": "val", "valid": "val", "validation": "val"}  # fmt: skip
@@ -121,21 +113,6 @@ def find_rgbnir(survey: Survey) -> list[Frame]:
         pictures = pictures_of(folders, files, survey)
         found = {m: [one for one in pictures if one.stem.lower().endswith(f"_{m}")] for m in ("rgb", "nir")}
         frames += _together(found, folder.name, "rgbnir", folder.name, survey, lambda one: one.stem[:-4])
-    return frames
-
-
-def find_eurosat(survey: Survey) -> list[Frame]:
-    """Class folders with one file of 13 bands of each scene."""
-    frames = []
-    for folder, folders, files in walk(survey.root, survey):
-        pictures = pictures_of(folders, files, survey)
-        tiffs = [file for file in pictures if file.suffix.lower() in (".tif", ".tiff")]
-        for frame in _together({"rgb": tiffs}, folder.name, "sentinel_2", folder.name, survey):
-            bands = {
-                modality: Picture(frame.pictures["rgb"].path, "bands", levels=(0.0, white), bands=numbers)
-                for modality, (numbers, white) in EUROSAT_BANDS.items()
-            }
-            frames.append(replace(frame, pictures=bands))
     return frames
 
 

@@ -26,7 +26,8 @@ from socketlab.images.decode import FITS, UNITS, BadPicture, Progress, decode_al
 from socketlab.images.scan import SPLITS, Frame, Problem, Survey, readable
 
 ON_BAD = ("auto", "skip", "stop")
-LARGEST = 4096
+SIZE, LARGEST = 256, 4096
+"""Side of the stored images in pixels: by default, and at most."""
 
 
 class Kind(NamedTuple):
@@ -37,7 +38,6 @@ class Kind(NamedTuple):
     layout: str  # what its folder should look like
     options: tuple[str, ...]  # of `survey`
     modalities: tuple[str, ...] = ("rgb", "depth")  # what every scene has; empty for those that are found
-    size: int = 256  # default side of the stored images
     numbered: bool = False  # whether consecutive numbers in names are consecutive images of a recording
     source: str = ""  # where it can be had
 
@@ -56,11 +56,6 @@ KINDS = {
         finders.find_rgbnir, "RGB-NIR Scene", "<class>/NNNN_rgb.tiff and <class>/NNNN_nir.tiff",
         ("place", "levels"), modalities=("rgb", "nir"),
         source="https://ivrlwww.epfl.ch/supplementary_material/cvpr11/nirscene1.zip",
-    ),
-    "eurosat": Kind(
-        finders.find_eurosat, "EuroSAT", "<class>/<name>.tif of 13 bands", ("place",),
-        modalities=tuple(finders.EUROSAT_BANDS), size=64,
-        source="https://zenodo.org/records/7711810/files/EuroSAT_MS.zip",
     ),
     "lists": Kind(
         finders.find_lists, "text lists", "<modality>/<domain>_list.txt or <domain>_<modality>_list.txt",
@@ -108,7 +103,7 @@ def survey(
     root = Path(os.path.abspath(os.path.expanduser(path)))
     if not root.is_dir():
         raise LabError(f"{readable(path)} is not a folder: give the folder of the data set.")
-    found = Survey(kind, root, sort.size)
+    found = Survey(kind, root)
     own = {name: chosen[name] for name in ("depth", "quality", "base", "by_line") if name in chosen}
     try:
         frames = sort.find(found, **own)
@@ -225,7 +220,7 @@ def import_folder(
     path: str | Path,
     out: str | Path | None = None,
     *,
-    size: int | None = None,
+    size: int = SIZE,
     fit: str = "centre",
     on_bad: str = "auto",
     processes: int | None = None,
@@ -261,7 +256,7 @@ def write_pack(
     survey: Survey,
     out: str | Path,
     *,
-    size: int | None = None,
+    size: int = SIZE,
     fit: str = "centre",
     on_bad: str = "auto",
     processes: int | None = None,
@@ -274,7 +269,7 @@ def write_pack(
     Parameters
     ----------
     out : folder of the pack; must not exist yet.
-    size : side in pixels (default: the set's own).
+    size : side in pixels.
     fit : ``centre`` cuts the middle square out, ``letterbox`` pads, ``stretch`` squeezes (as published).
     on_bad : ``auto`` leaves out and counts the scenes that cannot be used, unless they are more than half;
         ``skip`` however many they are; ``stop`` raises at a single one.
@@ -286,7 +281,6 @@ def write_pack(
     LabError : too many problems; a full disk, a folder that cannot be written, a pack that exists.
     """
     out = Path(os.path.expanduser(out)).absolute()
-    size = survey.size if size is None else size
     require_settings(survey.root, out, size, fit, on_bad, processes)
     survey.require_few([], on_bad)
     outer = out.with_name(f".{out.name}.unfinished")
@@ -311,13 +305,13 @@ def write_pack(
 
 
 def require_settings(
-    root: Path, out: Path, size: int | None, fit: str, on_bad: str, processes: int | None = None
+    root: Path, out: Path, size: int, fit: str, on_bad: str, processes: int | None = None
 ) -> None:
     """A `LabError` when a pack of the set in ``root`` cannot be so, or not there; looks at no picture."""
     for name, value, known in (("on_bad", on_bad, ON_BAD), ("fit", fit, FITS)):
         if value not in known:
             raise LabError(f"{name} {value!r} is unknown: choose one of {', '.join(known)}.")
-    if size is not None and not 1 <= size <= LARGEST:
+    if not 1 <= size <= LARGEST:
         raise LabError(f"size {size} is out of range: choose 1 to {LARGEST} pixels.")
     if processes is not None and processes < 1:
         raise LabError(f"{processes} processes cannot work: choose 1 or more.")
@@ -337,9 +331,9 @@ def _write_files(
     images: Iterator[dict[str, NDArray[Any]] | BadPicture],
 ) -> None:
     """All files of a pack, from the images of the scenes or what is wrong with them."""
-    pictures = [one for frame in survey.frames for one in frame.pictures.values()]
     per_pixel = {"colour": 3, "grey": 1, "depth": 2}
-    needed = sum(len(one.bands) or per_pixel[one.form] for one in pictures) * size * size
+    pictures = (one for frame in survey.frames for one in frame.pictures.values())
+    needed = sum(per_pixel[one.form] for one in pictures) * size * size
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise LabError(

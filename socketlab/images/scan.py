@@ -73,7 +73,6 @@ class Survey:
 
     kind: str  # of data set, a name in importers.KINDS
     root: Path
-    size: int  # default side of the stored images
     modalities: tuple[str, ...] = ()  # in the order in which they are stored
     frames: tuple[Frame, ...] = ()  # the usable scenes, by split, domain and name
     problems: list[Problem] = field(default_factory=list)  # what keeps scenes out

@@ -250,19 +250,6 @@ def test_when_all_fail_the_first_file_and_its_reason_are_named(tmp_path, save, w
     assert (pack is None and why in said) or (why == "no scene" and pack.modalities == ("rgb",))
 
 
-def test_twelve_bands_are_named_and_pointers_of_bands_too(tmp_path):
-    for kind in ("Forest", "River"):
-        (tmp_path / "twelve" / kind).mkdir(parents=True)
-        (tmp_path / "lfs" / kind).mkdir(parents=True)
-        bands = np.full((64, 64, 12), 1000, np.uint16)
-        tifffile.imwrite(
-            tmp_path / "twelve" / kind / "1.tif", bands, photometric="minisblack", planarconfig="contig"
-        )
-        (tmp_path / "lfs" / kind / "1.tif").write_text("version https://git-lfs.github.com/spec/v1\n")
-    assert "13 bands were expected, not 12" in imported(tmp_path / "twelve", "eurosat")[1]
-    assert "run `git lfs pull`" in imported(tmp_path / "lfs", "eurosat")[1]
-
-
 def test_one_orphan_does_not_stop_an_import(tmp_path):
     root = write(write(tmp_path / "set", "rgb"), "depth")
     (root / "depth" / "office" / "s003.png").unlink()

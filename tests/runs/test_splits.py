@@ -86,9 +86,8 @@ def adapted(pack, *words):
 
 @pytest.mark.parametrize(
     ("kind", "target"),
-    [("sunrgbd", "depth"), ("diml", "depth"), ("rgbnir", "nir"), ("eurosat", "swir"), ("eurosat", "swir2"),
-     ("folders", "depth"), ("lists", "depth")],
-)  # fmt: skip
+    [("sunrgbd", "depth"), ("diml", "depth"), ("rgbnir", "nir"), ("folders", "depth"), ("lists", "depth")],
+)
 def test_two_commands_lead_from_an_imported_set_to_a_report(imported, here, monkeypatch, kind, target):
     monkeypatch.setattr(source, "SourceRecipe", lambda **about: SourceRecipe(**about, width=8))
     pack = imported(kind)
