@@ -6,7 +6,6 @@ loaded by the command that needs them, so that ``socketlab --help`` answers at o
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -404,14 +403,13 @@ def report(
     folder: Path = Argument(help="a run folder"),
     oracle: str | None = Option(None, help="network trained with the target's labels, to compare with"),
 ) -> None:
-    """Write the report of a finished run again."""
+    """Measure a finished run and write its report again."""
     from socketlab.runs import results, run_folder
 
-    with run_folder.locked(folder) if oracle else contextlib.nullcontext():
+    with run_folder.locked(folder):
         run = run_folder.read(folder)
-        if oracle:
-            results.add_oracle(run, oracle)
-        typer.echo(f"report: {results.write_report(run)}")
+        results.again(run, oracle)
+        typer.echo(f"report: {folder / run_folder.REPORT}")
 
 
 @app.command()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from socketlab.figures import figures as plots
 from socketlab.figures import maps
 from socketlab.figures.film import Film, Reel
 from socketlab.figures.report import Figure, Score, page
-from socketlab.files import from_json, read_json, reason, write_whole
+from socketlab.files import reason, write_whole
 from socketlab.images.sensors import sensor_named
 from socketlab.measures.distances import neighbour_purity
 from socketlab.method import evaluate
@@ -28,7 +27,7 @@ from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, save_source
 from socketlab.networks.networks import networks_of
 from socketlab.runs import run_folder
-from socketlab.runs.run_folder import FILM, RESULTS, Run, to_json
+from socketlab.runs.run_folder import RESULTS, Run, to_json
 from socketlab.runs.settings import Material, Settings, gather
 
 TITLES = {
@@ -46,17 +45,6 @@ MOST_PAIRS_ON_MAP = 300
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture in the run folder, and the texts that go with it in the report."""
-
-    file: str
-    title: str
-    alt: str
-    caption: str
-    wide: bool
-
-
-@dataclass(frozen=True)
 class Results:
     """What came out of a finished run: scores of the source network, the method, and the oracle, if any.
 
@@ -70,7 +58,6 @@ class Results:
     held_out_images: int
     adapted_images: int
     notes: list[str]
-    figures: list[Picture] = field(default_factory=list)
 
 
 def finish(run: Run, material: Material, state: State) -> Results:
@@ -174,21 +161,22 @@ def notes(run: Run, material: Material) -> list[str]:
     return [text for text, holds in found.items() if holds]
 
 
-def add_oracle(run: Run, oracle: str) -> Results:
-    """Finish a run again with a network that was trained with the target's labels, to compare with."""
-    settings = dataclasses.replace(run.settings, oracle=oracle)
+def again(run: Run, oracle: str | None) -> Results:
+    """Finish a run once more, with an ``oracle`` that was trained with target labels, if one is named."""
+    settings = run.settings if oracle is None else dataclasses.replace(run.settings, oracle=oracle)
     material = gather(settings)
     state = run_folder.resume(run, material)
     if state is None:
         raise LabError(f"{run.folder} has no epoch yet: continue with --resume {run.folder}.")
-    run.config = dataclasses.replace(run.config, settings=settings, rerun=settings.command())
-    run.write_config()
+    if settings != run.settings:
+        run.config = dataclasses.replace(run.config, settings=settings, rerun=settings.command())
+        run.write_config()
     return finish(run, material, state)
 
 
 def illustrate(run: Run, material: Material, adapted: Source, results: Results) -> Results:
     """Draw the pictures and write the report; a picture that fails is left out, with its reason."""
-    figures, failed = [], []
+    figures, failed, film = [], [], None
     counts, classes = torch.tensor(results.confusion), tuple(results.classes)
     rows = f"Held-out target images, {results.scores[1].name}; each row sums to 100 %."
     drawings: dict[str, tuple[str, Callable[[], tuple[Axes | Drawing | None, str]]]] = {
@@ -201,9 +189,9 @@ def illustrate(run: Run, material: Material, adapted: Source, results: Results) 
         try:
             drawing, caption = draw()
             if drawing is not None:
-                write_whole(run.folder / file, plots.png(drawing, dpi=130))
-                wide = file in ("map.png", "losses.png")
-                figures.append(Picture(file, title, plots.alt_text(drawing), caption, wide))
+                png, wide = plots.png(drawing, dpi=130), file in ("map.png", "losses.png")
+                write_whole(run.folder / file, png)
+                figures.append(Figure(title, png, plots.alt_text(drawing), caption, wide))
         except Exception as error:  # whatever it is, the scores stand
             failed.append(f"“{title}” could not be drawn: {reason(error)}.")
     try:
@@ -211,13 +199,11 @@ def illustrate(run: Run, material: Material, adapted: Source, results: Results) 
         if len(snapshots) == len(run.rows) > 1:  # the features of every epoch were kept
             sets = _sets(material, run_folder.film_rows(len(material.held_out)))
             links = ("pairs, source", "pairs, target") if material.pairs is not None else None
-            film = Film.of_features(snapshots, sets, classes, links)
-            write_whole(run.folder / FILM, to_json(film.data()))
+            film = Film.of_features(snapshots, sets, classes, links).data()
     except Exception as error:
         failed.append(f"The film of the epochs could not be made: {reason(error)}.")
-    results = dataclasses.replace(results, notes=[*results.notes, *failed], figures=figures)
-    write_whole(run.folder / RESULTS, to_json(asdict(results)))
-    write_report(run)
+    results = dataclasses.replace(results, notes=[*results.notes, *failed])
+    write_whole(run.folder / run_folder.REPORT, _report(run, results, figures, film).encode())
     return results
 
 
@@ -274,57 +260,6 @@ def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:
         "Right: target accuracy after each epoch (0: before any training, with the statistics that the "
         "recipe tests with); the method does not see it, and no epoch is chosen by it."
     )
-
-
-def read_results(run: Run) -> Results:
-    """Read ``results.json`` of a finished run."""
-    way_out = f"continue with `socketlab adapt --resume {run.folder}`"
-    found = read_json(run.folder / RESULTS, way_out)
-    try:
-        results: Results = from_json(Results, found)
-        rows = [*results.confusion, *(score.recalls for score in results.scores)]
-        if len(results.scores) != 2 + results.has_oracle or {*map(len, rows)} != {len(results.classes)}:
-            raise ValueError("its tables do not fit each other")
-    except ValueError as error:
-        raise LabError(f"{run.folder / RESULTS} cannot be read ({error}): {way_out}.") from error
-    return results
-
-
-def write_report(run: Run) -> Path:
-    """Build ``report.html`` from the files of a finished run; return its path."""
-    results, film = read_results(run), None
-    figures, left_out = [], []
-    for picture in results.figures:
-        try:
-            png = _png(run.folder, picture.file)
-            figures.append(Figure(picture.title, png, picture.alt, picture.caption, picture.wide))
-        except (OSError, ValueError) as error:
-            left_out.append(f"{picture.file} was left out: {reason(error)}.")
-    try:
-        film = _stored_film(run.folder / FILM) if (run.folder / FILM).exists() else None
-    except LabError as error:
-        left_out.append(f"{FILM} was left out: {reason(error)}.")
-    results = dataclasses.replace(results, notes=[*results.notes, *left_out])
-    write_whole(run.folder / run_folder.REPORT, _report(run, results, figures, film).encode())
-    return run.folder / run_folder.REPORT
-
-
-def _png(folder: Path, name: str) -> bytes:
-    """The bytes of a picture that lies in the folder itself; ValueError for anything else."""
-    if Path(name).name != name or not name.endswith(".png") or (folder / name).is_symlink():
-        raise ValueError("it is not a picture in the run's folder")
-    data = (folder / name).read_bytes()
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise ValueError("it is not a PNG")
-    return data
-
-
-def _stored_film(path: Path) -> dict[str, Any]:
-    """The film's data as they were written; a `LabError` for anything else."""
-    found = None if path.is_symlink() else read_json(path, "draw it again with --resume")
-    if not isinstance(found, dict) or not {"positions", "titles", "limits", "groups", "labels"} <= set(found):
-        raise LabError("it is not a film")
-    return found
 
 
 def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, Any] | None) -> str:

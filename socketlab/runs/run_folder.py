@@ -3,8 +3,7 @@
 ``config.json`` has all that is needed to repeat the run: settings, recipe, versions, digests; ``epochs.csv``
 a row per epoch: mean losses, target accuracies (unseen by the method), seconds; ``state.safetensors`` the
 state of the training, for ``--resume``, and ``film.npz`` features of some images at every epoch. `results`
-adds the network of the last epoch, ``adapted.safetensors``, ``results.json``, pictures, the film's map and
-``report.html``.
+adds the network of the last epoch, ``adapted.safetensors``, ``results.json``, pictures and ``report.html``.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from socketlab.speed import best_execution, distributed
 
 CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
 CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
-REEL, FILM = "film.npz", "film.json"
+REEL = "film.npz"
 TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
 HELD_OUT = "unseen_by_method_accuracy_held_out"
 _LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")

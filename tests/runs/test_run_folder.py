@@ -25,7 +25,7 @@ from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import small_network
 from socketlab.runs import run_folder
 from socketlab.runs import settings as run_settings
-from socketlab.runs.results import TITLES, effective_images, finish, score, write_report
+from socketlab.runs.results import TITLES, again, effective_images, finish, score
 from socketlab.runs.settings import Settings, gather
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 def test_a_finished_run_holds_all_its_files(finished):
     run, _ = finished
     names = {path.name for path in run.folder.iterdir()}
-    pictures = {"confusion.png", "mistakes.png", "map.png", "losses.png", "film.json", "film.npz"}
+    pictures = {"confusion.png", "mistakes.png", "map.png", "losses.png", "film.npz"}
     assert names == {
         run_folder.CONFIG, run_folder.EPOCHS, run_folder.STATE, run_folder.RESULTS,
         run_folder.CHECKPOINT, run_folder.REPORT, *pictures
@@ -93,16 +93,14 @@ def test_resuming_ends_with_the_same_numbers(finished, tmp_path, stop_at):
     for event in run_folder.record(cut, material):
         if getattr(event, "step", 0) == stop_at:
             break
-    again, material = run_folder.read(cut.folder), gather(run.settings)
-    state = run_folder.resume(again, material)
-    for event in run_folder.record(again, material, state):
+    resumed, material = run_folder.read(cut.folder), gather(run.settings)
+    state = run_folder.resume(resumed, material)
+    for event in run_folder.record(resumed, material, state):
         state = getattr(event, "state", state)
-    finish(again, material, state)
-    assert epochs_without_seconds(again.folder) == epochs_without_seconds(run.folder)
-    assert (again.folder / run_folder.CHECKPOINT).read_bytes() == (
-        run.folder / run_folder.CHECKPOINT
-    ).read_bytes()
-    assert (again.folder / run_folder.RESULTS).read_bytes() == (run.folder / run_folder.RESULTS).read_bytes()
+    finish(resumed, material, state)
+    assert epochs_without_seconds(resumed.folder) == epochs_without_seconds(run.folder)
+    for name in (run_folder.CHECKPOINT, run_folder.RESULTS):
+        assert (resumed.folder / name).read_bytes() == (run.folder / name).read_bytes()
 
 
 def test_a_row_without_its_state_is_written_again(finished, tmp_path):
@@ -300,14 +298,15 @@ def test_a_missing_oracle_is_said(tiny_data, tmp_path, monkeypatch):
 def test_the_report_can_be_built_again(finished):
     run, _ = finished
     before = (run.folder / run_folder.REPORT).read_bytes()
-    assert write_report(run_folder.read(run.folder)).read_bytes() == before
+    again(run_folder.read(run.folder), None)
+    assert (run.folder / run_folder.REPORT).read_bytes() == before
 
 
 def test_the_report_of_an_unfinished_run_says_how_to_go_on(tmp_path):
     settings = Settings(recipe=TINY)
     run = run_folder.create(tmp_path / "new", settings, gather(settings))
     with pytest.raises(LabError, match="--resume"):
-        write_report(run)
+        again(run, None)
 
 
 def test_the_report_stands_alone(finished):
