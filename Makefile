@@ -11,7 +11,7 @@ py := $(VENV)/bin/python
 moved := $(shell [ "`cat $(VENV)/.folder 2>/dev/null`" = "`pwd -P`" ] || echo moved)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test test-slow test-all results trust bench distances notebooks traces instructor classroom site lint venv clean moved
+.PHONY: help lab test test-slow test-all results trust bench notebooks traces instructor classroom site lint venv clean moved
 
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
@@ -22,7 +22,6 @@ help:
 	@echo "make trust      measure again which measures of the gap go with accuracy"
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
 	@echo "                on a GPU: $(py) benchmarks/gpu.py writes docs/speed_gpu.md, in four minutes"
-	@echo "make distances  measure what the distances cost: docs/distances.md, five minutes"
 	@echo "make notebooks  execute the notebooks and store them with their pictures"
 	@echo "make traces     record what the notebooks train, for the tier replay, and measure its seconds"
 	@echo "make instructor write the notebooks with solutions, common answers and timetables: instructor/"
@@ -60,9 +59,6 @@ trust: $(VENV)/.lab
 
 bench: $(VENV)/.lab
 	$(py) benchmarks/speed.py
-
-distances: $(VENV)/.lab
-	$(py) benchmarks/distances.py
 
 notebooks: $(VENV)/.lab
 	$(py) -m tools.build_notebooks

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
-from socketlab.measures import distances
-from socketlab.measures.distances import EXACT, Features, Kernel, centred, checked, no_grad_no_autocast
+from socketlab.measures.distances import EXACT, Features, Kernel, centred, checked, squared_distances
 
 Distance = Callable[[Tensor, Tensor], float]
 
@@ -34,11 +33,11 @@ class Measured:
 
 def bootstrap_interval(
     measure: Distance, a: Features, b: Features, rounds: int = 200, seed: int = 0, *, paired: bool = False,
-    most: int = EXACT, level: float = 0.95,
+    most: int = EXACT,
 ) -> Measured:  # fmt: skip
-    r"""An interval from random halves of the rows.
+    r"""An interval of 95 % from random halves of the rows.
 
-    .. math:: \left[ \hat\theta + q_{\alpha/2},\ \hat\theta + q_{1 - \alpha/2} \right], \qquad
+    .. math:: \left[ \hat\theta + q_{0.025},\ \hat\theta + q_{0.975} \right], \qquad
         q = \text{quantiles of } \sqrt{\tfrac{h}{1 - h}}\, (\theta_r - \bar\theta)
 
     Each round takes a share h of the rows of either set, without replacement: one half, or ``most`` rows.
@@ -53,15 +52,12 @@ def bootstrap_interval(
     rounds : how many halves; 200 settle the ends to about a tenth of the width.
     paired : rows i are one scene, and are drawn together.
     most : rows a set in a half at most, to bound the time.
-    level : share of samples whose interval should cover, in (0, 1).
 
     Source: Praestgaard and Wellner, Annals of Probability 1993 (weights 0 and 2 for multinomial ones); Shao
     and Wu, Annals of Statistics 1989 (the factor); Politis and Romano, Annals of Statistics 1994.
     """
     if rounds < 2:
         raise LabError(f"rounds is {rounds}; an interval needs at least 2, better 200.")
-    if not 0 < level < 1:
-        raise LabError(f"level is {level}; it must lie between 0 and 1.")
     a, b = checked(a, b, paired=paired, same_width=False, least=4)
     n, m = len(a), len(b)
     share = min(0.5, max(most / max(n, m), 20 / min(n, m)))  # no side below 20 rows for the other's sake
@@ -73,13 +69,12 @@ def bootstrap_interval(
     taken = np.mean([int(share * n) / n, int(share * m) / m])
     deviations = np.sqrt(taken / (1 - taken)) * (np.asarray(values) - np.mean(values))
     value = measure(a, b)
-    low, high = value + np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2])
+    low, high = value + np.quantile(deviations, [0.025, 0.975])
     unit = "pairs" if paired else "rows"
     how = f"{n:,} and {m:,} rows; {rounds} draws of at most half of the {unit}, seed {seed}"
     return Measured(getattr(measure, "__name__", ""), value, float(low), float(high), how)
 
 
-@no_grad_no_autocast()
 def permutation_test(
     kernel: Kernel, a: Features, b: Features, rounds: int = 199, seed: int = 0, *, paired: bool = False
 ) -> float:
@@ -114,7 +109,7 @@ def _dealt_out(
     if n + m > 2 * EXACT:
         raise LabError(f"{n + m:,} rows are more than {2 * EXACT:,}, too many to test at once: draw some.")
     x = torch.cat(centred(a, b))
-    k = torch.cat([kernel(distances.squared_distances(rows, x)) for rows in x.split(1024)])
+    k = torch.cat([kernel(squared_distances(rows, x)) for rows in x.split(1024)])
     k.fill_diagonal_(0)
     if paired:
         k[:n, n:].fill_diagonal_(0)
@@ -124,9 +119,9 @@ def _dealt_out(
     else:
         dealt = torch.rand(n + m, rounds, generator=generator).argsort(dim=0) < n
     u = torch.cat([(torch.arange(n + m) < n)[:, None], dealt], dim=1).to(k)
-    rows = k.sum(dim=1, dtype=torch.float64)
-    within = (u * (k @ u)).sum(dim=0, dtype=torch.float64)
-    across = rows @ u.double() - within
+    rows = k.sum(dim=1)
+    within = (u * (k @ u)).sum(dim=0)
+    across = rows @ u - within
     others = rows.sum() - within - 2 * across
     values = within / (n * (n - 1)) + others / (m * (m - 1)) - 2 * across / (n * (m - paired))
     return values.tolist()

@@ -32,7 +32,7 @@ class Measure:
     pairs, one_space : it needs pairs of scenes; it needs both sets to have the same features.
     most : rows a set that it takes at most; more would cost their square.
     options : further arguments of ``function``, from both whole sets for all parts. A ``kernel`` makes it an
-        MMD², which comes with p, and with a standard error above `EXACT` rows.
+        MMD², which comes with p.
     """
 
     title: str
@@ -55,18 +55,19 @@ class Measure:
 _APART, _ALIKE = "further apart", "more alike"
 _CKA: dict[str, Any] = {"high": 1.0, "pairs": True, "one_space": False}
 _PAIRS: dict[str, Any] = {"pairs": True, "most": EXACT}
+_MMD: dict[str, Any] = {"low": -math.inf, "most": EXACT}
 _SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 MEASURES: dict[str, Measure] = {
     "mmd": Measure(
-        "MMD²", _APART, kernel_distance, -math.inf, 2.0,
+        "MMD²", _APART, kernel_distance, high=2.0, **_MMD,
         options=lambda a, b: {"kernel": rbf(median_distance(a, b))},
     ),
     "mmd_scales": Measure(
-        "MMD², five bandwidths", _APART, kernel_distance, -math.inf, 2.0,
+        "MMD², five bandwidths", _APART, kernel_distance, high=2.0, **_MMD,
         options=lambda a, b: {"kernel": rbf(median_distance(a, b), _SCALES)},
     ),
     "energy": Measure(
-        "energy distance", _APART, kernel_distance, -math.inf,
+        "energy distance", _APART, kernel_distance, **_MMD,
         options=lambda a, b: {"kernel": distances.minus_distance},
     ),
     "frechet": Measure("Fréchet distance²", _APART, distances.frechet),
@@ -84,7 +85,7 @@ MEASURES: dict[str, Measure] = {
         "linear CKA, debiased", _ALIKE, partial(linear_cka, debiased=True), -math.inf, **_CKA
     ),
     "kernel_cka": Measure(
-        "RBF CKA, debiased", _ALIKE, partial(kernel_cka, debiased=True), -math.inf, **_CKA,
+        "RBF CKA, debiased", _ALIKE, partial(kernel_cka, debiased=True), -math.inf, **_CKA, most=EXACT,
         options=lambda a, b: {"bandwidths": (median_distance(a, a), median_distance(b, b))},
     ),
     "pair_cosine": Measure(
@@ -146,17 +147,14 @@ def _measured(
     measure: Measure, a: Tensor, b: Tensor, paired: bool, seed: int, rounds: int, most: int
 ) -> Measured:
     a, b = _sample(a, b, measure.most, paired, seed)
-    function, known, p = measure.fix(a, b, paired, seed), None, None
-    kernel, rows = function.keywords.get("kernel"), f"{len(a):,} and {len(b):,} rows"
-    if kernel is not None:
+    function, p = measure.fix(a, b, paired, seed), None
+    rows = f"{len(a):,} and {len(b):,} rows"
+    if kernel := function.keywords.get("kernel"):
         p = permutation_test(kernel, *_sample(a, b, 2000, paired, seed), seed=seed, paired=paired)
-        if max(len(a), len(b)) > EXACT:
-            known = distances.block_estimate(a, b, kernel, paired=paired, seed=seed)
-    elif measure.function is distances.proxy_a_distance:
-        known = distances.proxy_estimate(a, b, paired=paired, seed=seed)
-    if known is not None:
-        value, low, high = known[0], known[0] - 1.96 * known[1], known[0] + 1.96 * known[1]
-        found = Measured("", value, low, high, f"{rows}; 1.96 standard errors either way, seed {seed}")
+    if measure.function is distances.proxy_a_distance:
+        value, error = distances.proxy_estimate(a, b, paired=paired, seed=seed)
+        ends = value - 1.96 * error, value + 1.96 * error
+        found = Measured("", value, *ends, f"{rows}; 1.96 standard errors either way, seed {seed}")
     else:
         try:
             found = bootstrap_interval(function, a, b, rounds, seed, paired=paired, most=most)

@@ -5,23 +5,18 @@ Row i of both sets is one scene. Input, precision and errors are as in `socketla
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from socketlab.errors import LabError
-from socketlab.measures import distances
-from socketlab.measures.distances import Features, centred, checked, mean_row, no_grad_no_autocast
+from socketlab.measures.distances import Features, checked, median_distance, rbf, squared_distances
 
 # ---- centred kernel alignment
 
 
-@no_grad_no_autocast()
 def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     r"""Linear CKA: how alike two sets of features place the same scenes, up to rotation and scale.
 
@@ -39,70 +34,53 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     Source: Kornblith et al., ICML 2019, eq. 4; debiased: Song et al., JMLR 2012, eq. 5, in Nguyen, Raghu,
     Kornblith, ICLR 2021, eq. 3.
     """
-    a, b = _varying(a, b, debiased)
-    if len(a) < max(a.shape[1], b.shape[1]):
-        k, l = (x @ x.T for z in (a, b) for x in centred(z))
-        inner = [(p * q).sum(dim=1).double().sum() for p, q in ((k, l), (k, k), (l, l))]
-    else:
-        inner = [distances.product(x, y).square().sum() for x, y in ((a, b), (a, a), (b, b))]
-    if debiased:  # rows of a centred linear kernel sum to 0, so to −k(i, i) without the diagonal
-        k, l = (
-            torch.cat([rows.double().square().sum(dim=1) for rows in distances.centred_rows(z, mean_row(z))])
-            for z in (a, b)
-        )
-        pairs = zip(inner, ((k, l), (k, k), (l, l)), strict=True)
-        inner = [_hsic(value - (x * y).sum(), -x, -y, debiased) for value, (x, y) in pairs]
-    return _cka(torch.stack(inner))
+    x, y = _varying(a, b, debiased)
+    if len(x) < max(x.shape[1], y.shape[1]):
+        return _cka(x @ x.T, y @ y.T, debiased)
+    sets = (x, y), (x, x), (y, y)
+    inner = [(p.T @ q).square().sum() for p, q in sets]
+    if not debiased:
+        return _ratio(*inner)
+    # rows of a centred linear kernel sum to 0, so to −k(i, i) without the diagonal
+    own = [(p.square().sum(dim=1), q.square().sum(dim=1)) for p, q in sets]
+    return _ratio(*(_hsic(t - k @ l, -k, -l, debiased) for t, (k, l) in zip(inner, own, strict=True)))
 
 
-@no_grad_no_autocast()
 def kernel_cka(
-    a: Features, b: Features, bandwidths: tuple[float, float] | None = None, *, debiased: bool = False,
-    seed: int = 0,
-) -> float:  # fmt: skip
+    a: Features, b: Features, bandwidths: tuple[float, float] | None = None, *, debiased: bool = False
+) -> float:
     r"""CKA with RBF kernels: also sees agreement that no linear map shows, of near neighbours above all.
 
     .. math:: CKA = \frac{HSIC(K, L)}{\sqrt{HSIC(K, K)\, HSIC(L, L)}}, \qquad
         HSIC(K, L) \propto \operatorname{tr} (K H L H), \quad H = I - \tfrac1n 1 1^\top
 
-    Range, bias, errors and ``debiased`` as for `linear_cka`. O(n² D) up to `EXACT` rows; above, each HSIC is
-    the mean over random blocks of up to so many rows, O(n EXACT D).
+    Range, bias, errors and ``debiased`` as for `linear_cka`; ``bandwidths`` of either set, default: the
+    median distance within it. O(n² D).
 
-    Parameters
-    ----------
-    bandwidths : of either set; default: the median distance within it.
-    seed : of the blocks.
-
-    Source: Kornblith et al., ICML 2019, section 3; blocks: Nguyen, Raghu, Kornblith, ICLR 2021, eq. 2.
+    Source: Kornblith et al., ICML 2019, section 3.
     """
-    a, b = _varying(a, b, debiased)
-    widths = bandwidths or (distances.median_distance(a, a), distances.median_distance(b, b))
-    kernels = [distances.rbf(width) for width in widths]
-    order = torch.randperm(len(a), generator=torch.Generator().manual_seed(seed)).to(a.device)
-    means, terms = [mean_row(z).to(a) for z in (a, b)], []
-    for rows in order.tensor_split(math.ceil(len(a) / distances.EXACT)):
-        x, y = (z[rows] - mean for z, mean in zip((a, b), means, strict=True))
-        terms.append(_kernel_hsic(x, y, kernels, debiased) / len(rows) ** 2)
-    return _cka(torch.stack(terms).mean(dim=0))
+    sets = _varying(a, b, debiased)
+    widths = bandwidths or [median_distance(z, z) for z in sets]
+    k, l = (rbf(width)(squared_distances(z, z)) for z, width in zip(sets, widths, strict=True))
+    return _cka(k, l, debiased)
 
 
-def _kernel_hsic(x: Tensor, y: Tensor, kernels: Sequence[distances.Kernel], debiased: bool) -> Tensor:
-    """HSIC of (K, L), (K, K) and (L, L), (3,) float64, some rows of the (n, n) matrices at a time."""
-    inner = torch.zeros(3, dtype=torch.float64, device=x.device)
-    sums: list[Tensor] = []
-    for i in range(0, len(x), 1024):
-        k, l = (
-            one(distances.squared_distances(z[i : i + 1024], z))
-            for one, z in zip(kernels, (x, y), strict=True)
-        )
-        if debiased:
-            k[:, i:].diagonal().zero_()
-            l[:, i:].diagonal().zero_()
-        inner += torch.stack([(p * q).sum(dim=1).double().sum() for p, q in ((k, l), (k, k), (l, l))])
-        sums.append(torch.stack([k.sum(dim=1).double(), l.sum(dim=1).double()]))
-    k, l = torch.cat(sums, dim=1)
-    pairs = zip(inner, ((k, l), (k, k), (l, l)), strict=True)
-    return torch.stack([_hsic(value, p, q, debiased) for value, (p, q) in pairs])
+def _varying(a: Features, b: Features, debiased: bool) -> tuple[Tensor, Tensor]:
+    """Both sets, centred."""
+    x, y = checked(a, b, paired=True, same_width=False, least=4 if debiased else 2)
+    for z, which in ((x, "first"), (y, "second")):
+        if (z == z[0]).all():
+            raise LabError(f"The {which} set is constant; CKA needs features that vary.")
+    return x - x.mean(dim=0), y - y.mean(dim=0)
+
+
+def _cka(k: Tensor, l: Tensor, debiased: bool) -> float:
+    """From two kernel matrices (n, n), which are altered."""
+    if debiased:
+        k.fill_diagonal_(0)
+        l.fill_diagonal_(0)
+    pairs = (k, l), (k, k), (l, l)
+    return _ratio(*(_hsic((p * q).sum(), p.sum(dim=1), q.sum(dim=1), debiased) for p, q in pairs))
 
 
 def _hsic(inner: Tensor, k: Tensor, l: Tensor, debiased: bool) -> Tensor:
@@ -117,24 +95,15 @@ def _hsic(inner: Tensor, k: Tensor, l: Tensor, debiased: bool) -> Tensor:
     """
     n = len(k)
     once, twice = (n - 2, (n - 1) * (n - 2)) if debiased else (n, n**2)
-    return inner - 2 / once * (k * l).sum() + k.sum() * l.sum() / twice
+    return inner - 2 / once * (k @ l) + k.sum() * l.sum() / twice
 
 
-def _varying(a: Features, b: Features, debiased: bool) -> tuple[Tensor, Tensor]:
-    x, y = checked(a, b, paired=True, same_width=False, least=4 if debiased else 2)
-    for z, which in ((x, "first"), (y, "second")):
-        if all(bool((rows == z[0]).all()) for rows in z.split(distances.ROWS)):
-            raise LabError(f"The {which} set is constant; CKA needs features that vary.")
-    return x, y
-
-
-def _cka(hsic: Tensor) -> float:
-    """From HSIC of (a, b), (a, a) and (b, b)."""
-    shared, own, other = hsic.tolist()
-    if own <= 0 or other <= 0:
+def _ratio(shared: Tensor, own: Tensor, other: Tensor) -> float:
+    """CKA from HSIC of (a, b), (a, a) and (b, b)."""
+    if min(own, other) <= 0:
         which = "first" if own <= 0 else "second"
         raise LabError(f"The {which} set varies in too few of its rows for CKA: give it more images.")
-    return min(shared / math.sqrt(own) / math.sqrt(other), 1.0)
+    return min(float(shared / own.sqrt() / other.sqrt()), 1.0)
 
 
 # ---- true partners against others
@@ -162,7 +131,6 @@ class PairAlignment:
         return self.true_cosine - self.random_cosine
 
 
-@no_grad_no_autocast()
 def pair_alignment(
     a: Features, b: Features, *, centred: bool = True, ks: tuple[int, ...] = (1, 5, 10)
 ) -> PairAlignment:
@@ -179,33 +147,22 @@ def pair_alignment(
         whole modality has in common hides its scenes.
     ks : of the recalls; those above n count as n.
     """
-    a, b = checked(a, b, paired=True)
-    n = len(a)
-    x, y = (F.normalize(z - mean_row(z).to(z) * centred, dim=1) for z in (a, b))
-    true = torch.cat(
-        [(p * q).sum(dim=1) for p, q in zip(x.split(distances.ROWS), y.split(distances.ROWS), strict=True)]
-    )
-    everything = mean_row(x) * n @ (mean_row(y) * n)
-    total = true.double().sum()
-    there, back = _partner_ranks(x, y, true), _partner_ranks(y, x, true)
+    x, y = (F.normalize(z - z.mean(dim=0) * centred, dim=1) for z in checked(a, b, paired=True))
+    cosines, n = x @ y.T, len(x)
+    total = cosines.trace()
+    there, back = ranks = _partner_ranks(cosines), _partner_ranks(cosines.T)
+    first, second = (float((rank.quantile(0.5) - 1) / (n - 1)) for rank in ranks)
     return PairAlignment(
         true_cosine=float(total / n),
-        random_cosine=float((everything - total) / (n * (n - 1))),
-        median_rank=(_median_rank(there), _median_rank(back)),
+        random_cosine=float((cosines.sum() - total) / (n * (n - 1))),
+        median_rank=(first, second),
         recall={k: (float((there <= k).double().mean()), float((back <= k).double().mean())) for k in ks},
     )
 
 
-def _partner_ranks(x: Tensor, y: Tensor, true: Tensor) -> Tensor:
-    """Rank of y_i among all of y by cosine to x_i, from 1, ties in the middle; (n,) float64."""
-    near = 16 * torch.finfo(x.dtype).eps  # two roundings of one cosine
-    ranks = []
-    for rows, own in zip(x.split(1024), true.split(1024), strict=True):
-        difference = rows @ y.T - own[:, None]
-        ties = (difference.abs() <= near).sum(dim=1) - 1
-        ranks.append(1 + (difference > near).sum(dim=1) + ties.double() / 2)
-    return torch.cat(ranks)
-
-
-def _median_rank(ranks: Tensor) -> float:
-    return float((np.median(ranks.cpu()) - 1) / (len(ranks) - 1))
+def _partner_ranks(cosines: Tensor) -> Tensor:
+    """Rank of the partner, on the diagonal, within its row, from 1, ties in the middle; (n,) float64."""
+    near = 16 * torch.finfo(cosines.dtype).eps  # two roundings of one cosine
+    difference = cosines - cosines.diagonal()[:, None]
+    ties = (difference.abs() <= near).sum(dim=1) - 1
+    return 1 + (difference > near).sum(dim=1) + ties.double() / 2

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,8 +65,8 @@ def allowed(coverage: float) -> tuple[float, float]:
 @pytest.mark.parametrize(("n", "m"), [(60, 60), (31, 90)])
 def test_intervals_of_a_mean_cover_as_they_say(n, m):
     draw = functools.partial(normal, n, m, 1, shift=0.3)
-    for options in ({}, {"level": 0.8}, {"most": 20}):
-        low, high = allowed(options.get("level", 0.95))
+    low, high = allowed(0.95)
+    for options in ({}, {"most": 20}):
         assert low <= covered(0.3, mean_difference, draw, **options) <= high
 
 
@@ -114,7 +115,7 @@ def test_same_seed_same_interval():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"rounds": 1}, "at least 2"), ({"level": 1.0}, "between 0 and 1"), ({"paired": True}, "no pairs")],
+    [({"rounds": 1}, "at least 2"), ({"paired": True}, "no pairs")],
 )
 def test_intervals_that_cannot_be(options, words):
     with pytest.raises(LabError, match=words):
@@ -260,23 +261,20 @@ def test_a_measure_that_fails_says_why_and_the_others_go_on():
 
 
 def test_many_rows_are_measured_in_bounded_work(monkeypatch):
-    """Standard errors of blocks for MMD² and energy; some rows for what costs the square of their number."""
+    """Some rows for what costs the square of their number."""
     seen = []
 
     def spy(a, b, k=15):
         seen.append((len(a), len(b)))
         return neighbour_purity(a, b, k)
 
-    monkeypatch.setattr(metrics, "EXACT", 100)
     monkeypatch.setattr(metrics, "MEASURES", MEASURES | {
-        "neighbour_purity": metrics.Measure("", "", spy, most=50)
+        "neighbour_purity": metrics.Measure("", "", spy, most=50),
+        "mmd": replace(MEASURES["mmd"], most=60),
     })  # fmt: skip
     a, b = normal(3000, 2500, 2, 0, shift=0.3)
-    found = {
-        one.name: one
-        for one in measure_all(a, b, names=["mmd", "energy", "neighbour_purity"], rounds=5, most=30)
-    }
-    assert "standard errors" in found["mmd"].how and "standard errors" in found["energy"].how
+    found = {one.name: one for one in measure_all(a, b, names=["mmd", "neighbour_purity"], rounds=5, most=30)}
+    assert "60 and 60 rows" in found["mmd"].how
     assert found["mmd"].low < found["mmd"].value < found["mmd"].high
     assert found["mmd"].p == 1 / 200
     assert max(seen) == (50, 50) and "50 and 50 rows" in found["neighbour_purity"].how

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
 
 from socketlab.errors import LabError
-from socketlab.measures import distances
 from socketlab.measures.similarity import kernel_cka, linear_cka, pair_alignment
 
 I, J = np.arange(60)[:, None], np.arange(5)[None]
@@ -82,16 +81,6 @@ def test_cka_of_many_rows_is_that_of_the_matrices():
             k, l = (x - x.mean(0) - x.mean(1, keepdims=True) + x.mean() for x in (k, l))
             assert found == pytest.approx((k * l).sum() / math.sqrt((k * k).sum() * (l * l).sum()), rel=1e-9)
             k, l = rbf_kernel(a, gamma=0.5 / 9), rbf_kernel(b, gamma=0.5 / 9)
-
-
-@pytest.mark.parametrize("debiased", [False, True])
-def test_blocks_of_kernel_cka(debiased, monkeypatch):
-    a, b = related(900, 6, 5)
-    whole = kernel_cka(a, b, (4.0, 4.0), debiased=debiased)
-    monkeypatch.setattr(distances, "EXACT", 150)
-    parts = [kernel_cka(a, b, (4.0, 4.0), debiased=debiased, seed=s) for s in (0, 1)]
-    assert parts[0] != parts[1]
-    assert parts == pytest.approx([whole] * 2, abs=0.02 if debiased else 0.05)
 
 
 @settings(max_examples=25)
@@ -253,14 +242,8 @@ def test_any_type_gives_what_its_values_say(measure, dtype):
 
 
 @pytest.mark.parametrize("measure", EVERY)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-@pytest.mark.parametrize("rows", [60, 4])
-def test_large_sets_in_chunks_give_the_same(measure, dtype, rows, monkeypatch):
-    a, b = (torch.as_tensor(10 * z[:rows] + 20).to(dtype) for z in (X, Y))
-    exact = measure(a, b)
-    monkeypatch.setattr(distances, "MODERATE", 0)
-    monkeypatch.setattr(distances, "ROWS", 7)
+def test_autocast_and_gradients_are_left_out(measure):
+    a, b = (torch.as_tensor(z, dtype=torch.float32) for z in (X, Y))
     plain = measure(a, b)
-    assert plain == pytest.approx(exact, rel=1e-4, abs=1e-5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert measure(a.requires_grad_(), b) == plain
