@@ -58,7 +58,6 @@ SENSOR = Option("kinect_v1", help="kinect_v1, kinect_v2, realsense or xtion")
 STRENGTH = Option(1.0, help="of the sensor's errors: 0 ideal, 1 as published", min=0, max=3)
 PACK = Option(None, help="folder of an imported set, in place of the rooms")
 DOMAIN = Option(None, help="of the pack: which of its sensors")
-SIZE = Option(None, help="side of the pack's images; default: as stored")
 ENCODING = Option("metric", help="of depth: metric, inverse, relative, normals, colours or hha")
 VIEW = Option(None, help="degrees that a stored picture is wide; default: the camera's", min=1, max=179)
 SEED = Option(0, help="random seed", min=0, max=2**31 - 1)
@@ -87,14 +86,12 @@ def adapt(
         "metric", help="of depth: metric, inverse, relative, normals, colours, hha; auto: by held-out pairs"
     ),
     field_of_view: float | None = VIEW,
-    size: int | None = SIZE,
     oracle: str | None = Option(None, help="network trained with the target's labels"),
     overrides: list[str] | None = Option(
         None, "--set", metavar="NAME=VALUE", help="another value for a field of the recipe; repeatable"
     ),
     seed: int = SEED,
     out: Path | None = Option(None, help="folder to write to"),
-    name: str | None = Option(None, help="begins the name in runs/, instead of the time"),
     device: str = DEVICE,
     resume: Path | None = Option(None, help="run folder to continue"),
 ) -> None:
@@ -130,7 +127,7 @@ def adapt(
     changes = dict(terminal.assignments(overrides or []))
     settings = resolved(replace(settings, recipe=recipe.replace(**changes)))
     distributed.join(settings.device)
-    folder = distributed.on_rank_zero(lambda: out or run_folder.default_folder(settings, name))
+    folder = distributed.on_rank_zero(lambda: out or run_folder.default_folder(settings))
     distributed.on_rank_zero(lambda: run_folder.check_free(folder))
     material = gather(settings)
     if settings.depth_encoding == AUTO and material.normalisation:
@@ -186,9 +183,8 @@ def _adapt_and_report(run: Run, material: Material, state: State | None) -> None
 def _refuse_contradictions(ctx: typer.Context, run: Run) -> None:
     """Raise when an option given beside ``--resume`` differs from the run's own configuration."""
     settings = run.settings
-    for option in ("out", "name"):
-        if terminal.given(ctx, option):
-            raise LabError(f"--{option} cannot go with --resume: the run stays in its folder {run.folder}.")
+    if terminal.given(ctx, "out"):
+        raise LabError(f"--out cannot go with --resume: the run stays in its folder {run.folder}.")
     names = [name for name in vars(settings) if terminal.given(ctx, name)]
     if ctx.params["device"] == "auto" and "device" in names:
         names.remove("device")
@@ -217,7 +213,6 @@ def train_source(
     rate: float | None = Option(None, help="learning rate of bottleneck and head"),
     trunk_rate: float | None = Option(None, help="learning rate of the trunk"),
     batch_size: int | None = Option(None, help="images per step"),
-    size: int | None = SIZE,
     depth_encoding: str = ENCODING,
     field_of_view: float | None = VIEW,
     seed: int = SEED,
@@ -237,16 +232,14 @@ def train_source(
     changes = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "batch_size": batch_size}
     recipe = source_recipe(backbone, weights, changes)
     on = device_named(device)
-    terminal.refuse_options(ctx, pack, "domain", "size", "depth_encoding", "field_of_view")
+    terminal.refuse_options(ctx, pack, "domain", "depth_encoding", "field_of_view")
     distributed.join(on)
     if pack is None:
         task = splits.rooms_training_task(sensor, modality, recipe)
         name = f"{'oracle_depth' if modality == 'depth' else modality}_{sensor}.safetensors"
     else:
         opened = open_pack(pack)
-        task = splits.pack_training_task(
-            opened, recipe, modality, domain, size, depth_encoding, field_of_view
-        )
+        task = splits.pack_training_task(opened, recipe, modality, domain, depth_encoding, field_of_view)
         name = splits.network_name(opened, modality, str(task.card["domain"]))
     out = out or Path(name)
     distributed.on_rank_zero(lambda: terminal.require_new(out))

@@ -148,12 +148,13 @@ def from_json(kind: Any, value: Any, where: str = "it") -> Any:
         raise ValueError(f"{where} must be {_NAMES.get(plain, f'a {plain.__name__}')}, not {value!r:.40}")
     if record:
         hints, fields = typing.get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
-        if unknown := [name for name in value if name not in fields]:
+        if unknown := [name for name, one in value.items() if name not in fields and one is not None]:
             raise ValueError(f"{where} has no {', '.join(unknown)}: choose among {', '.join(fields)}")
         required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
         if missing := sorted(required - value.keys()):
             raise ValueError(f"{where} lacks {', '.join(missing)}")
-        return kind(**{name: from_json(hints[name], one, name) for name, one in value.items()})
+        known = {name: one for name, one in value.items() if name in fields}  # options of 0.1 may be null
+        return kind(**{name: from_json(hints[name], one, name) for name, one in known.items()})
     if table:
         return {name: from_json(inner[1], one, f"{where}.{name}") for name, one in value.items()}
     if plain is list:

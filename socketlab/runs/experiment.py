@@ -66,7 +66,6 @@ class Preset:
     network: SourceRecipe
     oracle: bool = True
     depth_encoding: str = "metric"
-    size: int | None = None
     rows: tuple[Row, ...] = ()
 
     def __post_init__(self) -> None:
@@ -162,8 +161,7 @@ def plan(preset: Preset, data: Path, out: Path, seeds: int) -> str:
     done = [finished[origin] for job in todo if (origin := _origin(preset, pack, job)) in finished]
     domains = sorted({domain for job in todo for domain in job.sources})
     weights = "random weights" if network.weights is None else f"weights {network.weights}"
-    size = f"{preset.size or pack.size} pixels wide"
-    lines = [preset.title, f"  pack      {pack.folder}: {', '.join(domains)}, {size}"]
+    lines = [preset.title, f"  pack      {pack.folder}: {', '.join(domains)}, {pack.size} pixels wide"]
     lines.append(f"  networks  {len(domains)} × {network.backbone}, {weights}, {network.epochs} epochs")
     if preset.oracle:
         lines.append(f"  oracles   {len({job.target for job in todo})}, trained in the same way")
@@ -258,7 +256,7 @@ class _Work:
         """Train a network; return a line about it."""
         preset, pack = self.preset, self.pack
         encoding = preset.depth_encoding if modality == "depth" else "metric"
-        task = splits.pack_training_task(pack, preset.network, modality, domain, preset.size, encoding)
+        task = splits.pack_training_task(pack, preset.network, modality, domain, encoding)
         network = splits.train_on(task, self.progress, seed=0, device=self.device)
         network.card["origin"] = _network_origin(preset, pack, modality, domain)
         save_source(network, self.network(modality, domain))
@@ -272,7 +270,7 @@ class _Work:
         return Settings(
             method=job.row.method, source=",".join(names), seed=job.seed, device=self.device,
             recipe=job.row.recipe, pack=str(self.pack.folder), domain=job.target, target=preset.target,
-            depth_encoding=preset.depth_encoding, size=preset.size,
+            depth_encoding=preset.depth_encoding,
         )  # fmt: skip
 
     def measure(self, origin: str, job: Job) -> dict[str, Any]:
@@ -299,7 +297,7 @@ class _Work:
         """The line of the network that was trained with the target's labels."""
         preset = self.preset
         oracle = load_source(self.network(preset.target, domain), self.device)
-        material = Material(oracle, *splits.scenes(self.pack, preset.target, domain, preset.size), None, None)
+        material = Material(oracle, *splits.scenes(self.pack, preset.target, domain), None, None)
         about = {"origin": str(oracle.card["origin"]), "source": "", "target": domain, "seed": 0}
         about |= {"chosen_by": "last epoch, target labels", "seconds": ""}
         return self._line(ORACLE, oracle, material, about)
@@ -324,7 +322,7 @@ def _begun(folder: Path, settings: Settings, material: Material) -> tuple[run_fo
 
 
 def _network_origin(preset: Preset, pack: packs.Pack, modality: str, domain: str) -> str:
-    about: dict[str, Any] = {"recipe": dataclasses.asdict(preset.network), "size": preset.size}
+    about: dict[str, Any] = {"recipe": dataclasses.asdict(preset.network)}
     about |= {"modality": modality, "domain": domain, "pack": splits.digest(pack)}
     if modality == "depth":
         about["depth_encoding"] = preset.depth_encoding
@@ -335,7 +333,7 @@ def _origin(preset: Preset, pack: packs.Pack, job: Job) -> str:
     """Sixteen digits that name a run: recipe, seed, target, images, and how its networks were trained."""
     about: dict[str, Any] = {"method": job.row.method, "recipe": dataclasses.asdict(job.row.recipe)}
     about |= {"title": job.row.title, "target": [preset.target, job.target], "seed": job.seed}
-    about |= {"size": preset.size, "depth_encoding": preset.depth_encoding}
+    about["depth_encoding"] = preset.depth_encoding
     about["sources"] = [_network_origin(preset, pack, preset.source, one) for one in job.sources]
     return _digits(about)
 

@@ -92,12 +92,10 @@ class Run:
         write_whole(self.folder / CONFIG, to_json(asdict(self.config)))
 
 
-def default_folder(settings: Settings, name: str | None = None) -> Path:
-    """Return ``runs/<name, or the time>-<place>-<method>-s<seed>`` below the present folder."""
-    if name is not None and (not name.strip(". ") or {"/", "\\", "\0"} & set(name)):
-        raise LabError(f"--name {name} is not part of a file name: leave out / and \\, or choose --out.")
-    label = name or datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{label}-{settings.place}-{settings.method}-s{settings.seed}"
+def default_folder(settings: Settings) -> Path:
+    """Return ``runs/<time>-<place>-<method>-s<seed>`` below the present folder."""
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{time}-{settings.place}-{settings.method}-s{settings.seed}"
 
 
 def check_free(folder: Path) -> None:

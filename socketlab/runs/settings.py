@@ -40,7 +40,7 @@ class Settings:
     The fields are the options of ``socketlab adapt``, whose help describes each, and the recipe that
     ``method`` and ``--set`` make. None is a default that depends on the others: all pairs; the sensor's RGB
     network, or what ``train-source`` writes for the pack; `splits.target_domain`, `splits.target_modality`;
-    the camera's field of view; the stored size; the oracle that ships.
+    the camera's field of view; the oracle that ships.
     """
 
     sensor: str = "kinect_v1"
@@ -57,7 +57,6 @@ class Settings:
     target: str | None = None
     depth_encoding: str = "metric"
     field_of_view: float | None = None
-    size: int | None = None
     oracle: str | None = None
 
     def __post_init__(self) -> None:
@@ -72,9 +71,8 @@ class Settings:
             if value is not None and not low <= value <= high:
                 limit = f"from {low} to {high:g}" if high < math.inf else f"of {low} or more"
                 raise LabError(f"{name.replace('_', ' ')} {value} is out of range: choose a number {limit}.")
-        for name in ("domain", "size"):
-            if self.pack is None and getattr(self, name) is not None:
-                raise LabError(f"--{name} is for imported sets: name the set's folder with --pack.")
+        if self.pack is None and self.domain is not None:
+            raise LabError("--domain is for imported sets: name the set's folder with --pack.")
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -119,15 +117,13 @@ _RANGES = {
     "pair_count": (2, math.inf),
     "seed": (0, 2**31 - 1),
     "field_of_view": (1, 179),
-    "size": (8, math.inf),
 }
 
 
 def device_named(name: str) -> str:
     """Return the device to use, ``auto`` being CUDA where it works; a `LabError` when it is not there."""
+    require_choice("device", name, ("auto", "cpu", "cuda"))
     works = torch.cuda.is_available()
-    if name not in ("auto", "cpu", "cuda"):
-        raise LabError(f"There is no device {name!r}: choose auto, cpu or cuda.")
     if name == "cuda" and not works:
         raise LabError("There is no CUDA device here: leave --device out, or use --device cpu.")
     return name if name != "auto" else "cuda" if works else "cpu"
@@ -228,14 +224,14 @@ def gather(settings: Settings) -> Material:
             pairs = pocketrooms.ti_pairs(sensor, mix, count, read, seed, strength, device)
         focal = encodings.focal_of(settings.field_of_view or sensor_named(sensor).fov_deg)
     else:
-        pack, size = packs.open_pack(settings.pack), settings.size
+        pack = packs.open_pack(settings.pack)
         modality, classes = splits.target_modality(pack, settings.target), pack.classes
         domain, digest = splits.target_domain(pack, modality, settings.domain), splits.digest(pack)
         sources = _sources(settings, classes, modality)
-        sets = [*splits.scenes(pack, modality, domain, size)]
+        sets = [*splits.scenes(pack, modality, domain)]
         if settings.uses_pairs:
             read = (*(one.modality for one in sources), modality)
-            sets.append(splits.pairs(pack, read, settings.pair_count, settings.seed, size))
+            sets.append(splits.pairs(pack, read, settings.pair_count, settings.seed))
         target, held_out, *rest = splits.placed(device, *sets)
         pairs = rest[0] if rest else None
         focal, origin = splits.focal(pack, domain, settings.field_of_view)

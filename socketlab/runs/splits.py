@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from socketlab import files
 from socketlab.errors import LabError
@@ -37,7 +35,6 @@ from socketlab.runs.train_source import SourceRecipe, Trained, train
 from socketlab.speed import best_execution
 
 TEST_SHARE = 0.2  # of a set that has no test scenes of its own
-RESIZED_AT_ONCE = 64
 Progress = Callable[[Iterable[Any], Callable[[Any], str]], Iterable[Any]]
 """Yields the events and shows how far they are; the function describes an epoch in a few words."""
 
@@ -84,13 +81,11 @@ def target_domain(pack: Pack, modality: str, domain: str | None = None) -> str:
     return next((one for one in domains_with(pack, modality) if one != own), first)
 
 
-def scenes(
-    pack: Pack, modality: str, domain: str, size: int | None = None
-) -> tuple[PairedImages, PairedImages]:
+def scenes(pack: Pack, modality: str, domain: str) -> tuple[PairedImages, PairedImages]:
     """Scenes of the task in one modality and domain: those to learn from, and those held out, with labels.
 
     Where the set has no test scenes, a fifth of each class is held out, chosen by the digests of the names. A
-    `LabError` for a class without an image to learn from, nothing to hold out, or too large a ``size``.
+    `LabError` for a class without an image to learn from, or nothing to hold out.
     """
     learn, held_out = _learnt_and_held_out(pack, (modality,), domain)
     if len(labelled(learn)) == len(learn):  # scenes without a label may show any class
@@ -98,7 +93,7 @@ def scenes(
     held_out = labelled(held_out)
     if not len(held_out):
         raise LabError(f"{pack.folder.name} has no labelled {modality} image of {domain} to be held out.")
-    return resized(learn, size), resized(held_out, size)
+    return learn, held_out
 
 
 def _require_every_class(pack: Pack, images: PairedImages, domain: str) -> None:
@@ -152,9 +147,7 @@ def labelled(images: PairedImages) -> PairedImages:
     return images if len(rows) == len(images) else images.take(rows)
 
 
-def pairs(
-    pack: Pack, modalities: Sequence[str], count: int | None = None, seed: int = 0, size: int | None = None
-) -> PairedImages:
+def pairs(pack: Pack, modalities: Sequence[str], count: int | None = None, seed: int = 0) -> PairedImages:
     """Task-irrelevant scenes of all domains in these modalities; ``count`` of them drawn by ``seed``."""
     if "pairs" not in pack.splits:
         told = f"{pack.folder.name} has no task-irrelevant pairs"
@@ -164,10 +157,9 @@ def pairs(
     if len(found) < max(2, count or 0):
         wanted = f"{count} were asked for" if count else "two are needed at least"
         raise LabError(f"{pack.folder.name} has {len(found)} pairs in {' and '.join(read)}, but {wanted}.")
-    if count is not None:
-        order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
-        found = found.take(order[:count])
-    return resized(found, size)
+    if count is None:
+        return found
+    return found.take(torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))[:count])
 
 
 def focal(pack: Pack, domain: str, field_of_view: float | None = None) -> tuple[tuple[float, float], str]:
@@ -185,31 +177,6 @@ def focal(pack: Pack, domain: str, field_of_view: float | None = None) -> tuple[
     if domain in SENSORS:
         return focal_of(sensor_named(domain).fov_deg), f"what is known of {domain}"
     return FOCAL, "57°, a Kinect's, the default"
-
-
-def resized(images: PairedImages, size: int | None) -> PairedImages:
-    """The scenes in memory, ``size`` pixels wide: colours smoothly, depth from the pixel under the centre."""
-    if size is None or not images.images:
-        return images
-    stored = min(min(one.shape[-2:]) for one in images.images.values())
-    if not 8 <= size <= stored:
-        told = f"size {size} is out of range: the set stores {stored} pixels"
-        raise LabError(f"{told}; choose 8 to {stored}, or import it again with a larger --size.")
-    if size == stored:
-        return images
-    small = {
-        modality: torch.cat([_resized(part, size) for part in one.split(RESIZED_AT_ONCE)])
-        for modality, one in images.images.items()
-    }
-    return dataclasses.replace(images, images=small)
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    if images.dtype is torch.uint16:
-        y, x = (((torch.arange(size) + 0.5) * n / size).long() for n in images.shape[-2:])
-        return images.view(torch.int16)[:, :, y[:, None], x].view(torch.uint16)
-    found = interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
-    return found.round().clamp(0, 255).to(torch.uint8)
 
 
 def load_network(name: str, classes: Sequence[str], device: torch.device | str = "cpu") -> Source:
@@ -277,13 +244,12 @@ def pack_training_task(
     recipe: SourceRecipe,
     modality: str = "rgb",
     domain: str | None = None,
-    size: int | None = None,
     depth_encoding: str = "metric",
     field_of_view: float | None = None,
 ) -> TrainingTask:
     """Labelled scenes of a pack's domain: for a source network or, in the target's modality, an oracle."""
     domain = source_domain(pack, modality, domain)
-    learn, held_out = scenes(pack, modality, domain, size)
+    learn, held_out = scenes(pack, modality, domain)
     learn = labelled(learn)
     _require_every_class(pack, learn, domain)
     normalisation = None
@@ -343,15 +309,12 @@ def compared_scenes(
     Without labelled scenes of the task, the pairs; without these, the training scenes.
     """
     read = tuple(dict.fromkeys(modalities))
-    if split is not None:
-        return pack.load(split, domain, read)
-    if "train" in pack.splits:
+    if split is None and "train" in pack.splits:
         domain = target_domain(pack, read[-1], domain)
-        learn, held_out = _learnt_and_held_out(pack, read, domain)
-        held_out = labelled(held_out)
-        if len(held_out) or "pairs" not in pack.splits:
-            return held_out if len(held_out) else learn
-    return pack.load("pairs" if "pairs" in pack.splits else pack.splits[0], domain, read)
+        held_out = labelled(_learnt_and_held_out(pack, read, domain)[1])
+        if len(held_out):
+            return held_out
+    return pack.load(split or ("pairs" if "pairs" in pack.splits else pack.splits[0]), domain, read)
 
 
 def placed(device: torch.device | str, *sets: PairedImages) -> list[PairedImages]:

@@ -86,8 +86,8 @@ COMMANDS: dict[str, tuple[list[str], dict[str, str]]] = {
             "--strength": "number",
             "--source": "path", "--pack": "path", "--domain": "text", "--target": "text",
             "--depth-encoding": "text",
-            "--field-of-view": "number", "--size": "number", "--oracle": "path", "--set": "assignment",
-            "--seed": "number", "--out": "path", "--name": "text", "--device": "text", "--resume": "path",
+            "--field-of-view": "number", "--oracle": "path", "--set": "assignment",
+            "--seed": "number", "--out": "path", "--device": "text", "--resume": "path",
         },
     ),
     "train-source": (
@@ -95,7 +95,7 @@ COMMANDS: dict[str, tuple[list[str], dict[str, str]]] = {
         {
             "--sensor": "text", "--modality": "text", "--out": "path", "--epochs": "number", "--pack": "path",
             "--domain": "text", "--backbone": "text", "--weights": "path", "--rate": "number",
-            "--trunk-rate": "number", "--batch-size": "number", "--size": "number",
+            "--trunk-rate": "number", "--batch-size": "number",
             "--depth-encoding": "text",
             "--field-of-view": "number", "--seed": "number", "--device": "text",
         },

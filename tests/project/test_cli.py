@@ -41,9 +41,9 @@ def here(tmp_path, monkeypatch):
 
 def test_adapt_writes_a_run_and_says_three_accuracies(here, finished):
     run, results = finished
-    result = call("adapt", *SHORT, "--name", "first", "--device", "cpu")
+    result = call("adapt", *SHORT, "--out", "first", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    folder = here / "runs" / "first-kinect_v1-socket-s0"
+    folder = here / "first"
     assert epochs_without_seconds(folder) == epochs_without_seconds(run.folder)
     for score in results.scores:
         assert re.search(rf"{score.name} +{100 * score.held_out:.1f} %", result.stdout)
@@ -54,9 +54,9 @@ def test_adapt_writes_a_run_and_says_three_accuracies(here, finished):
 def test_several_sources_adapt_together_and_can_be_loaded(here, tiny_data):
     """Two networks, by name and with a comma: the report names both, the mixture can be loaded."""
     two = "rgb_kinect_v1,rgb_kinect_v1"
-    words = ["adapt", *SHORT, "--source", two, "--name", "two", "--device", "cpu"]
+    words = ["adapt", *SHORT, "--source", two, "--out", "two", "--device", "cpu"]
     assert call(*words).exit_code == 0
-    folder = here / "runs" / "two-kinect_v1-socket-s0"
+    folder = here / "two"
     adapted = load_source(folder / run_folder.CHECKPOINT)
     assert len(networks_of(adapted.network)) == 2
     assert adapted.card["adapted_from"] == "rgb_kinect_v1, rgb_kinect_v1"

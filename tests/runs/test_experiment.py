@@ -246,7 +246,7 @@ def test_presets_that_cannot_be_are_refused_in_a_sentence(packs, here):
         "backbone 'resnet19' is unknown": text.replace("resnet50", "resnet19"),
         "sources 'some' is unknown": text.replace('sources = "own"', 'sources = "some"'),
         "epochs must be a whole number, not 'many'": text.replace("epochs = 20", 'epochs = "many"'),
-        "size must be a whole number, not 'large'": 'size = "large"\n' + text,
+        "depth_encoding must be a text, not 3": "depth_encoding = 3\n" + text,
         "oracle must be true or false, not 'no'": text.replace("oracle = true", 'oracle = "no"'),
         "pack must be a text, not 3": text.replace('pack = "rgbnir"', "pack = 3"),
         "row must be a list": text[: text.index("[[row]]")].replace("title", "row = 3\ntitle", 1),
