@@ -225,6 +225,7 @@ def _settings(comparison: Comparison, about: Mapping[str, str]) -> dict[str, Any
         }
     names = ("socketlab", "torch", "numpy")
     versions = {"python": platform.python_version()} | {name: version(name) for name in names}
+    found |= {"layers": comparison.layers, "at": comparison.at}
     return found | comparison.settings | {"versions": versions}
 
 
@@ -257,7 +258,7 @@ def _call(comparison: Comparison) -> str:
         "layers": list(comparison.layers),
         "layers_b": list(comparison.layers.values()),
         "titles": (comparison.a.title, comparison.b.title),
-        **{name: comparison.settings[name] for name in ("paired", "rounds", "seed", "precision")},
+        **comparison.settings,
     }
     arguments = ", ".join(f"{name}={value!r}" for name, value in words.items())
     return f"compare(model_a, model_b, data_a, data_b, {arguments})"

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from socketlab.errors import LabError
-from socketlab.measures.layer_features import ForwardPass, Images, Transform
+from socketlab.measures.distances import symmetric_divergence
+from socketlab.measures.layer_features import Images, Transform, pass_images
 from socketlab.method.bnstats import Moments, moments, pooled
 from socketlab.method.losses import gaussian_divergence
 from socketlab.networks.networks import norm_layers
@@ -63,6 +64,12 @@ class NormStatistics:
     count: int
     eps: float
 
+    @property
+    def from_running(self) -> float:
+        """`symmetric_divergence` of both, mean over the channels, nats."""
+        both = self.mean, self.var, self.running_mean, self.running_var
+        return float(symmetric_divergence(*both, floor=self.eps).mean())
+
 
 def norm_statistics(
     network: nn.Module, images: Images, transform: Transform = None, *, precision: str = "auto"
@@ -97,8 +104,11 @@ def _of_inputs(
     """What ``reduce`` makes of every batch at the input of each batch-norm layer, by the layer's name."""
     names = norm_names(network)
     found: dict[str, list[Any]] = {name: [] for name in names}
-    run = ForwardPass(network, images, transform, precision=precision)
-    run.run(names, lambda name, x: found[name].append(reduce(x.detach())), inputs=True)
+
+    def take(name: str, x: Tensor, rows: range) -> None:
+        found[name].append(reduce(x))
+
+    pass_images(network, images, names, take, transform=transform, precision=precision, inputs=True)
     reached = {name: parts for name, parts in found.items() if parts}
     if not reached:
         raise LabError(
@@ -239,8 +249,11 @@ def read_channels(
 ) -> list[Channel]:
     """All channels of a batch-norm layer on one batch: one pass in evaluation mode."""
     found: list[Tensor] = []
-    run = ForwardPass(network, images, transform, precision="float32")
-    run.run([layer], lambda _, x: found.append(x.cpu().double().flatten(2)), inputs=True)
+
+    def take(name: str, x: Tensor, rows: range) -> None:
+        found.append(x.cpu().double().flatten(2))
+
+    pass_images(network, images, [layer], take, transform=transform, precision="float32", inputs=True)
     values, norm = torch.cat(found).transpose(0, 1).flatten(1), network.get_submodule(layer)
     columns: list[Any] = [norm.running_mean, norm.running_var, norm.weight, norm.bias]
     numbers = zip(*(column.detach().tolist() for column in columns), strict=True)

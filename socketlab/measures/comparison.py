@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures.bn_moments import NormStatistics, norm_statistics
 from socketlab.measures.bootstrap import Measured
-from socketlab.measures.distances import symmetric_divergence
 from socketlab.measures.layer_features import Images, Pattern, Transform, extract_features, layer_names
 from socketlab.measures.metrics import MEASURES, measure_all, possible_measures
 from socketlab.networks.checkpoints import Source
@@ -41,10 +40,8 @@ class Side:
     network: nn.Module
     images: Images
     transform: Transform
-    labels: NDArray[np.int64] | None = None
-    names: tuple[str, ...] | None = None
-    classes: tuple[str, ...] = ()
-    card: Mapping[str, Any] = field(default_factory=dict)
+    labels: NDArray[np.int64] | None
+    names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -93,24 +90,23 @@ class Comparison:
 
     def numbers(self) -> list[dict[str, Any]]:
         """Every number with its interval, a line each: layer, measure, value, low, high, p, how."""
-
-        def line(layer: str, layer_b: str, title: str, one: Measured) -> dict[str, Any]:
-            about = {"layer": layer, "layer_b": layer_b, "measure": one.name, "title": title}
-            return about | {key: getattr(one, key) for key in ("value", "low", "high", "p", "how")}
-
-        lines = [
-            line(layer, other, MEASURES[one.name].title, one)
+        found = [
+            (layer, other, MEASURES[one.name].title, one)
             for layer, other in self.layers.items()
             for one in self.measures[layer]
         ]
         title = "symmetric KL of the layer's input and its running statistics, mean over channels"
-        if self.norms is not None:
-            lines += [
-                line(layer, layer, title, Measured(f"norm_gap_{side}", value, how="all images"))
-                for side in ("a", "b")
-                for layer, value in zip(self.norms.layers, getattr(self.norms, side).tolist(), strict=True)
+        if (norms := self.norms) is not None:
+            found += [
+                (layer, layer, title, Measured(f"norm_gap_{side}", value, how="all images"))
+                for side, gaps in (("a", norms.a), ("b", norms.b))
+                for layer, value in zip(norms.layers, gaps.tolist(), strict=True)
             ]
-        return lines
+        return [
+            {"layer": layer, "layer_b": other, "measure": one.name, "title": title}
+            | {key: getattr(one, key) for key in ("value", "low", "high", "p", "how")}
+            for layer, other, title, one in found
+        ]
 
     def accuracy(self, side: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
         """Confidence (n,) and whether it was right (n,) of side "a" or "b"; None without labels or logits."""
@@ -122,9 +118,8 @@ class Comparison:
 
 
 def compare(
-    model_a: Source | nn.Module, model_b: Source | nn.Module | Pattern | Sequence[Pattern], data_a: Images,
-    data_b: Images, *, layers: Pattern | Sequence[Pattern] | None = None,
-    layers_b: Pattern | Sequence[Pattern] | None = None, transform_a: Transform = None,
+    model_a: Source | nn.Module, model_b: Source | nn.Module | Pattern, data_a: Images, data_b: Images, *,
+    layers: Pattern | None = None, layers_b: Pattern | None = None, transform_a: Transform = None,
     transform_b: Transform = None, labels_a: Labels | None = None, labels_b: Labels | None = None,
     titles: tuple[str, str] = ("", ""), paired: bool | None = None, rounds: int = 100, seed: int = 0,
     precision: str = "float32",
@@ -172,18 +167,15 @@ def compare(
     measured = {}
     for layer, other in matched.items():  # all measures at one layer, and some at the others
         x, y = of_a[layer], of_b[other]
-        names, draws = None, rounds
-        if layer != at:
-            names = [name for name in PROFILE if name in possible_measures(x, y, paired)]
-            draws = min(rounds, 50)
-        measured[layer] = measure_all(x, y, paired=paired, rounds=draws, seed=seed, names=names)
+        some = None if layer == at else [name for name in PROFILE if name in possible_measures(x, y, paired)]
+        draws = rounds if layer == at else min(rounds, 50)
+        measured[layer] = measure_all(x, y, paired=paired, rounds=draws, seed=seed, names=some)
     norms, notes = _norm_gaps(a, b, precision)
     notes += _notes([(a.title, model_a), (b.title, model_b)], layers is None, paired)
-    settings = {"layers": matched, "at": at, "paired": paired, "rounds": rounds, "seed": seed}
-    settings["precision"], features = precision, (of_a[at], of_b[matched[at]])
+    settings = {"paired": paired, "rounds": rounds, "seed": seed, "precision": precision}
     return Comparison(
-        a, b, paired, matched, at, features, (out_a, out_b), measured, norms, tuple(notes), settings,
-        time.perf_counter() - begun,
+        a, b, paired, matched, at, (of_a[at], of_b[matched[at]]), (out_a, out_b), measured, norms,
+        tuple(notes), settings, time.perf_counter() - begun,
     )  # fmt: skip
 
 
@@ -207,10 +199,8 @@ def _side(
         if isinstance(data, Tensor | np.ndarray | PairedImages) and len(known) != len(data):
             raise LabError(f"{title}: {len(data)} images need as many labels, not {known.shape}.")
         known = known.astype(np.int64)
-    if not isinstance(model, Source):
-        return Side(title, modality, model, data, transform, known, names)
-    classes = tuple(model.classes)
-    return Side(title, modality, model.network, data, transform, known, names, classes, model.card)
+    network = model.network if isinstance(model, Source) else model
+    return Side(title, modality, network, data, transform, known, names)
 
 
 def _notes(models: Sequence[tuple[str, Source | nn.Module]], default_layers: bool, paired: bool) -> list[str]:
@@ -257,13 +247,11 @@ def _weighty(parts: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 
 def _opened(parts: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """The children of long sequences in their place; where there is none, of the largest part."""
-    to_open = [
-        n for n, part in parts.items() if isinstance(part, nn.Sequential | nn.ModuleList) and len(part) > 3
-    ]
+    sequences = {n: part for n, part in parts.items() if isinstance(part, nn.Sequential | nn.ModuleList)}
+    to_open = [n for n, part in sequences.items() if len(part) > 3]
     if not to_open:
-        whole = [n for n, part in parts.items() if len(list(part.children())) and not is_parametrized(part)]
-        whole.sort(key=lambda n: sum(p.numel() for p in parts[n].parameters()), reverse=True)
-        to_open = whole[:1]
+        whole = [n for n, part in parts.items() if list(part.children()) and not is_parametrized(part)]
+        to_open = sorted(whole, key=lambda n: -sum(p.numel() for p in parts[n].parameters()))[:1]
     found: dict[str, nn.Module] = {}
     for name, part in parts.items():
         children = {f"{name}.{child}": inner for child, inner in part.named_children()}
@@ -271,9 +259,7 @@ def _opened(parts: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     return found
 
 
-def _matched(
-    a: nn.Module, b: nn.Module, layers: Pattern | Sequence[Pattern] | None, layers_b: Any
-) -> dict[str, str]:
+def _matched(a: nn.Module, b: nn.Module, layers: Pattern | None, layers_b: Pattern | None) -> dict[str, str]:
     """Layer of a → layer of b."""
     of_a = main_layers(a) if layers is None else layer_names(a, layers)
     if layers_b is not None:
@@ -324,11 +310,6 @@ def _norm_gaps(a: Side, b: Side, precision: str) -> tuple[NormGaps | None, list[
     if not names:
         missing = "The two networks have no batch-norm layers of the same name: their running statistics are "
         return None, [missing + "not compared."]
-    of_a, of_b = (np.array([_from_running(of_side[name]) for name in names]) for of_side in seen)
+    of_a, of_b = (np.array([of_side[name].from_running for name in names]) for of_side in seen)
     worst = names[int(of_b.argmax())]
     return NormGaps(names, of_a, of_b, (seen[0][worst], seen[1][worst])), []
-
-
-def _from_running(seen: NormStatistics) -> float:
-    both = seen.mean, seen.var, seen.running_mean, seen.running_var
-    return float(symmetric_divergence(*both, floor=seen.eps).mean())

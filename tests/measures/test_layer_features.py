@@ -1,6 +1,5 @@
 """Features and norm statistics of any layer: right numbers, no trace."""
 
-import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -88,11 +87,10 @@ def same(before: tuple, after: tuple) -> bool:
 # names
 
 
-def test_names_by_glob_expression_and_list():
+def test_names_by_glob_and_list():
     network = seeded(torchvision.models.resnet18)
     assert layer_names(network, "layer[12]") == ["layer1", "layer2"]
     assert layer_names(network, "layer3.*.bn?") == [f"layer3.{b}.bn{n}" for b in (0, 1) for n in (1, 2)]
-    assert layer_names(network, re.compile(r"layer\d")) == [f"layer{i}" for i in (1, 2, 3, 4)]
     assert layer_names(network, ["fc", "layer4", "layer*"])[-2:] == ["layer4.1.bn2", "fc"]
     assert layer_names(network, "") == [""]
     assert "" not in layer_names(network)
@@ -115,26 +113,30 @@ def test_name_that_matches_nothing_lists_near_ones():
 
 
 @pytest.mark.parametrize("batch", [1, 4, 10, 256])
-def test_pools_equal_a_forward_pass_by_hand(batch):
+def test_features_equal_a_forward_pass_by_hand(batch):
     network, x = small(), pictures()
     network.eval()
     with torch.no_grad():
         last = network[:4](x)
         first = network[:2](x)
         out = network(x)
-    for pool, map_, vector in (
-        ("mean", last.mean((2, 3)), out),
-        ("max", last.amax((2, 3)), out),
-        ("flat", last.flatten(1), out),
-    ):
-        found = floats(network, x, ["1", "3", "6", ""], pool=pool, batch=batch)
-        assert list(found) == ["", "1", "3", "6"]
-        np.testing.assert_allclose(found["3"], map_, atol=1e-6)
-        np.testing.assert_allclose(found["6"], vector, atol=1e-6)
-        np.testing.assert_allclose(found[""], vector, atol=1e-6)
-        assert found["3"].dtype == np.float32
+    found = floats(network, x, ["1", "3", "6", ""], batch=batch)
+    assert list(found) == ["", "1", "3", "6"]
+    np.testing.assert_allclose(found["3"], last.mean((2, 3)), atol=1e-6)
+    np.testing.assert_allclose(found["6"], out, atol=1e-6)
+    np.testing.assert_allclose(found[""], out, atol=1e-6)
+    assert found["3"].dtype == np.float32
     # what follows works in place: the features are those from before it
-    np.testing.assert_allclose(floats(network, x, "1", pool="flat")["1"], first.flatten(1), atol=1e-6)
+    np.testing.assert_allclose(found["1"], first.mean((2, 3)), atol=1e-6)
+    flat = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True))
+    np.testing.assert_array_equal(floats(flat, x.clone(), "0")["0"], x.flatten(1))
+
+
+def test_a_layer_that_only_some_batches_reach_is_told():
+    network = nn.Sequential(nn.Flatten(), nn.Identity())
+    network.forward = lambda x: network[1](network[0](x)) if len(x) > 2 else network[0](x)
+    with pytest.raises(LabError, match="Layers 1 are reached for some batches and not for others"):
+        floats(network, pictures(5), "*", batch=3)
 
 
 def test_every_form_of_images_gives_the_same():
@@ -278,7 +280,6 @@ def test_half_precision():
         ([], {}, "no images"),
         (pictures(0), {}, "no images"),
         (patterned(4, 0), {}, "normalisation"),
-        ([pictures(2, 8), pictures(2, 10)], {"layers": "0", "pool": "flat"}, "one size"),
         ([pictures(1, 8)[0], pictures(1, 10)[0]], {}, "several sizes: give batches"),
         (pictures()[:, :1], {}, r"Sequential does not run on images \(10, 1, 8, 8\) .*: give \(B, C, H, W\)"),
         (
@@ -289,7 +290,6 @@ def test_half_precision():
         (pictures(), {"layers": []}, "No layer is named"),
         (pictures(), {"batch": 0}, "batch is 0; a pass takes 1 image or more"),
         (pictures(), {"layers": 5}, "by its name or a pattern, not by 5"),
-        (pictures(), {"pool": "median"}, "no pool 'median'"),
         (pictures(), {"precision": "int8"}, "no precision 'int8'"),
     ],
 )
@@ -324,7 +324,7 @@ class Fault(Exception):
 @pytest.mark.parametrize(
     ("look", "place"),
     [
-        (extract_features, "images"), (extract_features, "network"), (extract_features, "progress"),
+        (extract_features, "images"), (extract_features, "network"),
         (norm_statistics, "images"), (norm_statistics, "network"),
     ],
 )  # fmt: skip
@@ -345,7 +345,7 @@ def test_a_fault_leaves_everything_as_it_was(fault, place, look):
         network[5].forward = fail
     before = trace(network)
     with pytest.raises(fault):
-        look(network, images(), **({"progress": fail} if place == "progress" else {}))
+        look(network, images())
     assert same(before, trace(network))
 
 
@@ -353,13 +353,6 @@ def test_random_numbers_in_a_network_are_the_same_at_every_look():
     network = nn.Sequential(Returning(lambda x: x + torch.rand(x.shape)))
     first, again = (extract_features(network, pictures(), "0")["0"] for _ in range(2))
     np.testing.assert_array_equal(first, again)
-
-
-def test_progress_is_told():
-    told: list[tuple] = []
-    extract_features(small(), pictures(10), "0", batch=4, progress=lambda *done: told.append(done))
-    extract_features(small(), [pictures(3)], "0", progress=lambda *done: told.append(done))
-    assert told == [(4, 10), (8, 10), (10, 10), (3, None)]
 
 
 # norm statistics
