@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 LABELS = (1, 2, 5, 10, 20, 60)
 """Labelled images of each class."""
+_adapted: dict[str, Any] = {}
+"""The network that some jobs begin with, by the name of the job that makes it; the last one alone."""
 
 
 def adapted_by(job: Any, sources: list[Any], target: Any, pairs: Any) -> Any:
@@ -30,17 +33,28 @@ def adapted_by(job: Any, sources: list[Any], target: Any, pairs: Any) -> Any:
     begin = {
         "fine-tuned": lambda: sources[0],
         "from scratch": lambda: supervised.untrained(target.classes, target, job.seed),
-        "socket, then labels": lambda: last(job, sources, target, pairs),
+        "socket, then labels": lambda: first_adapted(job, sources, target, pairs),
     }[kind]()
     return supervised.fine_tune(begin, few, target, seed=job.seed)
+
+
+def first_adapted(job: Any, sources: list[Any], target: Any, pairs: Any) -> Any:
+    """`last`, once for all numbers of labels that begin with the same adaptation."""
+    plain = dataclasses.replace(job, baseline="")
+    if plain.origin not in _adapted:
+        _adapted.clear()
+        _adapted[plain.origin] = last(plain, sources, target, pairs)
+    return _adapted[plain.origin]
 
 
 def last(job: Any, sources: list[Any], target: Any, pairs: Any, lambda_ti: float = 0.0, **more: Any) -> Any:
     """The network after the job's recipe, perhaps with another loss on the pairs and its weight."""
     from socketlab import adapt
+    from socketlab.speed import best_execution
 
     recipe = job.recipe.replace(lambda_ti=lambda_ti, ti_map=0.0) if more else job.recipe
-    for event in adapt(sources, target, pairs, recipe, seed=job.seed, every=10**6, **more):
+    more |= {"seed": job.seed, "every": 10**6, "execution": best_execution()}
+    for event in adapt(sources, target, pairs, recipe, **more):
         if hasattr(event, "state"):
             state = event.state
     return state.adapted

@@ -107,7 +107,7 @@ def measure(
     jobs = {row.job.origin: row.job for row in plan if row.job and row.job.origin not in made}
     groups: dict[str, list[Job]] = defaultdict(list)
     for origin, job in jobs.items():
-        groups[(not job.baseline and not job.untidy and job.alignment) or origin].append(job)
+        groups[shared_beginning(job) or origin].append(job)
     order = {origin: i for i, origin in enumerate(row.job.origin for row in plan if row.job)}
     seconds: list[dict[str, Any]] = []
     bar = tqdm(total=len(jobs), unit="run", smoothing=0.05)
@@ -128,6 +128,13 @@ def measure(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def shared_beginning(job: Job) -> str:
+    """Names what the job shares with others, so that one process does it once; "" where nothing."""
+    if job.baseline.startswith("socket, then labels"):
+        return dataclasses.replace(job, baseline="").origin
+    return "" if job.baseline else job.alignment
 
 
 def measure_epochs(jobs: list[tuple[str, Job]], path: Path, processes: int) -> None:
@@ -196,7 +203,8 @@ def carry_out(jobs: list[Job], device: str = "cpu") -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     begun = time.perf_counter()
     data = read(jobs[0], device)
-    aligned = align(jobs[0], *data) if jobs[0].alignment and len(jobs) > 1 else None
+    shares = len(jobs) > 1 and not jobs[0].baseline and jobs[0].alignment
+    aligned = align(jobs[0], *data) if shares else None
     shared = time.perf_counter() - begun
     found = []
     for job in jobs:
@@ -257,9 +265,10 @@ def align(job: Job, sources: list[Any], target: Any, pairs: Any) -> Any:
     """The state after the epochs of alignment, which do not depend on the terms that follow."""
     from socketlab import adapt
     from socketlab.method.adaptation import Epoch
+    from socketlab.speed import best_execution
 
-    length = job.recipe.align_epochs
-    for event in adapt(sources, target, pairs, job.recipe, seed=job.seed, every=length):
+    length, how = job.recipe.align_epochs, best_execution()
+    for event in adapt(sources, target, pairs, job.recipe, seed=job.seed, every=length, execution=how):
         if isinstance(event, Epoch) and event.epoch == length:
             return event.state
     raise AssertionError("an alignment ends with an epoch")
@@ -269,10 +278,12 @@ def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = N
     """The state after the last epoch, or, of a run that diverged, as it was when it did."""
     from socketlab import LabError, adapt
     from socketlab.method.adaptation import Epoch
+    from socketlab.speed import best_execution
 
-    used = pairs if job.recipe.lambda_ti > 0 else None
+    used, how = pairs if job.recipe.lambda_ti > 0 else None, best_execution()
+    events = adapt(sources, target, used, job.recipe, seed=job.seed, state=state, every=10**6, execution=how)
     try:
-        for event in adapt(sources, target, used, job.recipe, seed=job.seed, state=state, every=10**6):
+        for event in events:
             if isinstance(event, Epoch):
                 state = event.state
     except LabError as error:
