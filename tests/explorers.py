@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 from worlds import patterned
 
+from socketlab.figures.map_figures import Cloud
 from socketlab.panels.explorer import Explorer
+
+
+def clouds(points: dict[str, np.ndarray]) -> dict[str, Cloud]:
+    """Positions as clouds, each of the modality it is named after."""
+    return {name: Cloud(np.asarray(at, np.float32), name, name) for name, at in points.items()}
 
 
 def made(count: int = 12, **more: Any) -> Explorer:
@@ -16,4 +22,4 @@ def made(count: int = 12, **more: Any) -> Explorer:
     logits = {"depth": np.eye(3)[np.arange(count) % 3] * 4}
     after = {"depth": np.roll(logits["depth"], 1, axis=1)}
     settings: dict[str, Any] = {"features": features, "before": logits, "after": after}
-    return Explorer(points, **({"images": patterned(count, 0)} | settings | more))
+    return Explorer(clouds(points), **({"images": patterned(count, 0)} | settings | more))

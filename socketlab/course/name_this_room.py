@@ -1,7 +1,5 @@
 """The game *Name this room*: ten rooms to be named from depth alone, against a network of colour."""
 
-import base64
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +8,12 @@ import pandas as pd
 import torch
 import traitlets
 from matplotlib.figure import Figure
-from PIL import Image
 
 from socketlab.figures import figures
 from socketlab.images import encodings, pocketrooms
 from socketlab.method import evaluate
 from socketlab.networks.checkpoints import load_source
+from socketlab.panels.cards import image_url
 
 
 class NameThisRoom(anywidget.AnyWidget):
@@ -32,7 +30,7 @@ class NameThisRoom(anywidget.AnyWidget):
         rows = _some_of_each_class(both.labels, seed, count)
         self.rooms = both.take(rows)
         rounds = [
-            {m: _data_url(both.images[m][row], m) for m in ("depth", "rgb")}
+            {m: image_url(both.images[m][row], m) for m in ("depth", "rgb")}
             | {"truth": int(both.labels[row]), "network": int(named[row])}
             for row in rows.tolist()
         ]
@@ -53,9 +51,3 @@ def _some_of_each_class(labels: torch.Tensor, seed: int, count: int) -> torch.Te
     mixed = pd.Series(labels[order].numpy())
     chosen = order[mixed.groupby(mixed).cumcount().argsort(kind="stable").to_list()][:count]
     return chosen[torch.randperm(len(chosen), generator=generator)]
-
-
-def _data_url(image: torch.Tensor, modality: str) -> str:
-    file = io.BytesIO()
-    Image.fromarray(figures.paint(image, modality, float(image.float().max()))).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

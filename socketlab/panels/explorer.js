@@ -7,7 +7,6 @@
 const PICK = "#0b6bcb";
 const SAMPLE = 24; // cards at a time
 const NEAR = 12; // pixels: how far from a point a click may be
-const MOVE_MS = 600; // how long points travel to another map
 const READER = "for the reader only: no method sees it";
 const TIPS = {
   Lasso: "draw around points; with Shift they are added; a click takes one",
@@ -54,13 +53,15 @@ function explorer({ model, el }) {
   const classOf = (k) => k < 0 ? "unknown" : (data.classes[k] || `class ${k}`).replaceAll("_", " ");
   const colourOf = (k) => data.colours[k % data.colours.length];
   const partnerTable = numbers(data.partners, Int32Array), most = partnerTable.length / Math.max(total, 1);
-  const partners = (i) => [...partnerTable.slice(i * most, (i + 1) * most)].filter((j) => j >= 0);
+  const partners = (i) => [...partnerTable.slice(i * most, (i + 1) * most)];
+  const xy = numbers(data.xy, Float32Array), nearTable = numbers(data.near, Int32Array), rank = numbers(data.ranks, Int32Array);
+  const wide = nearTable.length / Math.max(total, 1), nearTo = (i) => [...nearTable.slice(i * wide, (i + 1) * wide)];
   const cards = new Map(Object.entries(model.get("cards")).map(([key, text]) => [Number(key), text]));
   const sharp = Math.max(1, window.devicePixelRatio || 1);
   const sprites = new Map(), stale = new Set(), asked = new Set();
   let width = 640, height = model.get("height"), tool = "Lasso", zoom = 1, shift = [0, 0], drag = null;
-  let under = -1, pointed = [], journey = 0, xy, screen = new Float32Array(2 * total), selection = [], shown = [];
-  let chosen = new Set(), near = [], ranks = [], inFeatures = false, focus = -1;
+  let under = -1, pointed = [], screen = new Float32Array(2 * total), selection = [], shown = [];
+  let chosen = new Set(), near = [], focus = -1;
 
   // ---- parts
   const root = make(el, "div", "socketlab-explore");
@@ -73,7 +74,8 @@ function explorer({ model, el }) {
   };
   const fill = (select, options) => select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
   const bar = make(root, "div", "socketlab-explore-bar"), row = make(root, "div", "socketlab-explore-bar");
-  const view = control(bar, "select", "view", "map"), hue = control(bar, "select", "hue", "colour by");
+  make(bar, "b", "", data.view);
+  const hue = control(bar, "select", "hue", "colour by");
   const links = control(bar, "input", "links", "join pairs", { type: "checkbox" });
   const kind = control(bar, "select", "class", "select class"), by = control(bar, "select", "by", "by");
   const set = control(row, "select", "set", "select point of");
@@ -362,7 +364,6 @@ function explorer({ model, el }) {
     headline.textContent = selection.length ? `${plural(selection.length, "point")} selected (${listed})${sample}.`
       : "Nothing is selected: draw around points, or use the controls.";
     count();
-    save.disabled = !selection.length;
   }
   function count() { // how many of the selected points are of each class
     counts.replaceChildren();
@@ -382,15 +383,13 @@ function explorer({ model, el }) {
   }
   function tellFocus() {
     focus = model.get("focus") >= 0 ? model.get("focus") : middle(selection);
-    const stored = model.get("views")[model.get("view")], size = numbers(stored.near, Int32Array).length / total;
-    near = focus < 0 ? [] : [...numbers(stored.near, Int32Array).slice(focus * size, (focus + 1) * size)];
+    near = focus < 0 ? [] : nearTo(focus);
     cardsIn(nearBox, focus < 0 ? [] : [focus, ...near].map((i) => [scene[i], [i]]));
     nearHead.replaceChildren();
     if (focus < 0) return;
     const others = near.filter((i) => sets[setOf(i)].short !== sets[setOf(focus)].short).length, k = setOf(focus);
-    make(nearHead, "b", "", `Nearest ${stored.in_features ? "in feature space" : "on this map"}`);
+    make(nearHead, "b", "", `Nearest ${data.in_features ? "in feature space" : "on this map"}`);
     const mixed = new Set(sets.map((one) => one.short)).size > 1 ? ` ${others} of these ${near.length} are of another modality.` : "";
-    const rank = numbers(stored.ranks, Int32Array);
     const ends = partners(focus).map((j, n) => ` Its partner in ${sets[setOf(j)].title} is the ${ordinal(rank[focus * most + n])} nearest of ${total - 1}.`);
     nearHead.append(` to point ${focus - starts[k]} of ${sets[k].title} (blue frame).${mixed}${ends.join("")}`);
   }
@@ -403,7 +402,6 @@ function explorer({ model, el }) {
   fill(by, data.hues.filter((name) => name !== "modality").map((name) => [name, hueName(name)]));
   fill(set, sets.map((one, k) => [k, one.title]));
   for (const part of [kind, by]) part.parentNode.hidden = !data.classes.length || !by.length;
-  view.onchange = () => send("view", view.value);
   hue.onchange = () => send("hue", hue.value);
   links.onchange = () => send("links", links.checked);
   kind.onchange = by.onchange = () => {
@@ -414,18 +412,13 @@ function explorer({ model, el }) {
   const point = () => starts[set.value] + Math.min(Math.max(0, Math.round(number.value)), sets[set.value].size - 1);
   const button = (parent, name, text, tip, act) => control(parent, "button", name, text, { title: tip, onclick: act });
   button(row, "select", "Select", "this point alone", () => choose([point()]));
-  button(row, "nearest", "With nearest", "this point and its nearest neighbours", () => {
-    const stored = numbers(model.get("views")[model.get("view")].near, Int32Array), size = stored.length / total;
-    choose([point(), ...stored.slice(point() * size, (point() + 1) * size)], false, point());
-  });
+  button(row, "nearest", "With nearest", "this point and its nearest neighbours", () => choose([point(), ...nearTo(point())], false, point()));
   button(row, "next", "Next", "the point with the next number", () => {
     number.value = (Number(number.value) + 1) % sets[set.value].size;
     choose([point()]);
   });
   button(row, "random", "Random", `${SAMPLE} points at random`, () => choose(random(SAMPLE)));
   button(row, "nothing", "Clear", "select nothing", () => choose([]));
-  const save = button(row, "csv", "Export CSV", "the selection as a table", () => model.send({ csv: true }));
-  save.hidden = Boolean(model.get("alone"));
   const toolButtons = Object.keys(TIPS).map((name) => button(tools, name.toLowerCase(), name, TIPS[name], () => take(name)));
   function take(name) {
     tool = name;
@@ -451,20 +444,6 @@ function explorer({ model, el }) {
     const listed = sets.map((one) => `${one.size} ${one.title}`).join(", ");
     over.setAttribute("aria-label", `${MAP} ${listed}; coloured by ${hueName(hue.value)}.`);
   }
-  function travel() {
-    const from = xy, to = numbers(model.get("views")[model.get("view")].xy, Float32Array);
-    const begun = performance.now(), mine = ++journey;
-    tellFocus();
-    if (!from || window.matchMedia("(prefers-reduced-motion: reduce)").matches) { xy = to; return redraw(); }
-    const step = (now) => {
-      if (mine !== journey) return;
-      const t = Math.min(1, Math.max(0, (now - begun) / MOVE_MS)), eased = t * t * (3 - 2 * t);
-      xy = t < 1 ? to.map((v, i) => from[i] + (v - from[i]) * eased) : to;
-      redraw();
-      if (t < 1) requestAnimationFrame(step);
-    };
-    requestAnimationFrame(step);
-  }
   function reselect() {
     selection = [...numbers(model.get("selection"), Int32Array)];
     [chosen, shown] = [new Set(selection), sampled(selection)];
@@ -472,21 +451,11 @@ function explorer({ model, el }) {
     tellFocus();
     paint("picked", "over");
   }
-  function reach() { // maps to choose from
-    fill(view, Object.keys(model.get("views")).map((name) => [name, name]));
-    view.value = model.get("view");
-  }
   function receive(content) {
     for (const [key, text] of Object.entries(content.cards || {})) cards.set(Number(key), text);
     if (content.cards) { tellSelection(); tellFocus(); if (under >= 0) tip(); paint("over"); }
-    if (content.csv === undefined) return;
-    const file = URL.createObjectURL(new Blob([content.csv], { type: "text/csv" }));
-    Object.assign(document.createElement("a"), { href: file, download: "selection.csv" }).click();
-    URL.revokeObjectURL(file);
   }
   const events = {
-    "change:views": reach,
-    "change:view": () => { reach(); travel(); },
     "change:hue": () => { recolour(); paint("points", "picked"); },
     "change:links": () => { links.checked = model.get("links"); paint("points"); },
     "change:selection": reselect,
@@ -505,16 +474,13 @@ function explorer({ model, el }) {
   });
   const themed = new MutationObserver(() => { sprites.clear(); redraw(); });
 
-  reach();
   recolour();
   take("Lasso");
   links.checked = model.get("links");
-  xy = numbers(model.get("views")[model.get("view")].xy, Float32Array);
   reselect();
   resized.observe(stage);
   themed.observe(document.body, { attributes: true });
   return () => {
-    journey++;
     resized.disconnect();
     themed.disconnect();
     for (const [name, act] of Object.entries(events)) model.off(name, act);

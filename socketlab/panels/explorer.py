@@ -7,8 +7,7 @@ canvas through anywidget) draws, selects and counts, and asks the kernel for car
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,14 @@ import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from socketlab.errors import LabError
-from socketlab.figures import map_figures, maps, style
+from socketlab.figures import map_figures, style
 from socketlab.figures.map_figures import Cloud
-from socketlab.files import csv_text
 from socketlab.images.paired_images import PairedImages
-from socketlab.method import evaluate
-from socketlab.networks.checkpoints import Source, source_for_modality
 from socketlab.panels import session
-from socketlab.panels.cards import STYLE, UNKNOWN, Cards, Images, Indices, on_cpu, point_table, written
+from socketlab.panels.cards import STYLE, Cards, written
 
 Arrays = Mapping[str, ArrayLike]
-Floats = NDArray[np.float32]
+Indices = NDArray[np.int32]
 NEIGHBOURS = 6
 HERE = Path(__file__).parent
 SCATTER = Path(style.__file__).with_name("scatter.js")
@@ -48,34 +44,24 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 """
 
 
-def partners_of(scenes: Indices) -> Indices:
-    """(N, P) the other views of each point's scene, rising; filled up with -1."""
-    groups = pd.Series(scenes).groupby(scenes).groups.values()
-    found = np.full((len(scenes), max(map(len, groups)) - 1), -1, np.int32)
-    for rows in groups:
-        for row in rows:
-            found[row, : len(rows) - 1] = rows.drop(row)
-    return found
-
-
-def neighbours(values: Floats, partners: Indices, count: int = NEIGHBOURS) -> tuple[Indices, Indices]:
+def neighbours(values: NDArray[np.float32], partners: Indices) -> tuple[Indices, Indices]:
     """Nearest points (Euclidean) of every point, and the place of its partners among all.
 
     Parameters
     ----------
-    values, partners : (N, D), and (N, P) as of `partners_of`.
+    values, partners : (N, D), and (N, P) indices.
 
     Returns
     -------
-    (N, min(count, N - 1)) indices, nearest first, and (N, P) ranks from 1 on.
+    (N, min(NEIGHBOURS, N - 1)) indices, nearest first, and (N, P) ranks from 1 on.
     """
-    x = torch.from_numpy(np.ascontiguousarray(values)).double()
-    near, ranks = [], []
+    x, near, ranks = torch.from_numpy(values).double(), [], []
+    x = x - x.mean(dim=0)
     for rows in torch.arange(len(x)).split(512):
-        distance = torch.cdist(x[rows] - x.mean(dim=0), x - x.mean(dim=0))
+        distance = torch.cdist(x[rows], x)
         distance[torch.arange(len(rows)), rows] = torch.inf
-        near.append(distance.topk(min(count, len(x) - 1), largest=False).indices.int())
-        away = distance.gather(1, torch.from_numpy(partners).long()[rows].clamp(min=0))
+        near.append(distance.topk(min(NEIGHBOURS, len(x) - 1), largest=False).indices.int())
+        away = distance.gather(1, torch.from_numpy(partners).long()[rows])
         ranks.append(1 + (distance[:, None] < away[..., None]).sum(dim=2).int())
     return torch.cat(near).numpy(), torch.cat(ranks).numpy()
 
@@ -87,8 +73,6 @@ class FeatureMap(anywidget.AnyWidget):
     _css = CSS
     height = traitlets.Int(520).tag(sync=True)
     points = traitlets.Dict().tag(sync=True)
-    views = traitlets.Dict().tag(sync=True)
-    view = traitlets.Unicode().tag(sync=True)
     hue = traitlets.Unicode("modality").tag(sync=True)
     links = traitlets.Bool(False).tag(sync=True)
     selection = traitlets.Any(b"").tag(sync=True, echo_update=False)  # bytes out, a memoryview in
@@ -101,27 +85,25 @@ class Explorer(widgets.VBox):
 
     Parameters
     ----------
-    points : name -> `Cloud` or (n, 2) positions, of scene i in row i; a plain array is of the modality it is
-        named after.
-    images : `PairedImages`, or modality -> (S, C, H, W) images (uint8, uint16 millimetres, or float). Scene i
-        is row i of every modality; a modality may have fewer scenes than another.
-    features : name -> (n, D) features that neighbours are looked for in; without them, on the map.
-    before, after : name -> (n, K) logits before and after adaptation, of the clouds that have them.
-    classes : their names; taken from `PairedImages` by default.
-    view : name of this map.
+    points : set name -> `Cloud` with a point for every scene of the images, in their order.
+    images : S scenes.
+    features : set name -> (S, D) features that neighbours are looked for in; without them, on the map.
+    before, after : set name -> (S, K) logits before and after adaptation, of the sets that have them.
+    classes : names of the K classes; by default those of the images.
+    view : name of the map.
 
     Attributes
     ----------
-    table : a row per point: `cards.point_table`, with the name and true class of its scene.
-    views : map name -> (N, 2) positions; `add_view` adds one, ``map.view = name`` shows it.
+    table : a row per point, set after set: its set, modality and scene, the scene's name and true class, and
+        the number (-1: none) and probability of each prediction.
     map : the widget of the page; its `hue` is one of `hues`, its `focus` the row of the point whose
         neighbours are shown, its `height` in pixels.
     """
 
     def __init__(
         self,
-        points: Mapping[str, Cloud | ArrayLike],
-        images: Images,
+        points: Mapping[str, Cloud],
+        images: PairedImages,
         features: Arrays | None = None,
         *,
         before: Arrays | None = None,
@@ -129,37 +111,96 @@ class Explorer(widgets.VBox):
         classes: Sequence[str] = (),
         view: str = "map",
     ) -> None:
-        self.cards = Cards(images, classes)
-        self.classes = self.cards.classes
-        number = {name: label for label, name in enumerate(self.classes)}
-        labels = [number.get(kind, UNKNOWN) for kind in self.cards.kinds]
-        self.clouds = {
-            n: c if isinstance(c, Cloud) else Cloud(np.array(on_cpu(c), np.float32, ndmin=1), n, n)
-            for n, c in points.items()
-        }
-        self._words = {word: given for word, given in (("before", before), ("after", after)) if given}
-        self.table = point_table(self.clouds, labels, self._words)
-        self.table["name"] = [self.cards.names.get(scene, "") for scene in self.table["scene"]]
-        self.table["true_class"] = self.table["label"].map(self.cards.class_name)
-        self.partners = partners_of(self.table["scene"].to_numpy())
-        self.views: dict[str, Floats] = {}
-        self._rows: Indices = np.empty(0, np.int32)
+        if not points:
+            raise LabError("There is nothing to explore: no set of points was given.")
+        self.clouds, self.view, self.cards = dict(points), view, Cards(images, classes)
+        self.positions = self._rows("positions", {name: cloud.points for name, cloud in points.items()}, 2)
+        values = self.positions if features is None else self._rows("features", features)
+        if not np.isfinite(values).all():
+            raise LabError(
+                "Every set needs finite positions and features; some are missing, NaN or infinite."
+            )
+        self._words = [word for word, given in (("before", before), ("after", after)) if given]
+        self.table = self._points()
+        for word, given in (("before", before), ("after", after)):
+            if given:
+                logits = torch.from_numpy(self._rows(f"logits {word}", given, len(self.cards.classes)))
+                share, label = logits.softmax(dim=1).max(dim=1)
+                self.table[word] = label.where(share.isfinite(), -1).int().numpy()
+                self.table[f"{word}_confidence"] = share.numpy()
+        self._chosen: Indices = np.empty(0, np.int32)
         self.box = session.ErrorBox()
-        self.map = FeatureMap(points=self._packed(), hue=self.hues[0])
+        self.map = FeatureMap(points=self._packed(values, features is not None), hue=self.hues[0])
         super().__init__([self.box, self.map])
         self.add_class("socketlab-explorer")
-        self.add_view(view, {name: cloud.points for name, cloud in self.clouds.items()}, features)
-        self.map.view = view
         self.map.on_msg(session.guarded(self.box, lambda _, content, __: self._answer(content)))
         self.map.observe(session.guarded(self.box, lambda change: self._take(change["new"])), "selection")
+
+    def _rows(self, what: str, given: Arrays, width: int | None = None) -> NDArray[np.float32]:
+        """(N, width) numbers of all sets in order, NaN for a set that is not given."""
+        if unknown := set(given) - set(self.clouds):
+            raise LabError(f"There are {what} of {unknown}, but points of {', '.join(self.clouds)} alone.")
+        arrays = {name: torch.as_tensor(values).float().cpu().numpy() for name, values in given.items()}
+        count = len(self.cards.images)
+        width = width or max(array.shape[-1] for array in arrays.values())
+        for name, array in arrays.items():
+            if array.shape != (count, width):
+                wanted = f"{count} scenes need ({count}, {width})"
+                raise LabError(f"The {what} of {name!r} have the shape {array.shape}; {wanted}.")
+        blank = np.full((count, width), np.nan, np.float32)
+        return np.concatenate([arrays.get(name, blank) for name in self.clouds])
+
+    def _points(self) -> pd.DataFrame:
+        """The table's first columns."""
+        images, sets = self.cards.images, len(self.clouds)
+        modalities = [cloud.modality for cloud in self.clouds.values()]
+        about = {"set": list(self.clouds), "modality": modalities}
+        table = pd.DataFrame({name: np.repeat(values, len(images)) for name, values in about.items()})
+        classes = [kind if kind in self.cards.classes else "" for kind in images.kinds]
+        per_scene: dict[str, Any] = {"scene": range(len(images)), "name": images.names, "true_class": classes}
+        return table.assign(**{name: np.tile(values, sets) for name, values in per_scene.items()})
+
+    def _packed(self, values: NDArray[np.float32], in_features: bool) -> dict[str, Any]:
+        """What the page needs of the points; arrays as bytes."""
+        sets, total, count = [], len(self.table), len(self.cards.images)
+        for cloud in self.clouds.values():
+            look = style.modality_style(cloud.modality)
+            about = {name: getattr(look, name) for name in ("short", "marker", "colour", "pale")}
+            sets.append(about | {"title": cloud.title, "size": count})
+        partners = (np.arange(total)[:, None] + count * np.arange(1, len(sets))).astype(np.int32) % total
+        near, ranks = neighbours(values, partners)
+        number = {name: label for label, name in enumerate(self.cards.classes)}
+        columns = {"label": [number.get(name, -1) for name in self.table["true_class"]]}
+        columns |= {name: self.table[name] for name in ("scene", *self._words)}
+        sure = {word: self.table[f"{word}_confidence"].to_numpy().tobytes() for word in self._words}
+        return {
+            "sets": sets,
+            "classes": list(self.cards.classes),
+            "colours": [style.class_colour(label) for label in range(max(len(self.cards.classes), 10))],
+            "hues": self.hues,
+            "words": self._words,
+            "view": self.view,
+            "in_features": in_features,
+            "xy": self.positions.tobytes(),
+            "near": near.tobytes(),
+            "ranks": ranks.tobytes(),
+            "partners": partners.tobytes(),
+            "columns": {name: np.array(some, np.int32).tobytes() for name, some in columns.items()},
+            "confidence": sure,
+        }
 
     def __repr__(self) -> str:
         return f"Explorer of {len(self.table)} points: run this cell to see it live"
 
     @property
+    def hues(self) -> list[str]:
+        """What the map can be coloured by."""
+        return [*(["class"] if (self.table["true_class"] != "").any() else []), *self._words, "modality"]
+
+    @property
     def selected(self) -> pd.DataFrame:
         """The rows of `table` that are selected."""
-        return self.table.iloc[self._rows]
+        return self.table.iloc[self._chosen]
 
     def select(self, which: ArrayLike) -> None:
         """Select points by truth values for all rows of `table`, or by numbers of rows."""
@@ -168,147 +209,43 @@ class Explorer(widgets.VBox):
 
     def _checked(self, which: ArrayLike) -> Indices:
         """Rows of the table, rising."""
-        chosen, count = on_cpu(which), len(self.table)
-        if chosen.dtype == bool and chosen.shape != (count,):
-            raise LabError(f"The mask has shape {chosen.shape}; {count} points need ({count},).")
-        if chosen.dtype != bool and chosen.size:
-            if chosen.dtype.kind not in "iu":
-                raise LabError(f"Points are chosen by whole numbers or truth values, not by {chosen.dtype}.")
-            if not 0 <= chosen.min() <= chosen.max() < count:
-                span = f"{chosen.min()} to {chosen.max()}"
-                raise LabError(f"Points are numbered from 0 to {count - 1}, not {span}.")
-        return np.unique(np.arange(count, dtype=np.int32)[chosen if chosen.size else []])
+        rows, chosen = np.arange(len(self.table), dtype=np.int32), np.asarray(which)
+        try:
+            return np.unique(rows[chosen if chosen.size else []])
+        except IndexError as error:
+            wanted = f"numbered from 0 to {len(rows) - 1}, or chosen by {len(rows)} truth values"
+            raise LabError(f"Points are {wanted}: {error}.") from error
 
     def _take(self, sent: bytes) -> None:
-        self._rows = self._checked(np.frombuffer(bytes(sent), np.int32))
-
-    def to_csv(self) -> str:
-        """Return the selection as CSV, a row per point."""
-        table = self.selected.drop(columns="label")
-        for word in self._words:
-            sure = table[f"{word}_confidence"].map("{:.4f}".format)
-            table[f"{word}_confidence"] = sure.where(table[word] >= 0, "")
-            table[word] = table[word].map(self.cards.class_name)
-        table["x"], table["y"] = self.views[self.map.view][self._rows].T
-        return csv_text(table.to_dict("records"), list(table))
-
-    @property
-    def hues(self) -> list[str]:
-        """What the map can be coloured by."""
-        return [*(["class"] if (self.table["label"] >= 0).any() else []), *self._words, "modality"]
-
-    def add_view(self, name: str, points: Arrays, features: Arrays | None = None) -> None:
-        """Add a map of the same points, or replace one; neighbours are looked for in its features."""
-        at = self._stack(points, 2)
-        near, ranks = neighbours(at if features is None else self._stack(features), self.partners)
-        packed = {"xy": at.tobytes(), "near": near.tobytes(), "ranks": ranks.tobytes()}
-        self.views[name] = at
-        self.map.views = self.map.views | {name: packed | {"in_features": features is not None}}
-
-    def _stack(self, given: Arrays, width: int | None = None) -> Floats:
-        """(N, width) float32 of all clouds, checked."""
-        sizes = {name: len(cloud.points) for name, cloud in self.clouds.items()}
-        if set(given) != set(sizes):
-            raise LabError(f"One array for each of {', '.join(sizes)} is needed, not for {', '.join(given)}.")
-        arrays = {name: np.asarray(on_cpu(given[name]), np.float32) for name in sizes}
-        wide = width or max(array.shape[-1] if array.ndim else 0 for array in arrays.values())
-        if any(array.shape != (sizes[name], wide) for name, array in arrays.items()):
-            found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-            wanted = ", ".join(f"{name} ({size}, {width or 'D'})" for name, size in sizes.items())
-            raise LabError(f"Arrays of shapes {wanted} are needed, not {found}.")
-        stacked = np.concatenate(list(arrays.values()))
-        if not np.isfinite(stacked).all():
-            raise LabError("Positions and features must be finite; there are NaN or infinite numbers.")
-        return np.ascontiguousarray(stacked)
-
-    def _packed(self) -> dict[str, Any]:
-        """What the page needs of the points; arrays as bytes."""
-        sets = []
-        for cloud in self.clouds.values():
-            look = style.modality_style(cloud.modality)
-            about = {name: getattr(look, name) for name in ("short", "marker", "colour", "pale")}
-            sets.append(about | {"title": cloud.title, "size": len(cloud.points)})
-        columns = {name: self.table[name].to_numpy(np.int32) for name in ("label", "scene", *self._words)}
-        sure = {word: self.table[f"{word}_confidence"].to_numpy(np.float32) for word in self._words}
-        return {
-            "sets": sets,
-            "classes": list(self.classes),
-            "colours": [style.class_colour(label) for label in range(max(len(self.classes), 10))],
-            "hues": self.hues,
-            "words": list(self._words),
-            "partners": self.partners.tobytes(),
-            "columns": {name: values.tobytes() for name, values in columns.items()},
-            "confidence": {name: values.tobytes() for name, values in sure.items()},
-        }
+        self._chosen = self._checked(np.frombuffer(bytes(sent), np.int32))
 
     def _answer(self, wanted: Mapping[str, Any]) -> None:
-        """Send the page the cards of scenes, or the selection as a table."""
+        """Send the page the cards of scenes."""
         if "cards" in wanted:
             self.map.send({"cards": {str(scene): self.card(int(scene)) for scene in wanted["cards"]}})
-        if "csv" in wanted:
-            self.map.send({"csv": self.to_csv()})
 
     def card(self, scene: int) -> str:
-        """Return one scene as HTML: its images, its class, the predictions of each of its points."""
+        """One scene as HTML: its images, its class, the predictions of each of its points."""
         views, lines = self.table[self.table["scene"] == scene], []
         for _, point in views.iterrows():
             if words := [word for word in self._words if point[word] >= 0]:
                 found = [self.cards.prediction(point[w], point[f"{w}_confidence"]) for w in words]
                 who = written(style.modality_style(point["modality"]).short)
                 lines.append(f"<small>{who}:</small> {' → '.join(found)}")
-        points = dict.fromkeys([*self.cards.images, *self.table["modality"].unique()])
-        points |= dict(zip(views["modality"], views.index, strict=True))
-        return self.cards.card(scene, views["true_class"].iloc[0], lines, points)
+        return self.cards.card(scene, lines, dict(zip(views["modality"], views.index, strict=True)))
 
     def html(self, title: str = "Feature map") -> str:
-        """Return the explorer as a page that stands alone, cards included: no kernel, server or network."""
-        names = ("height", "points", "views", "view", "hue", "links", "focus")
-        state = {name: getattr(self.map, name) for name in names}
-        found = {str(scene): self.card(scene) for scene in self.table["scene"].unique()}
-        state |= {"selection": self._rows.tobytes(), "cards": found, "alone": True}
+        """The explorer as a page that stands alone, cards included: no kernel, server or network."""
+        state = {name: getattr(self.map, name) for name in ("height", "points", "hue", "links", "focus")}
+        cards = {str(scene): self.card(scene) for scene in range(len(self.cards.images))}
+        state |= {"selection": self._chosen.tobytes(), "cards": cards}
         text = json.dumps(state, default=lambda array: base64.b64encode(array).decode())
         text = text.replace("<", "\\u003c")
         return PAGE.format(title=written(title), css=CSS, state=text, script=SCRIPT)
 
     def still(self, dpi: float = 100) -> Any:
-        """Return a picture of the map, for readers without a kernel."""
-        clouds = {}
-        for name, cloud in self.clouds.items():
-            rows = np.flatnonzero(self.table["set"] == name)
-            labels = self.table["label"].to_numpy(np.int64)[rows]
-            known = labels if len(rows) and (labels >= 0).all() else None
-            clouds[name] = replace(cloud, points=self.views[self.map.view][rows], labels=known)
+        """A picture of the map, for readers without a kernel."""
         hue = "modality" if self.map.hue == "modality" else "class"
         with session.DRAW:
-            made = map_figures.feature_map(clouds, self.classes, hue=hue, title=self.map.view)
+            made = map_figures.feature_map(self.clouds, self.cards.classes, hue=hue, title=self.view)
             return style.show(made, dpi)
-
-
-def explore(
-    source: Source,
-    images: PairedImages,
-    adapted: Source | None = None,
-    make: Callable[[Arrays], dict[str, Floats]] = maps.pca_map,
-) -> Explorer:
-    """Return an explorer of the features of a network.
-
-    The source reads every modality of the images (`source_for_modality`). An adapted network reads its own
-    modality in place of the source; then there are maps before and after. `make` makes them: `maps.pca_map`
-    at once, `maps.joint_map` (UMAP) in seconds.
-    """
-    parts = {m: images.only(m) for m in images.modalities}
-    seen = {m: evaluate.predict(source_for_modality(source, part), part) for m, part in parts.items()}
-    before = {m: features.cpu().numpy() for m, (_, features) in seen.items()}
-    sets, after = {"map": before}, {}
-    if adapted is not None:
-        m = adapted.modality
-        after[m], features = evaluate.predict(adapted, parts[m])
-        sets = {"after": before | {m: features.cpu().numpy()}, "before": before}
-    (newest, points), *others = ((when, make(some)) for when, some in sets.items())
-    clouds = {m: Cloud(at, m, style.modality_style(m).title) for m, at in points.items()}
-    logits = {m: logits for m, (logits, _) in seen.items()}
-    about: dict[str, Any] = {"before": logits, "after": after, "classes": source.classes}
-    made = Explorer(clouds, images, sets[newest], view=newest, **about)
-    for when, points in others:
-        made.add_view(when, points, sets[when])
-    return made

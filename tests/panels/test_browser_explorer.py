@@ -17,7 +17,7 @@ TRIES = 40  # the best counts: other work on the machine is no fault of the expl
 # 2,500 scenes in two modalities: 5,000 points in four heaps, a class each; every image is of its own.
 MANY = (
     "import numpy as np, torch\nfrom socketlab.panels.explorer import Explorer\n"
-    "from socketlab.figures.figures import Cloud",
+    "from socketlab.figures.figures import Cloud\nfrom socketlab.images.paired_images import PairedImages",
     "rng, n = np.random.default_rng(0), 2500\nlabels = np.arange(n) % 4\n"
     "heaps = np.array([[0, 0], [8, 0], [0, 8], [8, 8]])[labels]\n"
     "points = {m: heaps + shift + rng.normal(size=(n, 2)) for m, shift in (('rgb', 0), ('depth', 2))}\n"
@@ -26,18 +26,11 @@ MANY = (
     "def blocks(high, channels, kind):\n"
     "    small = rng.integers(0, high, (n, channels, 8, 8), kind)\n"
     "    return torch.from_numpy(small.repeat(8, 2).repeat(8, 3))\n"
-    "images = {'rgb': blocks(255, 3, 'uint8'), 'depth': blocks(6000, 1, 'uint16')}",
+    "some = {'rgb': blocks(255, 3, 'uint8'), 'depth': blocks(6000, 1, 'uint16')}\n"
+    "kinds = ('bedroom', 'kitchen', 'office', 'nursery')\n"
+    "images = PairedImages(some, tuple(map(str, range(n))), tuple(kinds[k] for k in labels), kinds)",
     "clouds = {m: Cloud(p, m, m, labels) for m, p in points.items()}\n"
-    "explorer = Explorer(clouds, images, features, before=logits, after=logits,\n"
-    "                    classes=('bedroom', 'kitchen', 'office', 'nursery'))\nexplorer",
-)
-ROOMS = (
-    "from socketlab import Recipe, adapt, load_source, rooms\nfrom socketlab.figures import maps\n"
-    "from socketlab.panels.explorer import explore",
-    "source = load_source('rgb_kinect_v1')\nseen = rooms.load('target_test', 'kinect_v1', ('rgb', 'depth'))\n"
-    "target = rooms.load('target_adapt', 'kinect_v1', ('depth',))\n"
-    "*_, last = adapt(source, target, None, Recipe.for_method('adabn'))\n"
-    "explorer = explore(source, seen, last.state.adapted, maps.joint_map)\nexplorer",
+    "explorer = Explorer(clouds, images, features, before=logits, after=logits)\nexplorer",
 )
 # Times from the end of a drag until the new images are decoded and drawn.
 _TIME = """() => {
@@ -129,7 +122,6 @@ def test_the_page_alone_shows_a_selection_in_every_modality(alone: Callable[[Exp
     third = scenes(near)[0]
     expect(near).to_contain_text(f"to point {third} of")
     assert scenes(cards) == [2, 5]
-    expect(part(page, "csv")).to_be_hidden()  # nobody answers
 
 
 def test_controls_and_keys_select_without_a_mouse(alone: Callable[[Explorer], Page]) -> None:
@@ -178,15 +170,13 @@ def test_controls_and_keys_select_without_a_mouse(alone: Callable[[Explorer], Pa
     expect(headline).to_contain_text("Nothing is selected")
 
 
-def test_another_map_and_colour(alone: Callable[[Explorer], Page], artefacts: Path) -> None:
+def test_another_colour_and_pairs_joined(alone: Callable[[Explorer], Page], artefacts: Path) -> None:
     explorer = made(40)
-    explorer.add_view("other", {m: np_turned(explorer, m) for m in ("rgb", "depth")})
     explorer.map.focus = 7
     page = alone(explorer)
     near = part(page, "near")
     expect(near).to_contain_text("Nearest in feature space to point 7 of rgb")
-    page.get_by_label("map", exact=True).select_option("other")
-    expect(near).to_contain_text("Nearest on this map to point 7 of rgb")
+    expect(page.locator(".socketlab-explore-bar b")).to_have_text("map")
     page.get_by_label("colour by").select_option("modality")
     expect(part(page, "legend")).not_to_contain_text("bars")
     page.get_by_label("join pairs").check()
@@ -194,10 +184,6 @@ def test_another_map_and_colour(alone: Callable[[Explorer], Page], artefacts: Pa
     expect(part(page, "headline")).to_contain_text("points selected")
     page.set_viewport_size({"width": 1366, "height": 768})
     page.screenshot(path=artefacts / "explorer_alone.png")
-
-
-def np_turned(explorer: Explorer, modality: str) -> object:
-    return explorer.clouds[modality].points[:, ::-1]
 
 
 @pytest.mark.slow
@@ -232,30 +218,7 @@ def test_five_thousand_points_answer_within_200_ms(open_cells: Callable[..., Pag
     expect(headline).not_to_contain_text(f"{before} points")
     part(page, "class").select_option("kitchen")
     expect(headline).to_contain_text("1250 points")
-    with page.expect_download() as saved:
-        part(page, "csv").click()
-    assert Path(saved.value.path()).read_text().startswith("set,point,modality,scene")
     part(page, "hue").focus()  # keys of its own: the notebook's selection stays
     page.keyboard.press("ArrowDown")
     expect(part(page, "hue")).to_have_value("before")
     page.locator(".socketlab-explorer").screenshot(path=artefacts / "explorer_many.png")
-
-
-@pytest.mark.slow
-def test_maps_of_the_rooms_before_and_after(open_cells: Callable[..., Page], artefacts: Path) -> None:
-    """Its screenshot is docs/explorer.png."""
-    page = open_cells("rooms", ROOMS)
-    view, near = part(page, "view"), part(page, "near")
-    expect(view.locator("option")).to_have_count(2, timeout=300 * SECOND)
-    expect(view).to_have_value("after")
-    page.wait_for_timeout(1000)  # the points are on their way
-    part(page, "links").check()
-    lasso(page, 0.5, 0.5, radius=90)
-    expect(near).to_contain_text("Its partner in")
-    after = near.inner_text().splitlines()[0]
-    view.select_option("before")
-    expect(near).not_to_contain_text(after)
-    view.select_option("after")
-    expect(near).to_contain_text(after)
-    page.wait_for_timeout(1000)
-    page.locator(".socketlab-explorer").screenshot(path=artefacts / "explorer.png")

@@ -1,4 +1,4 @@
-"""Cards: thumbnails, and the images behind a cell or a point."""
+"""Cards: thumbnails, and the images behind a mistake."""
 
 import base64
 import io
@@ -12,7 +12,9 @@ from PIL import Image
 from worlds import CLASSES, patterned
 
 from socketlab.figures import figures
+from socketlab.images.paired_images import PairedImages
 from socketlab.panels import cards
+from socketlab.panels.cards import written
 
 
 def pictures(text: str) -> list[Image.Image]:
@@ -20,27 +22,16 @@ def pictures(text: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(one))) for one in found]
 
 
-def test_the_images_of_some_scenes_in_every_modality() -> None:
+def test_a_card_has_the_images_of_a_scene_in_every_modality() -> None:
     rooms = patterned(12, 0)
-    shown = cards.show_images(rooms, [2, 5], title="2 images of <bars>")
-    assert re.findall(r"#(\d+)</small>", shown) == ["2", "5"]
-    assert "<strong>2 images of &lt;bars&gt;</strong>" in shown
+    shown = cards.Cards(rooms).card(2, ["of <b>two</b> lines"])
+    assert (
+        "#2</small>" in shown and written(rooms.kinds[2]) in shown and "<p>of <b>two</b> lines</p>" in shown
+    )
     found = pictures(shown)
-    assert [one.size for one in found] == [(64, 64)] * 4
-    expected = rooms.images["rgb"][2].numpy().transpose(1, 2, 0).astype(int)
-    assert np.abs(np.asarray(found[0]).astype(int) - expected).mean() < 6  # JPEG
-    assert shown._repr_html_() == shown  # a notebook shows it
-
-
-def test_of_many_scenes_a_few_are_shown_with_their_predictions() -> None:
-    logits = torch.eye(3)[torch.arange(60) % 3] * 4
-    shown = cards.show_images(patterned(60, 0), np.arange(60) % 3 == 1, logits=logits, most=5)
-    assert "(5 of 20 shown)" in shown and len(pictures(shown)) == 10
-    assert shown.count("predicted: columns&nbsp;96&nbsp;%") == 5
-    plain = cards.show_images(patterned(60, 0), [1], logits=logits.argmax(dim=1))
-    assert "predicted: columns</p>" in plain
-    assert len(pictures(cards.show_images({"depth": patterned(4, 0).images["depth"]}, [0]))) == 1
-    assert pictures(cards.show_images(patterned(4, 0), [])) == []
+    assert [one.size for one in found] == [(64, 64)] * 2
+    assert np.array_equal(np.asarray(found[0]), rooms.images["rgb"][2].numpy().transpose(1, 2, 0))
+    assert "96&nbsp;%" in cards.Cards(rooms).prediction(1, 0.964)
 
 
 def test_a_menu_of_mistakes_shows_the_images_behind_each() -> None:
@@ -65,26 +56,28 @@ def test_a_menu_of_mistakes_shows_the_images_behind_each() -> None:
     assert found.menu.disabled and found.cards.value == ""
 
 
-def test_a_scene_without_a_modality_has_a_note() -> None:
+def test_of_many_images_of_a_mistake_a_few_are_shown() -> None:
+    rooms, found = patterned(90, 0), cards.Mistakes()
+    found.of(rooms, (rooms.labels + 1) % 3, "run 1")
+    assert found.menu.label == f"30 × {CLASSES[0]} taken for {CLASSES[1]}"
+    assert found.cards.value.count("predicted:") == cards.MOST
+
+
+def test_names_from_the_data_are_not_taken_for_html() -> None:
     made = cards.Cards(replace(patterned(1, 0).only("rgb"), names=('"><script>',)))
-    text = made.card(0, CLASSES[0], [], {"rgb": None, "sonar": None})
-    assert "no sonar" in text and "no RGB" not in text and "<script>" not in text
-    assert "no RGB" in made.card(4, "", [], {"rgb": None})
+    assert "<script>" not in made.card(0, [])
 
 
 def test_depth_is_painted_as_in_the_other_pictures() -> None:
     depth = np.array([[[[0, 1500], [3000, 6000]]]], np.uint16)
-    thumbnails = cards.Cards({"depth": torch.from_numpy(depth)})
-    reach = thumbnails._range["depth"][1]
-    painted = figures.paint(depth[0], "depth", reach).astype(int)
-    shown = np.asarray(thumbnails.picture("depth", 0).convert("RGB")).astype(int)
-    assert np.abs(shown - painted).max() <= 3
-    assert (shown[0, 0] == painted[0, 0]).all()  # missing
+    (shown,) = pictures(f'src="{cards.image_url(depth[0], "depth", 6000)}"')
+    assert np.array_equal(np.asarray(shown), figures.paint(depth[0], "depth", 6000))
 
 
-@pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float16])
-def test_images_of_other_kinds_get_a_thumbnail(kind: torch.dtype) -> None:
-    images = (torch.rand(3, 1, 300, 200) * (255 if kind is torch.uint8 else 7)).to(kind)
-    picture = cards.Cards({"thermal": images}).picture("thermal", 1)
-    assert picture.mode == "L" and max(picture.size) == 2 * cards.SIDE
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16])
+def test_images_of_other_modalities_get_a_thumbnail(kind: torch.dtype) -> None:
+    images = (torch.rand(3, 1, 300, 200) * 255).to(kind)
+    thermal = PairedImages({"thermal": images}, ("a", "b", "c"), ("x", "y", "x"))
+    (picture,) = pictures(cards.Cards(thermal).card(1, []))
+    assert max(picture.size) == 2 * cards.SIDE
     assert np.ptp(np.asarray(picture)) > 60
