@@ -148,9 +148,14 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
-    """Width and height, upright, by the header of a file of the right kind, else a BadPicture."""
+    """Width and height, upright, of a whole file of the right kind and bit depth, else a BadPicture."""
     with _explained(picture.path), Image.open(picture.path, formats=_FORMATS) as image:
         _require_bits(image, picture)
+        end = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(image.format or "", b"")
+        with open(picture.path, "rb") as file:
+            file.seek(max(0, os.stat(picture.path).st_size - 65536))
+            if end not in file.read():
+                raise BadPicture("truncated file", "the file ends before the picture does")
         turned = False
         with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse the pixels
             turned = image.format != "TIFF" and image.getexif().get(0x112, 1) >= 5  # Pillow turns a TIFF

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from socketlab.errors import LabError
+from socketlab.files import from_json
 from socketlab.images.paired_images import CROP, centre_view
 
 MODALITIES = ("rgb", "nir", "swir", "thermal", "depth")
@@ -65,19 +65,16 @@ class Normalisation:
         return encoded if valid is None else encoded.mul_(valid)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON; those of depth encodings only where they count."""
+        """The fields, for JSON; those of depth encodings only where they count."""
         about = asdict(self)
         if self.modality != "depth" or self.depth_encoding == "metric":
             del about["depth_encoding"], about["focal"]
         return about
 
     @classmethod
-    def from_dict(cls, about: Mapping[str, Any]) -> Normalisation:
-        """The inverse of `as_dict`; a KeyError or TypeError for anything else."""
-        plain = about["modality"], tuple(about["mean"]), tuple(about["std"])
-        if "depth_encoding" not in about:
-            return cls(*plain)
-        return cls(*plain, about["depth_encoding"], tuple(about["focal"]))
+    def from_dict(cls, about: Any) -> Normalisation:
+        """What `as_dict` gave, after JSON; a ValueError for anything else."""
+        return from_json(cls, about)
 
 
 def measure(

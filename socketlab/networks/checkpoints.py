@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from socketlab.errors import LabError, checked
-from socketlab.files import data_folder, read_manifest, verified, write_whole
+from socketlab.files import data_folder, from_json, read_manifest, reason, verified, write_whole
 from socketlab.images.encodings import MODALITIES, Normalisation, measure
 from socketlab.images.paired_images import PairedImages
 from socketlab.networks.backbones import backbone_network
@@ -40,11 +41,6 @@ class Source:
         """What the network reads: one of ``encodings.MODALITIES``."""
         return self.normalisation.modality
 
-    @property
-    def width(self) -> int:
-        """Channels of the trunk's first layer."""
-        return next(networks_of(self.network)[0].trunk.parameters()).shape[0]
-
 
 @checked
 def save_source(source: Source, path: Path | str, half: bool = False) -> None:
@@ -52,7 +48,7 @@ def save_source(source: Source, path: Path | str, half: bool = False) -> None:
     header = {
         "classes": list(source.classes),
         "normalisation": source.normalisation.as_dict(),
-        "width": source.width,
+        "width": next(networks_of(source.network)[0].trunk.parameters()).shape[0],
         "networks": len(networks_of(source.network)),
         "test_statistics": source.test_statistics,
         "card": source.card,
@@ -89,65 +85,73 @@ def load_source(
         weights, or weights that are not finite.
     """
     path = _find(name)
-    tensors, header = read_tensors(path)
-    count = header.get("networks", 1)
-    backbones = header.get(
-        "backbones", [SmallResNet.name] * min(count, 1000) if isinstance(count, int) else []
-    )
-    if network is None and isinstance(backbones, list) and "" in backbones:
+    tensors, stored = read_tensors(path)
+    names = stored.get("backbones")
+    if network is None and isinstance(names, list) and "" in names:
         raise LabError(
             f"{path.name} holds the weights of a custom module: make that network again with "
             "custom_networks.adapted, and give it as network"
         )
     try:
-        normalisation = _checked(header, tensors, backbones)
-        classes = tuple(header["classes"])
+        header = from_json(_Header, stored)
+        _require_sense(header, tensors)
         if network is None:
             with torch.device("meta"):  # shapes alone: a header can ask for networks of any size
-                plan = _built(backbones, header, len(classes))
+                plan = _built(header)
             require_same(plan.state_dict(), tensors, "its weights")
-            network = _built(backbones, header, len(classes))
+            network = _built(header)
         network.load_state_dict(tensors)
-    except (LabError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+    except (LabError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise LabError(
-            f"{path.name} is not a socketlab checkpoint, or its header does not match its weights: {reason}"
+            f"{path.name} is not a socketlab checkpoint, or its header does not match its weights: "
+            f"{reason(error)}"
         ) from error
     require_finite(tensors, path.name)
-    card, statistics = header.get("card", {}), header.get("test_statistics", "running")
-    return Source(network.to(device).eval(), classes, normalisation, card, statistics)
+    network, classes = network.to(device).eval(), tuple(header.classes)
+    return Source(network, classes, header.normalisation, header.card, header.test_statistics)
 
 
-def _checked(header: Mapping[str, Any], tensors: Mapping[str, Tensor], backbones: Any) -> Normalisation:
-    """The normalisation in a header, after a check of all its fields; a LabError where one makes no sense."""
-    classes, count = header["classes"], header.get("networks", 1)
-    found = Normalisation.from_dict(header["normalisation"])
+@dataclass(frozen=True)
+class _Header:
+    """What is stored beside the weights; version 0.1 wrote the first three for a small network."""
+
+    classes: list[str]
+    normalisation: Normalisation
+    width: int
+    networks: int = 1
+    backbones: list[str] = field(default_factory=list)  # empty: small networks
+    bottleneck: int | None = None
+    test_statistics: str = "running"
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+def _require_sense(header: _Header, tensors: Mapping[str, Tensor]) -> None:
+    """A LabError that names a field of a header that cannot be so."""
+    found = header.normalisation
     numbered = {name.split(".")[1] for name in tensors if name.startswith("networks.")} or {"0"}
     right = {
-        "classes": isinstance(classes, list)
-        and all(isinstance(one, str) for one in classes)
-        and 0 < len(classes) == len(set(classes)),
+        "classes": 0 < len(header.classes) == len(set(header.classes)),
         "normalisation": found.modality in MODALITIES
-        and all(len(x) == 3 and all(map(math.isfinite, x)) for x in (found.mean, found.std))
+        and len(found.mean) == len(found.std) == 3
+        and all(map(math.isfinite, (*found.mean, *found.std)))
         and min(found.std) > 0,
-        "card": isinstance(header.get("card", {}), dict),
-        "test_statistics": header.get("test_statistics", "running") in ("running", "batch"),
-        "networks": count == len(numbered),
-        "backbones": isinstance(backbones, list) and len(backbones) == count,
+        "test_statistics": header.test_statistics in ("running", "batch"),
+        "networks": header.networks == len(numbered),
+        "backbones": len(header.backbones) in (0, header.networks),
     }
     for name, holds in right.items():
         if not holds:
-            raise LabError(f"{name} cannot be {json.dumps(header.get(name))[:100]}")
-    return found
+            raise LabError(f"{name} cannot be {str(getattr(header, name))[:100]}")
 
 
-def _built(backbones: list[str], header: Mapping[str, Any], classes: int) -> Network | Mixture:
+def _built(header: _Header) -> Network | Mixture:
     """The network, or mixture, that a header describes; its numbers do not matter yet."""
+    classes = len(header.classes)
     networks = [
-        small_network(classes, header["width"])
+        small_network(classes, header.width)
         if name == SmallResNet.name
-        else backbone_network(name, classes, width=header["bottleneck"])
-        for name in backbones
+        else backbone_network(name, classes, width=header.bottleneck)  # type: ignore[arg-type]
+        for name in header.backbones or [SmallResNet.name] * header.networks
     ]
     return Mixture(networks) if len(networks) > 1 else networks[0]
 
@@ -156,12 +160,8 @@ def is_pretrained(name: str | Path) -> bool:
     """Whether a network's trunk began with published weights, by its header; SHOT's files did."""
     try:
         path = _find(name)
-        if path.is_dir():
-            return True
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
-        return header["card"]["recipe"]["weights"] is not None
-    except (LabError, SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return path.is_dir() or read_tensors(path)[1]["card"]["recipe"]["weights"] is not None
+    except (LabError, KeyError, TypeError):
         return False  # or no checkpoint at all, as `load_source` will find
 
 
@@ -194,29 +194,22 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise LabError(f"there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
+            header = from_json(dict[str, Any], json.loads((file.metadata() or {})[HEADER]), "its header")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LabError(f"{path.name} cannot be read as a socketlab network: {reason}") from error
-    if not isinstance(header, dict):
-        raise LabError(f"{path.name} cannot be read as a socketlab network: its header is no table of names")
+        raise LabError(f"{path.name} cannot be read as a socketlab network: {reason(error)}") from error
     return tensors, header
 
 
 def _find(name: str | Path) -> Path:
     """The path of a network by name or by path."""
-    try:
-        path = Path(name)
-        if path.suffix == ".safetensors" or path.exists():
-            return path
-    except (OSError, ValueError, TypeError) as error:
-        given = str(name)[:100]
-        raise LabError(f"{given!r} is no name of a network, and no path of a file: {error}") from error
-    if path.name != str(name):
-        raise LabError(f"there is no file {path}")
+    with contextlib.suppress(OSError, ValueError):  # what no file can be called
+        if Path(name).suffix == ".safetensors" or Path(name).exists():
+            return Path(name)
+    if Path(name).name != str(name):
+        raise LabError(f"there is no file {name}")
     shipped = sorted(Path(one).stem for one in read_manifest(data_folder()) if one.startswith("models/"))
     if str(name) not in shipped:
         known = ", ".join(shipped)
-        raise LabError(f"there is no network {str(name)!r}: choose {known}, or give the path of a file")
+        raise LabError(f"there is no network {str(name)[:100]!r}: choose {known}, or give the path of a file")
     return verified(f"models/{name}.safetensors")

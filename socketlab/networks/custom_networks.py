@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from socketlab.errors import LabError
-from socketlab.networks.networks import Network, Trunk, norm_layers, pooled
+from socketlab.networks.networks import Network, Trunk, check_batch_norm, norm_layers, pooled
 
 Shapes = dict[str, tuple[int, ...]]
 """Name of a layer → shape of its output; () where that is no tensor."""
@@ -26,17 +26,12 @@ Shapes = dict[str, tuple[int, ...]]
 class AdaptedTrunk(Trunk):
     """A module that is run as far as the layer ``at``, whose output, averaged over places, is F(x).
 
-    ``map_at`` is the layer before it whose output is the map, or "" for ``at`` itself. Layers are kept by
-    name, so that a copy of the trunk hooks its own.
+    ``map_at`` is the layer whose output is the map. Layers are kept by name: a copy hooks its own.
     """
 
     def __init__(self, module: nn.Module, at: str, map_at: str, features: int) -> None:
         super().__init__()
         self.module, self.at, self.map_at, self.features = module, at, map_at, features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, features)."""
-        return _averaged(_outputs(self.module, x, self.at, [self.at])[self.at])
 
     def last_map(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, C, h, w)."""
@@ -44,10 +39,10 @@ class AdaptedTrunk(Trunk):
 
     def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The map and F(x), in one pass: (B, C, h, w), (B, features); rows are a map of a single place."""
-        map_at = self.map_at or self.at
-        found = _outputs(self.module, x, self.at, {map_at, self.at})
-        spatial = found[map_at]
-        return spatial if spatial.ndim == 4 else spatial[:, :, None, None], _averaged(found[self.at])
+        found = _outputs(self.module, x, self.at, {self.map_at, self.at})
+        spatial, last = found[self.map_at], found[self.at]
+        spatial = spatial if spatial.ndim == 4 else spatial[:, :, None, None]
+        return spatial, pooled(last) if last.ndim == 4 else last
 
 
 class _ReachedError(Exception):
@@ -69,10 +64,6 @@ def _outputs(module: nn.Module, x: Tensor, at: str, names: Iterable[str]) -> dic
             hooks.enter_context(module.get_submodule(name).register_forward_hook(partial(note, name)))
         module(x)
     return found
-
-
-def _averaged(x: Tensor) -> Tensor:
-    return pooled(x) if x.ndim == 4 else x
 
 
 def adapted(
@@ -117,8 +108,8 @@ def adapted(
     training, module = module.training, _copied(module).eval()
     probe = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     probe = probe.to(next(module.parameters(), probe).device)
-    names = [one for one, _ in module.named_modules()]
-    for name in (at, last_map or ""):
+    names = [one for one, _ in module.named_modules() if one or head is None]
+    for name in (at, at if last_map is None else last_map):
         if name not in names:
             near = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
             near = near or [one for one, _ in module.named_children()]
@@ -138,20 +129,13 @@ def adapted(
 def _copied(module: nn.Module) -> nn.Module:
     """A copy of a module in float32."""
     kind = type(module).__name__
-    for name, x in module.named_parameters():
-        layer = module.get_submodule(name.rpartition(".")[0])
+    for x in module.parameters():
         if is_lazy(x):
-            raise LabError(f"{kind} has no weights yet (a {type(layer).__name__}): run it once on a batch")
+            raise LabError(f"{kind} has lazy layers without weights yet: run it once on a batch")
         if x.is_floating_point() and x.dtype != torch.float32:
             kept = str(x.dtype).removeprefix("torch.")
             raise LabError(f"{kind} has {kept} weights: give it in float32, as module.float()")
-    try:
-        return copy.deepcopy(module)
-    except RuntimeError as error:  # torch's old weight_norm leaves tensors behind that cannot be copied
-        raise LabError(
-            f"{kind} cannot be copied ({str(error).splitlines()[0]}): replace "
-            "torch.nn.utils.weight_norm by torch.nn.utils.parametrizations.weight_norm"
-        ) from error
+    return copy.deepcopy(module)
 
 
 @torch.no_grad()
@@ -166,8 +150,6 @@ def _with_own_head(
             f"{type(module).__name__} returns {returned} for {len(probe)} images, not {shape}, one logit for "
             "each class: name the right number of classes, or give features instead of head"
         )
-    if not head:
-        raise LabError("the head cannot be the whole module: name the layer in it that makes the logits")
     layer = module.get_submodule(head)
     module.set_submodule(head, nn.Identity())
     shapes = _probed(module, probe, head)
@@ -220,27 +202,20 @@ def _trunk_up_to(module: nn.Module, at: str, last_map: str | None, shapes: Shape
         alone = name != "" and name not in shapes and not list(layer.children())
         if alone and (layer in norms or name.rpartition(".")[0] not in shapes):
             module.set_submodule(name, nn.Identity())
-    return AdaptedTrunk(module, at, "" if last_map == at else last_map, shape[1])
+    return AdaptedTrunk(module, at, last_map, shape[1])
 
 
 def _require_norms(trunk: nn.Module, kind: str, wanted: bool) -> None:
     """Batch norm with running statistics is what most terms work on."""
+    check_batch_norm(trunk)
     norms = norm_layers(trunk)
     if any(layer.running_mean is None for layer in norms):
         raise LabError(
             f"a batch norm of {kind} keeps no running statistics, the memory of the source's images: make it "
             "with track_running_stats=True"
         )
-    names = {type(layer).__name__ for layer in trunk.modules()}
-    frozen = ", ".join(name for name in names if "FrozenBatchNorm" in name)
     if wanted and not norms:
         raise LabError(
-            f"{kind} has {f'only frozen batch norm ({frozen})' if frozen else 'no batch norm'}: batch-norm "
-            "matching (λ_d), AdaBN, the batch's own statistics and TENT have nothing to work on; "
-            "batch_norm=False lets it pass, for SHOT and paired alignment"
-        )
-    if wanted and frozen:
-        raise LabError(
-            f"{kind} has frozen batch norm ({frozen}) beside others, and matching would leave it out: "
-            "replace it by BatchNorm2d, or give batch_norm=False"
+            f"{kind} has no batch norm: batch-norm matching (λ_d), AdaBN, the batch's own statistics and "
+            "TENT have nothing to work on; batch_norm=False lets it pass, for SHOT and paired alignment"
         )

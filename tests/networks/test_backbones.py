@@ -324,7 +324,7 @@ REFUSED = {
     "no tensor": (Paired, {"head": "fc"}, "Paired returns a tuple for 2 images"),
     "softmax after": (Softmaxed, {"head": "fc"}, "the logits of layer 'fc' are not those of the module"),
     "head on a map": (Convolved, {"head": "fc"}, r"layer 'fc' reads \(2, 12, 1, 1\): a head reads features"),
-    "whole head": (Own, {"head": ""}, "the head cannot be the whole module"),
+    "whole head": (Own, {"head": ""}, "Own has no layer '': near it are stem"),
     "map of rows": (Own, {"features": "fc", "last_map": "fc"}, "layer 'fc' of Own gives no map"),
     "map too late": (Own, {"features": "stem", "last_map": "body"}, "layer 'body' of Own gives no map"),
     "other images": (Grey, {"head": "fc"}, r"Grey does not run on images \(2, 3, 64, 64\)"),
@@ -337,19 +337,19 @@ REFUSED = {
     "lazy": (
         lambda: Own(norm=lambda channels: nn.LazyBatchNorm2d()),
         {"head": "fc"},
-        r"Own has no weights yet \(a LazyBatchNorm2d\): run it once on a batch",
+        "Own has lazy layers without weights yet: run it once on a batch",
     ),
     "frozen": (
         lambda: Own(norm=torchvision.ops.FrozenBatchNorm2d),
         {"head": "fc"},
-        r"Own has only frozen batch norm \(FrozenBatchNorm2d\): batch-norm matching",
+        "FrozenBatchNorm2d is a batch norm that cannot adapt: put torch.nn.BatchNorm2d in its place",
     ),
     "frozen beside others": (
         lambda: nn.Sequential(
             Own(norm=torchvision.ops.FrozenBatchNorm2d), nn.BatchNorm1d(3), nn.Linear(3, 3)
         ),
         {"head": "2"},
-        "frozen batch norm .* beside others, and matching would leave it out",
+        "FrozenBatchNorm2d is a batch norm that cannot adapt",
     ),
     "a transformer's side": (
         lambda: torchvision.models.VisionTransformer(56, 8, 2, 2, 16, 32, num_classes=3),
