@@ -375,7 +375,7 @@ def import_(
         raise LabError(f"Name the folder of the set{f', which can be had from {source}' if source else ''}.")
     import_folder(
         kind, path, out, size=size, fit=fit, on_bad=on_bad, processes=processes, say=typer.echo,
-        hidden=not sys.stderr.isatty(), task=terminal.names_in(task or None, "--task"), **more,
+        task=terminal.names_in(task or None, "--task"), **more,
     )  # fmt: skip
 
 

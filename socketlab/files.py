@@ -57,13 +57,14 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except (OSError, ValueError) as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError, ValueError):  # out of reach, so nothing is there
             unfinished.unlink(missing_ok=True)
 
 
-def _unwritable(path: Path, error: Exception) -> LabError:
+def unwritable(path: Path, error: Exception) -> LabError:
+    """Return the error of a file or folder that cannot be written."""
     if getattr(error, "errno", None) in FULL:
         return LabError(f"The disk is full: {path} was not written; free space, then retry.")
     return LabError(f"{path} cannot be written ({reason(error)}): choose a folder that you may write to.")
@@ -107,7 +108,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise LabError(f"Another process is working in {folder}: wait until it ends.") from None
     except (OSError, ValueError) as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     try:
         sweep(folder)
         yield

@@ -10,14 +10,16 @@ import contextlib
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
 
 from socketlab.errors import LabError
 
@@ -33,17 +35,12 @@ CHUNK = 64
 SAMPLE = 12
 """Pictures of each modality and domain whose values are looked at, evenly spaced."""
 UNITS_TO_TRY = ("rotated", "5000", "10000", "4000", "512", "256", "metres")
+bar = partial(tqdm, disable=None, leave=False)
+"""A bar of progress, on a terminal alone."""
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 _EIGHT_BITS = ("L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 _MODES = {"1": "1 bit", "L": "8 bits", "I": "32 bits", "F": "floating point", "I;16": "16 bits"}
-
-Progress = Callable[..., Iterable[Any]]
-
-
-def no_progress(items: Iterable[Any], total: int) -> Iterable[Any]:
-    """No bar of progress."""
-    return items
 
 
 class BadPicture(Exception):
@@ -189,11 +186,7 @@ def decode_picture(picture: Picture, size: int, fit: str) -> NDArray[Any]:
 
 
 def decode_all(
-    scenes: Sequence[dict[str, Picture]],
-    size: int,
-    fit: str,
-    processes: int | None = None,
-    progress: Progress = no_progress,
+    scenes: Sequence[dict[str, Picture]], size: int, fit: str, processes: int | None = None
 ) -> Iterator[dict[str, NDArray[Any]] | BadPicture]:
     """The images of each scene by modality, or what is wrong with one of them, in the order of the scenes.
 
@@ -203,12 +196,11 @@ def decode_all(
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     jobs = (joblib.delayed(_decode_scene)(scene, size, fit) for scene in scenes)
-    wanted = min(
-        processes or joblib.cpu_count(), max(1, len(scenes) // (2 * CHUNK))
-    )  # a start takes a second
+    worth = max(1, len(scenes) // (2 * CHUNK))  # a start takes a second
+    wanted = min(processes or joblib.cpu_count(), worth)
     run = joblib.Parallel(n_jobs=wanted, batch_size=CHUNK, return_as="generator", idle_worker_timeout=60)
     try:
-        yield from progress(run(jobs), total=len(scenes))
+        yield from bar(run(jobs), desc="packing", unit="scene", total=len(scenes))
     except BrokenProcessPool:
         raise LabError(
             "A process of the import died, probably out of memory: run it again with fewer --processes."

@@ -87,15 +87,11 @@ def _sun_place(name: str) -> str:
     return re.sub(r"/NYU(\d+)$", lambda nyu: f"/NYU-{int(nyu[1]) // 10}x", name)
 
 
-def find_diml(survey: Survey, quality: str = "HR") -> list[Frame]:
+def find_diml(survey: Survey) -> list[Frame]:
     """The set's own train and test, a folder for each kind of scene."""
     root, frames = _below(survey.root, ("train", "test")), []
     for half in ("train", "test"):
-        inside, scenes = listed(root / half, survey)[0], root / half / quality
-        if inside and scenes not in inside:
-            there = ", ".join(one.name for one in inside)
-            survey.bad("missing folder", scenes, f"there is {there}: choose with --option quality=NAME")
-        for folder in listed(scenes, survey)[0] if scenes in inside else []:
+        for folder in listed(root / half / "HR", survey)[0]:
             kind = re.sub(r"^\d+\s*[._]?\s*", "", folder.name).strip().lower().replace(" ", "_")
             found = {
                 modality: pictures_of(*listed(folder / below, survey), survey)
@@ -108,11 +104,11 @@ def find_diml(survey: Survey, quality: str = "HR") -> list[Frame]:
 
 def find_rgbnir(survey: Survey) -> list[Frame]:
     """Class folders with two TIFF files of each scene."""
-    frames = []
-    for folder, folders, files in walk(survey.root, survey):
-        pictures = pictures_of(folders, files, survey)
+    root, frames = _below(survey.root, TASKS["rgbnir"]), []
+    for folder, folders, files in walk(root, survey):
+        pictures, name = pictures_of(folders, files, survey), folder.relative_to(root).as_posix()
         found = {m: [one for one in pictures if one.stem.lower().endswith(f"_{m}")] for m in ("rgb", "nir")}
-        frames += _together(found, folder.name, "rgbnir", folder.name, survey, lambda one: one.stem[:-4])
+        frames += _together(found, name, "rgbnir", folder.name, survey, lambda one: one.stem[:-4])
     return frames
 
 

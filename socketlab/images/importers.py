@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +18,10 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from socketlab.errors import LabError
-from socketlab.files import exclusive, write_whole
+from socketlab.files import exclusive, unwritable, write_whole
 from socketlab.images import finders, packs, scan
-from socketlab.images.decode import FITS, UNITS, BadPicture, Progress, decode_all, no_progress, value_range
-from socketlab.images.scan import SPLITS, Frame, Problem, Survey, readable
+from socketlab.images.decode import FITS, UNITS, BadPicture, decode_all, value_range
+from socketlab.images.scan import SPLITS, Frame, Survey, readable
 
 ON_BAD = ("auto", "skip", "stop")
 SIZE, LARGEST = 256, 4096
@@ -50,7 +48,7 @@ KINDS = {
     ),
     "diml": Kind(
         finders.find_diml, "DIML/CVL RGB+D", "{train,test}/HR/<NN. Scene>/{color,depth_filled}/",
-        ("quality", "depth_unit"), numbered=True, source="https://dimlrgbd.github.io",
+        ("depth_unit",), numbered=True, source="https://dimlrgbd.github.io",
     ),
     "rgbnir": Kind(
         finders.find_rgbnir, "RGB-NIR Scene", "<class>/NNNN_rgb.tiff and <class>/NNNN_nir.tiff",
@@ -70,14 +68,7 @@ KINDS = {
 """The data sets that can be imported."""
 
 
-def survey(
-    kind: str,
-    path: str | Path,
-    *,
-    task: Sequence[str] | None = None,
-    progress: Progress = no_progress,
-    **options: Any,
-) -> Survey:
+def survey(kind: str, path: str | Path, *, task: Sequence[str] | None = None, **options: Any) -> Survey:
     """Everything that a folder of a data set holds, and everything that is wrong with it, in one report.
 
     Parameters
@@ -85,14 +76,13 @@ def survey(
     kind : a name in ``KINDS``.
     path : the folder.
     task : classes of the task, instead of those that the protocol gives.
-    progress : wraps the files while they are looked at, as ``tqdm`` does.
     options : those of the kind; values, or texts for them.
-        ``depth`` = "depth" or "depth_bfx" (holes filled) of SUN RGB-D; ``quality`` = "HR", the folder in
-        train and test of DIML; ``by_line`` = True pairs the lines of lists whatever their files are called;
-        ``base`` is the folder where paths of lists begin; ``unpaired`` = True lets scenes of the task lack a
-        modality; ``place`` = a regular expression: scenes with the same match (its first group, if any) in
-        their names stay on one side of train and test; ``depth_unit`` = "millimetres", "metres", "rotated" or
-        counts per metre; ``levels`` = "LOW:HIGH", numbers of 16-bit pictures stored as black and white.
+        ``depth`` = "depth" or "depth_bfx" (holes filled) of SUN RGB-D; ``base`` is the folder where paths of
+        lists begin; ``by_line`` = True pairs the lines of lists whatever their files are called;
+        ``unpaired`` = True lets scenes of the task lack a modality; ``place`` = a regular expression: scenes
+        with the same match (its first group, if any) in their names stay on one side of train and test;
+        ``depth_unit`` = "millimetres", "metres", "rotated" or counts per metre; ``levels`` = "LOW:HIGH",
+        numbers of 16-bit pictures stored as black and white.
 
     Raises
     ------
@@ -104,7 +94,7 @@ def survey(
     if not root.is_dir():
         raise LabError(f"{readable(path)} is not a folder: give the folder of the data set.")
     found = Survey(kind, root)
-    own = {name: chosen[name] for name in ("depth", "quality", "base", "by_line") if name in chosen}
+    own = {name: chosen[name] for name in ("depth", "base", "by_line") if name in chosen}
     try:
         frames = sort.find(found, **own)
     except OSError as error:
@@ -126,7 +116,7 @@ def survey(
     found.modalities = sort.modalities or tuple(modality for modality in scan.FORM_OF if modality in seen)
     may_lack = found.classes if chosen.get("unpaired", kind == "lists") else ()
     complete = scan.whole(_as_chosen(frames, chosen, found), found, may_lack)
-    usable = list(scan.checked(complete, found, progress))
+    usable = list(scan.checked(complete, found))
     if not usable:
         raise LabError(f"{readable(root.name)} holds no usable scene: {found.reasons()}.")
     placed, found.protocol["split"] = scan.divided(usable, set(found.classes), sort.numbered)
@@ -191,18 +181,14 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_chosen(frames: list[Frame], chosen: dict[str, Any], survey: Survey) -> list[Frame]:
-    """The frames whose name is their own, with the unit, the levels and the places that the options give."""
-    names = Counter(frame.name for frame in frames)
-    for name, count in names.items():
-        if count > 1:
-            survey.bad("duplicate", name, f"{count} scenes have this name")
+    """The frames with the unit, the levels and the places that the options give."""
     changes: dict[str, dict[str, Any]] = defaultdict(dict)
     if "depth_unit" in chosen:
         changes["depth"] = {"unit": chosen["depth_unit"]}
     if "levels" in chosen:
         changes["grey"] = {"levels": chosen["levels"]}
     found, without = [], []
-    for frame in (one for one in frames if names[one.name] == 1):
+    for frame in frames:
         pictures = {m: replace(one, **changes[one.form]) for m, one in frame.pictures.items()}
         group = frame.group
         if "place" in chosen:
@@ -225,26 +211,18 @@ def import_folder(
     on_bad: str = "auto",
     processes: int | None = None,
     say: Callable[[str], None] = print,
-    hidden: bool | None = None,
     **options: Any,
 ) -> packs.Pack:
-    """`survey` a folder, print the report, and `write_pack` (default: ``packs/<kind>``).
-
-    ``say`` prints a text; ``hidden`` leaves the bars of progress out, None shows them on a terminal.
-    """
-    from tqdm import tqdm
-
+    """`survey` a folder, print the report, and `write_pack` (default: ``packs/<kind>``)."""
     folder = Path("packs") / kind if out is None else Path(out)
     require_settings(Path(path), folder, size, fit, on_bad, processes)
-    bar = partial(tqdm, disable=hidden, leave=False)
-    found = survey(kind, path, progress=partial(bar, desc="looking", unit="image"), **options)
+    found = survey(kind, path, **options)
     cut = [1 - min(frame.size) / max(frame.size) for frame in found.frames]
     if fit == "centre" and (mean := sum(cut) / len(cut)) > 0.01:
         words = f"fit centre cuts {mean:.0%} of a picture away on average, {max(cut):.0%} at most"
         found.notes.append(f"{words}; --fit letterbox keeps all, --fit stretch squeezes")
     say(found.report())
-    more: dict[str, Any] = {"size": size, "fit": fit, "on_bad": on_bad, "processes": processes}
-    pack = write_pack(found, folder, progress=partial(bar, desc="packing", unit="scene"), **more)
+    pack = write_pack(found, folder, size=size, fit=fit, on_bad=on_bad, processes=processes)
     for note in pack.manifest["notes"][len(found.notes) :]:
         say(f"note: {note}")
     say(f"written to {folder}")
@@ -260,7 +238,6 @@ def write_pack(
     fit: str = "centre",
     on_bad: str = "auto",
     processes: int | None = None,
-    progress: Progress = no_progress,
 ) -> packs.Pack:
     """Decode the scenes of a survey into a pack, which is there when it is whole, or not at all.
 
@@ -274,7 +251,6 @@ def write_pack(
     on_bad : ``auto`` leaves out and counts the scenes that cannot be used, unless they are more than half;
         ``skip`` however many they are; ``stop`` raises at a single one.
     processes : default: one per core.
-    progress : wraps the scenes while they are decoded, as ``tqdm`` does.
 
     Raises
     ------
@@ -282,7 +258,7 @@ def write_pack(
     """
     out = Path(os.path.expanduser(out)).absolute()
     require_settings(survey.root, out, size, fit, on_bad, processes)
-    survey.require_few([], on_bad)
+    survey.require_few(on_bad)
     outer = out.with_name(f".{out.name}.unfinished")
     try:
         with exclusive(outer):
@@ -290,17 +266,12 @@ def write_pack(
             try:
                 shutil.rmtree(folder, ignore_errors=True)  # left by a kill
                 folder.mkdir()
-                scenes = [frame.pictures for frame in survey.frames]
-                images = decode_all(scenes, size, fit, processes, progress)
-                _write_files(folder, survey, size, fit, on_bad, images)
+                _write_files(folder, survey, size, fit, on_bad, processes)
                 os.rename(folder, out)
             finally:
                 shutil.rmtree(outer, ignore_errors=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LabError(f"The disk is full: {out} was not written; free space, then retry.") from error
-        culprit, why = error.filename or out, error.strerror or error
-        raise LabError(f"{culprit} cannot be read or written: {why}.") from error
+        raise unwritable(out, error) from error
     return packs.open_pack(out)
 
 
@@ -323,31 +294,20 @@ def require_settings(
 
 
 def _write_files(
-    folder: Path,
-    survey: Survey,
-    size: int,
-    fit: str,
-    on_bad: str,
-    images: Iterator[dict[str, NDArray[Any]] | BadPicture],
+    folder: Path, survey: Survey, size: int, fit: str, on_bad: str, processes: int | None
 ) -> None:
-    """All files of a pack, from the images of the scenes or what is wrong with them."""
-    per_pixel = {"colour": 3, "grey": 1, "depth": 2}
-    pictures = (one for frame in survey.frames for one in frame.pictures.values())
-    needed = sum(per_pixel[one.form] for one in pictures) * size * size
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise LabError(
-            f"The pack needs {needed / 1e9:.2f} GB, but the disk has {free / 1e9:.2f} GB free: free space, "
-            "choose a smaller size, or another folder."
-        )
-    failed: list[Problem] = []
+    """Decode the scenes and write all files of a pack; scenes that cannot be decoded are left out."""
+    survey = replace(survey, problems=[*survey.problems])
     thumbnails: dict[str, scan.Thumbnails] = {split: defaultdict(list) for split in SPLITS}
+    images = decode_all([frame.pictures for frame in survey.frames], size, fit, processes)
+    failed = 0
 
     def sound(found: Iterable[tuple[Frame, Any]]) -> Iterator[tuple[Frame, dict[str, NDArray[Any]]]]:
+        nonlocal failed
         for frame, scene in found:
             if isinstance(scene, BadPicture):
-                where = scan.place(scene.path or frame.name, survey.root)
-                failed.append(Problem(scene.what, where, readable(scene.why)))
+                survey.bad(scene.what, scene.path or frame.name, scene.why)
+                failed += 1
                 continue
             first = next(modality for modality in survey.modalities if modality in scene)
             thumbnails[frame.split][first].append((frame.name, scan.thumbnail(scene[first])))
@@ -356,7 +316,7 @@ def _write_files(
     splits = {}
     for split, found in groupby(zip(survey.frames, images, strict=True), lambda one: one[0].split):
         splits[split] = packs.write_split(folder, split, survey.modalities, sound(found), size, fit)
-    survey.require_few(failed, on_bad)
+    survey.require_few(on_bad, failed)
     splits = {split: part for split, part in splits.items() if part}
     manifest = {
         "format": packs.FORMAT,
@@ -368,8 +328,8 @@ def _write_files(
         "classes": list(survey.classes),
         "domains": survey.domains,
         "splits": splits,
-        "left_out": survey.left_out + len(failed),
-        "skipped": [asdict(problem) for problem in (*survey.problems, *failed)],
+        "left_out": survey.left_out + failed,
+        "skipped": [asdict(problem) for problem in survey.problems],
         "ranges": survey.ranges,
         "notes": [*survey.notes, *scan.near_duplicates(thumbnails["train"], thumbnails["test"])],
     }

@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from socketlab.errors import LabError
-from socketlab.images.decode import SUFFIXES, BadPicture, Picture, Progress, size_of
+from socketlab.images.decode import SUFFIXES, BadPicture, Picture, bar, size_of
 
 SPLITS = ("train", "test", "pairs")
 """Task-relevant scenes to learn from, task-relevant scenes to test on, task-irrelevant pairs."""
@@ -120,7 +120,7 @@ class Survey:
         lines += [f"  {line}" for line in self.ranges] + [f"  note: {note}" for note in self.notes]
         if not self.problems:
             return "\n".join([*lines, "no scene is left out"])
-        lines.append(f"problems: {_counted(self.problems)}; they keep {self.left_out} scenes out")
+        lines.append(f"problems: {self.counted()}; they keep {self.left_out} scenes out")
         for what, count in Counter(problem.what for problem in self.problems).most_common():
             shown = [problem for problem in self.problems if problem.what == what][:SHOWN]
             lines.append(f"  {what} ({count})")
@@ -128,23 +128,22 @@ class Survey:
             lines += [f"    … and {count - len(shown)} more"] if count > len(shown) else []
         return "\n".join(lines)
 
-    def require_few(self, failed: Sequence[Problem], on_bad: str) -> None:
+    def require_few(self, on_bad: str, failed: int = 0) -> None:
         """A `LabError` when more scenes are lost, with those that failed since, than ``on_bad`` allows."""
-        lost, every = self.left_out + len(failed), len(self.frames) + self.left_out
-        problems = [*self.problems, *failed]
-        shown = "; ".join(f"{one.where}: {one.why}" for one in problems[:3])
-        if len(failed) == len(self.frames):
+        lost, every = self.left_out + failed, len(self.frames) + self.left_out
+        shown = "; ".join(f"{one.where}: {one.why}" for one in self.problems[:3])
+        if failed == len(self.frames):
             raise LabError(f"No scene of {self.root.name} could be decoded: {shown}.")
-        if {"auto": 2 * lost > every, "stop": bool(problems), "skip": False}[on_bad]:
+        if {"auto": 2 * lost > every, "stop": bool(self.problems), "skip": False}[on_bad]:
             raise LabError(
-                f"{lost} of {every} scenes cannot be used ({_counted(problems)}; {shown}): put them right, "
+                f"{lost} of {every} scenes cannot be used ({self.counted()}; {shown}): put them right, "
                 'or leave them out with on_bad="skip" (--on-bad skip).'
             )
 
-
-def _counted(problems: Iterable[Problem]) -> str:
-    counts = Counter(problem.what for problem in problems)
-    return ", ".join(f"{count} × {what}" for what, count in sorted(counts.items())) or "none"
+    def counted(self) -> str:
+        """How many problems of which category."""
+        counts = Counter(problem.what for problem in self.problems)
+        return ", ".join(f"{count} × {what}" for what, count in sorted(counts.items()))
 
 
 def readable(text: object) -> str:
@@ -180,11 +179,11 @@ def walk(folder: Path, survey: Survey) -> Iterator[tuple[Path, list[Path], list[
                 survey.bad("unreadable file", here / name, "its name is not text")
             elif name in folders and f"{real}/".startswith(f"{os.path.realpath(here / name)}/"):
                 survey.bad("symlink loop", here / name, "it leads to a folder that it lies in")
-            else:
+            elif name[0] != ".":
                 continue
             (folders if name in folders else files).remove(name)
-        inner = [here / name for name in sorted(folders) if name[0] != "."]
-        yield here, inner, [here / name for name in sorted(files) if name[0] != "."]
+        inner = [here / name for name in sorted(folders)]
+        yield here, inner, [here / name for name in sorted(files)]
         folders[:] = [one.name for one in inner]
 
 
@@ -246,11 +245,11 @@ def whole(frames: Sequence[Frame], survey: Survey, may_lack: Sequence[str]) -> l
     return kept
 
 
-def checked(frames: list[Frame], survey: Survey, progress: Progress) -> Iterator[Frame]:
+def checked(frames: list[Frame], survey: Survey) -> Iterator[Frame]:
     """The frames whose files are whole and of one shape: the ratio of the sides is the same to 1 %."""
     files = {(one.path, one.form): one for frame in frames for one in frame.pictures.values()}
     sizes: dict[tuple[Path, str], tuple[int, int]] = {}
-    for key, picture in progress(files.items(), total=len(files)):
+    for key, picture in bar(files.items(), desc="looking", unit="image"):
         try:
             sizes[key] = size_of(picture)
         except BadPicture as bad:

@@ -53,7 +53,7 @@ def imported(root, kind="folders", **options):
     said = []
     out = root.with_name(f"{root.name}.pack")
     try:
-        pack = import_folder(kind, root, out, size=48, say=said.append, hidden=True, processes=1, **options)
+        pack = import_folder(kind, root, out, size=48, say=said.append, processes=1, **options)
     except LabError as error:
         return None, "\n".join([*said, f"refused: {error}"])
     return pack, "\n".join(said)
@@ -484,11 +484,11 @@ def test_lists_with_paths_of_another_computer_name_the_line_and_the_option(tmp_p
 def test_a_pack_may_lie_beside_the_set_by_a_relative_path(tmp_path, monkeypatch):
     root = write(write(tmp_path / "set", "rgb"), "depth")
     monkeypatch.chdir(root)
-    import_folder("folders", ".", "../packs/mine", size=16, say=lambda text: None, hidden=True, processes=1)
+    import_folder("folders", ".", "../packs/mine", size=16, say=lambda text: None, processes=1)
     assert (tmp_path / "packs" / "mine" / "manifest.json").is_file()
     for out in ("packs", "../set/packs", str(root / "deeper" / "packs")):
         with pytest.raises(LabError, match="lies in the data set itself"):
-            import_folder("folders", ".", out, say=lambda text: None, hidden=True)
+            import_folder("folders", ".", out, say=lambda text: None)
 
 
 # real images, which are not part of the repository
@@ -499,7 +499,7 @@ def test_real_frames_of_sun_rgbd_decode_right(tmp_path):
     """Kinect v1 and v2: the numbers of the files turned back, median distances of an office."""
     pack = import_folder(
         "sunrgbd", REAL / "sunrgbd_frames", tmp_path / "pack", size=128, task=["office"],
-        say=lambda text: None, hidden=True,
+        say=lambda text: None,
     )  # fmt: skip
     stored = pack.load("train")
     assert len(stored) == 2
@@ -537,7 +537,6 @@ def test_real_hands_are_imported_by_lists(tmp_path):
     said = []
     pack = import_folder(
         "lists", tmp_path / "lists", tmp_path / "pack", size=32, base=REAL / "hands", say=said.append,
-        hidden=True,
     )  # fmt: skip
     assert pack.classes == ("a", "c", "e", "i", "l") and pack.manifest["left_out"] == 0
     assert pack.domains == ("early", "late") and "depth_unit" not in "\n".join(said)
