@@ -100,15 +100,7 @@ def adapt(
     Several processes can share the work: torchrun --nproc-per-node 2 -m socketlab adapt ...
     """
     from socketlab.runs import run_folder
-    from socketlab.runs.settings import (
-        AUTO,
-        Settings,
-        default_recipe,
-        device_named,
-        gather,
-        lengthened,
-        resolved,
-    )  # fmt: skip
+    from socketlab.runs.settings import Settings, default_recipe, device_named, gather, lengthened, resolved
     from socketlab.speed import distributed
 
     terminal.refuse_options(ctx, pack)
@@ -130,7 +122,7 @@ def adapt(
     folder = distributed.on_rank_zero(lambda: out or run_folder.default_folder(settings))
     distributed.on_rank_zero(lambda: run_folder.check_free(folder))
     material = gather(settings)
-    if settings.depth_encoding == AUTO and material.normalisation:
+    if material.normalisation is not None:  # by the encoding that was chosen, where that was "auto"
         settings = replace(settings, depth_encoding=material.normalisation.depth_encoding)
     if not {"align_epochs", "epochs"} & set(changes):
         settings = replace(settings, recipe=lengthened(settings.recipe, len(material.target)))
@@ -413,13 +405,8 @@ def info(file: str = Argument(help="path of a checkpoint, or the name of a shipp
     source = load_source(file)
     about = {
         "classes": ", ".join(source.classes),
-        "modality": source.modality,
-        "mean": source.normalisation.mean,
-        "std": source.normalisation.std,
         "parameters": sum(tensor.numel() for tensor in source.network.parameters()),
-    }
-    if source.normalisation.depth_encoding != "metric":
-        about["depth encoding"] = source.normalisation.depth_encoding
+    } | source.normalisation.as_dict()
     for name, value in (about | source.card).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         typer.echo(f"{name:<20} {text}")

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 import tomllib
 from collections import Counter
@@ -158,7 +159,7 @@ def plan(preset: Preset, data: Path, out: Path, seeds: int) -> str:
     """What an experiment would do, as text; no image is opened."""
     pack = find_pack(preset, data)
     todo, finished, network = jobs(preset, pack, seeds), _finished(out), preset.network
-    done = [finished[origin] for job in todo if (origin := _origin(preset, pack, job)) in finished]
+    done = sum(_origin(preset, pack, job) in finished for job in todo)
     domains = sorted({domain for job in todo for domain in job.sources})
     weights = "random weights" if network.weights is None else f"weights {network.weights}"
     lines = [preset.title, f"  pack      {pack.folder}: {', '.join(domains)}, {pack.size} pixels wide"]
@@ -168,12 +169,7 @@ def plan(preset: Preset, data: Path, out: Path, seeds: int) -> str:
     for row in preset.rows:
         mine = sum(job.row == row for job in todo)
         lines.append(f"  {mine:>4} runs {row.title}: {row.recipe.total_epochs} epochs")
-    lines.append(f"  {len(done)} of {len(todo)} runs are done in {out}")
-    if done and len(done) < len(todo):
-        longest = max(float(line["seconds"]) for line in done)
-        hours = f"{longest * (len(todo) - len(done)) / 3600:.2g} hours"
-        lines.append(f"  the longest took {longest:.0f} s: one by one, the others take {hours} at most")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"  {done} of {len(todo)} runs are done in {out}"])
 
 
 def find_pack(preset: Preset, data: Path) -> packs.Pack:
@@ -263,20 +259,16 @@ class _Work:
         share, images = network.card["held_out_accuracy"], network.card["held_out_images"]
         return f"network for {modality} of {domain}: {100 * share:.1f} % of {images} held-out images right"
 
-    def settings(self, job: Job) -> Settings:
-        """A run's settings."""
-        preset = self.preset
-        names = [str(self.network(preset.source, domain)) for domain in job.sources]
-        return Settings(
-            method=job.row.method, source=",".join(names), seed=job.seed, device=self.device,
+    def measure(self, origin: str, job: Job) -> dict[str, Any]:
+        """A line of ``runs.csv``; the run's folder is removed when it is finished."""
+        preset, folder, how = self.preset, self.out / "unfinished" / origin, "last epoch"
+        networks = [str(self.network(preset.source, domain)) for domain in job.sources]
+        settings = Settings(
+            method=job.row.method, source=",".join(networks), seed=job.seed, device=self.device,
             recipe=job.row.recipe, pack=str(self.pack.folder), domain=job.target, target=preset.target,
             depth_encoding=preset.depth_encoding,
         )  # fmt: skip
-
-    def measure(self, origin: str, job: Job) -> dict[str, Any]:
-        """A line of ``runs.csv``; the run's folder is removed when it is finished."""
-        settings = self.settings(job)
-        material, folder, how = gather(settings), self.out / "unfinished" / origin, "last epoch"
+        material = gather(settings)
         run, state = _begun(folder, settings, material)
         try:
             events = run_folder.record(run, material, state)
@@ -295,9 +287,9 @@ class _Work:
 
     def oracle_line(self, domain: str) -> dict[str, Any]:
         """The line of the network that was trained with the target's labels."""
-        preset = self.preset
-        oracle = load_source(self.network(preset.target, domain), self.device)
-        material = Material(oracle, *splits.scenes(self.pack, preset.target, domain), None, None)
+        target = self.preset.target
+        oracle = load_source(self.network(target, domain), self.device)
+        material = Material(oracle, *splits.scenes(self.pack, target, domain), None, None)
         about = {"origin": str(oracle.card["origin"]), "source": "", "target": domain, "seed": 0}
         about |= {"chosen_by": "last epoch, target labels", "seconds": ""}
         return self._line(ORACLE, oracle, material, about)
@@ -392,21 +384,19 @@ def page(preset: Preset, table: pd.DataFrame, lines: Sequence[Mapping[str, Any]]
     """The tables in Markdown: over all domains, then held-out accuracies of each source and target."""
     whole = table[table.target == "all"].to_dict("records")
     level = {line["method"]: float(line["held_out"]) for line in whole}
-    start, best = level.get(TITLES["source-only"]), level.get(ORACLE)
+    start, best = (level.get(title, math.nan) for title in (TITLES["source-only"], ORACLE))
     rows = []
     for line in whole:
-        closed = None
-        if start is not None and best is not None:
-            closed = gap_closed(start, level[line["method"]], best)
+        closed = gap_closed(start, level[line["method"]], best)
         share = "" if closed is None else f"{100 * closed:.0f} %"
         measured = [_cell(line, name) for name in MEASURED]
         rows.append([line["method"], line["runs"], *measured, share, line["chosen_by"]])
     head = ["method", "runs", "held out, %", "adapted to, %", "class mean, %", "gap closed", "chosen by"]
     places: dict[str, dict[str, str]] = {}
+    methods = [method for method in level if method != ORACLE]
     for line in table[(table.target != "all") & (table.source != "")].to_dict("records"):
         place = places.setdefault(f"{line['source']} → {line['target']}", {})
         place[line["method"]] = _cell(line, "held_out")
-    methods = [method for method in level if method != ORACLE]
     cells = [[place, *(found.get(method, "") for method in methods)] for place, found in places.items()]
     about = (
         f"{preset.source} → {preset.target}, {preset.network.backbone}; ± is a standard deviation over "

@@ -264,24 +264,18 @@ def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:
 
 def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, Any] | None) -> str:
     """The run in the fields of the page."""
-    settings, of_rooms = run.settings, run.settings.pack is None
-    pairs = (
-        f"{settings.pairs if of_rooms else 'task-irrelevant'} pairs" if settings.uses_pairs else "no pairs"
-    )
-    modality = settings.target or run.config.target
-    made = datetime.fromisoformat(run.config.made)
-    method = results.scores[1].name
+    settings, of_rooms, method = run.settings, run.settings.pack is None, results.scores[1].name
     place = sensor_named(settings.sensor).title if of_rooms else settings.place
+    modality, made = settings.target or run.config.target, datetime.fromisoformat(run.config.made)
     labels = (
         "those of target images were used to measure the accuracies on this page and to colour the map, "
         "and for nothing else; the method never sees them."
     )
     if results.has_oracle:
         labels += " The oracle was trained with those of the images adapted to."
-    parts = (f"{modality} as the target modality", pairs, f"seed {settings.seed}", f"{made:%d %B %Y, %H:%M}")
     return page(
         title=f"{method[:1].upper()}{method[1:]} on {place}",
-        subtitle=" · ".join(parts),
+        subtitle=f"{modality} as the target modality · seed {settings.seed} · {made:%d %B %Y, %H:%M}",
         scores=results.scores,
         has_oracle=results.has_oracle,
         classes=[name.replace("_", " ") for name in results.classes],
@@ -300,20 +294,12 @@ def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, A
 
 def _settings_table(run: Run) -> dict[str, object]:
     """Everything that the run depends on, with the labels of the sliders."""
-    settings, config, of_rooms = run.settings, run.config, run.settings.pack is None
+    settings, config = run.settings, run.config
     names = ", ".join(config.sources or settings.source_names)
-    images = "PocketRooms" if of_rooms else settings.place
-    sensor = f"{settings.sensor}, strength {settings.strength:g}"
-    table: dict[str, object] = {"sensor": sensor} if of_rooms else {}
-    table["source network"] = f"{names} (sha256 {config.source_digest[:12]}…)"
-    table["rooms" if of_rooms else "set"] = f"{images} (sha256 {config.data_digest[:12]}…)"
-    table |= config.about
-    if settings.depth_encoding != "metric":
-        table.setdefault("depth encoding", settings.depth_encoding)
-    if settings.uses_pairs:
-        kind = settings.pairs if of_rooms else "task-irrelevant"
-        table["pairs"] = f"{kind}, {settings.pair_count or 'all'}"
-    table |= {"seed": settings.seed, "device": settings.device}
+    images = "PocketRooms" if settings.pack is None else settings.place
+    table = {name.replace("_", " "): value for name, value in settings.stated().items() if name != "pack"}
+    table["source"] = f"{names} (sha256 {config.source_digest[:12]}…)"
+    table |= {"images": f"{images} (sha256 {config.data_digest[:12]}…)"} | config.about
     for name, about in knobs().items():
         value = getattr(settings.recipe, name)
         table[f"{about.label} ({name})"] = f"{value:g}" if isinstance(value, float) else value

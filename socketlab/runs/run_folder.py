@@ -106,7 +106,7 @@ def check_free(folder: Path) -> None:
 
 
 def create(folder: Path, settings: Settings, material: Material) -> Run:
-    """Make a run folder and write its configuration; nothing is left behind when that fails."""
+    """Make a run folder and write its configuration."""
     check_free(folder)
     config = Config(
         made=datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -120,12 +120,7 @@ def create(folder: Path, settings: Settings, material: Material) -> Run:
         **fingerprints(material),
     )
     run = Run(folder, config)
-    try:
-        run.write_config()
-    except LabError:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        raise
+    run.write_config()
     return run
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -97,14 +98,22 @@ class Settings:
         name = Path(self.pack).resolve().name
         return name if self.domain in (None, name) else f"{name}-{self.domain}"
 
+    def stated(self) -> dict[str, Any]:
+        """The fields that matter for this run, without the recipe."""
+        default, of_rooms = Settings(), self.pack is None
+        always = {"sensor": True, "method": True, "pairs": self.uses_pairs, "seed": True, "device": True}
+        left_out = ("recipe",) if of_rooms else ("recipe", "sensor", "pairs", "strength")
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in left_out and always.get(name, value != getattr(default, name))
+        }
+
     def command(self) -> str:
         """The command line that repeats this run."""
-        default, plain, words = Settings(), Recipe.for_method(self.method), ["socketlab", "adapt"]
-        always = {"sensor": True, "method": True, "pairs": self.uses_pairs, "seed": True, "device": True}
-        left_out = ("recipe",) if self.pack is None else ("recipe", "sensor", "pairs", "strength")
-        for name, value in vars(self).items():
-            if name not in left_out and always.get(name, value != getattr(default, name)):
-                words += [f"--{name.replace('_', '-')}", str(value)]
+        words, plain = ["socketlab", "adapt"], Recipe.for_method(self.method)
+        for name, value in self.stated().items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
         for name in knobs():
             value = getattr(self.recipe, name)
             if value != getattr(plain, name):

@@ -80,12 +80,6 @@ class SourceRecipe:
             return weights_normalisation(self.backbone)
         return encodings.measure(images.images[images.modality], images.modality)
 
-    def as_dict(self) -> dict[str, object]:
-        """The fields that a card keeps: the first four, and what differs from training from scratch."""
-        fields = dataclasses.fields(self)
-        kept = [*fields[:4], *(f for f in fields[4:] if getattr(self, f.name) != f.default)]
-        return {field.name: getattr(self, field.name) for field in kept}
-
 
 def source_recipe(backbone: str, weights: str | None, changes: Mapping[str, Any]) -> SourceRecipe:
     """As published from pretrained weights, quicker from random ones; with the changes that are not None.
@@ -141,7 +135,9 @@ def train(
     place = torch.device(images.device if device is None else device)
     network = recipe.network(len(images.classes), seed).to(place)
     normalisation = normalisation or recipe.normalisation(images)
-    source = Source(network, images.classes, normalisation, {"recipe": recipe.as_dict(), "seed": seed})
+    source = Source(
+        network, images.classes, normalisation, {"recipe": dataclasses.asdict(recipe), "seed": seed}
+    )
     rates = (recipe.trunk_rate or recipe.rate, recipe.rate)
     precision = Recipe(precision=recipe.precision)
     new = [*network.bottleneck.parameters(), *network.head.parameters()]

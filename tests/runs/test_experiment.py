@@ -122,15 +122,13 @@ def test_an_experiment_from_end_to_end_is_resumed_and_says_what_it_measured(pack
         assert call(*words, "--out", "cut").exit_code == 130
     first = lines(here / "cut" / "runs.csv")
     assert 0 < len(first) < 11 and list((here / "cut" / "unfinished").iterdir())
-    told = call(*words, "--out", "cut", "--dry-run").stdout
-    assert re.search(r"\d of 10 runs are done in cut\n  the longest took \d+ s: .* the others", told), told
+    assert f"{len(first) - 1} of 10 runs are done in cut" in call(*words, "--out", "cut", "--dry-run").stdout
     again = call(*words, "--out", "cut")
     assert again.exit_code == 0 and "network for" not in again.stderr
     for name in ("table.csv", "table.md"):
         assert (here / "cut" / name).read_bytes() == (here / "whole" / name).read_bytes()
     assert not list((here / "cut" / "unfinished").iterdir())
-    told = call(*words, "--out", "cut", "--dry-run").stdout
-    assert "10 of 10 runs are done" in told and "the longest took" not in told
+    assert "10 of 10 runs are done" in call(*words, "--out", "cut", "--dry-run").stdout
     monkeypatch.setattr(experiment._Work, "measure", None)  # nothing is left to be done
     assert call(*words, "--out", "cut").exit_code == 0
     found = lines(here / "whole" / "runs.csv")

@@ -220,7 +220,7 @@ def test_a_full_disk_at_the_start_leaves_no_folder(tmp_path, monkeypatch):
     settings = Settings(recipe=TINY)
     material = gather(settings)
     fill_the_disk(monkeypatch, run_folder.CONFIG)
-    with pytest.raises(LabError, match="disk is full"):
+    with pytest.raises(LabError, match="disk is full"), run_folder.locked(tmp_path / "full"):
         run_folder.create(tmp_path / "full", settings, material)
     assert list(tmp_path.iterdir()) == []
 

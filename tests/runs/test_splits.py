@@ -387,7 +387,7 @@ def test_a_class_that_one_modality_lacks_is_named(here):
 
 
 def test_a_network_by_its_name_alone_may_be_a_resnet():
-    assert source.source_recipe("resnet50", None, {}).as_dict()["weights"] == "DEFAULT"
+    assert source.source_recipe("resnet50", None, {}).weights == "DEFAULT"
     recipe = SourceRecipe(backbone="resnet18")
     ours, theirs = recipe.network(4, 1).state_dict(), backbone_network("resnet18", 4, seed=1).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
