@@ -11,7 +11,8 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
 
 from socketlab.errors import LabError
-from socketlab.figures.figures import *
+from socketlab.figures import figures, style
+from socketlab.figures.figures import Lines
 
 MOST_LAYER_NAMES = 24
 _FOOT, _TOP = -0.34, -0.09  # where a reliability diagram draws its counts
@@ -33,31 +34,28 @@ class Scale:
 
 
 def scales(
-    figure: Figure | SubFigure,
-    about: Mapping[str, Scale],
-    values: Mapping[str, float],
-    before: Mapping[str, float],
-    colour: str,
-) -> None:
+    figure: Figure | SubFigure, about: Mapping[str, Scale], values: Mapping[str, float],
+    before: Mapping[str, float], colour: str,
+) -> None:  # fmt: skip
     """Numbers on scales, one below another; a pale dot where each of them was before."""
     axes: Any = figure.subplots(len(about), 1, squeeze=False)[:, 0]
     for ax, (name, scale) in zip(axes, about.items(), strict=True):
         low, high, span, value = scale.low, scale.high, scale.high - scale.low, values[name]
         ax.set(xlim=(low - 0.04 * span, high + 0.3 * span), ylim=(0, 1))
         ax.set_axis_off()
-        ax.text(low, 0.98, scale.title, **WORDS, va="top")
-        ax.plot([low, high], [0.42, 0.42], color=PALE, linewidth=4, solid_capstyle="round")
+        ax.text(low, 0.98, scale.title, **style.WORDS, va="top")
+        ax.plot([low, high], [0.42, 0.42], color=style.PALE, linewidth=4, solid_capstyle="round")
         for title, place in scale.marks.items():
-            ax.plot([place, place], [0.3, 0.54], color=SOFT, linewidth=1.6)
+            ax.plot([place, place], [0.3, 0.54], color=style.SOFT, linewidth=1.6)
             share = (place - low) / span
             across = "left" if share < 0.12 else "right" if share > 0.88 else "center"
-            ax.text(place, 0.24, title, fontsize=TEXT, color=SOFT, ha=across, va="top")
-        for dot, shade, size in ((before.get(name, np.nan), PALE, 10), (value, colour, 12)):
+            ax.text(place, 0.24, title, fontsize=style.TEXT, color=style.SOFT, ha=across, va="top")
+        for dot, shade, size in ((before.get(name, np.nan), style.PALE, 10), (value, colour, 12)):
             ax.plot(np.clip(dot, low, high), 0.42, "o", markersize=size, color=shade, clip_on=False)
-        ax.text(high + 0.06 * span, 0.42, scale.written(value), fontsize=TEXT + 2, fontweight="bold",
-                color=INK, va="center")  # fmt: skip
+        ax.text(high + 0.06 * span, 0.42, scale.written(value), fontsize=style.TEXT + 2, fontweight="bold",
+                color=style.INK, va="center")  # fmt: skip
     told = "; ".join(f"{scale.title} {scale.written(values[name])}" for name, scale in about.items())
-    describe(axes[0], f"In numbers: {told}.")
+    style.describe(axes[0], f"In numbers: {told}.")
 
 
 def histograms(
@@ -65,74 +63,57 @@ def histograms(
 ) -> None:
     """Values as histograms, each over a bell curve of this name; the axes hold 8 deviations.
 
-    Parameters
-    ----------
-    sets : title -> values, and mean and standard deviation of the curve.
+    ``sets``: title -> values, and mean and standard deviation of the curve.
     """
     axes: Any = figure.subplots(1, len(sets), squeeze=False)[0]
     for ax, (title, (given, mean, deviation)) in zip(axes, sets.items(), strict=True):
         values, width = np.asarray(given, float), max(deviation, 1e-6)
         edges = np.linspace(mean - 8 * width, mean + 8 * width, 129)
         curve = np.exp(-0.5 * ((edges - mean) / width) ** 2) / (width * np.sqrt(2 * np.pi))
-        dress(ax, title, grid="")
-        ax.fill_between(edges, curve, color=PALE, alpha=0.8, label=name, linewidth=0)
+        style.dress(ax, title, grid="")
+        ax.fill_between(edges, curve, color=style.PALE, alpha=0.8, label=name, linewidth=0)
         ax.hist(values.clip(edges[0], edges[-1]), edges, density=True, histtype="stepfilled", color=colour,
                 alpha=0.6, label="this batch")  # fmt: skip
         ax.set(xlim=(edges[0], edges[-1]), ylim=(0, 3 * curve.max()), yticks=[])
-        ax.legend(**LEGEND, loc="upper right", handlelength=1, borderaxespad=0)
-        describe(ax, f"{title}: mean {values.mean():.2f}, deviation {values.std():.2f}; {name}: {mean:.2f} "
-                     f"and {deviation:.2f}.")  # fmt: skip
+        ax.legend(**style.LEGEND, loc="upper right", handlelength=1, borderaxespad=0)
+        found = f"mean {values.mean():.2f}, deviation {values.std():.2f}"
+        style.describe(ax, f"{title}: {found}; {name}: {mean:.2f} and {deviation:.2f}.")
 
 
 def layer_profile(
-    layers: Sequence[str],
-    series: Mapping[str, ArrayLike],
-    bands: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
-    ax: Axes | None = None,
-    *,
-    title: str = "",
-    ylabel: str = "gap",
-    styles: Mapping[str, Style] | None = None,
-    log: bool = False,
-) -> Axes:
+    layers: Sequence[str], series: Mapping[str, ArrayLike],
+    bands: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None, ax: Axes | None = None, *,
+    title: str = "", ylabel: str = "gap", styles: Mapping[str, style.Style] | None = None, log: bool = False,
+) -> Axes:  # fmt: skip
     """A gap measure from the first layer to the last: one line per measure or method, intervals as bands.
 
     Parameters
     ----------
     layers : L names, in the order of the forward pass.
-    series : name -> (L,) values, or (L, R) of R runs or bootstrap draws: then the line is their mean and the
-        band runs from the 2.5th to the 97.5th percentile. NaN leaves a gap.
-    bands : name -> lower and upper ends of an interval, (L,) each; instead of the percentiles.
+    series : name -> (L,) values; NaN leaves a gap.
+    bands : name -> lower and upper ends of an interval, (L,) each.
     """
     lines: dict[str, tuple[ArrayLike, ...]] = {}
     words = []
     for name, given in series.items():
         y = np.asarray(given, float)
-        if y.ndim not in (1, 2) or len(y) != len(layers):
-            raise LabError(
-                f"{name!r} has shape {y.shape}; {len(layers)} layers need ({len(layers)},) or "
-                f"({len(layers)}, runs)."
-            )
-        runs = y.reshape(len(layers), -1)
-        line = runs.mean(axis=1)
-        band = (bands or {}).get(name, np.percentile(runs, (2.5, 97.5), axis=1) if runs.shape[1] > 1 else ())
-        lines[name] = (range(len(layers)), line, *band)
-        if np.isfinite(line).any():
-            most = int(np.nanargmax(line))
-            words.append(f"{name} from {line[0]:.3g} to {line[-1]:.3g}, largest at {layers[most]} "
-                         f"({line[most]:.3g})")  # fmt: skip
-    ax = own_axes(ax, 860, 440)
+        if y.shape != (len(layers),):
+            raise LabError(f"{name!r} has shape {y.shape}; {len(layers)} layers need ({len(layers)},).")
+        lines[name] = (range(len(layers)), y, *(bands or {}).get(name, ()))
+        if np.isfinite(y).any():
+            most = int(np.nanargmax(y))
+            largest = f"largest at {layers[most]} ({y[most]:.3g})"
+            words.append(f"{name} from {y[0]:.3g} to {y[-1]:.3g}, {largest}")
+    ax = style.own_axes(ax, 860, 440)
     if log:
         ax.set_yscale("log")
-    curves(lines, ax, title=title, xlabel="", ylabel=ylabel, ylim=None, styles=styles)
+    figures.curves(lines, ax, title=title, xlabel="", ylabel=ylabel, ylim=None, styles=styles)
     every = -(-len(layers) // MOST_LAYER_NAMES)
     names = list(layers[::every])
-    lean: dict[str, Any] = (
-        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len("".join(names)) > 60 else {}
-    )
-    ax.set_xticks(range(0, len(layers), every), names, **lean)
+    lean: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(range(0, len(layers), every), names, **lean if len("".join(names)) > 60 else {})
     ax.set_xlim(-0.3, max(len(layers) - 1, 0.5) + 0.1)
-    return describe(ax, f"{ylabel} over {len(layers)} layers: {'; '.join(words) or 'no values'}.")
+    return style.describe(ax, f"{ylabel} over {len(layers)} layers: {'; '.join(words) or 'no values'}.")
 
 
 def forest(rows: Mapping[str, tuple[float, float, float]], ax: Axes | None = None, **words: Any) -> Axes:
@@ -140,69 +121,57 @@ def forest(rows: Mapping[str, tuple[float, float, float]], ax: Axes | None = Non
 
     Further `words` as for `dress`, also for `scatter_by_group` and `matrix`: title, xlabel, ylabel.
     """
-    ax = own_axes(ax, 800, 90 + 27 * len(rows))
-    dress(ax, grid="x", **{"xlabel": "difference, points"} | words)
-    ax.axvline(0, color=INK, linewidth=1.2)
-    clear = []
+    ax = style.own_axes(ax, 800, 90 + 27 * len(rows))
+    style.dress(ax, grid="x", **{"xlabel": "difference, points"} | words)
+    ax.axvline(0, color=style.INK, linewidth=1.2)
+    clear = [name for name, (_, low, high) in rows.items() if low > 0 or high < 0]
     for row, (name, (value, low, high)) in enumerate(rows.items()):
-        if low > 0 or high < 0:
-            clear.append(name)
-        colour = INK if name in clear else SOFT
+        colour = style.INK if name in clear else style.SOFT
         ax.plot([low, high], [row, row], color=colour, linewidth=2)
         ax.plot(value, row, "o", color=colour, markersize=7)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    names = ", ".join(clear) or "none"
-    return describe(ax, f"{len(rows)} differences with intervals; away from zero: {names}.")
+    away = ", ".join(clear) or "none"
+    return style.describe(ax, f"{len(rows)} differences with intervals; away from zero: {away}.")
 
 
-def scatter_by_group(
-    groups: Mapping[str, tuple[ArrayLike, ArrayLike]], ax: Axes | None = None, **words: Any
-) -> Axes:
+def scatter_by_group(groups: Lines, ax: Axes | None = None, **words: Any) -> Axes:
     """Two numbers of many networks against each other, a dot each: group -> (n,) across and (n,) upwards."""
     words = {"xlabel": "", "ylabel": "held-out accuracy"} | words
-    ax = dress(own_axes(ax, 800, 440), grid="both", **words)
+    ax = style.dress(style.own_axes(ax, 800, 440), grid="both", **words)
     for i, (name, (x, y)) in enumerate(groups.items()):
-        style = known_style(name, i)
-        ax.scatter(x, y, s=60, color=style.colour, marker=style.marker, label=style.title, alpha=0.9)
-    ax.legend(**BESIDE)
+        look = style.known_style(name, i)
+        ax.scatter(x, y, s=60, color=look.colour, marker=look.marker, label=look.title, alpha=0.9)
+    ax.legend(**style.BESIDE)
     count = sum(np.size(x) for x, _ in groups.values())
     what = f"{words['ylabel']} against {words['xlabel']}"
-    return describe(ax, f"{what} of {count} networks, by {', '.join(groups)}.")
+    return style.describe(ax, f"{what} of {count} networks, by {', '.join(groups)}.")
 
 
 def matrix(
-    values: ArrayLike,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    ax: Axes | None = None,
-    *,
-    label: str = "",
-    **words: Any,
-) -> Axes:
+    values: ArrayLike, rows: Sequence[str], columns: Sequence[str], ax: Axes | None = None, *,
+    label: str = "", **words: Any,
+) -> Axes:  # fmt: skip
     """Numbers (R, C) in [0, 1] as colours, with a label beside their ruler; NaN leaves a cell empty."""
     table = np.asarray(values, float)
     if table.shape != (len(rows), len(columns)):
         raise LabError(f"The table has shape {table.shape}; its names need {(len(rows), len(columns))}.")
-    ax = own_axes(ax, 290 + 46 * len(columns), 150 + 40 * len(rows))
-    dress(ax, grid="", **words)
+    ax = style.own_axes(ax, 290 + 46 * len(columns), 150 + 40 * len(rows))
+    style.dress(ax, grid="", **words)
     texts = np.where(np.isfinite(table), np.vectorize("{:.2f}".format)(table), "")
-    mesh = cells(ax, table, texts if table.size <= 150 else False, rows, columns)
-    if len(columns) > MOST_LAYER_NAMES:
-        ax.set_xticks(ax.get_xticks()[::2])
-    ruler: Any = figure_of(ax).colorbar(mesh, ax=ax)
-    ruler.ax.tick_params(labelsize=TEXT, colors=SOFT, labelcolor=INK, length=0)
-    ruler.set_label(label, **WORDS)
+    mesh = figures.cells(ax, table, texts if table.size <= 150 else False, rows, columns)
+    ruler: Any = style.figure_of(ax).colorbar(mesh, ax=ax)
+    ruler.ax.tick_params(labelsize=style.TEXT, colors=style.SOFT, labelcolor=style.INK, length=0)
+    ruler.set_label(label, **style.WORDS)
     ruler.outline.set_visible(False)
-    about = f"Matrix of {label or words.get('title') or 'values'}"
-    if not np.isfinite(table).any():
-        return describe(ax, f"{about} without values.")
-    (i, j), (k, m) = (divmod(int(find(table)), len(columns)) for find in (np.nanargmax, np.nanargmin))
-    return describe(
-        ax,
-        f"{about}, {len(rows)} rows and {len(columns)} columns: largest {table[i, j]:.2f} at {rows[i]} and "
-        f"{columns[j]}, smallest {table[k, m]:.2f} at {rows[k]} and {columns[m]}.",
+    about = (
+        f"Matrix of {label or words.get('title') or 'values'}, {len(rows)} rows and {len(columns)} columns"
     )
+    if np.isfinite(table).any():
+        ends = (divmod(int(find(table)), len(columns)) for find in (np.nanargmax, np.nanargmin))
+        most, least = (f"{table[i, j]:.2f} at {rows[i]} and {columns[j]}" for i, j in ends)
+        about += f": largest {most}, smallest {least}"
+    return style.describe(ax, f"{about}.")
 
 
 def calibration(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> tuple[pd.DataFrame, float]:
@@ -239,43 +208,37 @@ def calibration(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> tu
 
 
 def reliability(
-    groups: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    ax: Axes | None = None,
-    *,
-    title: str = "",
-    bins: int = 10,
-    styles: Mapping[str, Style] | None = None,
-) -> Axes:
+    groups: Lines, ax: Axes | None = None, *, title: str = "", bins: int = 10,
+    styles: Mapping[str, style.Style] | None = None,
+) -> Axes:  # fmt: skip
     """Accuracy against confidence: on the diagonal a classifier is right as often as it is certain.
 
     Of each group, confidence (n,) and correct (n,) as for `calibration`. The line joins the bins that hold
     images; a dot's area grows with their count, which bars below show.
     """
-    if not groups:
-        raise LabError("A reliability diagram needs at least one classifier.")
-    ax = dress(own_axes(ax, 760, 640), title, "confidence", "accuracy", grid="")
-    ax.plot([0, 1], [0, 1], color=PALE, linewidth=1.6, label="perfectly calibrated")
+    ax = style.dress(style.own_axes(ax, 760, 640), title, "confidence", "accuracy", grid="")
+    ax.plot([0, 1], [0, 1], color=style.PALE, linewidth=1.6, label="perfectly calibrated")
     found = {name: calibration(*pair, bins) for name, pair in groups.items()}
     most = max(table["count"].max() for table, _ in found.values())
     width, words = 0.86 / bins / len(found), []
     for i, (name, (table, error)) in enumerate(found.items()):
-        style, count, seen = known_style(name, i, styles), table["count"], table.dropna()
+        look, count, seen = style.known_style(name, i, styles), table["count"], table.dropna()
         x, y, area = seen.confidence, seen.accuracy, 30 + 230 * seen["count"] / count.max()
-        label = f"{style.title}: ECE {100 * error:.1f} %"
-        ax.plot(x, y, style.line, color=style.colour, linewidth=2, label=label)
-        ax.scatter(x, y, s=area, color=style.colour, marker=style.marker, edgecolors="white", zorder=3)
+        label = f"{look.title}: ECE {100 * error:.1f} %"
+        ax.plot(x, y, look.line, color=look.colour, linewidth=2, label=label)
+        ax.scatter(x, y, s=area, color=look.colour, marker=look.marker, edgecolors="white", zorder=3)
         places, heights = (np.arange(bins) + 0.07) / bins + (i + 0.5) * width, (_TOP - _FOOT) * count / most
-        ax.bar(places, heights, width, _FOOT, color=style.colour, alpha=0.85)
+        ax.bar(places, heights, width, _FOOT, color=look.colour, alpha=0.85)
         certain, right = (np.mean(np.asarray(part, float)) for part in groups[name])
-        words.append(
-            f"{name}, {count.sum()} images: mean confidence {certain:.2f}, accuracy {right:.2f}, "
-            f"expected calibration error {error:.3f}"
-        )
+        about = f"mean confidence {certain:.2f}, accuracy {right:.2f}, expected calibration error {error:.3f}"
+        words.append(f"{name}, {count.sum()} images: {about}")
     shares = np.linspace(0, 1, 6)  # ticks for accuracy above, for the number of images below
     ax.set(xlim=(0, 1), ylim=(_FOOT, 1.02), xticks=shares)
     ax.set_yticks([_FOOT, _TOP, *shares], ["0", f"{most}", *[f"{share:.1f}" for share in shares]])
-    ax.hlines(shares, 0, 1, color=GRID, linewidth=0.8, zorder=0)
+    ax.hlines(shares, 0, 1, color=style.GRID, linewidth=0.8, zorder=0)
     ax.yaxis.label.set_y(0.63)
-    ax.text(-0.095, 0.12, "images", **WORDS, transform=ax.transAxes, rotation=90, ha="right", va="center")
-    ax.legend(**LEGEND | {"frameon": True}, loc="upper left", framealpha=0.9, edgecolor="none")
-    return describe(ax, f"Reliability diagram, {bins} bins: {'; '.join(words)}.")
+    ax.text(
+        -0.095, 0.12, "images", **style.WORDS, transform=ax.transAxes, rotation=90, ha="right", va="center"
+    )
+    ax.legend(**style.LEGEND | {"frameon": True}, loc="upper left", framealpha=0.9, edgecolor="none")
+    return style.describe(ax, f"Reliability diagram, {bins} bins: {'; '.join(words)}.")

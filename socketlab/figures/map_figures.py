@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
 from socketlab.errors import LabError
-from socketlab.figures.style import *
+from socketlab.figures import style
 
 WRITTEN_CLASSES = 10
 """Of more classes than this a map carries marks at their centres: colours alone no longer tell them apart."""
@@ -32,15 +32,9 @@ class Cloud:
 
 
 def feature_map(
-    clouds: Mapping[str, Cloud],
-    classes: Sequence[str] = (),
-    ax: Axes | None = None,
-    *,
-    hue: str = "class",
-    links: tuple[str, str] | None = None,
-    title: str = "",
-    limits: NDArray[Any] | None = None,
-) -> Axes:
+    clouds: Mapping[str, Cloud], classes: Sequence[str] = (), ax: Axes | None = None, *, hue: str = "class",
+    links: tuple[str, str] | None = None, title: str = "", limits: NDArray[Any] | None = None,
+) -> Axes:  # fmt: skip
     """A map of features. Marker = modality; hue = class (points without a class grey), or hue = modality.
 
     Of more than ten classes each has a mark (a letter or number) at the middle of its points.
@@ -54,9 +48,9 @@ def feature_map(
     """
     if hue not in ("class", "modality"):
         raise LabError(f"hue is {hue!r}; choose 'class' or 'modality'.")
-    ax = dress(own_axes(ax, 880 if len(classes) <= 16 else 1040, 560), title, grid="")
+    ax = style.dress(style.own_axes(ax, 880 if len(classes) <= 16 else 1040, 560), title, grid="")
     ax.set(xticks=[], yticks=[])
-    ax.spines[:].set(visible=True, color=GRID)
+    ax.spines[:].set(visible=True, color=style.GRID)
     if limits is None:
         points = np.concatenate([np.zeros((0, 2)), *(cloud.points for cloud in clouds.values())])
         limits = np.stack([points.min(axis=0), points.max(axis=0)]) if len(points) else np.eye(2)
@@ -75,11 +69,11 @@ def feature_map(
     ]
     if len(handles) > len(clouds):
         handles.insert(len(clouds), Line2D([], [], linestyle="", label=" "))
-    ax.legend(handles=handles, **BESIDE, handletextpad=0.5, handlelength=0.9, handleheight=0.8,
+    ax.legend(handles=handles, **style.BESIDE, handletextpad=0.5, handlelength=0.9, handleheight=0.8,
               borderaxespad=0.2, ncols=1 if len(handles) <= 20 else 2, columnspacing=1.0)  # fmt: skip
     counts = ", ".join(f"{len(c.points)} {c.title}" for c in clouds.values())
     about = f"Map of features ({title or 'two dimensions'}), coloured by {hue}: {counts}."
-    return describe(ax, f"{about} {words}")
+    return style.describe(ax, f"{about} {words}")
 
 
 def link_lengths(a: ArrayLike, b: ArrayLike, limits: NDArray[Any]) -> NDArray[np.float64]:
@@ -92,12 +86,15 @@ def _draw_links(ax: Axes, a: Cloud, b: Cloud, limits: NDArray[Any]) -> str:
     """Lines between partners, the longest last; returns their median length in words."""
     lengths = link_lengths(a.points, b.points, limits)
     order = np.argsort(lengths)
-    lines, colours = np.stack([a.points, b.points], axis=1)[order], LINK_COLOURS(lengths[order] / LONG_LINK)
+    lines, colours = (
+        np.stack([a.points, b.points], axis=1)[order],
+        style.LINK_COLOURS(lengths[order] / style.LONG_LINK),
+    )
     ax.add_collection(LineCollection(list(lines), colors=colours, linewidths=1.0, alpha=0.7, zorder=1))
     if not len(lengths):
         return ""
     words = f"Median line between partners: {100 * np.median(lengths):.0f} % of the map's diagonal."
-    ax.set_xlabel(words, **WORDS, loc="left")
+    ax.set_xlabel(words, **style.WORDS, loc="left")
     return words
 
 
@@ -107,26 +104,21 @@ def _draw_points(ax: Axes, clouds: Mapping[str, Cloud], hue: str) -> None:
     for cloud in clouds.values():
         colours = cloud_colours(cloud, hue)
         hollow = hue == "modality" and cloud.labels is None and cloud.modality in labelled
-        drawn = ax.scatter(
-            cloud.points[:, 0],
-            cloud.points[:, 1],
-            s=30,
-            c="white" if hollow else colours,
-            marker=modality_style(cloud.modality).marker,
-            linewidths=1.0 if hollow else 0.4,
-            edgecolors=colours if hollow else "white",
-            alpha=0.85,
-            zorder=2 + (cloud.labels is not None),
-        )
+        fill: dict[str, Any] = {"c": colours, "edgecolors": "white", "linewidths": 0.4}
+        if hollow:
+            fill = {"c": "white", "edgecolors": colours, "linewidths": 1.0}
+        marker, order = style.modality_style(cloud.modality).marker, 2 + (cloud.labels is not None)
+        x, y = cloud.points.T
+        drawn = ax.scatter(x, y, s=30, marker=marker, alpha=0.85, zorder=order, **fill)
         drawn.set_in_layout(False)
 
 
 def cloud_colours(cloud: Cloud, hue: str) -> Any:
     """A colour, or one per point: the modality's, the class's, or grey for rooms outside the task."""
-    style = modality_style(cloud.modality)
+    look = style.modality_style(cloud.modality)
     if hue == "modality":
-        return style.colour
-    return style.pale if cloud.labels is None else [class_colour(int(label)) for label in cloud.labels]
+        return look.colour
+    return look.pale if cloud.labels is None else [style.class_colour(int(label)) for label in cloud.labels]
 
 
 def class_marks(classes: Sequence[str]) -> list[str]:
@@ -145,8 +137,12 @@ def _mark_classes(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str])
         own = np.concatenate([np.zeros((0, 2)), *(points[labels == label] for points, labels in labelled)])
         if len(own):
             x, y = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
-            text = ax.text(x, y, mark, fontsize=TEXT + 1, fontweight="bold", color=class_colour(label),
-                           ha="center", va="center", zorder=5)  # fmt: skip
+            about: dict[str, Any] = {
+                "fontsize": style.TEXT + 1,
+                "color": style.class_colour(label),
+                "zorder": 5,
+            }
+            text = ax.text(x, y, mark, fontweight="bold", ha="center", va="center", **about)
             text.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
 
 
@@ -154,11 +150,11 @@ def legend_of(clouds: Mapping[str, Cloud], classes: Sequence[str], hue: str) -> 
     """Marker, colour and text of each set of points, then, where colours are classes, of each class."""
     entries = []
     for cloud in clouds.values():
-        colour = SOFT if hue == "class" and cloud.labels is not None else cloud_colours(cloud, hue)
-        entries.append((modality_style(cloud.modality).marker, colour, cloud.title))
+        colour = style.SOFT if hue == "class" and cloud.labels is not None else cloud_colours(cloud, hue)
+        entries.append((style.modality_style(cloud.modality).marker, colour, cloud.title))
     if hue == "class" and any(cloud.labels is not None for cloud in clouds.values()):
         marks = class_marks(classes) or [""] * len(classes)
         for i, (mark, name) in enumerate(zip(marks, classes, strict=True)):
-            text = spaced(name) if mark in ("", name) else f"{mark}  {spaced(name)}"
-            entries.append((SWATCH, class_colour(i), text))
+            text = style.spaced(name) if mark in ("", name) else f"{mark}  {style.spaced(name)}"
+            entries.append((SWATCH, style.class_colour(i), text))
     return entries

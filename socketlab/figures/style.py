@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -87,7 +86,6 @@ CLASS_COLOURS: tuple[str, ...] = (
 )  # fmt: skip
 """The ten of `petroff10`, and twenty more: each the one farthest from those before, whoever looks."""
 _others: dict[str, Style] = {}  # styles of further modalities, in the order of their first use
-_alt: WeakKeyDictionary[Figure, dict[int, str]] = WeakKeyDictionary()
 _typeset = {style.title for style in TERMS.values()}
 _POWER = re.compile(r"\$\\mathdefault\{(\\times|[-−+0-9.^{}])*\}\$")  # a tick of a logarithmic axis
 
@@ -171,12 +169,8 @@ def name_ends(ax: Axes, ends: Sequence[tuple[float, str, Any]]) -> None:
     step = TEXT * 1.25 / height * (high - low)
     ends = sorted(ends, key=lambda end: end[0])
     places = accumulate((max(end[0], low) for end in ends), lambda last, own: max(own, last + step))
-    beside: dict[str, Any] = {
-        "xytext": (8, 0),
-        "textcoords": "offset points",
-        "xycoords": ("axes fraction", "data"),
-    }
-    beside |= {"fontsize": TEXT, "va": "center", "annotation_clip": False}
+    beside: dict[str, Any] = {"xytext": (8, 0), "textcoords": "offset points", "annotation_clip": False}
+    beside |= {"xycoords": ("axes fraction", "data"), "fontsize": TEXT, "va": "center"}
     for place, (_, name, colour) in zip(places, ends, strict=True):
         ax.annotate(name, (1, place), **beside, color=colour)
 
@@ -202,16 +196,15 @@ def plain_text(picture: Axes | Figure) -> None:
 
 def describe(ax: Axes, text: str) -> Axes:
     """Finish axes: attach a description in words, which `alt_text` returns, and show names as they are."""
-    figure = figure_of(ax)
-    plain_text(figure)
-    _alt.setdefault(figure, {})[id(ax)] = " ".join(text.split())
+    plain_text(figure_of(ax))
+    ax.set_gid(" ".join(text.split()))
     return ax
 
 
 def alt_text(picture: Axes | Figure) -> str:
     """The description of axes, or of all axes of a figure; empty when there is none."""
-    found = _alt.get(figure_of(picture), {})
-    return " ".join(found.values()) if isinstance(picture, Figure) else found.get(id(picture), "")
+    axes = picture.axes if isinstance(picture, Figure) else [picture]
+    return " ".join(filter(None, (ax.get_gid() for ax in axes)))
 
 
 def png(picture: Axes | Figure, dpi: float = DPI) -> bytes:

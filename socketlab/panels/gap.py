@@ -195,7 +195,7 @@ def draw_room(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     about = "as in training", "without errors", f"errors × {choice.strength:g}"
     shorts = [style.modality_style(view[1]).short for view in views]
     titles = [f"{short}\n{words}" for short, words in zip(shorts, about, strict=True)]
-    ax = gap_figures.tiles(figure.subplots(), {"": images}, titles)
+    ax = figures.tiles(figure.subplots(), {"": images}, titles)
     style.describe(ax, f"One room: {', '.join(title.replace(chr(10), ' ') for title in titles)}.")
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from socketlab.errors import LabError
-from socketlab.figures import figures, gap_figures, style
+from socketlab.figures import figures, style
 from socketlab.images import pocketrooms
 from socketlab.images.paired_images import PairedImages, index_images
 from socketlab.measures import similarity
@@ -186,7 +186,7 @@ def draw_pairs(figure: Canvas, given: PairedImages, broken: float) -> None:
     kinds = [style.spaced(given.kinds[row]) for row in some]
     marks = ["\n(wrong)" if bad else "" for bad in wrong]
     titles = [kind.replace(" ", "\n") + mark for kind, mark in zip(kinds, marks, strict=True)]
-    ax = gap_figures.tiles(figure.subplots(), images, titles)
+    ax = figures.tiles(figure.subplots(), images, titles)
     words = f"{len(given)} pairs are given, {len(rows)} are shown, {sum(wrong)} with a wrong partner"
     style.describe(ax, f"{words}: {', '.join(kinds)}.")
 

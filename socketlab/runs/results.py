@@ -15,8 +15,9 @@ from matplotlib.figure import Figure as Drawing
 
 from socketlab.errors import LabError
 from socketlab.figures import figures as plots
-from socketlab.figures import maps
+from socketlab.figures import maps, style
 from socketlab.figures.film import Film, Reel
+from socketlab.figures.map_figures import Cloud, feature_map
 from socketlab.figures.report import Figure, Score, page
 from socketlab.files import reason, write_whole
 from socketlab.images.sensors import sensor_named
@@ -189,9 +190,9 @@ def illustrate(run: Run, material: Material, adapted: Source, results: Results) 
         try:
             drawing, caption = draw()
             if drawing is not None:
-                png, wide = plots.png(drawing, dpi=130), file in ("map.png", "losses.png")
+                png, wide = style.png(drawing, dpi=130), file in ("map.png", "losses.png")
                 write_whole(run.folder / file, png)
-                figures.append(Figure(title, png, plots.alt_text(drawing), caption, wide))
+                figures.append(Figure(title, png, style.alt_text(drawing), caption, wide))
         except Exception as error:  # whatever it is, the scores stand
             failed.append(f"“{title}” could not be drawn: {reason(error)}.")
     try:
@@ -244,10 +245,10 @@ def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes,
         )
     sets = _sets(material)
     points, why = maps.joint_map_or_pca({name: found[name].cpu().numpy() for name in sets}, settings.seed)
-    clouds = {name: plots.Cloud(points[name], *about) for name, about in sets.items()}
+    clouds = {name: Cloud(points[name], *about) for name, about in sets.items()}
     kind = "Principal components" if why else "UMAP"
     caption = f"{kind} of the {caption}Distances between clusters mean little. {why}".strip()
-    return plots.feature_map(clouds, adapted.classes), caption
+    return feature_map(clouds, adapted.classes), caption
 
 
 def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:

@@ -15,8 +15,8 @@ import pytest
 from colour_vision import VISIONS, confused, difference, marks, seen
 from matplotlib.colors import to_rgb
 
-from socketlab.figures import figures, gap_figures
-from socketlab.figures.figures import MODALITIES, Style
+from socketlab.figures import figures, gap_figures, style
+from socketlab.figures.style import MODALITIES, Style
 from socketlab.panels import adaptation, statistics
 from socketlab.panels.adaptation import AdaptationRun
 from tests.figures import test_figures as test_plots
@@ -75,7 +75,7 @@ def channels() -> Any:
 
 
 def run_styles() -> dict[str, Style]:
-    return {f"run {number}": figures.run_style(number) for number in range(1, 9)}
+    return {f"run {number}": style.run_style(number) for number in range(1, 9)}
 
 
 def sheet_of_runs() -> Any:
@@ -88,7 +88,7 @@ def sheet_of_runs() -> Any:
         for _ in MANY:
             run.steps.append({"TI": RNG.uniform(), "BN": RNG.uniform(), "PL": RNG.uniform(), "IM": 0.5})
         made.append(run)
-    figure = figures.new_figure(1100, 420)
+    figure = style.new_figure(1100, 420)
     left, right = figure.subfigures(1, 2)
     adaptation.draw_accuracy(left, made, 12)
     adaptation.draw_losses(right, made[-1].losses, [])
@@ -147,11 +147,11 @@ def test_maps_draw_every_class_and_modality(name: str) -> None:
 
 
 def test_missing_depth_looks_like_no_depth_to_anybody() -> None:
-    colours = matplotlib.colormaps[figures.DEPTH_COLOURS](np.linspace(0, 1, 64))[:, :3]
-    assert min(difference(colour, to_rgb(figures.MISSING)) for colour in colours) > 2 * LEAST
+    colours = matplotlib.colormaps[style.DEPTH_COLOURS](np.linspace(0, 1, 64))[:, :3]
+    assert min(difference(colour, to_rgb(style.MISSING)) for colour in colours) > 2 * LEAST
 
 
-@pytest.mark.parametrize("ruler", [figures.DEPTH_COLOURS, "Blues"])
+@pytest.mark.parametrize("ruler", [style.DEPTH_COLOURS, "Blues"])
 def test_rulers_grow_darker_or_brighter_all_the_way_for_everybody(ruler: str) -> None:
     """Depths, and the cells of matrices, can be put in their order by brightness alone."""
     colours = matplotlib.colormaps[ruler](np.linspace(0, 1, 32))[:, :3]

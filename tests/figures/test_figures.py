@@ -10,7 +10,7 @@ from PIL import Image
 from worlds import patterned
 
 from socketlab.errors import LabError
-from socketlab.figures import figures
+from socketlab.figures import figures, style
 from socketlab.images.paired_images import PairedImages
 
 CLASSES = ("bedroom", "kitchen", "living_room")
@@ -55,9 +55,9 @@ def every_picture() -> dict[str, object]:
 @pytest.mark.parametrize("name", list(every_picture()))
 def test_every_picture_is_opaque_described_and_large_enough_to_read(name: str) -> None:
     picture = every_picture()[name]
-    image = Image.open(io.BytesIO(figures.png(picture)))  # type: ignore[arg-type]
+    image = Image.open(io.BytesIO(style.png(picture)))  # type: ignore[arg-type]
     assert image.convert("RGBA").getextrema()[3] == (255, 255)
-    assert len(figures.alt_text(picture).split()) >= 6  # type: ignore[arg-type]
+    assert len(style.alt_text(picture).split()) >= 6  # type: ignore[arg-type]
     figure = picture if hasattr(picture, "axes") and hasattr(picture, "savefig") else picture.figure  # type: ignore
     words = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip() and t.get_visible()]
     assert words
@@ -106,8 +106,8 @@ def test_confusion_matrix_writes_percent_of_the_true_class() -> None:
     ax = figures.confusion_matrix(counts, CLASSES)
     written = {tuple(map(int, t.get_position())): t.get_text() for t in ax.texts if t.get_text()}
     assert written == {(0, 0): "75", (1, 0): "25", (1, 1): "100"}
-    assert "bedroom taken for kitchen (1 times)" in figures.alt_text(ax)
-    assert "83 % right" in figures.alt_text(ax)
+    assert "bedroom taken for kitchen (1 times)" in style.alt_text(ax)
+    assert "83 % right" in style.alt_text(ax)
     with pytest.raises(LabError, match="3 classes"):
         figures.confusion_matrix(np.ones((2, 2)), CLASSES)
 
@@ -117,7 +117,7 @@ def test_names_at_the_ends_of_curves_do_not_overlap() -> None:
     ax = figures.curves(same, levels={"chance": 0.5})
     heights = sorted(t.xy[1] for t in ax.texts)
     points = ax.get_position().height * ax.figure.get_figheight() * 72
-    assert min(np.diff(heights)) * points >= figures.TEXT
+    assert min(np.diff(heights)) * points >= style.TEXT
 
 
 def test_bars_show_the_mean_and_every_seed() -> None:
@@ -140,7 +140,7 @@ def test_marker_is_the_modality_and_hue_the_class() -> None:
 
 def test_class_colours_stay_apart_under_colour_vision_deficiency() -> None:
     """Distances after the deuteranope and protanope reduction of Viénot, Brettel and Mollon (1999)."""
-    colours = np.array([matplotlib.colors.to_rgb(figures.class_colour(i)) for i in range(8)])
+    colours = np.array([matplotlib.colors.to_rgb(style.class_colour(i)) for i in range(8)])
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     protan = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
     deutan = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])

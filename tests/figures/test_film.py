@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from socketlab.errors import LabError
-from socketlab.figures import figures, style
+from socketlab.figures import style
 from socketlab.figures.film import Film, Reel, Snapshot, page_script, script_policy
 
 CLASSES = ("bedroom", "kitchen", "living_room")
@@ -90,7 +90,7 @@ def test_the_still_shows_first_and_last_frame_on_the_same_axes() -> None:
     assert left.get_title(loc="left") == "before: 40 % right"
     assert "Median line between partners" in style.alt_text(figure)
     assert left.get_legend() is None and right.get_legend() is not None
-    assert figures.png(figure).startswith(b"\x89PNG")
+    assert style.png(figure).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from socketlab.errors import LabError
 from socketlab.figures import figures, gap_figures, style
-from socketlab.figures.figures import Cloud
+from socketlab.figures.map_figures import Cloud
 
 LAYERS = ("stem", "layer1", "layer2", "head")
 RNG = np.random.default_rng(0)
@@ -49,13 +49,13 @@ def test_every_picture_is_opaque_described_readable_and_whole(name: str) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         picture = every_picture()[name]
-        image = Image.open(io.BytesIO(figures.png(picture))).convert("RGBA")
+        image = Image.open(io.BytesIO(style.png(picture))).convert("RGBA")
     assert image.getextrema()[3] == (255, 255)
     pixels = np.asarray(image)[..., :3]
     edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     assert (edges > 235).all(), "something is cut off at an edge"
-    assert len(figures.alt_text(picture).split()) >= 6
-    figure = figures.figure_of(picture)
+    assert len(style.alt_text(picture).split()) >= 6
+    figure = style.figure_of(picture)
     words = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text().strip() and t.get_visible()]
     assert min(t.get_fontsize() for t in words) >= 12
 
@@ -63,24 +63,23 @@ def test_every_picture_is_opaque_described_readable_and_whole(name: str) -> None
 def test_pictures_are_drawn_into_the_axes_given_and_leave_pyplot_alone() -> None:
     import matplotlib.pyplot as plt
 
-    ax = figures.new_figure(600, 500).subplots()
+    ax = style.new_figure(600, 500).subplots()
     assert gap_figures.layer_profile(LAYERS, {"x": [1, 2, 3, 4]}, ax=ax) is ax
     assert gap_figures.reliability({"x": (CONFIDENCE, CORRECT)}, ax) is ax
     every_picture()
     assert plt.get_fignums() == []
 
 
-def test_a_layer_profile_shows_means_percentiles_and_given_intervals() -> None:
-    draws = RNG.normal(size=(4, 50)) + np.arange(4)[:, None]
-    low, high = draws.mean(1) - 1, draws.mean(1) + 2
-    ax = gap_figures.layer_profile(LAYERS, {"drawn": draws, "given": draws}, {"given": (low, high)})
+def test_a_layer_profile_shows_values_and_given_intervals() -> None:
+    values = RNG.normal(size=4) + np.arange(4)
+    ax = gap_figures.layer_profile(
+        LAYERS, {"bare": values, "given": values}, {"given": (values - 1, values + 2)}
+    )
     for line in ax.lines:
         if len(line.get_xdata()) == 4:
-            assert np.allclose(line.get_ydata(), draws.mean(1))
-    percentiles, given_band = (c.get_paths()[0].vertices for c in ax.collections)
-    assert np.isclose(percentiles[:, 1].max(), np.percentile(draws, 97.5, axis=1).max())
-    assert np.isclose(percentiles[:, 1].min(), np.percentile(draws, 2.5, axis=1).min())
-    assert np.isclose(given_band[:, 1].max(), high.max())
+            assert np.allclose(line.get_ydata(), values)
+    (band,) = (c.get_paths()[0].vertices for c in ax.collections)
+    assert np.isclose(band[:, 1].max(), values.max() + 2)
     assert [t.get_text() for t in ax.get_xticklabels()] == list(LAYERS)
     with pytest.raises(LabError, match="4 layers"):
         gap_figures.layer_profile(LAYERS, {"x": [1, 2]})
@@ -90,7 +89,7 @@ def test_many_layers_are_thinned_out() -> None:
     names = [f"features.{i}" for i in range(60)]
     ax = gap_figures.layer_profile(names, {"x": np.arange(60)})
     assert len(ax.get_xticks()) <= gap_figures.MOST_LAYER_NAMES
-    assert "largest at features.59" in figures.alt_text(ax)
+    assert "largest at features.59" in style.alt_text(ax)
 
 
 def test_curves_may_be_negative_and_need_parts_of_one_length() -> None:
@@ -154,20 +153,20 @@ def test_matrix_refuses_names_that_do_not_fit_and_keeps_empty_cells() -> None:
     values = np.array([[0.5, np.nan], [0.1, 1.0]])
     ax = gap_figures.matrix(values, ["a", "b"], ["c", "d"])
     assert sorted(t.get_text() for t in ax.texts) == ["0.10", "0.50", "1.00"]
-    assert "largest 1.00 at b and d, smallest 0.10 at b and c" in figures.alt_text(ax)
+    assert "largest 1.00 at b and d, smallest 0.10 at b and c" in style.alt_text(ax)
     with pytest.raises(LabError, match="shape"):
         gap_figures.matrix(values, ["a"], ["c", "d"])
 
 
 def test_a_modality_of_ones_own_has_a_look_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "_others", {})  # none has been drawn before
-    look = figures.modality_style("thermal")
-    assert look == figures.modality_style("thermal") and look.title == "thermal"
+    look = style.modality_style("thermal")
+    assert look == style.modality_style("thermal") and look.title == "thermal"
     assert look.marker not in {known.marker for known in figures.MODALITIES.values()}
-    other = figures.modality_style("sonar")
+    other = style.modality_style("sonar")
     assert (other.marker, other.colour) != (look.marker, look.colour)
     cloud = {"t": Cloud(POINTS[0], "thermal", "thermal images")}
-    assert "thermal images" in figures.alt_text(figures.feature_map(cloud, hue="modality"))
+    assert "thermal images" in style.alt_text(figures.feature_map(cloud, hue="modality"))
     assert figures.channel_statistics(([0, 1], [1, 1]), {"thermal": ([0, 2], [1, 2])}).legends
 
 
@@ -176,5 +175,5 @@ def test_of_differences_those_away_from_zero_are_dark_and_named() -> None:
     lines = [line for line in ax.get_lines() if len(line.get_xdata()) == 2][1:]
     assert [tuple(line.get_xdata()) for line in lines] == [(0.2, 1.8), (-0.5, 0.3), (-3, -1)]
     assert [line.get_color() == style.INK for line in lines] == [True, False, True]
-    assert "away from zero: up, down" in figures.alt_text(ax)
+    assert "away from zero: up, down" in style.alt_text(ax)
     assert ax.get_ylim()[0] > ax.get_ylim()[1], "drawn from the top"

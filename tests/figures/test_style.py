@@ -93,7 +93,7 @@ def test_a_variant_of_a_method_has_the_method_s_colour_and_a_readable_title() ->
 def test_a_modality_has_one_colour_whether_classes_are_known_or_not() -> None:
     labelled = figures.Cloud(POINTS, "depth", "held out", np.arange(12) % 3)
     bare = figures.Cloud(POINTS + 1, "depth", "pairs")
-    assert figures.cloud_colours(labelled, "modality") == figures.cloud_colours(bare, "modality")
+    assert map_figures.cloud_colours(labelled, "modality") == map_figures.cloud_colours(bare, "modality")
     ax = figures.feature_map({"a": labelled, "b": bare}, hue="modality")
     filled, hollow = ax.collections
     colour = to_rgb(style.MODALITIES["depth"].colour)
@@ -135,7 +135,7 @@ def test_commonest_mistakes_are_shown_with_their_images() -> None:
 
 
 def test_a_smoothed_loss_starts_without_bias_and_skips_gaps() -> None:
-    figure = figures.new_figure(400, 300)
+    figure = style.new_figure(400, 300)
     figures.loss_terms(figure, {"TI": (range(4), [np.nan, 4.0, np.nan, 2.0])}, smooth=0.5)
     smooth = figure.axes[0].lines[1].get_ydata()
     assert np.isnan(smooth[0])

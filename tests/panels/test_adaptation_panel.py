@@ -18,7 +18,7 @@ from worlds import CLASSES, patterned, trained_source
 
 from socketlab import files
 from socketlab.errors import LabError
-from socketlab.figures import figures, maps
+from socketlab.figures import maps, style
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.method.recipe import METHODS, Recipe
@@ -418,7 +418,7 @@ def test_terms_that_are_at_work_are_shown_and_no_others(make: Callable[..., Adap
 
 
 def test_menus_name_methods_and_terms_as_the_literature_does() -> None:
-    assert {figures.known_style(method, 0).title for method in METHODS}.isdisjoint(
+    assert {style.known_style(method, 0).title for method in METHODS}.isdisjoint(
         {"tent", "aad", "shot-im", "batch"}
     )
     assert set(adaptation.WORDS) == set(adaptation.WEIGHTS)

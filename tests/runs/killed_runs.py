@@ -82,7 +82,7 @@ def main(folder: Path, first: int, stride: int) -> None:
     torch.set_num_threads(1)
     for draw in ("_confusion", "_map", "_curves"):  # the files are what counts, not what they show
         setattr(results, draw, lambda *about: (None, "a caption"))
-    results.plots.png, results.plots.alt_text = (
+    results.style.png, results.style.alt_text = (
         lambda drawing, dpi: b"\x89PNG\r\n\x1a\n",
         lambda drawing: "a picture",
     )
