@@ -103,24 +103,23 @@ def adapt(
     from socketlab.runs.settings import Settings, default_recipe, device_named, gather, lengthened, resolved
     from socketlab.speed import distributed
 
-    terminal.refuse_options(ctx, pack)
     if resume is not None:
-        run = run_folder.read(resume)
-        _refuse_contradictions(ctx, run)
-        distributed.join(run.settings.device)
+        if more := [one.opts[0] for one in terminal.given(ctx) if one.name != "resume"]:
+            raise LabError(f"--resume continues a run with its own settings: leave {', '.join(more)} out.")
+        distributed.join(run_folder.read(resume).settings.device)
         with run_folder.locked(resume):
             run = run_folder.read(resume)
             material = gather(run.settings)
             _adapt_and_report(run, material, run_folder.resume(run, material))
         return
+    terminal.refuse_options(ctx, pack)
     about = {field: ctx.params[field] for field in Settings.__dataclass_fields__ if field in ctx.params}
     settings = Settings(**about | {"device": device_named(device)})
     recipe = default_recipe(method, settings.source_names)
     changes = dict(terminal.assignments(overrides or []))
     settings = resolved(replace(settings, recipe=recipe.replace(**changes)))
     distributed.join(settings.device)
-    folder = distributed.on_rank_zero(lambda: out or run_folder.default_folder(settings))
-    distributed.on_rank_zero(lambda: run_folder.check_free(folder))
+    folder = distributed.on_rank_zero(lambda: run_folder.free_folder(out, settings))
     material = gather(settings)
     if material.normalisation is not None:  # by the encoding that was chosen, where that was "auto"
         settings = replace(settings, depth_encoding=material.normalisation.depth_encoding)
@@ -136,7 +135,6 @@ def adapt(
 
 def _adapt_and_report(run: Run, material: Material, state: State | None) -> None:
     """Adapt to the end, print the scores, then draw; on Ctrl-C, print how to continue."""
-    from socketlab.figures.report import gap_closed
     from socketlab.runs import results, run_folder
     from socketlab.speed import distributed
 
@@ -157,9 +155,6 @@ def _adapt_and_report(run: Run, material: Material, state: State | None) -> None
         typer.echo(f"accuracy on {images}, last epoch; labels used for measuring alone:")
         for score in found.scores:
             typer.echo(f"  {score.name:<12} {100 * score.held_out:5.1f} %")
-        closed = gap_closed(*(score.held_out for score in found.scores)) if found.has_oracle else None
-        if closed is not None:
-            typer.echo(f"  {100 * closed:.0f} % of the way from source to oracle")
         typer.echo("drawing the pictures and writing the report …", err=True)
         found = results.illustrate(run, material, state.adapted, found)
     except KeyboardInterrupt:
@@ -170,25 +165,6 @@ def _adapt_and_report(run: Run, material: Material, state: State | None) -> None
         if "could not be drawn" in note:
             typer.echo(note, err=True)
     typer.echo(f"report: {run.folder / run_folder.REPORT}")
-
-
-def _refuse_contradictions(ctx: typer.Context, run: Run) -> None:
-    """Raise when an option given beside ``--resume`` differs from the run's own configuration."""
-    settings = run.settings
-    if terminal.given(ctx, "out"):
-        raise LabError(f"--out cannot go with --resume: the run stays in its folder {run.folder}.")
-    names = [name for name in vars(settings) if terminal.given(ctx, name)]
-    if ctx.params["device"] == "auto" and "device" in names:
-        names.remove("device")
-    pairs = [(f"--{n.replace('_', '-')}", getattr(settings, n), ctx.params[n]) for n in names]
-    for option, value in terminal.assignments(ctx.params["overrides"] or []):
-        if settings.recipe.replace(**{option: value}) != settings.recipe:
-            pairs.append((f"{option} =", getattr(settings.recipe, option), value))
-    for flag, old, new in pairs:
-        if old != new:
-            raise LabError(
-                f"{run.folder} began with {flag} {old}, not {new}: leave it out, or start a new run."
-            )
 
 
 @app.command("train-source")
@@ -327,13 +303,19 @@ def compare(
         images = splits.compared_scenes(opened, ways, split, domain).to(on)
         about["set"] = f"{opened.folder.resolve().name} (sha256 {splits.digest(opened)[:12]}…)"
         about |= {"domain": domain or "default", "split": split or "default"}
-    titles = [f"{way} by {name}" for way, name in zip(ways, models, strict=True)]
+    titles = f"{ways[0]} by {models[0]}", f"{ways[1]} by {models[1]}"
     if titles[0] == titles[1]:
-        titles = [f"{titles[0]}, A", f"{titles[1]}, B"]
+        titles = f"{titles[0]}, A", f"{titles[1]}, B"
     found = compared(
-        a, b, images.only(ways[0]), images.only(ways[1]), layers=named, titles=(titles[0], titles[1]),
-        rounds=rounds, seed=seed,
-    )  # fmt: skip
+        a,
+        b,
+        images.only(ways[0]),
+        images.only(ways[1]),
+        layers=named,
+        titles=titles,
+        rounds=rounds,
+        seed=seed,
+    )
     report = write(found, out, rerun=terminal.typed(ctx), umap=umap, about=about)
     typer.echo(headline(found))
     typer.echo(f"report: {report}")

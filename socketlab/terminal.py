@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from socketlab.errors import LabError
-from socketlab.files import sweep
+from socketlab.files import reason, sweep
 
 
 class OneSentence(TyperGroup):
@@ -47,15 +47,13 @@ def progress(events: Iterable[Any], describe: Callable[[Any], str]) -> Iterator[
     from socketlab.method.adaptation import Step
     from socketlab.speed import distributed
 
-    if distributed.rank() > 0:  # the first of several processes prints for all
-        yield from events
-        return
-    with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
+    first = distributed.rank() == 0  # of several processes, which prints for all
+    with tqdm(unit="step", disable=not (first and sys.stderr.isatty())) as bar:
         for event in events:
             if isinstance(event, Step):
                 bar.total = event.steps
                 bar.update(event.step - bar.n)
-            else:
+            elif first:
                 tqdm.write(describe(event), file=sys.stderr)
             yield event
 
@@ -75,19 +73,20 @@ def assignments(
         yield name.strip(), value
 
 
-def given(ctx: typer.Context, option: str) -> bool:
-    """Whether an option was typed, rather than left at its default."""
-    return getattr(ctx.get_parameter_source(option), "name", None) == "COMMANDLINE"
+def given(ctx: typer.Context) -> list[Any]:
+    """The options and arguments that were typed, rather than left at their defaults."""
+    sources = {one: ctx.get_parameter_source(str(one.name)) for one in ctx.command.params}
+    return [one for one, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
 def refuse_options(ctx: typer.Context, pack: str | None, *of_packs: str) -> None:
     """Raise when an option of the shipped rooms is given with a pack, or one of a pack without."""
-    about = "the shipped rooms: leave it out with --pack"
-    if pack is None:
-        about = "an imported set: name its folder with --pack"
-    for name in of_packs if pack is None else ("sensor", "pairs", "strength"):
-        if given(ctx, name):
-            raise LabError(f"--{name.replace('_', '-')} is about {about}.")
+    refused, about = of_packs, "an imported set: name its folder with --pack"
+    if pack is not None:
+        refused, about = ("sensor", "pairs", "strength"), "the shipped rooms: leave it out with --pack"
+    for one in given(ctx):
+        if one.name in refused:
+            raise LabError(f"{one.opts[0]} is about {about}.")
 
 
 def names_in(text: str | None, flag: str) -> list[str] | None:
@@ -100,13 +99,12 @@ def names_in(text: str | None, flag: str) -> list[str] | None:
 
 def typed(ctx: typer.Context) -> str:
     """The command as it was typed, with its seed."""
-    words = ["socketlab", str(ctx.info_name)]
-    for parameter in ctx.command.params:
-        name = str(parameter.name)
-        if name == "seed" or given(ctx, name):
-            flags = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
-            value = ctx.params[name]
-            words += [parameter.secondary_opts[0]] if value is False else [*flags, str(value)]
+    words, known = ["socketlab", str(ctx.info_name)], given(ctx)
+    for one in ctx.command.params:
+        if one in known or one.name == "seed":
+            flags = [] if one.param_type_name == "argument" else [one.opts[0]]
+            value = ctx.params[str(one.name)]
+            words += [one.secondary_opts[0]] if value is False else [*flags, str(value)]
     return shlex.join(word for word in words if word != "True")
 
 
@@ -116,8 +114,7 @@ def require_new(file: Path) -> None:
         raise LabError(f"{file} exists already: choose another file with --out.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LabError(f"{file.parent} cannot be made ({error.strerror}): choose another --out.") from None
-    if len(file.name.encode()) > 200 or not os.access(file.parent, os.W_OK):
-        raise LabError(f"{file} cannot be written: choose another file with --out.")
+        file.with_name(f".{file.name}.{'0' * 32}.unfinished").touch()
+    except (OSError, ValueError) as error:
+        raise LabError(f"{file} cannot be written ({reason(error)}): choose another --out.") from None
     sweep(file.parent, file.name)

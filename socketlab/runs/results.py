@@ -31,17 +31,7 @@ from socketlab.runs import run_folder
 from socketlab.runs.run_folder import RESULTS, Run, to_json
 from socketlab.runs.settings import Material, Settings, gather
 
-TITLES = {
-    "source-only": "no adaptation",
-    "batch": "batch statistics",
-    "adabn": "AdaBN",
-    "tent": "TENT",
-    "shot-im": "SHOT-IM",
-    "shot": "SHOT",
-    "aad": "AaD",
-    "socket": "SOCKET",
-    "paper": "SOCKET as published",
-}
+TITLES = {name: look.title for name, look in style.METHODS.items()} | {"source-only": "no adaptation"}
 MOST_PAIRS_ON_MAP = 300
 
 

@@ -92,22 +92,19 @@ class Run:
         write_whole(self.folder / CONFIG, to_json(asdict(self.config)))
 
 
-def default_folder(settings: Settings) -> Path:
-    """Return ``runs/<time>-<place>-<method>-s<seed>`` below the present folder."""
+def free_folder(folder: Path | None, settings: Settings) -> Path:
+    """The folder, by default ``runs/<time>-<place>-<method>-s<seed>``, if it holds nothing yet."""
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{time}-{settings.place}-{settings.method}-s{settings.seed}"
-
-
-def check_free(folder: Path) -> None:
-    """Refuse a folder that holds something already."""
+    folder = folder or Path("runs") / f"{time}-{settings.place}-{settings.method}-s{settings.seed}"
     if not is_free(folder):
         way_out = f"choose another folder with --out, or continue with --resume {folder}"
         raise LabError(f"{folder} exists already: {way_out}.")
+    return folder
 
 
 def create(folder: Path, settings: Settings, material: Material) -> Run:
     """Make a run folder and write its configuration."""
-    check_free(folder)
+    free_folder(folder, settings)
     config = Config(
         made=datetime.now().astimezone().isoformat(timespec="seconds"),
         settings=settings,
@@ -147,9 +144,10 @@ def resume(run: Run, material: Material) -> State | None:
 
     Raises `LabError`: data, source network or configuration have changed since, or files are missing.
     """
-    for name, now in fingerprints(material).items():
-        if getattr(run.config, name) != now:
-            told = f"{run.folder} cannot be resumed, because {_CHANGED[name]} changed since it began"
+    now = fingerprints(material)
+    for name, what in {"data_digest": "the images", "source_digest": "the source network"}.items():
+        if getattr(run.config, name) != now[name]:
+            told = f"{run.folder} cannot be resumed, because {what} changed since it began"
             raise LabError(f"{told}: restore the files, or start a new run.")
     if not (run.folder / STATE).is_file():
         run.rows = []
@@ -161,9 +159,6 @@ def resume(run: Run, material: Material) -> State | None:
         raise LabError(f"{run.folder / EPOCHS} lacks epochs before {state.epoch}: start a new run instead.")
     run.rows = run.rows[: state.epoch + 1]
     return state
-
-
-_CHANGED = {"data_digest": "the images", "source_digest": "the source network"}
 
 
 def record(run: Run, material: Material, state: State | None = None) -> Iterator[Step | Epoch]:

@@ -166,7 +166,7 @@ def test_a_run_on_a_pack_is_resumed_and_a_changed_pack_is_noticed(imported, here
         patch.setattr(run_folder, "adapt", interrupted)
         words = ("--source", file, "--out", "cut", "--device", "cpu")
         assert call("adapt", "--pack", pack.folder, *SHORT, *words).exit_code == 130
-    refused(call("adapt", "--resume", "cut", "--pack", "elsewhere"), "began with --pack")
+    refused(call("adapt", "--resume", "cut", "--pack", "elsewhere"), "leave --pack out")
     assert call("adapt", "--resume", "cut").exit_code == 0
     assert epochs_without_seconds(here / "cut") == epochs_without_seconds(run.folder)
     assert (here / "cut" / run_folder.CHECKPOINT).read_bytes() == (
@@ -360,7 +360,7 @@ def test_errors_are_one_sentence_and_say_what_to_do(imported, raw, here):
     refused(call("train-source", "--pack", pack.folder, "--depth-encoding", "hha"), "no depth encoding")
     refused(call("train-source", "--pack", pack.folder, "--rate", "0"), "rate 0.0 is out of range")
     refused(call("train-source", "--pack", pack.folder, "--device", "tpu"), "'tpu' is unknown", "auto, cpu")
-    refused(call("train-source", "--pack", pack.folder, "--out", f"{file}/x"), "cannot be made", "--out")
+    refused(call("train-source", "--pack", pack.folder, "--out", f"{file}/x"), "cannot be written", "--out")
     alone = write_pack(survey("folders", raw("folders")), here / "alone", size=32, processes=1)
     refused(
         call("adapt", "--pack", alone.folder, "--source", network(alone, seed=4)), "no task-irrelevant pairs"
