@@ -3,17 +3,14 @@
 Weights and learning rate act at once, also in the middle of a run; all else acts at the next run.
 """
 
-import html
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
 import torch
-from matplotlib.figure import Figure, SubFigure
+from sklearn.metrics import confusion_matrix  # type: ignore[import-untyped]
 
 from socketlab.figures import figures, style
 from socketlab.figures.film import Film, Snapshot
@@ -25,10 +22,11 @@ from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks.checkpoints import load_source, source_for_modality
 from socketlab.panels import session
-from socketlab.panels.base import Control, Table, box_of, controls_of, named, setting
+from socketlab.panels.base import Control, box_of, controls_of, named, setting
 from socketlab.panels.cards import Mistakes
 from socketlab.panels.pairs import spoilt
-from socketlab.panels.training import Change, PanelRun, RunPanel
+from socketlab.panels.session import Canvas, Paint
+from socketlab.panels.training import Change, PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
 from socketlab.runs.settings import Material
 
@@ -43,7 +41,6 @@ CAMERAS = {name: sensor.title for name, sensor in SENSORS.items()}
 NEAR = "pairs that show rooms with the task's furniture"
 MAP_PAIRS, MAP_TARGETS, COMPONENTS, FEW = 200, 240, 16, 25
 MAP_SETS = ("source half", "target half", "target images")
-PICTURES = ("accuracy", "losses", "confusion", "map")
 
 
 @dataclass(frozen=True)
@@ -97,20 +94,14 @@ def methods(first: Choice) -> dict[str, Choice]:
 
 @dataclass
 class AdaptationRun(PanelRun[Choice]):
-    """A run with its losses by step, features and confusion matrix by epoch, and the last answers."""
+    """A run with features and confusion matrix by epoch, and the last answers."""
 
     levels: dict[str, float] = field(default_factory=dict)
-    steps: list[dict[str, float]] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     answers: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         self.recipe = self.choice.recipe  # with what the sliders have changed since
-
-    @property
-    def losses(self) -> dict[str, list[float]]:
-        """Term -> its value at every step; NaN where it was not at work."""
-        return pd.DataFrame(self.steps, dtype=float).to_dict("list")  # type: ignore[return-value]
 
 
 def gather(choice: Choice) -> Material:
@@ -174,18 +165,19 @@ def pair_counts() -> dict[str, int]:
     return {kind: splits.count(f"ti_{kind}") for kind in ("near", "far")}
 
 
-def draw_accuracy(figure: Figure | SubFigure, runs: list[AdaptationRun], last_epoch: int) -> None:
+def draw_accuracy(figure: Canvas, runs: list[AdaptationRun]) -> None:
     """Held-out accuracy of runs over epochs, with ticks where a weight was changed."""
-    title, levels = "Accuracy on held-out target images", runs[-1].levels if runs else None
-    series, styles = {run.name: run.curve("accuracy") for run in runs}, {run.name: run.style for run in runs}
-    ax = figures.curves(series, figure.subplots(), title=title, ylim=(0, 1.02), levels=levels, styles=styles)
-    ax.set_xlim(-0.03 * last_epoch, 1.03 * last_epoch)
+    levels = runs[-1].levels if runs else None
+    last = max([1, *(run.recipe.total_epochs for run in runs)])
+    about: dict[str, Any] = {"title": "Accuracy on held-out target images", "ylim": (0, 1.02)}
+    ax = draw_runs(figure, runs, "accuracy", levels=levels, **about)
+    ax.set_xlim(-0.03 * last, 1.03 * last)
     for run in runs:
         for change in run.changes:
             ax.axvline(change.epoch, ymax=0.06, color=run.style.colour, linewidth=3)
 
 
-def draw_losses(figure: Figure | SubFigure, losses: Mapping[str, list[float]], changes: list[Change]) -> None:
+def draw_losses(figure: Canvas, losses: Mapping[str, list[float]], changes: list[Change]) -> None:
     """The terms that are at work, over steps."""
     shown = {n: (range(1, len(y) + 1), y) for n, y in losses.items() if np.isfinite(y).any()}
     if shown:
@@ -202,12 +194,12 @@ class AdaptationPanel(RunPanel[Choice]):
     """Watch a network learn a modality that it never saw, and take part.
 
     It begins with `choice`, whose pair count is cut to what `counts` has (default: the shipped pairs);
-    `gather` loads the material of a choice, with images of `classes`.
+    `gather` loads the material of a choice.
     """
 
-    name = "adaptation"
     run_type = AdaptationRun
-    view = ("map",)
+    view: ClassVar = ("map",)
+    live: ClassVar = ("accuracy", "losses")
     tips: ClassVar = {"run": "train with the settings shown"}
     folded: ClassVar = {
         "More weights, length": [*WEIGHTS[1:], "trunk_lr", *NEXT],
@@ -220,12 +212,11 @@ class AdaptationPanel(RunPanel[Choice]):
         choice: Choice | None = None,
         gather: Callable[[Choice], Material] = gather,
         counts: Mapping[str, int] | None = None,
-        classes: tuple[str, ...] = pocketrooms.CLASSES,
     ) -> None:
         counts = pair_counts() if counts is None else counts
         first, most = choice or Choice(), max(counts.values())
         first = replace(first, pairs=min(first.pairs, most))
-        self.classes, self._gather = classes, gather
+        self._gather = gather
         self.film: Film | None = None
         self.mistakes = Mistakes()
         self.below = (self.mistakes,)
@@ -235,20 +226,17 @@ class AdaptationPanel(RunPanel[Choice]):
         own = controls_of(first)
         own["pairs"] = replace(own["pairs"], low=min(16, most), high=most)
         own["map"] = Control("map", "PCA", "UMAP is drawn at the end of a run", options=("PCA", "UMAP"))
-        super().__init__(
-            first,
-            experiments(first, counts.get("far", most)) | methods(first),
-            {"lambda_ti": recipe["lambda_ti"], **own, **recipe},
-            {name: f"{name}: no run yet." for name in PICTURES},
-        )
+        table = {"lambda_ti": recipe["lambda_ti"], **own, **recipe}
+        offered = experiments(first, counts.get("far", most)) | methods(first)
+        super().__init__(first, offered, table, (*self.live, "confusion", "map"))
         self._films = session.Background(self._show_film, self.box)
         self.background.append(self._films)
         self._on_change(("map",), lambda: self._films.post(self.runs[-1], True) if self.runs else None)
         self._ready()
 
     def _grid(self) -> Any:
-        """Two pictures at the left, the film at the right; confusion and map are drawn for exports alone."""
-        images = [self.pictures[name].image for name in ("accuracy", "losses")]
+        """Two pictures at the left, the film at the right; confusion and map are drawn for stills alone."""
+        images = [self.pictures[name].image for name in self.live]
         return named("pictures-film", box_of("pictures", [*images, self._film_box]))
 
     def _bench(self, choice: Choice) -> Bench:
@@ -278,6 +266,7 @@ class AdaptationPanel(RunPanel[Choice]):
     def _events(self, run: AdaptationRun) -> Iterator[Step | replay.Observation]:
         choice, bench = run.choice, self._bench(run.choice)
         run.levels, material = bench.levels, bench.material
+        self.mistakes.clear()
         recipe = partial(self._recipe, choice.recipe)  # `adapt` calls it between two steps
         begin = partial(adapt, material.source, material.target, material.pairs, recipe, seed=choice.seed)
         return replay.played(choice, begin, bench.observe)
@@ -286,7 +275,6 @@ class AdaptationPanel(RunPanel[Choice]):
         last, now = run.choice.recipe, self._recipe(run.choice.recipe)
         phase = "aligning" if step.epoch <= last.align_epochs else "all terms"
         self.session.note = f"epoch {step.epoch} of {last.total_epochs}, {phase}"
-        run.steps.append({name: float(loss) for name, loss in step.losses.items()})
         for name in LIVE:
             before, after = getattr(run.recipe, name), getattr(now, name)
             if before != after:
@@ -296,10 +284,9 @@ class AdaptationPanel(RunPanel[Choice]):
     def _epoch(self, run: AdaptationRun, event: replay.Observation) -> None:
         bench, seen = self._bench(run.choice), event.seen
         run.answers = seen["answers"].long()
-        labels, answers = bench.material.held_out.labels.numpy(), run.answers.numpy()
-        counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        np.add.at(counts, (labels[labels >= 0], answers[labels >= 0]), 1)
-        run.add(event.epoch, accuracy=float(np.trace(counts) / max(counts.sum(), 1)))
+        places = range(len(bench.material.source.classes))
+        counts = confusion_matrix(bench.material.held_out.labels, run.answers, labels=places)
+        run.add(event.epoch, accuracy=float(np.trace(counts) / counts.sum()))
         half, targets = seen["features"].float().split([len(bench.pairs), len(bench.seen)])
         sets = zip(MAP_SETS, (bench.source_half, half, targets), strict=True)
         title = f"epoch {event.epoch}" if event.epoch else "before"
@@ -308,30 +295,6 @@ class AdaptationPanel(RunPanel[Choice]):
             if epoch == event.epoch:
                 self.controls[name].value = value
         self._show_film(run, umap=False)
-
-    def _draw(self, run: AdaptationRun) -> None:
-        over, runs = run.outcome != "running", list(self.runs[-5:])
-        losses, changes = run.losses, list(run.changes)
-        last = max(one.choice.recipe.total_epochs for one in runs) or 1
-        self.pictures["losses"].post(lambda f: draw_losses(f, losses, changes), over)
-        self.pictures["accuracy"].post(lambda f: draw_accuracy(f, runs, last), over)
-        if run.epochs:
-            before = run.levels.get("source only", run.values["accuracy"][0])
-            self.headline.value = (
-                f"{run.name}, epoch {run.epochs[-1]}: <b>{100 * run.last('accuracy'):.1f}&nbsp;%</b> of the "
-                f"held-out target images are named right (source only {100 * before:.1f}&nbsp;%), by labels "
-                "that the method never sees."
-            )
-
-    def _clear(self, run: AdaptationRun | None) -> None:
-        self.mistakes.clear()
-        if run is None:
-            self._films.drop()
-            self._films.wait(30)
-            self.film, self._film_box.children = None, ()
-            self.headline.value = "Press <b>Run</b>."
-            self.pictures["accuracy"].post(lambda f: draw_accuracy(f, [], 1), at_once=True)
-        self.pictures["losses"].post(lambda f: draw_losses(f, {}, []), at_once=True)
 
     def _end(self, run: AdaptationRun, state: str) -> None:
         if run.choice.later:  # a weight that moved by itself goes back
@@ -342,14 +305,46 @@ class AdaptationPanel(RunPanel[Choice]):
             held_out = self._bench(run.choice).material.held_out
             self.mistakes.of(held_out, run.answers, f"{run.name}, epoch {run.epochs[-1]}")
 
+    def reset(self) -> None:
+        """Stop, forget all runs, settings and pictures as at the beginning."""
+        self._halt()
+        self._films.wait(30)
+        self.film, self._film_box.children = None, ()
+        self.mistakes.clear()
+        super().reset()
+
+    # pictures
+
+    def paints(self) -> dict[str, Paint]:
+        """Curves of the runs, and the losses of the last one."""
+        runs, losses, changes = list(self.runs), {}, []
+        if runs:
+            losses, changes = runs[-1].losses, list(runs[-1].changes)
+        return {
+            "accuracy": partial(draw_accuracy, runs=runs),
+            "losses": partial(draw_losses, losses=losses, changes=changes),
+        }
+
+    def told(self) -> str:
+        """The accuracy of the last run."""
+        run = self.runs[-1] if self.runs else None
+        if run is None or not run.epochs:
+            return "Press <b>Run</b>."
+        return (
+            f"{run.name}, epoch {run.epochs[-1]}: <b>{100 * run.last('accuracy'):.1f}&nbsp;%</b> of the "
+            f"held-out target images are named right (source only {100 * run.levels['source only']:.1f}"
+            "&nbsp;%), by labels that the method never sees."
+        )
+
     def _show_film(self, run: AdaptationRun, umap: bool | None = None) -> None:
         """Put the epochs of a run so far on one map, and show it in the place of the last one."""
         if run not in self.runs or not run.snapshots:
             return
         umap = self.controls["map"].value == "UMAP" if umap is None else umap
-        sets, links = self._bench(run.choice).film_sets, MAP_SETS[:2]
+        bench = self._bench(run.choice)
+        classes = bench.material.source.classes
         about: Any = {"umap": umap, "seed": run.choice.seed, "fit_on": None if umap else 0}
-        film = Film.of_features(run.snapshots, sets, self.classes, links, **about)
+        film = Film.of_features(run.snapshots, bench.film_sets, classes, MAP_SETS[:2], **about)
         self.film, last = film, len(film.frames) - 1
         if self._film_box.children:
             self._film_box.children[0].film = film.data()
@@ -357,41 +352,9 @@ class AdaptationPanel(RunPanel[Choice]):
             self._film_box.children = (film.widget(),)
         if run.outcome != "running":
             title = f"{run.name}, {film.titles[-1]}"
-            confusion = partial(figures.confusion_matrix, film.confusion[-1], self.classes, title=title)
+            confusion = partial(figures.confusion_matrix, film.confusion[-1], classes, title=title)
             self.pictures["map"].post(lambda f: film.draw(last, f.subplots()), at_once=True)
             self.pictures["confusion"].post(lambda f: confusion(ax=f.subplots()), at_once=True)
-
-    # numbers
-
-    def tables(self) -> dict[str, Table]:
-        """Settings and accuracies of all runs, terms of their losses, and the points of the last map."""
-        epochs: list[Mapping[str, Any]] = []
-        steps: list[Mapping[str, Any]] = []
-        for run in self.runs:
-            about = {name: getattr(run.choice, name) for name in DATA} | asdict(run.choice.recipe)
-            about["changed"] = "; ".join(map(str, run.changes))
-            epochs += [row | {"held_out_accuracy": row.pop("accuracy")} for row in run.rows(**about)]
-            steps += [{"run": run.number, "step": i, **step} for i, step in enumerate(run.steps, start=1)]
-        points = [
-            {"set": name, "modality": cloud.modality, "x": float(x), "y": float(y)}
-            for name, cloud in (self.film.frames[-1] if self.film else {}).items()
-            for x, y in cloud.points
-        ]
-        return {"epochs": epochs, "losses": steps, "map": points}
-
-    def _cells(self, run: AdaptationRun) -> dict[str, str]:
-        choice, recipe = run.choice, run.choice.recipe
-        at_work = [n for n in WEIGHTS if any(getattr(r.choice.recipe, n) > 0 for r in self.runs)]
-        indexed = {n: re.sub(r"_(\w+)$", r"<sub>\1</sub>", html.escape(_label(n))) for n in at_work}
-        wrong = f", {choice.wrong:.0%} wrong" if choice.wrong else ""
-        return {
-            "sensor": f"{html.escape(choice.sensor)} × {choice.strength:g}",
-            "pairs": f"{choice.pairs}, {choice.near:.0%} near{wrong}",
-            **{label: f"{getattr(recipe, name):g}" for name, label in indexed.items()},
-            "rate": f"{recipe.trunk_lr:.2g}",
-            "epochs": f"{recipe.align_epochs}+{recipe.epochs}",
-            "seed": f"{choice.seed}",
-        }
 
 
 def _label(name: str) -> str:

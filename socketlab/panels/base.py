@@ -1,9 +1,8 @@
-"""Frame of every panel: controls at the left, a run bar, pictures that fill the window, an export."""
+"""Frame of every panel: controls at the left, a run bar, pictures that fill the window."""
 
 import html
 import itertools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -14,19 +13,15 @@ import anywidget
 import ipywidgets as widgets
 
 from socketlab.figures import style
-from socketlab.files import csv_text, write_whole
 from socketlab.method.recipe import knobs
 from socketlab.panels import session
 
-Table = Sequence[Mapping[str, Any]]
-EXPORTS = "exports"
 HERE = Path(__file__).parent
 BUTTONS = {
     "run": ("play", "run with the settings shown"),
     "pause": ("pause", "hold the run, and go on"),
     "stop": ("stop", "end the run, keep what it showed"),
     "reset": ("undo", "forget all runs, settings as at the beginning"),
-    "export": ("download", "pictures as PNG and SVG, numbers as CSV"),
 }
 """Method of a panel → icon and tooltip of its button."""
 
@@ -38,8 +33,8 @@ BUTTONS = {
 class Control:
     """One setting: its label, first value, tooltip, and which values it can take.
 
-    A slider goes from `low` to `high`, in whole numbers where value and step are whole, and by powers of ten
-    with `log`; it writes its value in the format `form`. `options` stand in a menu, or, if it is `live`, on a
+    A slider goes from `low` to `high`, in whole numbers where its value is whole, and by powers of ten with
+    `log`; it writes its value in the format `form`. `options` stand in a menu, or, if it is `live`, on a
     slider. A `live` slider reports its value while it is dragged, and not only on release.
     """
 
@@ -64,26 +59,27 @@ class Control:
         label = label or knob.label
         return cls(label, value, knob.help, knob.low, knob.high, step, form=form, log=knob.log)
 
-    def widget(self) -> widgets.Widget:
+    def widget(self) -> Any:
         """The widget of core ipywidgets that shows it."""
         about: dict[str, Any] = {"description": self.label, "tooltip": self.tip, "value": self.value}
-        if self.options and not self.live:
-            return widgets.Dropdown(options=self.options, **about)
-        about["continuous_update"] = self.live
         if self.options:
-            return widgets.SelectionSlider(options=self.options, **about)
+            kind = widgets.SelectionSlider if self.live else widgets.Dropdown
+            return kind(options=self.options, **about)
+        about["continuous_update"] = self.live
         if self.log:
             ends = {"min": math.log10(self.low), "max": math.log10(self.high)}
             return widgets.FloatLogSlider(step=0.05, readout_format=self.form, **ends, **about)
         about |= {"min": self.low, "max": self.high, "step": self.step}
-        if isinstance(self.value, int) and isinstance(self.step, int):
+        if isinstance(self.value, int):
             return widgets.IntSlider(**about)
         return widgets.FloatSlider(readout_format=self.form, **about)
 
-
-def named(name: str, widget: Any) -> Any:
-    """The widget, to be found in a page as ``.socketlab-<name>``."""
-    return widget.add_class(f"socketlab-{name.replace('_', '-')}")
+    def written(self, value: Any) -> str:
+        """A value as the widget writes it."""
+        if self.options:
+            titles = {one[1]: one[0] for one in self.options if isinstance(one, tuple)}
+            return str(titles.get(value, value))
+        return f"{value:d}" if isinstance(self.value, int) else format(value, self.form)
 
 
 def setting(value: Any, label: str, *about: Any, options: Any = (), **more: Any) -> Any:
@@ -100,9 +96,9 @@ def controls_of(choice: Any) -> dict[str, Control]:
     return {name: replace(control, value=getattr(choice, name)) for name, control in found.items()}
 
 
-def make_controls(table: Mapping[str, Control]) -> dict[str, widgets.Widget]:
-    """The named widgets of a table of controls."""
-    return {name: named(name, control.widget()) for name, control in table.items()}
+def named(name: str, widget: Any) -> Any:
+    """The widget, to be found in a page as ``.socketlab-<name>``."""
+    return widget.add_class(f"socketlab-{name.replace('_', '-')}")
 
 
 def text_box(name: str) -> widgets.HTML:
@@ -121,84 +117,89 @@ class Access(anywidget.AnyWidget):
     _esm, _css = HERE / "panel.js", HERE / "panel.css"
 
 
-def accessible(box: widgets.Box) -> Access:
-    """Give a box's sliders names and values, its keys to itself, and its status to screen readers."""
-    access = Access()
-    box.add_class("socketlab-accessible")
-    box.children = (*box.children, access)
-    access.on_msg(lambda _, content, __: access.send({"pong": True}) if "ping" in content else None)
-    return access
+class Readable(widgets.VBox):
+    """A widget with words for a page where no kernel runs: its `repr`, and the same as HTML, `page`.
+
+    `accessible` names its sliders, keeps its keys from JupyterLab and gives its status to screen readers.
+    """
+
+    page = ""
+
+    def accessible(self) -> Access:
+        """Call once, when all its parts are in place."""
+        access = Access()
+        self.add_class("socketlab-accessible")
+        self.children: tuple[widgets.Widget, ...] = (*self.children, access)
+        access.on_msg(lambda _, content, __: access.send({"pong": True}) if "ping" in content else None)
+        return access
+
+    def _repr_mimebundle_(self, **named: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**named) or {}
+        return bundle | {"text/plain": repr(self), "text/html": self.page}
 
 
 # ------------------------------------------------------------------------ the panel
 
 
-class Panel(widgets.VBox):
-    """A frame with one session, its buttons, controls, pictures and an export.
+class Panel(Readable):
+    """A frame with one session, its buttons, controls and pictures.
 
-    Subclasses define `reset` and `_begin`, and may set `tips` (button -> tooltip), `run_text`, `below`
-    (widgets under the pictures) and `folded` (title -> controls folded away; the others are in sight).
+    Subclasses define `paints`, `told`, `_begin` and `reset`, and may set `tips` (button -> tooltip),
+    `run_text`, `below` (widgets under the pictures), and `folded` (title -> controls folded away; the others
+    are in sight).
 
     Parameters
     ----------
     table : name -> control.
-    pictures : name -> what it is in words until it is drawn, in the order of the grid.
+    pictures : their names, in the order of the grid.
 
     Attributes
     ----------
     headline, table, words : text above the pictures, and two below them.
-    listeners : called without arguments after each run that ended by itself, in the worker's thread.
     background : further threads that `wait` waits for.
-    exported : the folders written so far.
     """
 
-    name, run_text = "panel", "Run"
+    run_text = "Run"
     tips: ClassVar[Mapping[str, str]] = {}
     folded: ClassVar[Mapping[str, Sequence[str]]] = {}
     below: Sequence[widgets.Widget] = ()
 
-    def __init__(self, table: Mapping[str, Control], pictures: Mapping[str, str]) -> None:
+    def __init__(self, table: Mapping[str, Control], pictures: Sequence[str]) -> None:
         self.box = session.ErrorBox()
         self._guarded = partial(session.guarded, self.box)
         self.session: session.Session[Any] = session.Session(self.box)
-        self.listeners: list[Callable[[], None]] = []
         self.background: list[session.Background[Any]] = []
-        self.exported: list[Path] = []
-        self.controls = make_controls(table)
+        self.settings = dict(table)
+        self.controls: dict[str, Any] = {name: named(name, one.widget()) for name, one in table.items()}
         self.pictures: dict[str, session.LiveFigure] = {}
-        for name, words in pictures.items():
-            picture = self.pictures[name] = session.LiveFigure(alt=words, box=self.box)
-            picture.image.add_class(f"socketlab-picture-{name}")
-            picture.drawn = self.describe
+        for name in pictures:
+            picture = session.LiveFigure(alt=f"{name}: not drawn yet.", box=self.box)
+            self.pictures[name], picture.drawn = picture, self.describe
+            named(f"picture-{name}", picture.image)
         self.buttons: dict[str, widgets.Button] = {}
         for name, (icon, tip) in BUTTONS.items():
-            tip = self.tips.get(name, tip)
-            button = widgets.Button(description=name.capitalize(), icon=icon, tooltip=tip)
+            about = {"icon": icon, "tooltip": self.tips.get(name, tip)}
+            button = widgets.Button(description=name.capitalize(), **about)
             button.on_click(self._guarded(lambda _, name=name: getattr(self, name)()))
             self.buttons[name] = named(name, button)
         self.buttons["run"].button_style, self.buttons["run"].description = "primary", self.run_text
-        tip = "folder for exports, beside the notebook unless its path is given in full"
-        self.folder = widgets.Text(EXPORTS, description="into", continuous_update=False, tooltip=tip)
-        texts = ("exported", "headline", "runs", "words")
-        self.export_note, self.headline, self.table, self.words = map(text_box, texts)
+        self.headline, self.table, self.words = map(text_box, ("headline", "runs", "words"))
+        self.page = f"<p><em>{self!r}</em></p>"
         super().__init__(self._arranged())
         self.add_class("socketlab-panel")
-        accessible(self).on_msg(self._guarded(lambda _, m, __: self._fit(m.get("sizes", {}), m.get("dark"))))
+        self.accessible().on_msg(self._guarded(lambda _, m, __: self._fit(m.get("sizes", {}), m.get("dark"))))
 
     def _arranged(self) -> list[widgets.Widget]:
         """Run bar, then controls beside headline and pictures, then what may lie below the window."""
-        groups = {title: [self.controls[name] for name in names] for title, names in self.folded.items()}
-        groups["Export"] = [self.folder, self.buttons["export"], self.export_note]
-        boxes = [box_of("group", group) for group in groups.values()]
-        more = named("more", widgets.Accordion(boxes, titles=tuple(groups), selected_index=None))
+        groups = [box_of("group", [self.controls[name] for name in names]) for names in self.folded.values()]
+        folded = widgets.Accordion(groups, titles=tuple(self.folded), selected_index=None)
         hidden = set(itertools.chain(*self.folded.values()))
         opened = [control for name, control in self.controls.items() if name not in hidden]
-        *run_bar, _ = self.buttons.values()
         stage = box_of("stage", [self.headline, self._grid()])
         return [
-            box_of("bar", [*run_bar, self.session.bar, self.session.status]),
+            box_of("bar", [*self.buttons.values(), self.session.bar, self.session.status]),
             self.box,
-            box_of("frame", [box_of("column", [*opened, more]), stage]),
+            box_of("frame", [box_of("column", [*opened, named("more", folded)]), stage]),
             box_of("below", [*self.below, self.table, self.words]),
         ]
 
@@ -215,11 +216,6 @@ class Panel(widgets.VBox):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: a live panel. Run this cell to use it."
-
-    def _repr_mimebundle_(self, **named: Any) -> dict[str, Any]:
-        """As every widget, with a sentence for pages where no kernel runs."""
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**named) or {}
-        return bundle | {"text/plain": repr(self), "text/html": f"<p><em>{html.escape(repr(self))}</em></p>"}
 
     # buttons
 
@@ -264,22 +260,34 @@ class Panel(widgets.VBox):
         self.stop()
         self.session.join(10)
         self.box.clear()
+        self.session.reset()
 
-    def _on_change(self, names: Sequence[str], act: Callable[[], None]) -> None:
+    # pictures
+
+    def paints(self) -> Mapping[str, session.Paint]:
+        """Name of a picture -> a function that draws what is known now; pictures without one stay."""
+        raise NotImplementedError
+
+    def told(self) -> str:
+        """The headline."""
+        raise NotImplementedError
+
+    def redraw(self, *names: str, at_once: bool = True) -> None:
+        """Draw the pictures named, or all, and write the headline, from any thread."""
+        for name, paint in self.paints().items():
+            if not names or name in names:
+                self.pictures[name].post(paint, at_once)
+        self.headline.value = self.told()
+
+    def _on_change(self, names: Sequence[str], act: Callable[[], Any]) -> None:
         for name in names:
             self.controls[name].observe(self._guarded(lambda _: act()), "value")
-
-    # pictures and numbers
 
     def describe(self) -> None:
         """Write the pictures in words below the panel, folded; during a run they stay as they are."""
         if self.session.state not in ("running", "paused"):
             lines = "".join(f"<li>{html.escape(picture.alt)}</li>" for picture in self.pictures.values())
             self.words.value = f"<details><summary>The pictures in words</summary><ul>{lines}</ul></details>"
-
-    def tables(self) -> dict[str, Table]:
-        """The numbers behind the pictures: file name -> rows."""
-        return {}
 
     def sheet(self) -> Any:
         """All pictures on one sheet, two in a row: a matplotlib figure."""
@@ -292,22 +300,7 @@ class Panel(widgets.VBox):
                 picture.paint(part)
         return figure
 
-    def export(self) -> Path:
-        """Write all pictures (PNG, SVG) and numbers (CSV) into a new folder, and show where.
-
-        Returns the folder ``exports/<panel>-1``, ``-2``, ...: nothing is ever overwritten. `LabError`: it
-        cannot be written, or the disk is full.
-        """
-        parent = Path(os.path.expanduser(self.folder.value or EXPORTS))
-        folders = (parent / f"{self.name}-{number}" for number in itertools.count(1))
-        folder = next(folder for folder in folders if not folder.exists())
-        files = {f"{title}.csv": csv_text(rows).encode() for title, rows in self.tables().items() if rows}
-        for title, picture in self.pictures.items():
-            files |= {f"{title}.{ending}": picture.file(ending) for ending in ("png", "svg")}
-        words = "".join(f"{title}: {picture.alt}\n" for title, picture in self.pictures.items())
-        for name, content in (files | {"pictures.txt": words.encode()}).items():
-            write_whole(folder / name, content)
-        self.exported.append(folder)
-        place = html.escape(str(folder))
-        self.export_note.value = f"{len(files) + 1} files written to <code>{place}</code>"
-        return folder
+    def still(self) -> Any:
+        """A picture for readers without a kernel, as an IPython `Image`."""
+        self.wait()
+        return style.show(self.sheet(), 100)

@@ -27,8 +27,8 @@ from socketlab.measures.layer_features import extract_features
 from socketlab.networks.checkpoints import Source, load_source, source_for_modality
 from socketlab.networks.networks import networks_of
 from socketlab.panels import session
-from socketlab.panels.base import Panel, Table, controls_of, setting
-from socketlab.panels.session import Canvas
+from socketlab.panels.base import Panel, controls_of, named, setting
+from socketlab.panels.session import Canvas, Paint
 
 STRENGTHS = np.arange(0, STRONGEST + 0.5, 0.5).tolist()
 EXAMPLES = 24
@@ -235,18 +235,13 @@ def draw_strengths(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     ax.set_xlim(-0.05, STRONGEST)
 
 
-DRAW: dict[str, Callable[..., None]] = {
-    "room": draw_room, "numbers": draw_numbers, "map": draw_map, "strength": draw_strengths,
-}  # fmt: skip
-
-
 class GapPanel(Panel):
     """Move the camera, its errors and the layer, and see what the gap does: picture, map, numbers.
 
     **Sweep** computes all strengths of the camera shown, after which its slider answers at once.
     """
 
-    name, run_text = "gap", "Sweep"
+    run_text = "Sweep"
     tips: ClassVar = {
         "run": "compute all strengths of this camera, so that the slider answers at once",
         "stop": "end the sweep, keep its results",
@@ -254,34 +249,27 @@ class GapPanel(Panel):
     }
 
     def __init__(self, choice: GapChoice | None = None, world: GapWorld | None = None) -> None:
-        self.world, self._shown = world or GapWorld(), dict[str, float]()
+        self.world, self._before, self._shown = world or GapWorld(), dict[str, float](), dict[str, float]()
         first = choice or GapChoice()
         layers = self.world.layers(first.sensor)
         self._first = replace(first, layer=first.layer or layers[-1])
         table = controls_of(self._first)
         table["layer"] = replace(table["layer"], options=layers)
-        super().__init__(table, {name: f"{name}: not computed yet." for name in DRAW})
-        self.pictures["room"].image.add_class("socketlab-photos")
-        self._asked = session.Background[GapChoice](self._compute, self.box, share=1.0)
-        self._maps = session.Background[GapChoice](self._make_map, self.box)
+        super().__init__(table, ("room", "numbers", "map", "strength"))
+        named("photos", self.pictures["room"].image)
+        self._asked = session.Background[None](self._compute, self.box)
+        self._maps = session.Background[None](self._make_map, self.box)
         self.background += [self._asked, self._maps]
         self._on_change(("sensor", "modality", "strength", "layer"), self._move)
         for control, picture in {"example": "room", "map": "map", "hue": "map", "curve": "strength"}.items():
-            self._on_change((control,), partial(self._draw, picture))
+            self._on_change((control,), partial(self.redraw, picture))
         maps.warm_up()
-        self.headline.value = "The network reads its first rooms."
         self._move()
 
     @property
     def choice(self) -> GapChoice:
         """The setting that the controls show."""
         return GapChoice(**{name: control.value for name, control in self.controls.items()})
-
-    def set(self, choice: GapChoice) -> None:
-        """Move the controls to a setting."""
-        layer = choice.layer or self.world.layers(choice.sensor)[-1]
-        for name, value in asdict(replace(choice, layer=layer)).items():
-            self.controls[name].value = value
 
     def _begin(self) -> None:
         """Compute every strength of the camera shown."""
@@ -292,7 +280,7 @@ class GapPanel(Panel):
             for i, strength in enumerate(STRENGTHS):
                 for share, words in self.world.stages(replace(now, strength=strength)):
                     yield (i + share) / len(STRENGTHS), words
-                self._draw("strength")
+                self.redraw("strength")
 
         def see(stage: tuple[float, str]) -> float:
             share, self.session.note = stage
@@ -303,34 +291,72 @@ class GapPanel(Panel):
     def reset(self) -> None:
         """Stop, and go back to the setting that the panel began with; what is known stays known."""
         self._halt()
-        self._asked.drop()
         self._shown = {}
-        self.set(self._first)
-        self.session.reset()
+        for name, value in asdict(self._first).items():
+            self.controls[name].value = value
         self._move()
 
-    def tables(self) -> dict[str, Table]:
-        """Numbers of every setting looked at, and the points of the map shown."""
-        names, choice = ("sensor", "modality", "strength", "layer"), self.choice
-        rows = [
-            dict(zip(names, (*view, layer), strict=True)) | numbers
-            for view, found in list(self.world.seen.items())
-            for layer, numbers in found.numbers.items()
-        ]
-        known = choice.view in self.world.seen
-        clouds = self.world.clouds(self.world.map_at_once(choice)) if known else {}
-        points = [
-            {"modality": name, "class": int(label), "x": float(x), "y": float(y)}
-            for name, cloud in clouds.items()
-            for (x, y), label in zip(cloud.points, cloud.labels, strict=True)  # type: ignore[arg-type]
-        ]
-        return {"numbers": rows, "map": points}
+    def _move(self) -> None:
+        """Answer a moved control: at once where the setting is known, else when it has been computed."""
+        choice = self.choice
+        if choice.view not in self.world.seen:
+            self._asked.post(None, at_once=True)
+            return
+        self._before, self._shown = self._shown, self.world.numbers(choice)
+        self.redraw()
 
-    def still(self, extremes: bool = False, dpi: float = 100) -> Any:
+    def _compute(self, __: None) -> None:
+        """In the background: the setting that the controls ask for by now."""
+        self.box.clear()
+        choice = self.choice
+        for _, words in self.world.stages(choice):
+            self.headline.value = f"{words} …"
+            if choice.view != self.choice.view:
+                return
+        self._move()
+
+    def paints(self) -> dict[str, Paint]:
+        """All pictures of a known setting; a map that was not made yet is asked for."""
+        choice = self.choice
+        about: Any = {"world": self.world, "choice": choice}
+        if choice.view not in self.world.seen:
+            return {}
+        if self.world.map_at_once(choice) != choice:
+            self._maps.post(None, at_once=True)
+        return {
+            "room": partial(draw_room, **about),
+            "numbers": partial(draw_numbers, **about, before=self._before),
+            "map": partial(draw_map, **about),
+            "strength": partial(draw_strengths, **about),
+        }
+
+    def told(self) -> str:
+        """What the network makes of the setting shown."""
+        choice = self.choice
+        if choice.view not in self.world.seen:
+            return "The network reads rooms …"
+        colour, target = self.world.seen[self.world.views(choice)[0]], style.modality_style(choice.modality)
+        numbers = self.world.numbers(choice)
+        return (
+            f"{SENSORS[choice.sensor].title}, {target.title}, errors × {choice.strength:g}: the source "
+            f"network names <b>{100 * numbers['accuracy']:.0f}&nbsp;%</b> of the rooms right, in colour "
+            f"{100 * colour.accuracy:.0f}&nbsp;%; at <code>{choice.layer}</code> "
+            f"<b>{100 * numbers['neighbour_purity']:.0f}&nbsp;%</b> of neighbours are of one modality."
+        )
+
+    def _make_map(self, _: None) -> None:
+        """In the background: the map that the controls ask for by now."""
+        if not maps.is_warm():
+            maps.warm_up().join(120)
+        if (choice := self.choice).view in self.world.seen:
+            self.world.clouds(choice)
+            self.redraw("map")
+
+    def still(self, extremes: bool = False) -> Any:
         """A picture for readers without a kernel; `extremes`: with no, these, and the strongest errors."""
-        self.wait()
         if not extremes:
-            return style.show(self.sheet(), dpi)
+            return super().still()
+        self.wait()
         now = replace(self.choice, map="PCA", hue="modality")
         shown = list(dict.fromkeys(replace(now, strength=s) for s in (0.0, now.strength, STRONGEST)))
         with session.DRAW:
@@ -342,54 +368,4 @@ class GapPanel(Panel):
                 draw_room(room, self.world, choice)
                 draw_map(points, self.world, choice)
                 draw_numbers(numbers, self.world, choice, {})
-        return style.show(figure, dpi)
-
-    def _move(self) -> None:
-        """Answer a moved control: at once where the setting is known, else when it has been computed."""
-        choice = self.choice
-        if choice.view in self.world.seen:
-            self._asked.drop()
-            self._show(choice)
-        else:
-            self._asked.post(choice, at_once=True)
-
-    def _compute(self, choice: GapChoice) -> None:
-        """In the background: a setting, unless the controls have moved on to another one."""
-        self.box.clear()
-        for _, words in self.world.stages(choice):
-            self.headline.value = f"{words} …"
-            if choice.view != self.choice.view:
-                return
-        self._show(self.choice)
-
-    def _show(self, choice: GapChoice) -> None:
-        """All pictures of a known setting."""
-        before, self._shown = self._shown, self.world.numbers(choice)
-        self._draw("numbers", before=before)
-        for name in ("room", "map", "strength"):
-            self._draw(name)
-        colour, target = self.world.seen[self.world.views(choice)[0]], style.modality_style(choice.modality)
-        self.headline.value = (
-            f"{SENSORS[choice.sensor].title}, {target.title}, errors × {choice.strength:g}: the source "
-            f"network names <b>{100 * self._shown['accuracy']:.0f}&nbsp;%</b> of the rooms right, in colour "
-            f"{100 * colour.accuracy:.0f}&nbsp;%; at <code>{choice.layer}</code> "
-            f"<b>{100 * self._shown['neighbour_purity']:.0f}&nbsp;%</b> of neighbours are of one modality."
-        )
-
-    def _draw(self, name: str, **about: Any) -> None:
-        """One picture of the setting shown, where it is known; a map that is not known is computed."""
-        choice = self.choice
-        if choice.view in self.world.seen:
-            draw = partial(DRAW[name], world=self.world, choice=choice, **about)
-            self.pictures[name].post(draw, at_once=True)
-            if name == "map":
-                known = self.world.map_at_once(choice) == choice
-                self._maps.drop() if known else self._maps.post(choice, at_once=True)
-
-    def _make_map(self, _: GapChoice) -> None:
-        """In the background: the map that the controls ask for by now."""
-        if not maps.is_warm():
-            maps.warm_up().join(120)
-        if (choice := self.choice).view in self.world.seen:
-            self.world.clouds(choice)
-            self._draw("map")
+        return style.show(figure, 100)

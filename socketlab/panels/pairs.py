@@ -5,13 +5,12 @@ with its own partner, and on held-out images of the task.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from socketlab.errors import LabError
@@ -23,22 +22,16 @@ from socketlab.method import evaluate, losses
 from socketlab.method.adaptation import Step, adapt
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
-from socketlab.panels.base import Table, controls_of, setting
-from socketlab.panels.training import PanelRun, RunPanel
+from socketlab.panels.base import controls_of, named, setting
+from socketlab.panels.session import Canvas, Paint
+from socketlab.panels.training import PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
 
-Canvas = Figure | SubFigure
 KEPT, FEWEST, WIDEST = 400, 16, 32
 MEASURED, SHOWN = 100, 6  # pairs of a run: on which its own loss is measured, and in the picture
 LOSSES = {
     "given": style.Style("pairs given", "#be185d", "s", "--"),
     "aside": style.Style("pairs kept aside", "#0b6bcb", "o", "-"),
-}
-TITLES = {
-    "pairs": "Pairs as the network gets them",
-    "losses": "L_TI of the last run",
-    "rank": "Median rank of the partner",
-    "accuracy": "Accuracy on held-out depth",
 }
 SHARE: Any = {"form": ".0%", "live": True}
 
@@ -62,18 +55,6 @@ class PairsChoice:
     def recipe(self) -> Recipe:
         """SOCKET's first part, alignment on pairs, alone."""
         return Recipe.socket().replace(align_epochs=self.epochs, epochs=0)
-
-    @property
-    def words(self) -> str:
-        """What is special about it, in a few words."""
-        near = f"{100 * self.near:.0f} % near" if self.near else "far"
-        parts = {
-            f"{self.pairs} pairs": True,
-            near: self.near < 1,
-            f"{100 * self.broken:.0f} % broken": self.broken,
-            f"shifted {self.shift} px": self.shift,
-        }
-        return ", ".join(part for part, special in parts.items() if special)
 
 
 def experiments(first: PairsChoice, fewest: int) -> dict[str, PairsChoice]:
@@ -191,19 +172,12 @@ def draw_pairs(figure: Canvas, given: PairedImages, broken: float) -> None:
     style.describe(ax, f"{words}: {', '.join(kinds)}.")
 
 
-def draw_curves(figure: Canvas, runs: list[PanelRun[PairsChoice]], name: str, chance: float | None) -> None:
-    """One number of the runs over epochs: "losses" of the last one, "rank" or "accuracy" of the last five."""
-    series = {run.name: run.curve(name) for run in runs[-5:]}
-    limits, levels, ylabel = (0.0, 1.05), {"chance": chance} if chance else {}, name
-    if name == "losses":
-        series = {key: run.curve(key) for run in runs[-1:] for key in LOSSES}
-        most = max((max(y, default=0.0) for _, y in series.values()), default=0.0)
-        limits, levels, ylabel = (0.0, 1.1 * most or 1.0), {}, "L_TI"
-    elif name == "rank":
-        limits, levels, ylabel = (0.0, 0.6), {"a guess": 0.5}, "rank, kept aside"
-    styles, ax = LOSSES | {run.name: run.style for run in runs}, figure.subplots()
-    about: dict[str, Any] = {"title": TITLES[name], "ylim": limits, "levels": levels, "styles": styles}
-    figures.curves(series, ax, ylabel=ylabel, **about)
+def draw_losses(figure: Canvas, runs: list[PanelRun[PairsChoice]]) -> None:
+    """L_TI of the last run over epochs, on the pairs given and on those kept aside."""
+    series: dict[str, Any] = {name: run.curve(name) for run in runs[-1:] for name in LOSSES}
+    most = max((max(y, default=0.0) for _, y in series.values()), default=0.0)
+    about: dict[str, Any] = {"title": "L_TI of the last run", "ylabel": "L_TI", "ylim": (0, 1.1 * most or 1)}
+    figures.curves(series, figure.subplots(), styles=LOSSES, **about)
 
 
 class PairsPanel(RunPanel[PairsChoice]):
@@ -212,9 +186,9 @@ class PairsPanel(RunPanel[PairsChoice]):
     It begins with `choice`, cut to `most` pairs; `load` loads pairs, network and images, once.
     """
 
-    name = "pairs"
     tips: ClassVar = {"run": "align on the pairs shown, with the source network as teacher"}
     folded: ClassVar = {"Training": ["epochs", "seed"]}
+    live: ClassVar = ("losses", "rank", "accuracy")
 
     def __init__(
         self, choice: PairsChoice | None = None, load: Callable[[], PairsWorld] = shipped, most: int = KEPT
@@ -223,22 +197,14 @@ class PairsPanel(RunPanel[PairsChoice]):
         first = replace(first, pairs=min(first.pairs, most))
         table = controls_of(first)
         table["pairs"] = replace(table["pairs"], low=fewest, high=most)
-        pictures = {name: f"{title}: no run yet." for name, title in TITLES.items()}
-        super().__init__(first, experiments(first, fewest), table, pictures)
-        self.pictures["pairs"].image.add_class("socketlab-photos")
-        self._on_change(("pairs", "near", "broken", "shift"), self._show_pairs)
+        super().__init__(first, experiments(first, fewest), table, ("pairs", *self.live))
+        named("photos", self.pictures["pairs"].image)
+        self._on_change(("pairs", "near", "broken", "shift"), partial(self.redraw, "pairs"))
         self._ready()
 
     def world(self) -> PairsWorld:
         """Pairs, network and images; the first call loads them."""
         return self._loaded("world", self._load)  # type: ignore[no-any-return]
-
-    def _show_pairs(self) -> None:
-        choice = self.choice
-        paint = lambda figure: draw_pairs(figure, self.world().given(choice), choice.broken)  # noqa: E731
-        self.pictures["pairs"].post(paint, at_once=True)
-        if not self.runs:
-            self.headline.value = f"{choice.words}. Press <b>Run</b>."
 
     def _events(self, run: PanelRun[PairsChoice]) -> Iterator[Step | replay.Observation]:
         choice, world = run.choice, self.world()
@@ -246,33 +212,27 @@ class PairsPanel(RunPanel[PairsChoice]):
         begin = partial(adapt, world.source, world.target, given.unlabelled(), recipe, seed=choice.seed)
         return replay.played(choice, begin, lambda event: world.evaluate(event.state.adapted, given))
 
-    def _draw(self, run: PanelRun[PairsChoice]) -> None:
-        self._draw_curves(run.outcome != "running")
-        if run.epochs:
-            self.headline.value = (
-                f"{run.name}, epoch {run.epochs[-1]}, {run.choice.words}: L<sub>TI</sub> "
-                f"{run.last('given'):.2f} on the pairs given, <b>{run.last('aside'):.2f}</b> on those kept "
-                f"aside; median rank of the partner <b>{run.last('rank'):.2f}</b> (0 first, 0.5 a guess); "
-                f"<b>{100 * run.last('accuracy'):.1f}&nbsp;%</b> of the held-out images are named right."
-            )
+    def paints(self) -> dict[str, Paint]:
+        """The pairs of the sliders, and curves of the runs."""
+        choice, runs = self.choice, list(self.runs)
+        rank: Any = {"title": "Median rank of the partner", "ylabel": "rank, kept aside", "ylim": (0, 0.6)}
+        accuracy: Any = {"title": "Accuracy on held-out depth", "ylim": (0, 1.05)}
+        chance = {"chance": 1 / len(self.world().source.classes)} if runs else {}
+        return {
+            "pairs": lambda figure: draw_pairs(figure, self.world().given(choice), choice.broken),
+            "losses": partial(draw_losses, runs=runs),
+            "rank": partial(draw_runs, runs=runs, name="rank", levels={"a guess": 0.5}, **rank),
+            "accuracy": partial(draw_runs, runs=runs, name="accuracy", levels=chance, **accuracy),
+        }
 
-    def _clear(self, run: PanelRun[PairsChoice] | None) -> None:
-        self._draw_curves(at_once=True)
-        self._show_pairs()
-
-    def _draw_curves(self, at_once: bool) -> None:
-        runs = list(self.runs)
-        chance = 1 / len(self.world().source.classes) if runs else None
-        for name in ("losses", "rank", "accuracy"):
-            self.pictures[name].post(partial(draw_curves, runs=runs, name=name, chance=chance), at_once)
-
-    def _cells(self, run: PanelRun[PairsChoice]) -> dict[str, str]:
-        c = run.choice
-        cells = {name: f"{getattr(c, name)}" for name in ("pairs", "shift", "epochs", "seed")}
-        cells |= {name: f"{getattr(c, name):.0%}" for name in ("near", "broken")}
-        titles = {"given": "L<sub>TI</sub> given", "aside": "L<sub>TI</sub> aside", "rank": "partner's rank"}
-        return cells | {title: f"{run.last(name):.2f}" for name, title in titles.items()}
-
-    def tables(self) -> dict[str, Table]:
-        """A row per run and epoch."""
-        return {"epochs": [row for run in self.runs for row in run.rows(**asdict(run.choice))]}
+    def told(self) -> str:
+        """The numbers of the last run, or what will run."""
+        run = self.runs[-1] if self.runs else None
+        if run is None or not run.epochs:
+            return f"{self.differs(self.choice) or 'The first settings'}. Press <b>Run</b>."
+        return (
+            f"{run.name}, epoch {run.epochs[-1]}: L<sub>TI</sub> {run.last('given'):.2f} on the pairs given, "
+            f"<b>{run.last('aside'):.2f}</b> on those kept aside; median rank of the partner "
+            f"<b>{run.last('rank'):.2f}</b> (0 first, 0.5 a guess); <b>{100 * run.last('accuracy'):.1f}"
+            "&nbsp;%</b> of the held-out images are named right."
+        )

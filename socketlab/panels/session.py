@@ -12,13 +12,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import ipywidgets as widgets
-import matplotlib
 import numpy as np
 from ipywidgets.widgets.widget_description import DescriptionWidget
 from matplotlib.artist import setp
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
 from PIL import Image as Pillow
@@ -34,8 +34,8 @@ DRAW = threading.RLock()  # matplotlib is not made for threads: take this around
 ERROR_CLASS = "socketlab-error"
 ERROR_STYLE = "border-left:4px solid #b42318;background:#fef3f2;color:#24292f;padding:8px;line-height:1.4"
 SHARPNESS = 2.0  # pixels drawn per pixel of the nominal size: the page may show a picture larger
-PRINT_DPI = 200
 STATUS_SECONDS, REDRAW_SECONDS = 0.2, 1.0
+SHARE = 0.1  # of the time, spent on drawing during a run
 SHOWN_FROM = 0.05  # share of a run after which the time left can be estimated
 COLOURS = {"failed": "#b42318", "paused": "#b8860b", "stopped": "#8a939d", "finished": "#2da44e"}
 
@@ -87,11 +87,11 @@ def guarded(box: ErrorBox, call: Callable[..., Any]) -> Callable[..., Any]:
 class Background(Generic[Job]):
     """A second thread that does the newest job only; errors of `work` go to `box`.
 
-    While jobs keep coming it works for a `share` of the time, in (0, 1], and rests in between.
+    While jobs keep coming it works for a `SHARE` of the time, and rests in between.
     """
 
-    def __init__(self, work: Callable[[Job], None], box: ErrorBox, share: float = 0.2) -> None:
-        self.work, self.box, self.share = work, box, share
+    def __init__(self, work: Callable[[Job], Any], box: ErrorBox) -> None:
+        self.work, self.box = work, box
         self._ready = threading.Condition()
         self._job: list[Job] = []
         self._alive, self._hurried, self._rest_until = False, False, 0.0
@@ -105,12 +105,6 @@ class Background(Generic[Job]):
             if not self._alive:
                 self._alive = True
                 threading.Thread(target=self._loop, name="socketlab-background", daemon=True).start()
-
-    def drop(self) -> None:
-        """Discard the job that waits."""
-        with self._ready:
-            self._job = []
-            self._ready.notify_all()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do, without further rest; False after `timeout` seconds."""
@@ -136,7 +130,7 @@ class Background(Generic[Job]):
             except Exception as error:
                 self.box.show(error)
             now = time.monotonic()
-            self._rest_until = now + (now - begun) * (1 / self.share - 1)
+            self._rest_until = now + (now - begun) * (1 / SHARE - 1)
 
 
 # ------------------------------------------------------------------------ pictures
@@ -155,14 +149,9 @@ class LiveFigure(Background[Paint]):
     """
 
     def __init__(
-        self,
-        width: int = 540,
-        height: int = 340,
-        alt: str = "",
-        box: ErrorBox | None = None,
-        share: float = 0.1,
+        self, width: int = 540, height: int = 340, alt: str = "", box: ErrorBox | None = None
     ) -> None:
-        super().__init__(self.draw, box or ErrorBox(), share)
+        super().__init__(self.draw, box or ErrorBox())
         self.width, self.height, self.alt, self.dark = width, height, alt, False
         self.image = Picture(format="png", tooltip=alt, layout=widgets.Layout(width=f"{width}px"))
         self.image.add_class("socketlab-picture")
@@ -173,11 +162,13 @@ class LiveFigure(Background[Paint]):
         """Draw now, by a function that fills an empty figure."""
         self.paint = paint
         with DRAW:
-            figure, file = self._painted(style.DPI * SHARPNESS), io.BytesIO()
+            figure = style.new_figure(self.width, self.height, dpi=style.DPI * SHARPNESS)
+            figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
+            paint(figure)
             if self.dark:
                 figure.set_facecolor("#111111")
                 setp(figure.findobj(Text), color=style.GRID)  # type: ignore[arg-type]
-            canvas: Any = figure.canvas
+            canvas, file = cast(FigureCanvasAgg, figure.canvas), io.BytesIO()
             canvas.draw()
             Pillow.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(file, "PNG", compress_level=1)
             self.alt = style.alt_text(figure) or self.alt
@@ -193,21 +184,6 @@ class LiveFigure(Background[Paint]):
             self.width, self.dark = nominal, dark
             self.post(self.paint, at_once=True)
 
-    def file(self, ending: str) -> bytes:
-        """As a file: "png" for print or "svg" with text as text; the same picture gives the same bytes."""
-        about: Any = {"Date" if ending == "svg" else "Software": None}
-        file, kept = io.BytesIO(), {"svg.fonttype": "none", "svg.hashsalt": "socketlab"}
-        with DRAW, matplotlib.rc_context(kept):  # type: ignore[arg-type]
-            figure = self._painted(style.DPI)
-            figure.savefig(file, format=ending, dpi=PRINT_DPI, facecolor="white", metadata=about)
-        return file.getvalue()
-
-    def _painted(self, dpi: float) -> Figure:
-        figure = style.new_figure(self.width, self.height, dpi=dpi)
-        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)
-        self.paint(figure)
-        return figure
-
 
 # ------------------------------------------------------------------------ the worker
 
@@ -218,7 +194,7 @@ class Session(Generic[Event]):
     Attributes
     ----------
     state : "ready", "running", "paused", "finished", "stopped" or "failed", by `error`.
-    bar, status : widgets for progress and remaining time; the worker alone writes to them during a run.
+    bar, status : widgets for progress and remaining time.
     note : a few words beside the progress, set by whoever reads the events.
     seconds : of the run, without its pauses.
     """
@@ -234,8 +210,6 @@ class Session(Generic[Event]):
         self._lock = threading.Lock()
         self._stop, self._go, self._done = threading.Event(), threading.Event(), threading.Event()
         self._done.set()
-
-    # any thread
 
     def start(
         self,
@@ -288,6 +262,10 @@ class Session(Generic[Event]):
         """True once `stop` was called: long work inside a step may check it."""
         return self._stop.is_set()
 
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the run, failed or not; False after `timeout` seconds."""
+        return self._done.wait(timeout)
+
     def wait(self, timeout: float | None = None) -> str:
         """Wait for the end of the run, and raise what made it fail; interrupting the wait stops the run.
 
@@ -302,19 +280,13 @@ class Session(Generic[Event]):
             raise self.error
         return self.state
 
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end of the run, failed or not; False after `timeout` seconds."""
-        return self._done.wait(timeout)
-
     def reset(self) -> None:
         """Back to "ready", with an empty bar; only between two runs."""
-        if not self.running:
-            self.state, self.error, self.note = "ready", None, ""
-            self._report(0.0)
-
-    # the worker's own
+        self.state, self.error, self.note = "ready", None, ""
+        self._report(0.0)
 
     def _work(self, events: Any, see: Any, draw: Any, end: Any) -> None:
+        """In the worker's thread: the whole run."""
         try:
             self._report(0.0)
             with closing(events()) as stream:

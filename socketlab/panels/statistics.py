@@ -5,12 +5,9 @@
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
-
-import ipywidgets as widgets
-import pandas as pd  # type: ignore[import-untyped]
 
 from socketlab.figures import figures, gap_figures, style
 from socketlab.figures.style import Style
@@ -22,25 +19,15 @@ from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, load_source, source_for_modality
 from socketlab.panels import session
-from socketlab.panels.base import (
-    Control,
-    Table,
-    accessible,
-    box_of,
-    controls_of,
-    make_controls,
-    setting,
-    text_box,
-)
-from socketlab.panels.session import Canvas
-from socketlab.panels.training import PanelRun, RunPanel
+from socketlab.panels.base import Control, Readable, box_of, controls_of, named, setting, text_box
+from socketlab.panels.session import Canvas, Paint
+from socketlab.panels.training import SHOWN_RUNS, PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
 
 BATCHES = 60
 WHERE = {"rgb": "new colour rooms", "depth": "depth"}
 BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
 LAYERS = knobs()["bn_layers"]
-OF_A_RUN = ("lambda_bn", "layers", "by", "epochs", "seed")
 FIXED = {"bn_mode": "running", "test_statistics": "running", "trunk_lr": 0.005, "bottleneck_lr": 0.005}
 RUNNING = {
     "torch": Style("unbiased, torch", "#0b6bcb", "", "-"),
@@ -153,9 +140,8 @@ class LayerReading:
 
 @dataclass
 class MatchingRun(PanelRun[StatisticsChoice]):
-    """One matching run: L_BN of every step, and the gap of every layer after the last epoch seen."""
+    """One matching run, with the gap of every layer after the last epoch seen."""
 
-    losses: list[float] = field(default_factory=list)
     profile: list[float] = field(default_factory=list)
 
 
@@ -190,16 +176,12 @@ def draw_profile(figure: Canvas, layers: list[str], gaps: dict[str, list[float]]
     ax.axvspan(place - 0.4, place + 0.4, color=style.GRID, alpha=0.6, linewidth=0, zorder=0)
 
 
-def draw_runs(figure: Canvas, runs: list[MatchingRun], name: str, levels: dict[str, float]) -> None:
-    """Accuracy over epochs, or L_BN over steps, of the last five runs."""
-    if name == "accuracy":
-        series: Any = {run.name: run.curve(name) for run in runs[-5:]}
-        top = 0.7 if max(levels.values(), default=0.0) < 0.5 else 1.05
-        about: dict[str, Any] = {"title": "Accuracy on held-out depth", "ylim": (0, top), "levels": levels}
-    else:
-        series = {run.name: (range(1, len(run.losses) + 1), list(run.losses)) for run in runs[-5:]}
-        about = {"title": "L_BN while matching", "xlabel": "step", "ylabel": "nats", "ylim": None}
-    figures.curves(series, figure.subplots(), styles={run.name: run.style for run in runs}, **about)
+def draw_losses(figure: Canvas, runs: list[MatchingRun]) -> None:
+    """L_BN over steps, of the last runs."""
+    losses = {run.name: run.losses.get("BN", []) for run in runs[-SHOWN_RUNS:]}
+    series = {name: (range(1, len(values) + 1), values) for name, values in losses.items()}
+    about: dict[str, Any] = {"styles": {run.name: run.style for run in runs}, "ylabel": "nats", "ylim": None}
+    figures.curves(series, figure.subplots(), title="L_BN while matching", xlabel="step", **about)
 
 
 class StatisticsPanel(RunPanel[StatisticsChoice]):
@@ -209,11 +191,11 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
     networks and images; another function shows another world.
     """
 
-    name = "statistics"
     run_type = MatchingRun
-    view = ("layer", "modality", "batch_size", "momentum", "shift", "scale")
+    view: ClassVar = ("layer", "modality", "batch_size", "momentum", "shift", "scale")
+    live: ClassVar = ("layers", "accuracy", "loss")
     tips: ClassVar = {"run": "match statistics: gradient steps on L_BN alone"}
-    folded: ClassVar = {"Matching": OF_A_RUN}
+    folded: ClassVar = {"Matching": ("lambda_bn", "layers", "by", "epochs", "seed")}
 
     def __init__(
         self, choice: StatisticsChoice | None = None, gather: Callable[[], StatisticsBench] = shipped
@@ -221,8 +203,6 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         first = choice or StatisticsChoice()
         self._gather = gather
         self._answer: LayerReading | None = None
-        names = ("channels", "layers", "running", "accuracy", "loss")
-        pictures = {name: f"{name}: the layers read their first images." for name in names}
         experiments = {
             "match all layers": first,
             "match the first layer": replace(first, layers="first"),
@@ -231,14 +211,13 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         }
         table = controls_of(first)
         table["layer"] = replace(table["layer"], options=[first.layer])
-        super().__init__(first, experiments, table, pictures)
-        self._asked = session.Background[bool](self._show, self.box, share=1.0)
+        names = ("channels", "layers", "running", "accuracy", "loss")
+        super().__init__(first, experiments, table, names)
+        self._asked = session.Background[None](self._read, self.box)
         self.background.append(self._asked)
         self._on_change((*self.view, "seed"), self._ask)
         self._ready()
-
-    def _run_of(self, choice: StatisticsChoice) -> StatisticsChoice:
-        return StatisticsChoice(**{name: getattr(choice, name) for name in OF_A_RUN})
+        self._ask()
 
     def _values_of(self, choice: StatisticsChoice) -> dict[str, Any]:
         values = super()._values_of(choice)
@@ -249,91 +228,56 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         return self._loaded("bench", self._gather)  # type: ignore[no-any-return]
 
     def _ask(self) -> None:
-        self._asked.post(True, at_once=True)
+        self._asked.post(None, at_once=True)
 
-    def _show(self, _: bool) -> None:
+    def _read(self, _: None) -> None:
+        """In the background: what the controls ask for by now."""
         bench, control = self.bench(), self.controls["layer"]
-        if tuple(control.options) != tuple(bench.layers):
+        if len(control.options) < len(bench.layers):
             control.options = bench.layers
             control.value = self.first.layer or bench.layers[0]
-            self._draw_runs(at_once=True)
-        found = self._answer = LayerReading(bench, self.choice)
-        self.pictures["channels"].post(partial(draw_channels, found=found), at_once=True)
-        self.pictures["running"].post(partial(draw_running, found=found), at_once=True)
-        self._draw_profile()
-        self.headline.value = found.words
-
-    def _draw_profile(self) -> None:
-        if self._answer is not None:
-            layers, marked = self.bench().layers, self.controls["layer"].value
-            gaps = {"batch": self._answer.profile, **self.bench().profiles}
-            if matched := [run.profile for run in self.runs if run.profile]:
-                gaps["matched"] = matched[-1]
-            self.pictures["layers"].post(partial(draw_profile, layers=layers, gaps=gaps, marked=marked), True)
+        self._answer = LayerReading(bench, self.choice)
+        self.redraw()
 
     def _events(self, run: MatchingRun) -> Iterator[Step | replay.Observation]:
         bench, choice = self.bench(), run.choice
-
-        def begin() -> Iterator[Step | Epoch]:
-            return adapt(bench.source, bench.target, None, choice.recipe, seed=choice.seed)
 
         def observe(event: Epoch) -> dict[str, Any]:
             adapted = event.state.adapted
             accuracy = evaluate.accuracy(adapted, bench.held_out)
             return {"accuracy": accuracy, "profile": bench.gaps(adapted)}
 
+        begin = partial(adapt, bench.source, bench.target, None, choice.recipe, seed=choice.seed)
         return replay.played(self._run_of(choice), begin, observe)
-
-    def _step(self, run: MatchingRun, step: Step) -> None:
-        run.losses.append(float(step.losses.get("BN", 0.0)))
 
     def _epoch(self, run: MatchingRun, seen: replay.Observation) -> None:
         run.add(seen.epoch, accuracy=seen.seen["accuracy"])
         run.profile = seen.seen["profile"]
 
-    def _draw(self, run: MatchingRun) -> None:
-        self._draw_runs(run.outcome != "running")
-        self._draw_profile()
-
-    def _draw_runs(self, at_once: bool) -> None:
-        runs, levels = list(self.runs), self.bench().levels
-        for name in ("accuracy", "loss"):
-            self.pictures[name].post(partial(draw_runs, runs=runs, name=name, levels=levels), at_once)
-
-    def _clear(self, run: MatchingRun | None) -> None:
-        if self._kept:
-            self._draw_runs(at_once=True)
-        self._ask()
-
-    def _cells(self, run: MatchingRun) -> dict[str, str]:
-        c = run.choice
-        first, last = (f"{run.losses[i]:.3f}" if run.losses else "–" for i in (0, -1))
-        return {"λ<sub>d</sub>": f"{c.lambda_bn:g}", "layers": c.layers, "normalised by": BY[c.by],
-                "seed": f"{c.seed}", "L<sub>BN</sub>": f"{first} → {last}"}  # fmt: skip
-
-    def tables(self) -> dict[str, Table]:
-        """Channels, layers, running averages and runs."""
+    def paints(self) -> dict[str, Paint]:
+        """Nothing before the first images are read."""
         if (found := self._answer) is None:
             return {}
-        channels: dict[str, Any] = {}
-        sets = {"remembered": found.remembered, "batch": found.batch, "all_images": found.everything}
-        for name, (mean, var) in sets.items():
-            channels |= {f"{name}_mean": mean.numpy(), f"{name}_var": var.numpy()}
-        gaps = {"batch": found.profile, **self.bench().profiles}
-        gaps |= {run.name: run.profile for run in self.runs if run.profile}
-        frames = {
-            "channels": pd.DataFrame(channels).rename_axis("channel"),
-            "layers": pd.DataFrame(gaps, self.bench().layers).rename_axis("layer"),
-            "batches": pd.DataFrame(found.running).rename_axis("batch"),
+        bench, runs = self.bench(), list(self.runs)
+        gaps = {"batch": found.profile, **bench.profiles}
+        if matched := [run.profile for run in runs if run.profile]:
+            gaps["matched"] = matched[-1]
+        top = 0.7 if max(bench.levels.values()) < 0.5 else 1.05
+        about: Any = {"title": "Accuracy on held-out depth", "ylim": (0, top), "levels": bench.levels}
+        return {
+            "channels": partial(draw_channels, found=found),
+            "layers": partial(draw_profile, layers=bench.layers, gaps=gaps, marked=found.choice.layer),
+            "running": partial(draw_running, found=found),
+            "accuracy": partial(draw_runs, runs=runs, name="accuracy", **about),
+            "loss": partial(draw_losses, runs=runs),
         }
-        tables = {name: frame.reset_index().to_dict("records") for name, frame in frames.items()}
-        losses = [(run.number, i, loss) for run in self.runs for i, loss in enumerate(run.losses)]
-        steps = [{"run": run, "step": step, "L_BN": loss} for run, step, loss in losses]
-        epochs = [row for run in self.runs for row in run.rows(**asdict(self._run_of(run.choice)))]
-        return {**tables, "steps": steps, "epochs": epochs}
+
+    def told(self) -> str:
+        """The batch in words."""
+        return self._answer.words if self._answer else "The layers read their first images."
 
 
-class ChannelView(widgets.VBox):
+class ChannelView(Readable):
     """One channel of a batch-norm layer: shift and stretch its input, in training and in evaluation.
 
     In training the output stands still; in evaluation it runs away. By default: the first layer of the
@@ -349,19 +293,19 @@ class ChannelView(widgets.VBox):
         self.modality, layer = images.modality, layer or bn_moments.norm_names(source.network)[0]
         transform = source_for_modality(source, images).normalisation
         self.channels = bn_moments.read_channels(source.network, images, layer, transform)
-        self.controls = make_controls({
+        table = {
             "channel": Control("channel", 0, f"of {layer}", 0, len(self.channels) - 1, 1, live=True),
             "shift": Control("shift", 0.0, "of the input, in running deviations", -4.0, 4.0, 0.1, live=True),
             "scale": Control("stretch", 1.0, "the input times this", 0.25, 4.0, 0.05, live=True),
             "mode": Control("mode", "training", "of the layer", options=("training", "evaluation")),
-        })  # fmt: skip
-        self.box = session.ErrorBox()
-        self.picture = session.LiveFigure(860, 260, f"One channel of {layer}", self.box, share=1.0)
-        self.headline = text_box("headline")
+        }
+        self.controls: dict[str, Any] = {name: named(name, one.widget()) for name, one in table.items()}
+        self.box, self.headline = session.ErrorBox(), text_box("headline")
+        self.picture = session.LiveFigure(860, 260, f"One channel of {layer}", self.box)
         parts = [box_of("column", list(self.controls.values())), self.picture.image]
         super().__init__([box_of("channel-view", parts), self.headline, self.box])
         self.add_class("socketlab-panel")
-        accessible(self)
+        self.accessible()
         for control in self.controls.values():
             control.observe(session.guarded(self.box, lambda _: self._show()), "value")
         self._show()

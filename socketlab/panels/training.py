@@ -7,20 +7,22 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import ipywidgets as widgets
 import pandas as pd  # type: ignore[import-untyped]
 
 from socketlab.errors import LabError
-from socketlab.figures.style import Style, run_style, show
+from socketlab.figures import figures
+from socketlab.figures.style import Style, run_style
 from socketlab.method.adaptation import Step
 from socketlab.panels import session
-from socketlab.panels.base import Control, Panel, accessible, text_box
+from socketlab.panels.base import Control, Panel, Readable, text_box
 from socketlab.runs import replay
 
 Setting = TypeVar("Setting")
 SAME_CHANGE = 10  # steps within which a slider that moves on makes one change
+SHOWN_RUNS = 5  # the last ones, in a picture
 Outcome = str | tuple[str, str] | None
 
 
@@ -40,12 +42,13 @@ class Change:
 
 @dataclass
 class PanelRun(Generic[Setting]):
-    """One run that a panel keeps: its settings as it began, and one number per name and epoch."""
+    """One run that a panel keeps: its settings as it began, losses by step, and numbers by epoch."""
 
     number: int
     choice: Setting
     epochs: list[int] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=dict)
+    steps: list[dict[str, float]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     outcome: str = "running"
     seconds: float = 0.0
@@ -59,6 +62,11 @@ class PanelRun(Generic[Setting]):
     def style(self) -> Style:
         """Colour, marker and line in pictures."""
         return run_style(self.number)
+
+    @property
+    def losses(self) -> dict[str, list[float]]:
+        """Term -> its value at every step; NaN where it was not at work."""
+        return pd.DataFrame(self.steps, dtype=float).to_dict("list")  # type: ignore[return-value]
 
     def add(self, epoch: int, **values: float) -> None:
         """Append the numbers of an epoch."""
@@ -81,38 +89,45 @@ class PanelRun(Generic[Setting]):
         values = list(self.values.get(name, ()))
         return self.epochs[: len(values)], values
 
-    def rows(self, **settings: Any) -> list[dict[str, Any]]:
-        """A row per epoch, for a table; the settings stand in each."""
-        return [
-            {"run": self.number, **settings, "epoch": epoch} | {n: v[i] for n, v in self.values.items()}
-            for i, epoch in enumerate(self.epochs)
-        ]
+
+def draw_runs(figure: session.Canvas, runs: Sequence[PanelRun[Any]], name: str, **about: Any) -> Any:
+    """One number of the last runs over epochs, in axes that are returned."""
+    shown = runs[-SHOWN_RUNS:]
+    styles = {run.name: run.style for run in shown}
+    series = {run.name: run.curve(name) for run in shown}
+    return figures.curves(series, figure.subplots(), styles=styles, **about)
 
 
 class RunPanel(Panel, Generic[Setting]):
     """A panel whose Run trains: it keeps its runs, offers experiments, and shows recorded runs at ``replay``.
 
-    Subclasses call `_ready` at the end of their construction. They define `_events`, `_draw`, `_clear` and
-    `_cells`; `_values_of` and `choice` where their settings are not simply those of the controls; `run_type`,
-    `_step` and `_epoch` where a run keeps more; and `view`, the controls that change only what is shown.
+    Subclasses call `_ready` at the end of their construction, and define `_events`; `_values_of` and `choice`
+    where their settings are not simply those of the controls; `run_type`, `_step` and `_epoch` where a run
+    keeps more; `view`, the controls that change only what is shown, and `live`, the pictures of a run.
 
     Parameters
     ----------
     first : the settings to begin with; at ``replay`` recorded ones.
     experiments : title -> settings, offered in a menu; at ``replay`` those that were recorded.
+
+    Attributes
+    ----------
+    listeners : called without arguments after each run that ended by itself, in the worker's thread.
     """
 
     run_type: type[PanelRun[Any]] = PanelRun
-    view: Sequence[str] = ()
+    view: ClassVar[Sequence[str]] = ()
+    live: ClassVar[Sequence[str]] = ()
 
     def __init__(
         self,
         first: Any,
         experiments: Mapping[str, Setting],
         table: Mapping[str, Control],
-        pictures: Mapping[str, str],
+        pictures: Sequence[str],
     ) -> None:
         self.runs: list[Any] = []
+        self.listeners: list[Callable[[], Any]] = []
         self.replays, tip = replay.tier() == "replay", "settings worth trying"
         self.experiments: dict[str, Any] = dict(experiments)
         if self.replays:
@@ -134,7 +149,7 @@ class RunPanel(Panel, Generic[Setting]):
         self.set(self.first)
         self._on_change(("experiment",), self._take_experiment)
         self._on_change(self._own, self._name_experiment)
-        self._clear(None)
+        self.redraw()
 
     # settings
 
@@ -155,9 +170,18 @@ class RunPanel(Panel, Generic[Setting]):
             self.controls[name].value = values[name]
         self._name_experiment()
 
+    def differs(self, choice: Setting) -> str:
+        """What decides a run and is other than in the first settings, as the controls write it."""
+        first = self._values_of(self.first)
+        return ", ".join(
+            f"{self.settings[name].label} {self.settings[name].written(value)}"
+            for name, value in self._values_of(choice).items()
+            if value != first[name] and name not in self.view
+        )
+
     def _run_of(self, choice: Any) -> Any:
-        """The part of the settings that decides a run; it names the recording."""
-        return choice
+        """The part of the settings that decides a run, and names its recording: all but the `view`."""
+        return replace(choice, **{f.name: f.default for f in fields(choice) if f.name in self.view})
 
     def recorded(self, choice: Setting) -> bool:
         """Whether a run with these settings was recorded."""
@@ -198,11 +222,10 @@ class RunPanel(Panel, Generic[Setting]):
             if not self.session.stopping:
                 self.session.note = ""
                 self.runs.append(run)
-                self._clear(run)
                 yield from stream
 
-        see, draw, end = partial(self._see, run), partial(self._redraw, run), partial(self._end, run)
-        self.session.start(events, see, draw, end)
+        draw = partial(self.redraw, *self.live, at_once=False)
+        self.session.start(events, partial(self._see, run), draw, partial(self._end, run))
 
     def _events(self, run: Any) -> Iterator[Any]:
         """Load what a run needs, and return its events, played by `replay.played`."""
@@ -211,32 +234,23 @@ class RunPanel(Panel, Generic[Setting]):
     def _see(self, run: Any, event: Step | replay.Observation) -> float:
         if isinstance(event, Step):
             self.session.note = f"epoch {event.epoch}"
+            run.steps.append({name: float(loss) for name, loss in event.losses.items()})
             self._step(run, event)
             return event.step / event.steps
         self._epoch(run, event)
         return event.epoch / event.epochs if event.epochs else 1.0
 
     def _step(self, run: Any, step: Step) -> None:
-        """Keep the losses of a step."""
+        """Keep more of a step than its losses."""
 
     def _epoch(self, run: Any, seen: replay.Observation) -> None:
         """Keep the numbers of an epoch."""
         run.add(seen.epoch, **seen.seen)
 
-    def _redraw(self, run: Any) -> None:
-        if run in self.runs:
-            self._draw(run)
-
-    def _draw(self, run: Any) -> None:
-        """Post the pictures, in the worker: copy what is drawn."""
-
-    def _clear(self, run: Any) -> None:
-        """Empty the pictures for a run, or for none."""
-
     def _end(self, run: Any, state: str) -> None:
         run.outcome = "recorded" if self.replays and state == "finished" else state
         run.seconds = self.session.seconds
-        self._redraw(run)
+        self.redraw(*self.live)
         self.show_runs()
         if state == "finished":
             for listener in self.listeners:
@@ -247,21 +261,16 @@ class RunPanel(Panel, Generic[Setting]):
         self._halt()
         self.runs = []
         self.set(self.first)
-        self._clear(None)
+        self.redraw()
         self.show_runs()
-        self.session.reset()
 
     # runs side by side
-
-    def _cells(self, run: Any) -> dict[str, str]:
-        """Heading -> cell of a run's row, HTML."""
-        return {}
 
     def show_runs(self) -> None:
         """Write the table of runs below the pictures."""
         with pd.option_context("display.max_colwidth", None):
             rows = pd.DataFrame(map(self._row, self.runs))
-            table = rows.to_html(escape=False, index=False, border=0, justify="left")
+            table = rows.to_html(escape=False, index=False, border=0, justify="left", na_rep="")
         title = "<p><b>Runs kept for comparison</b>, settings as each run began</p>"
         self.table.value = title + table if self.runs else ""
 
@@ -270,16 +279,18 @@ class RunPanel(Panel, Generic[Setting]):
         known = 0.0 if math.isnan(share) else share
         full = f'<span style="width:{90 * known:.0f}px;background:{colour}"></span>'
         bar = f'<span class="socketlab-share">{full}</span> <b>{100 * known:.1f}&nbsp;%</b>'
-        changed = "; ".join(html.escape(str(change)) for change in run.changes)
         time = f"{run.seconds:.0f} s" + ("" if run.outcome == "finished" else f", {run.outcome}")
+        changed = "; ".join(map(str, run.changes))
+        others = {name: f"{run.last(name):.3g}" for name in run.values if name != "accuracy"}
         return {
             "run": f'<span style="color:{colour}">●</span> {run.number}',
-            **self._cells(run),
+            "other than at first": html.escape(self.differs(run.choice)),
             "held-out accuracy": bar,
-            "time": time + (f"<br><b>changed: {changed}</b>" if changed else ""),
+            **others,
+            "time": time + (f"<br><b>changed: {html.escape(changed)}</b>" if changed else ""),
         }
 
-    def still(self, dpi: float = 100) -> Any:
+    def still(self) -> Any:
         """A picture of the last run for readers without a kernel, as an IPython `Image`.
 
         A run that is under way is waited for; when nothing has run yet, the settings shown run once.
@@ -287,10 +298,10 @@ class RunPanel(Panel, Generic[Setting]):
         self.wait()
         if not self.runs:
             self.run(wait=True)
-        return show(self.sheet(), dpi)
+        return super().still()
 
 
-class Guess(widgets.VBox):
+class Guess(Readable):
     """A question whose answer the learner picks before a run shows what happens; nothing is graded.
 
     Parameters
@@ -309,18 +320,20 @@ class Guess(widgets.VBox):
         self.box, self.answer = session.ErrorBox(), text_box("outcome-text")
         self.picker = widgets.RadioButtons(options=self.options, value=None, layout={"width": "auto"})
         self.picker.add_class("socketlab-guess")
-        title = widgets.HTML(f"<b>Guess first.</b> {question}")
-        super().__init__([title, self.picker, self.answer, self.box])
-        accessible(self)
-        self.picker.observe(session.guarded(self.box, lambda _: self._show("")), "value")
-        self._show("")
+        title = f"<b>Guess first.</b> {question}"
+        listed = "".join(f"<li>{html.escape(option)}</li>" for option in self.options)
+        self.page = f"<p>{title}</p><ol type='a'>{listed}</ol>"
+        super().__init__([widgets.HTML(title), self.picker, self.answer, self.box])
+        self.accessible()
+        self.picker.observe(session.guarded(self.box, lambda _: self._show()), "value")
+        self._show()
 
     @property
     def value(self) -> str | None:
         """The option picked, or None."""
         return self.picker.value
 
-    def follow(self, panel: Panel) -> "Guess":
+    def follow(self, panel: RunPanel[Any]) -> "Guess":
         """Show the outcome beside the guess whenever a run of this panel has ended."""
         panel.listeners.append(session.guarded(self.box, lambda: self.reveal(panel)))
         return self
@@ -337,7 +350,7 @@ class Guess(widgets.VBox):
         self._show(words)
         return option
 
-    def _show(self, words: str) -> None:
+    def _show(self, words: str = "") -> None:
         """The guess, and beside it the outcome where it is known."""
         text = f"Your guess: <b>{html.escape(self.value)}</b>." if self.value else "No guess yet."
         if self.value and self.revealed:
@@ -349,10 +362,3 @@ class Guess(widgets.VBox):
     def __repr__(self) -> str:
         listed = "\n".join(f"  ( ) {option}" for option in self.options)
         return f"Guess first. {html.unescape(re.sub(r'<[^>]+>', '', self.question))}\n{listed}"
-
-    def _repr_mimebundle_(self, **named: Any) -> dict[str, Any]:
-        """As every widget, with question and options for pages where no kernel runs."""
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**named) or {}
-        listed = "".join(f"<li>{html.escape(option)}</li>" for option in self.options)
-        page = f"<p><b>Guess first.</b> {self.question}</p><ol type='a'>{listed}</ol>"
-        return bundle | {"text/plain": repr(self), "text/html": page}

@@ -90,7 +90,7 @@ def sheet_of_runs() -> Any:
         made.append(run)
     figure = style.new_figure(1100, 420)
     left, right = figure.subfigures(1, 2)
-    adaptation.draw_accuracy(left, made, 12)
+    adaptation.draw_accuracy(left, made)
     adaptation.draw_losses(right, made[-1].losses, [])
     return figure
 

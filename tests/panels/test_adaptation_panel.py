@@ -14,7 +14,7 @@ import pytest
 import torch
 from panel_tools import end_all
 from PIL import Image
-from worlds import CLASSES, patterned, trained_source
+from worlds import patterned, trained_source
 
 from socketlab import files
 from socketlab.errors import LabError
@@ -50,7 +50,7 @@ def make() -> Iterator[Callable[..., AdaptationPanel]]:
     made: list[AdaptationPanel] = []
 
     def panel(choice: Choice = QUICK, gather: Callable[[Choice], Material] = tiny_world) -> AdaptationPanel:
-        made.append(AdaptationPanel(choice, gather, COUNTS, CLASSES))
+        made.append(AdaptationPanel(choice, gather, COUNTS))
         return made[-1]
 
     yield panel
@@ -276,7 +276,6 @@ def test_weights_act_during_a_run_and_lengths_at_the_next(
     assert any(change.startswith("λ_TI 3 → 0 at step") for change in changes)
     assert any(change.startswith("λ_d 0.5 → 2 at step") for change in changes)
     assert "changed: λ_TI 3 → 0 at step" in panel.table.value
-    assert "λ_TI 3 → 0 at step" in panel.tables()["epochs"][0]["changed"]
 
 
 def test_a_weight_that_is_to_change_by_itself_does_and_goes_back(
@@ -409,12 +408,11 @@ def test_terms_that_are_at_work_are_shown_and_no_others(make: Callable[..., Adap
     panel.controls["epochs"].value = 1
     panel.run(wait=True)
     assert re.findall(r"(\w+) from \S+ to", panel.pictures["losses"].alt) == ["H"]
-    heads = re.findall("<th>(.*?)</th>", panel.table.value)
-    assert [head for head in heads if "λ" in head] == ["λ<sub>H</sub>"]  # columns of the weights at work
+    assert "λ_H entropy 1.00" in panel.table.value and "λ_d statistics 0.00" in panel.table.value
     panel.set(QUICK)
     panel.run(wait=True)
     assert set(re.findall(r"(\w+) from \S+ to", panel.pictures["losses"].alt)) == {"TI", "BN", "PL", "IM"}
-    assert panel.table.value.count("λ") == 5
+    assert "λ" not in panel.table.value.split("<tr")[-1]  # as at first
 
 
 def test_menus_name_methods_and_terms_as_the_literature_does() -> None:
@@ -425,20 +423,6 @@ def test_menus_name_methods_and_terms_as_the_literature_does() -> None:
 
 
 # errors
-
-
-def test_an_error_in_a_callback_is_seen(
-    make: Callable[..., AdaptationPanel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    panel = make()
-    panel.folder.value = "/proc/nowhere"
-    monkeypatch.delenv("SOCKETLAB_STRICT", raising=False)
-    panel.buttons["export"].click()
-    assert "cannot be written" in panel.box.value
-    monkeypatch.setenv("SOCKETLAB_STRICT", "1")
-    with pytest.raises(LabError, match="cannot be written"):
-        panel.export()
-    panel.box.clear()
 
 
 def test_an_error_while_loading_is_seen_and_raised(
@@ -512,22 +496,6 @@ def test_at_the_end_of_a_run_all_epochs_are_put_on_one_umap(
     panel.controls["map"].value = "PCA"
     panel.wait(20)
     assert panel.film.map_name == "principal components"
-
-
-def test_export_writes_pictures_and_numbers(make: Callable[..., AdaptationPanel], tmp_path: Path) -> None:
-    panel = make()
-    heard: list[int] = []
-    panel.listeners.append(lambda: heard.append(1))
-    panel.run(wait=True)
-    panel.folder.value = str(tmp_path)
-    panel.buttons["export"].click()
-    (folder,) = panel.exported
-    names = {path.name for path in folder.iterdir()}
-    assert {"accuracy.png", "confusion.svg", "map.csv", "losses.csv", "epochs.csv", "pictures.txt"} <= names
-    assert len((folder / "losses.csv").read_text().splitlines()) == 1 + 2 * (16 // 8)
-    assert len((folder / "map.csv").read_text().splitlines()) == 1 + 24 + 24 + 15
-    assert str(folder) in panel.export_note.value
-    assert heard == [1]
 
 
 def test_every_experiment_runs(undrawn: None, make: Callable[..., AdaptationPanel]) -> None:

@@ -1,19 +1,15 @@
 """Live pictures and the worker thread: nothing freezes, nothing fails unseen."""
 
-import io
 import itertools
 import re
 import threading
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 
 import ipywidgets as widgets
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from panel_tools import pixels
-from PIL import Image
 
 from socketlab.errors import LabError
 from socketlab.figures import figures
@@ -242,7 +238,7 @@ def test_background_does_the_newest_job_and_rests() -> None:
         time.sleep(0.05)
         done.append((job, time.monotonic()))
 
-    background = live.Background(work, live.ErrorBox(), share=0.2)
+    background = live.Background(work, live.ErrorBox())
     for job in range(5):
         background.post(job)
         time.sleep(0.005)
@@ -250,7 +246,7 @@ def test_background_does_the_newest_job_and_rests() -> None:
     jobs = [job for job, _ in done]
     assert jobs[-1] == 4
     assert len(jobs) < 5
-    assert all(b - a > 0.2 for (_, a), (_, b) in itertools.pairwise(done))  # it rests four times as long
+    assert all(b - a > 0.4 for (_, a), (_, b) in itertools.pairwise(done))  # it rests nine times as long
     begun = time.monotonic()
     background.post(8, at_once=True)
     time.sleep(0.02)
@@ -348,20 +344,6 @@ def test_a_picture_takes_the_proportions_of_its_place() -> None:
     picture.fit(5000, 50)  # a strip that no picture fits
     assert picture.wait(20)
     assert picture.width <= 2.6 * picture.height
-
-
-def test_files_of_a_picture_parse_and_are_the_same_each_time() -> None:
-    picture = live.LiveFigure(300, 200)
-    picture.draw(line([1.0, 0.5]))
-    shown = picture.image.value
-    with Image.open(io.BytesIO(picture.file("png"))) as image:
-        assert image.size == (600, 400)  # at 200 dpi
-        colours = np.asarray(image.convert("RGB")).astype(int)
-    assert (np.ptp(colours, axis=2) > 40).sum() > 500  # the line is there
-    svg = picture.file("svg")
-    assert "A curve" in "".join(ElementTree.fromstring(svg).itertext())
-    assert svg == picture.file("svg")
-    assert picture.image.value == shown
 
 
 def test_a_picture_is_drawn_in_time() -> None:

@@ -4,7 +4,6 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from socketlab import features
 from socketlab.errors import LabError
 from socketlab.measures import bn_moments
 from socketlab.method.adaptation import Epoch, adapt
-from socketlab.panels import statistics
 from socketlab.panels.statistics import (
     ChannelView,
     LayerReading,
@@ -162,8 +160,8 @@ def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., Statistic
     panel.run(wait=True, timeout=120)
     bench = tiny()
     events = list(adapt(bench.source, bench.target, None, QUICK.recipe, seed=0))
-    losses = [event.losses["BN"] for event in events if not isinstance(event, Epoch)]
-    assert panel.runs[0].losses == pytest.approx(losses)
+    losses = [float(event.losses["BN"]) for event in events if not isinstance(event, Epoch)]
+    assert panel.runs[0].losses["BN"] == pytest.approx(losses)
     assert panel.runs[0].values["accuracy"][0] == pytest.approx(panel.bench().levels["AdaBN"])
     assert "run 1" in panel.pictures["accuracy"].alt and "run 1" in panel.pictures["loss"].alt
     assert "matched" in panel.pictures["layers"].alt
@@ -219,15 +217,9 @@ def test_an_error_in_a_callback_is_seen(
     panel.box.clear()
 
 
-def test_export_and_stills(make: Callable[..., StatisticsPanel], tmp_path: Path) -> None:
+def test_a_still_shows_all_pictures(make: Callable[..., StatisticsPanel]) -> None:
     panel = make()
     panel.run(wait=True, timeout=120)
-    panel.folder.value = str(tmp_path)
-    folder = panel.export()
-    names = {path.name for path in folder.iterdir()}
-    assert {"channels.png", "layers.svg", "channels.csv", "batches.csv", "steps.csv", "epochs.csv"} <= names
-    assert len((folder / "batches.csv").read_text().splitlines()) == 2 + statistics.BATCHES
-    assert "remembered_mean" in (folder / "channels.csv").read_text()
     plain = panel.still()
     assert Image.open(io.BytesIO(plain.data)).width >= 1180
     for words in ("this batch", "AdaBN", "run 1", "all images"):

@@ -1,22 +1,20 @@
-"""What panels that train share: controls, runs side by side, exports, recorded runs, and a guess first."""
+"""What panels that train share: controls, runs side by side, recorded runs, and a guess first."""
 
-import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from socketlab import files
 from socketlab.errors import LabError
-from socketlab.figures import figures
 from socketlab.method.adaptation import Epoch, Step
 from socketlab.method.recipe import Recipe, knobs
-from socketlab.panels import base, training
+from socketlab.panels import training
 from socketlab.panels.base import Control
 from socketlab.panels.training import Guess, PanelRun, RunPanel
 from socketlab.runs import replay
@@ -35,20 +33,18 @@ class Setting:
 class SmallPanel(RunPanel[Setting]):
     """Counts steps; its accuracy is its rate."""
 
-    name = "small"
     view = ("colour",)
     folded: ClassVar = {"More": ["count"]}
     steps = 4
 
     def __init__(self, first: Setting | None = None) -> None:
-        self.cleared: list[int | None] = []
         experiments = {"plain": Setting(), "fast": Setting(2.0), "long": Setting(1.0, 9)}
         table = {
             "rate": Control("rate", 1.0, "how fast", 0.0, 2.0, 0.5),
             "count": Control("count", 3, "how many", 1, 9, 1),
             "colour": Control("colour", "red", "of the line", options=("red", "blue")),
         }
-        super().__init__(first or Setting(), experiments, table, {"curve": "Nothing yet."})
+        super().__init__(first or Setting(), experiments, table, ["curve"])
         self._ready()
 
     def _events(self, run: PanelRun[Setting]) -> Iterator[Any]:
@@ -66,22 +62,11 @@ class SmallPanel(RunPanel[Setting]):
     def _epoch(self, run: PanelRun[Setting], seen: replay.Observation) -> None:
         run.add(seen.epoch, accuracy=run.choice.rate / 2)
 
-    def _draw(self, run: PanelRun[Setting]) -> None:
-        curves = {run.name: run.curve("accuracy")}
+    def paints(self) -> dict[str, Any]:
+        return {"curve": partial(training.draw_runs, runs=list(self.runs), name="accuracy")}
 
-        def paint(figure: Figure) -> None:
-            figures.curves(curves, figure.subplots(), title="A curve")
-
-        self.pictures["curve"].post(paint)
-
-    def _clear(self, run: PanelRun[Setting] | None) -> None:
-        self.cleared.append(run and run.number)
-
-    def _cells(self, run: PanelRun[Setting]) -> dict[str, str]:
-        return {"rate": f"{run.choice.rate:g}"}
-
-    def tables(self) -> dict[str, base.Table]:
-        return {"epochs": [row for run in self.runs for row in run.rows(note="=1+1")], "none": []}
+    def told(self) -> str:
+        return f"{len(self.runs)} runs"
 
 
 @pytest.fixture
@@ -136,8 +121,10 @@ def test_runs_are_kept_side_by_side(make: Callable[..., SmallPanel]) -> None:
     panel.controls["rate"].value = 2.0
     panel.run(wait=True)
     assert [run.choice for run in panel.runs] == [Setting(), Setting(2.0)]
-    assert panel.cleared == [None, 1, 2]
+    assert panel.headline.value == "2 runs"
     assert panel.table.value.count("<tr") == 3
+    first, second = panel.table.value.split("<tr")[2:]
+    assert "rate 2.00" in second and "rate" not in first
     assert "50.0&nbsp;%" in panel.table.value and "100.0&nbsp;%" in panel.table.value
     assert "run 2 from 1.00 to 1.00" in panel.words.value
     panel.buttons["reset"].click()
@@ -199,36 +186,6 @@ def test_what_the_page_reports_reaches_the_pictures(make: Callable[..., SmallPan
     assert panel.pictures["curve"].width == 2 * panel.pictures["curve"].height
 
 
-# exports
-
-
-def test_an_export_is_whole_and_never_overwrites(make: Callable[..., SmallPanel], tmp_path: Path) -> None:
-    panel = make()
-    panel.run(wait=True)
-    panel.folder.value = str(tmp_path)
-    panel.buttons["export"].click()
-    panel.buttons["export"].click()
-    first, second = panel.exported
-    assert (first, second) == (tmp_path / "small-1", tmp_path / "small-2")
-    assert sorted(path.name for path in first.iterdir()) == [
-        "curve.png", "curve.svg", "epochs.csv", "pictures.txt"
-    ]  # fmt: skip
-    assert (first / "curve.svg").read_bytes() == (second / "curve.svg").read_bytes()
-    with open(first / "epochs.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert (float(row["accuracy"]), row["note"]) == (0.5, "'=1+1")  # no formula for a spreadsheet
-    assert "run 1 from 0.50 to 0.50" in (first / "pictures.txt").read_text()
-    assert str(second) in panel.export_note.value
-
-
-def test_an_export_that_cannot_be_written(make: Callable[..., SmallPanel], tmp_path: Path) -> None:
-    panel = make()
-    (tmp_path / "file").write_text("no folder")
-    panel.folder.value = str(tmp_path / "file")
-    with pytest.raises(LabError, match="cannot be written"):
-        panel.export()
-
-
 # recorded experiments
 
 
@@ -276,7 +233,7 @@ def test_at_replay_other_settings_are_refused_before_anything_is_erased(
 ) -> None:
     panel = make()
     panel.run(wait=True)
-    picture, table, cleared = panel.pictures["curve"].image.value, panel.table.value, list(panel.cleared)
+    picture, table, runs = panel.pictures["curve"].image.value, panel.table.value, list(panel.runs)
     panel.set(Setting(0.5))
     with pytest.raises(LabError, match=r"choose one in the menu 'experiment' \(plain, fast\), or set"):
         panel.run(wait=True)
@@ -284,7 +241,7 @@ def test_at_replay_other_settings_are_refused_before_anything_is_erased(
     panel.buttons["run"].click()
     assert "choose one in the menu" in panel.box.value
     assert panel.pictures["curve"].image.value == picture
-    assert (panel.table.value, panel.cleared, len(panel.runs)) == (table, cleared, 1)
+    assert (panel.table.value, panel.runs, len(runs)) == (table, runs, 1)
     panel.box.clear()
 
 
