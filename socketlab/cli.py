@@ -176,7 +176,7 @@ def train_source(
     epochs: int | None = Option(None, help="passes over the images; default: the recipe's"),
     pack: str | None = PACK,
     domain: str | None = DOMAIN,
-    backbone: str = Option("small", help="small, efficientnet_lite0, resnet18, vgg16_bn and others"),
+    backbone: str = Option("small", help="small, efficientnet_lite0, resnet18, resnet50 and others"),
     weights: str | None = Option(None, help="of a backbone: imagenet, none, or a file; default: imagenet"),
     rate: float | None = Option(None, help="learning rate of bottleneck and head"),
     trunk_rate: float | None = Option(None, help="learning rate of the trunk"),

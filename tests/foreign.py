@@ -72,20 +72,6 @@ class ShotTrunk(nn.Module):
         return self.avgpool(x).flatten(1)
 
 
-class ShotVGG(nn.Module):
-    """netF of the published code: a torchvision VGG without its last layer, the others by other names."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.features = model.features
-        self.classifier = nn.Sequential()
-        for i, layer in enumerate(list(model.classifier)[:-1]):
-            self.classifier.add_module(f"classifier{i}", layer)
-
-    def forward(self, x):
-        return self.classifier(self.features(x).flatten(1))
-
-
 class ShotBottleneck(nn.Module):
     """netB of the published code."""
 

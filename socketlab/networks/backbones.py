@@ -1,4 +1,4 @@
-"""Backbones by name: torchvision's networks with batch norm, and EfficientNet-Lite0."""
+"""Backbones by name: torchvision's ResNets and their kin, and EfficientNet-Lite0."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
 from socketlab.networks import efficientnet_lite
-from socketlab.networks.networks import Network, Trunk, seed_dropout
+from socketlab.networks.networks import Network, Trunk
 from socketlab.networks.weights import Weights, fill, read_weights, without_classifier
 
 BACKBONES = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
     "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
-    "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn",
     efficientnet_lite.NAME,
 )  # fmt: skip
 """The networks that are known by name; all have batch norm. All but the last are torchvision's."""
@@ -35,26 +33,6 @@ class ResNetTrunk(Trunk):
         for child, layer in model.named_children():
             if child not in ("avgpool", "fc"):
                 self.add_module(child, layer)
-
-
-class VGGTrunk(Trunk):
-    """A torchvision VGG without the last layer of its ``classifier``; ``features`` are called ``layers``."""
-
-    def __init__(self, model: Any, name: str) -> None:
-        super().__init__()
-        *kept, last = model.classifier
-        self.name, self.features = name, last.in_features
-        self.layers, self.avgpool, self.classifier = model.features, model.avgpool, nn.Sequential(*kept)
-        seed_dropout(self, 0)
-
-    def last_map(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, 512, H / 32, W / 32)."""
-        return self.layers(x)
-
-    def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The last map and what the linear layers make of it: (B, 512, h, w), (B, 4096)."""
-        spatial = self.last_map(x)
-        return spatial, self.classifier(self.avgpool(spatial).flatten(1))
 
 
 def backbone_network(
@@ -94,8 +72,7 @@ def backbone_trunk(name: str) -> Trunk:
         return efficientnet_lite.EfficientNetLite0()
     from torchvision import models
 
-    model = models.get_model(name, weights=None)
-    return VGGTrunk(model, name) if name.startswith("vgg") else ResNetTrunk(model, name)
+    return ResNetTrunk(models.get_model(name, weights=None), name)
 
 
 def weights_normalisation(name: str, weights: str = "DEFAULT") -> Normalisation:

@@ -72,7 +72,6 @@ def adapted(
     *,
     head: str | None = None,
     features: str | None = None,
-    last_map: str | None = None,
     width: int = 256,
     side: int = 64,
     batch_norm: bool = True,
@@ -91,8 +90,6 @@ def adapted(
     head : name of the layer that makes the logits, as ``fc``.
     features : name of the layer whose output is F(x): (B, D), or a map (B, D, h, w) that is averaged over
         places; "" is the whole module.
-    last_map : name of the layer whose output is the map that pairs are aligned by; None takes the last with
-        more than one place.
     width, seed : of a new bottleneck and head.
     side : of the noise images that are passed through, in pixels.
     batch_norm : False lets a module without batch norm pass, for the terms that need none.
@@ -108,20 +105,19 @@ def adapted(
     training, module = module.training, _copied(module).eval()
     probe = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     probe = probe.to(next(module.parameters(), probe).device)
-    names = [one for one, _ in module.named_modules() if one or head is None]
-    for name in (at, at if last_map is None else last_map):
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
-            near = near or [one for one, _ in module.named_children()]
-            raise LabError(f"{kind} has no layer {name!r}: near it are {', '.join(near)}")
+    names = [name for name, _ in module.named_modules() if name or head is None]
+    if at not in names:
+        near = difflib.get_close_matches(at, names, n=4, cutoff=0.5)
+        near = near or [name for name, _ in module.named_children()]
+        raise LabError(f"{kind} has no layer {at!r}: near it are {', '.join(near)}")
     shapes = _probed(module, probe, at)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if head is None:
-            trunk = _trunk_up_to(module, at, last_map, shapes)
+            trunk = _trunk_up_to(module, at, shapes)
             network = Network(trunk, trunk.features, classes, width)
         else:
-            network = _with_own_head(module, head, last_map, classes, probe)
+            network = _with_own_head(module, head, classes, probe)
     _require_norms(network.trunk, kind, batch_norm)
     return network.to(probe.device).train(training)
 
@@ -139,9 +135,7 @@ def _copied(module: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def _with_own_head(
-    module: nn.Module, head: str, last_map: str | None, classes: int, probe: Tensor
-) -> Network:
+def _with_own_head(module: nn.Module, head: str, classes: int, probe: Tensor) -> Network:
     """The module in two parts, before its head and the head, whose logits together are the module's."""
     wanted, shape = module(probe), (len(probe), classes)
     if not isinstance(wanted, Tensor) or wanted.shape != shape:
@@ -155,7 +149,7 @@ def _with_own_head(
     shapes = _probed(module, probe, head)
     if len(shapes[head]) != 2:
         raise LabError(f"layer {head!r} reads {shapes[head]}: a head reads features (B, D)")
-    trunk = _trunk_up_to(module, head, last_map, shapes)
+    trunk = _trunk_up_to(module, head, shapes)
     network = Network(trunk, trunk.features, classes).eval()
     network.bottleneck, network.head = nn.Sequential(), layer
     found = network(probe)
@@ -183,8 +177,8 @@ def _probed(module: nn.Module, probe: Tensor, at: str) -> Shapes:
     return {name: tuple(y.shape) if isinstance(y, Tensor) else () for name, y in found.items()}
 
 
-def _trunk_up_to(module: nn.Module, at: str, last_map: str | None, shapes: Shapes) -> AdaptedTrunk:
-    """The trunk up to ``at``, without the layers that are never reached.
+def _trunk_up_to(module: nn.Module, at: str, shapes: Shapes) -> AdaptedTrunk:
+    """The trunk up to ``at``, without the layers that are never reached; the last map has several places.
 
     Batch norm there would have no statistics, other weights would lie idle. A layer within one that was run
     may be used without being called, and stays; but not batch norm.
@@ -192,17 +186,13 @@ def _trunk_up_to(module: nn.Module, at: str, last_map: str | None, shapes: Shape
     kind, shape = type(module).__name__, shapes[at]
     if len(shape) not in (2, 4):
         raise LabError(f"layer {at!r} of {kind} gives {shape}: features are (B, D), or a map (B, D, h, w)")
-    if last_map is not None and len(shapes.get(last_map, ())) != 4:
-        raise LabError(f"layer {last_map!r} of {kind} gives no map (B, C, h, w) on the way to {at!r}")
-    if last_map is None:
-        maps = [name for name, of in shapes.items() if len(of) == 4 and of[2] * of[3] > 1]
-        last_map = maps[-1] if maps else at
+    maps = [name for name, of in shapes.items() if len(of) == 4 and of[2] * of[3] > 1]
     norms = norm_layers(module)
     for name, layer in list(module.named_modules()):
         alone = name != "" and name not in shapes and not list(layer.children())
         if alone and (layer in norms or name.rpartition(".")[0] not in shapes):
             module.set_submodule(name, nn.Identity())
-    return AdaptedTrunk(module, at, last_map, shape[1])
+    return AdaptedTrunk(module, at, maps[-1] if maps else at, shape[1])
 
 
 def _require_norms(trunk: nn.Module, kind: str, wanted: bool) -> None:

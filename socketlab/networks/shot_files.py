@@ -22,26 +22,16 @@ IMAGENET = Normalisation("rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """How RGB images are normalised for torchvision's ImageNet weights, from which SHOT's networks begin."""
 
 
-def read_triple(
-    folder: Path | str,
-    classes: Sequence[str],
-    *,
-    backbone: str | None = None,
-    normalisation: Normalisation = IMAGENET,
-    files: tuple[str, str, str] = FILES,
-    device: torch.device | str = "cpu",
-) -> Source:
+def read_triple(folder: Path | str, classes: Sequence[str], device: torch.device | str = "cpu") -> Source:
     """A source network from three state_dicts: trunk, bottleneck (with batch norm) and classifier.
 
-    The classifier may be weight-normalised, by torch's older names (``fc.weight_g``, ``fc.weight_v``) or its
-    new ones, or plain: g is then the length of each row.
+    The backbone is found by the shapes of the trunk's weights. The classifier may be weight-normalised, by
+    torch's older names (``fc.weight_g``, ``fc.weight_v``) or its new ones, or plain: g is then the length of
+    each row. The files do not hold how images are normalised: as `IMAGENET` is taken.
 
     Parameters
     ----------
     classes : names of the K outputs, in the order of the labels that the network was trained with.
-    backbone : one of ``backbones.BACKBONES``; None finds it by the shapes of the trunk's weights.
-    normalisation : of the images that the network was trained on, which the files do not hold.
-    files : names of trunk, bottleneck and classifier; those of adapted networks differ.
 
     Raises
     ------
@@ -49,22 +39,22 @@ def read_triple(
 
     Source: Liang et al., ICML 2020 (SHOT), section 3.1 and its published code, for the parts and their names.
     """
-    folder, (trunk_file, bottleneck_file, head_file) = Path(folder), files
+    folder, (trunk_file, bottleneck_file, head_file) = Path(folder), FILES
     trunk = without_classifier(read_weights(folder / trunk_file))
     bottleneck = _bottleneck_weights(read_weights(folder / bottleneck_file), bottleneck_file)
     head = _head_weights(read_weights(folder / head_file), len(classes), head_file)
-    backbone = backbone or recognised(trunk, trunk_file)
+    backbone = recognised(trunk)
     linear = bottleneck.get("0.weight")
     width = 256 if linear is None or linear.ndim != 2 else len(linear)
     network = backbone_network(backbone, len(classes), width=width)
     fill(network.trunk, trunk, f"the weights in {trunk_file} for {backbone}")
     fill(network.bottleneck, bottleneck, f"the weights in {bottleneck_file} (0. linear layer, 1. batch norm)")
     fill(network.head, head, f"the weights in {head_file}")
-    card = {"read from": list(files), "backbone": backbone}
-    return Source(network.to(device).eval(), tuple(classes), normalisation, card)
+    card = {"read from": list(FILES), "backbone": backbone}
+    return Source(network.to(device).eval(), tuple(classes), IMAGENET, card)
 
 
-def recognised(trunk: Weights, file: str = "the trunk") -> str:
+def recognised(trunk: Weights) -> str:
     """The backbone whose trunk has these names and shapes; a `LabError` when there is none."""
 
     def shapes(weights: Weights) -> dict[str, torch.Size]:
@@ -76,8 +66,8 @@ def recognised(trunk: Weights, file: str = "the trunk") -> str:
         if shapes(own) == shapes(trunk):
             return name
     raise LabError(
-        f"{file} is of no known backbone (it begins with {', '.join(list(trunk)[:3])}): known are "
-        f"{', '.join(BACKBONES)}; give one of them as backbone, and the message lists what does not fit"
+        f"{FILES[0]} is of no known backbone (it begins with {', '.join(list(trunk)[:3])}): known are "
+        f"{', '.join(BACKBONES)}"
     )
 
 

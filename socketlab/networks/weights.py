@@ -78,17 +78,9 @@ def require_finite(weights: Mapping[str, Tensor], file: str) -> None:
 
 
 def without_classifier(state: Mapping[str, Tensor]) -> Weights:
-    """The part of a published network's weights that a trunk takes, by the trunk's names.
-
-    SHOT calls a VGG's linear layers ``classifier.classifier0`` where torchvision has ``classifier.0``.
-    """
-    kept: Weights = {}
-    for name, tensor in state.items():
-        name = re.sub(r"^classifier\.classifier(\d+)\.", r"classifier.\1.", name)
-        name = re.sub(r"(^|\.)_", r"\1", name)  # EfficientNet-Lite: _blocks.0._bn1
-        if not name.startswith(("fc.", "classifier.6.")):
-            kept[re.sub(r"^features\.", "layers.", name)] = tensor
-    return kept
+    """The part of a published network's weights that a trunk takes, by the trunk's names."""
+    named = {re.sub(r"(^|\.)_", r"\1", name): x for name, x in state.items()}  # Lite0: _blocks.0._bn1
+    return {name: x for name, x in named.items() if not name.startswith("fc.")}
 
 
 def fill(module: nn.Module, weights: Weights, what: str) -> None:

@@ -22,14 +22,13 @@ from socketlab.method.adaptation import Epoch, State, Step, adapt
 from socketlab.method.recipe import Recipe
 from socketlab.networks.backbones import (
     BACKBONES,
-    VGGTrunk,
     backbone_network,
     backbone_trunk,
     weights_normalisation,
 )
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.custom_networks import adapted
-from socketlab.networks.networks import Mixture, Network, norm_layers
+from socketlab.networks.networks import Mixture, norm_layers
 from socketlab.networks.weights import read_weights
 
 TORCHVISION = BACKBONES[:-1]
@@ -61,8 +60,7 @@ def resnet_source():
 def test_every_network_of_these_families_with_batch_norm_is_known():
     families = ("resnet", "resnext", "wide_resnet")
     listed = torchvision.models.list_models(module=torchvision.models)
-    known = {n for n in listed if n.startswith(families) or (n.startswith("vgg") and n.endswith("_bn"))}
-    assert known == set(TORCHVISION)
+    assert {name for name in listed if name.startswith(families)} == set(TORCHVISION)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -70,8 +68,7 @@ def test_trunks_have_torchvisions_names_and_shapes(name):
     with torch.device("meta"):  # shapes alone
         trunk, model = backbone_trunk(name).eval(), torchvision.models.get_model(name)
         wanted = {n: x.shape for n, x in model.state_dict().items()}
-        wanted = {n: shape for n, shape in wanted.items() if not n.startswith(("fc.", "classifier.6."))}
-        wanted = {n.replace("features.", "layers."): shape for n, shape in wanted.items()}
+        wanted = {n: shape for n, shape in wanted.items() if not n.startswith("fc.")}
         assert {n: x.shape for n, x in trunk.state_dict().items()} == wanted
         spatial, features = trunk.with_map(torch.empty(2, 3, 96, 96))
         assert spatial.shape[::2] == (2, 3) and spatial.shape[3] == 3
@@ -96,19 +93,6 @@ def test_a_resnet_with_weights_from_a_file(resnet, tmp_path, suffix):
     assert features.shape == (2, 24) and network(x).shape == (2, 5)
 
 
-@torch.no_grad()
-def test_a_vgg_keeps_all_but_its_last_layer():
-    model = seeded(narrow_vgg).double()
-    trunk = VGGTrunk(copy.deepcopy(model), "vgg11_bn").eval()
-    model.classifier[6] = nn.Identity()
-    x = noise().double()
-    spatial, features = trunk.with_map(x)
-    torch.testing.assert_close(features, model(x), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(trunk(x), model(x), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(spatial, model.features(x), rtol=1e-12, atol=1e-12)
-    assert trunk.features == 10
-
-
 def test_same_seed_same_weights_and_the_global_state_is_left_alone():
     before = torch.get_rng_state()
     first, again, other = (backbone_network("resnet18", 3, seed=seed).state_dict() for seed in (1, 1, 2))
@@ -117,7 +101,7 @@ def test_same_seed_same_weights_and_the_global_state_is_left_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg16_bn"])
+@pytest.mark.parametrize("name", ["resnet18", "wide_resnet50_2"])
 def test_images_are_normalised_as_the_weights_transforms_do(name):
     image = (noise(256, 1) * 60 + 128).clamp(0, 255).to(torch.uint8)
     transform = torchvision.models.get_model_weights(name).IMAGENET1K_V1.transforms()  # 256² stays, then 224²
@@ -155,7 +139,7 @@ def test_without_a_connection(tmp_path, monkeypatch):
 def test_unknown_names_are_told():
     with pytest.raises(LabError, match=r"no backbone 'resnet51': choose .*resnet50"):
         backbone_network("resnet51", 3)
-    with pytest.raises(LabError, match="no backbone 'vgg16': choose vgg16_bn"):
+    with pytest.raises(LabError, match="no backbone 'vgg16': choose resnet18, resnet34"):
         weights_normalisation("vgg16")
     with pytest.raises(LabError, match="no weights 'IMAGENET1K_V9' of resnet18: choose IMAGENET1K_V1"):
         backbone_network("resnet18", 3, "IMAGENET1K_V9")
@@ -214,8 +198,6 @@ def test_a_module_with_its_own_head_keeps_its_logits():
     reached = module.relu(module.norm(module.body(module.stem(x))))
     assert torch.equal(spatial, reached)  # the map after the work in place
     torch.testing.assert_close(features, reached.mean((2, 3)))
-    early = adapted(module, 3, head="fc", last_map="norm")
-    assert torch.equal(early.map_and_features(x)[0], module.norm(module.body(module.stem(x))))
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert not network.training
 
@@ -241,8 +223,8 @@ def test_a_new_bottleneck_and_head_after_a_layer():
     assert torch.equal(spatial, wanted)
     torch.testing.assert_close(features, network.bottleneck(wanted.mean((2, 3))))
     assert network.features(x).shape == (2, 16) and network(x).shape == (2, 4)
-    rows = adapted(module, 4, features="pool", last_map="body").eval()
-    assert torch.equal(rows.map_and_features(x)[0], module.body(module.stem(x)))
+    rows = adapted(module, 4, features="pool").eval()
+    assert torch.equal(rows.map_and_features(x)[0], torch.relu(wanted))
     torch.testing.assert_close(rows.trunk(x), torch.relu(wanted).mean((2, 3)))
 
 
@@ -317,7 +299,6 @@ REFUSED = {
     "neither": (Own, {}, "give either head, the layer that makes the logits, or features"),
     "both": (Own, {"head": "fc", "features": "pool"}, "give either head"),
     "no such layer": (Own, {"head": "fx"}, "Own has no layer 'fx': near it are fc"),
-    "no such map": (Own, {"head": "fc", "last_map": "bodi"}, "Own has no layer 'bodi': near it are body"),
     "never called": (Own, {"features": "spare"}, "layer 'spare' of Own is never called"),
     "not called but used": (Functional, {"head": "fc"}, "layer 'fc' of Functional is never called"),
     "other classes": (lambda: Own(4), {"head": "fc"}, r"returns \(2, 4\) for 2 images, not \(2, 3\)"),
@@ -325,8 +306,6 @@ REFUSED = {
     "softmax after": (Softmaxed, {"head": "fc"}, "the logits of layer 'fc' are not those of the module"),
     "head on a map": (Convolved, {"head": "fc"}, r"layer 'fc' reads \(2, 12, 1, 1\): a head reads features"),
     "whole head": (Own, {"head": ""}, "Own has no layer '': near it are stem"),
-    "map of rows": (Own, {"features": "fc", "last_map": "fc"}, "layer 'fc' of Own gives no map"),
-    "map too late": (Own, {"features": "stem", "last_map": "body"}, "layer 'body' of Own gives no map"),
     "other images": (Grey, {"head": "fc"}, r"Grey does not run on images \(2, 3, 64, 64\)"),
     "no batch norm": (Plain, {"head": "fc"}, r"Plain has no batch norm: .*\(λ_d\), AdaBN, .* TENT"),
     "half precision": (
@@ -456,9 +435,8 @@ def test_a_backbone_that_no_longer_exists(resnet_source, tmp_path, monkeypatch):
         load_source(tmp_path / "odd.safetensors")
 
 
-def test_dropout_of_a_vgg_repeats_whatever_torch_was_seeded_with_and_resumes(tmp_path):
-    trunk = VGGTrunk(seeded(narrow_vgg), "vgg11_bn")
-    source = Source(Network(trunk, trunk.features, 3, 16).eval(), CLASSES, GREY)
+def test_dropout_repeats_whatever_torch_was_seeded_with_and_resumes(tmp_path):
+    source = Source(adapted(seeded(narrow_vgg), 3, features="classifier.5", width=16).eval(), CLASSES, GREY)
     recipe = EVERYTHING.replace(epochs=2)
 
     def last(seed, state=None):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 import torchvision
-from foreign import ShotBottleneck, ShotHead, ShotTrunk, ShotVGG, narrow_vgg, seeded
+from foreign import ShotBottleneck, ShotHead, ShotTrunk, seeded
 from torch import nn
 
 from socketlab.errors import LabError
@@ -70,22 +70,14 @@ def test_a_resnet_says_what_it_said(resnet, tmp_path, kind):
     assert not found.network.training
 
 
-def test_a_vgg_says_what_it_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvision.models, "get_model", narrow_vgg)
-    parts = [seeded(lambda: ShotVGG(narrow_vgg())), *end(inputs=10)]
-    write(parts, tmp_path, FILES)
-    found = read_triple(tmp_path, NAMES, backbone="vgg11_bn")
-    assert_same(found.network, *parts, side=224)  # the published trunk leaves out the pooling to 7 × 7
-
-
 def test_names_before_and_around_the_tensors(triple):
+    plain = read_triple(triple, NAMES)
     for name in FILES:
         weights = torch.load(triple / name, weights_only=True)
         wrapped = {f"module.{part}": tensor for part, tensor in weights.items()}
-        torch.save({"state_dict": wrapped, "epoch": 3}, triple / f"target_{name}")
+        torch.save({"state_dict": wrapped, "epoch": 3}, triple / name)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    plain = read_triple(triple, NAMES)
-    again = read_triple(triple, NAMES, files=tuple(f"target_{name}" for name in FILES))
+    again = read_triple(triple, NAMES)
     assert torch.equal(plain.network(x), again.network(x))
 
 
@@ -199,11 +191,6 @@ def test_spoiled_files_are_refused_in_a_sentence(triple, case):
     spoil(triple)
     with pytest.raises(LabError, match=told):
         read_triple(triple, NAMES)
-
-
-def test_the_wrong_backbone_is_told_what_does_not_fit(triple):
-    with pytest.raises(LabError, match=r"source_F\.pt for resnet34 do not fit: layer1\.2\.\S+, .* missing"):
-        read_triple(triple, NAMES, backbone="resnet34")
 
 
 def test_backbones_are_told_apart_by_their_shapes():

@@ -16,9 +16,8 @@ from worlds import CLASSES, patterned, trained_source
 
 from socketlab.method.adaptation import Epoch, State, adapt
 from socketlab.method.recipe import Recipe
-from socketlab.networks.backbones import VGGTrunk
 from socketlab.networks.checkpoints import Source
-from socketlab.networks.networks import Network
+from socketlab.networks.custom_networks import adapted
 from socketlab.runs import run_folder
 from socketlab.runs.settings import Settings, gather
 
@@ -39,8 +38,7 @@ def two_sources() -> list[Source]:
 
 
 def with_dropout() -> list[Source]:
-    trunk = VGGTrunk(seeded(narrow_vgg), "vgg11_bn")
-    network = Network(trunk, trunk.features, len(CLASSES), 16).eval()
+    network = adapted(seeded(narrow_vgg), len(CLASSES), features="classifier.5", width=16).eval()
     return [Source(network, CLASSES, trained_source().normalisation)]
 
 
