@@ -24,8 +24,9 @@ LENGTHS = {
     "10 + 5 epochs": Recipe.socket(),
     "3 + 11 epochs": Recipe.socket().replace(align_epochs=3, epochs=11),
     "3 + 27 epochs, new crops": Recipe.socket().replace(align_epochs=3, epochs=27, pair_views=0),
+    "the same, maps three times": Recipe.thorough(),
 }
-"""Epochs of alignment and of all terms: the default, a quarter longer in time, and three times as long."""
+"""Epochs of alignment and of all terms: the default, a quarter longer in time, three times as long, thorough."""
 
 
 @dataclass(frozen=True)
@@ -271,15 +272,17 @@ def many_sources_in_near_infrared(seeds: Iterable[int]) -> Iterator[Row]:
 def near_infrared(seeds: Iterable[int]) -> Iterator[Row]:
     """Table "nir": RGB → near-infrared and back."""
     ways = [(f"rgb_{ONE}", "nir", "nir"), ("nir", "rgb", f"rgb_{ONE}")]
-    kinds = [*[(m, "") for m in (*STILL, "shot")], ("socket", "near"), ("socket", "far")]
+    kinds = [(m, "", Recipe.for_method(m)) for m in (*STILL, "shot")]
+    kinds += [("socket", mix, Recipe.socket()) for mix in ("near", "far")]
+    kinds += [("socket, thorough", mix, Recipe.thorough()) for mix in ("near", "far")]
     for source, modality, oracle in ways:
         way = f"{source.split('_')[0]} → {modality}"
         yield Row("nir", words(way=way, method="oracle", pairs=""), None, oracle)
         for seed in seeds:
-            for method, mix in kinds:
+            for method, mix, recipe in kinds:
                 if method in STILL and seed:
                     continue
-                job = Job((source,), modality, mix=mix, recipe=Recipe.for_method(method), seed=seed)
+                job = Job((source,), modality, mix=mix, recipe=recipe, seed=seed)
                 yield Row("nir", words(way=way, method=method, pairs=mix), job)
 
 

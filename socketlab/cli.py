@@ -87,6 +87,7 @@ def adapt(
     ),
     field_of_view: float | None = VIEW,
     oracle: str | None = Option(None, help="network trained with the target's labels"),
+    thorough: bool = Option(False, "--thorough", help="SOCKET's longer recipe: 3 + 27 epochs"),
     overrides: list[str] | None = Option(
         None, "--set", metavar="NAME=VALUE", help="another value for a field of the recipe; repeatable"
     ),
@@ -115,7 +116,7 @@ def adapt(
     terminal.refuse_options(ctx, pack)
     about = {field: ctx.params[field] for field in Settings.__dataclass_fields__ if field in ctx.params}
     settings = Settings(**about | {"device": device_named(device)})
-    recipe = default_recipe(method, settings.source_names)
+    recipe = default_recipe(method, settings.source_names, thorough)
     changes = dict(terminal.assignments(overrides or []))
     settings = resolved(replace(settings, recipe=recipe.replace(**changes)))
     distributed.join(settings.device)

@@ -6,10 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 
 METHODS = ("source-only", "batch", "adabn", "tent", "shot-im", "shot", "aad", "socket", "paper")
 """One network or several: with several, source-only and AdaBN average them, and SHOT becomes DECISION."""
+RATES = 1e-5, 0.5, True
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,6 @@ def number(default: float, label: str, help: str, low: float, high: float, log: 
 def choice(*choices: str, label: str, help: str) -> Any:
     """A field with some choices, of which the first is the default, with its `Knob`."""
     return field(default=choices[0], metadata={"knob": Knob(label, help, choices=choices)})
-
-
-RATES = 1e-5, 0.5, True
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,11 @@ class Recipe:
         return cls()
 
     @classmethod
+    def thorough(cls) -> Recipe:
+        """SOCKET for twice as many epochs, with new crops of the pairs and more weight on their maps."""
+        return cls(align_epochs=3, epochs=27, pair_views=0, ti_map=3.0)
+
+    @classmethod
     def shot(cls) -> Recipe:
         """SHOT, or DECISION with several sources: the target's own images and pseudo-labels, no pairs."""
         return cls(lambda_ti=0.0, lambda_bn=0.0, align_epochs=0, epochs=15, mixing_start="even")
@@ -149,9 +152,8 @@ class Recipe:
     def for_method(cls, method: str) -> Recipe:
         """The recipe behind each name in ``METHODS``."""
         nothing: dict[str, Any] = {"lambda_ti": 0.0, "lambda_bn": 0.0, "align_epochs": 0, "epochs": 0}
-        if not isinstance(method, str) or method not in METHODS:
-            raise LabError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-        recipes = {
+        require_choice("method", method, METHODS)
+        return {
             "source-only": cls(**nothing, test_statistics="running"),
             "batch": cls(**nothing, test_statistics="batch"),
             "adabn": cls(**nothing),
@@ -161,8 +163,7 @@ class Recipe:
             "aad": cls.shot().replace(lambda_pl=0.0, lambda_im=0.0, lambda_aad=1.0),
             "socket": cls.socket(),
             "paper": cls.paper(),
-        }
-        return recipes[method]
+        }[method]
 
 
 def knobs() -> dict[str, Knob]:
@@ -173,8 +174,7 @@ def knobs() -> dict[str, Knob]:
 def _checked(name: str, value: Any, about: Knob, kind: type) -> Any:
     """The value in its field's type, or a LabError with what is allowed."""
     if about.choices:
-        if not isinstance(value, str) or value not in about.choices:
-            raise LabError(f"{name} = {value!r} is unknown: choose one of {', '.join(about.choices)}")
+        require_choice(name, value, about.choices)
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and value % 1 != 0):
         raise LabError(f"{name} = {value!r} must be {'a whole number' if kind is int else 'a number'}")

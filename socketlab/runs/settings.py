@@ -138,15 +138,17 @@ def device_named(name: str) -> str:
     return name if name != "auto" else "cuda" if works else "cpu"
 
 
-def default_recipe(method: str, sources: Sequence[str] = ()) -> Recipe:
-    """The recipe of a method: for a trunk with pretrained weights at the published rates.
+def default_recipe(method: str, sources: Sequence[str] = (), thorough: bool = False) -> Recipe:
+    """The recipe of a method, SOCKET's thorough one where it is asked for; for a trunk with pretrained weights at the published rates.
 
     The kit's own are for its small network, trained from scratch; pretrained weights would be lost. Those of
     SHOT's three files are pretrained.
 
     Source: Liang et al., ICML 2020 (SHOT), section 4.1, for the rates.
     """
-    recipe, kept = Recipe.for_method(method), Recipe()
+    if thorough and method != "socket":
+        raise LabError(f"--thorough is a recipe of socket: leave it out for {method}.")
+    recipe, kept = Recipe.thorough() if thorough else Recipe.for_method(method), Recipe()
     kits_own = (recipe.trunk_lr, recipe.bottleneck_lr) == (kept.trunk_lr, kept.bottleneck_lr)
     if kits_own and any(map(checkpoints.is_pretrained, sources)):
         return recipe.replace(trunk_lr=1e-3, bottleneck_lr=1e-2)

@@ -1,0 +1,108 @@
+"""How good is ``--depth-encoding auto``? ``python benchmarks/encoding_choice.py`` asks the four cameras.
+
+For each camera of PocketRooms: the encoding that held-out pairs choose without a label, and what SOCKET reaches
+with every candidate (near pairs, the recommended recipe). Writes ``data/results/choice_runs.csv``, a line per
+run, and ``choice.csv``, a line per camera: the choice, what it reaches and what the best fixed encoding would
+have. Finished runs are kept. On real images `real` does the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pages
+from experiments import SENSORS, data_digest
+from results import write_rows
+from tables import read
+from tqdm import tqdm
+
+from socketlab.measures.model_selection import CANDIDATES, choose_encoding
+
+FIELDS = ["sensor", "encoding", "seed", "held_out", "chosen", "ranks", "seconds", "data"]
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--out", type=Path, help="folder of the tables (default: data/results)")
+    chosen = parser.parse_args()
+    from socketlab.files import data_folder
+
+    folder = chosen.out or data_folder() / "results"
+    runs = folder / "choice_runs.csv"
+    done = [line for line in read(runs) if line["data"] == data_digest()] if runs.exists() else []
+    known = {(line["sensor"], line["encoding"], int(line["seed"])) for line in done}
+    plan = [(sensor, "", seed) for seed in range(chosen.seeds) for sensor in SENSORS]
+    plan += [(sensor, name, seed) for sensor, _, seed in plan for name in CANDIDATES]
+    with ProcessPoolExecutor(chosen.processes, get_context("spawn")) as pool:
+        pending = [pool.submit(carried_out, *job, chosen.device) for job in plan if job not in known]
+        for found in tqdm(as_completed(pending), total=len(pending), unit="run"):
+            done.append(found.result())
+            write_rows(runs, sorted(done, key=lambda line: tuple(str(line[n]) for n in FIELDS[:3])), FIELDS)
+    lines = judged(done)
+    write_rows(folder / "choice.csv", lines, list(lines[0]))
+    if not chosen.out:
+        pages.fill(folder)
+
+
+def carried_out(sensor: str, name: str, seed: int, device: str) -> dict[str, Any]:
+    """One adaptation with an encoding, or, without a name, the choice."""
+    import torch
+
+    from socketlab import Epoch, Recipe, adapt, features, load_source, rooms
+    from socketlab.images import encodings
+    from socketlab.speed import best_execution
+
+    torch.set_num_threads(1)
+    begun, recipe = time.perf_counter(), Recipe.socket()
+    source = load_source(f"rgb_{sensor}")
+    source.network.to(device)
+    pairs = rooms.ti_pairs(sensor, "near").to(device)
+    target = rooms.load("target_adapt", sensor, ("depth",)).to(device)
+    line: dict[str, Any] = {"sensor": sensor, "encoding": name, "seed": seed, "data": data_digest()}
+    if name:
+        how = {"seed": seed, "every": 10**6, "execution": best_execution()}
+        how["normalisation"] = encodings.measure(target.images["depth"], "depth", name)
+        for event in adapt(source, target, pairs, recipe, **how):
+            if isinstance(event, Epoch):
+                state = event.state
+        held_out = rooms.load("target_test", sensor, ("depth",))
+        line["held_out"] = f"{features.accuracy(state.adapted, held_out):.4f}"
+    else:
+        choice = choose_encoding(source, target, pairs, recipe, seed=seed)
+        line["chosen"] = choice.encoding
+        line["ranks"] = " ".join(f"{one} {rank:.3f}" for one, rank in choice.ranks.items())
+    return line | {"seconds": f"{time.perf_counter() - begun:.0f}"}
+
+
+def judged(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line per camera and seed of the choice: what was chosen, and what that costs against the best."""
+    lines = []
+    for sensor in SENSORS:
+        mine = [line for line in done if line["sensor"] == sensor]
+        level = {
+            name: 100 * mean(float(line["held_out"]) for line in mine if line["encoding"] == name)
+            for name in CANDIDATES
+        }
+        best = max(level, key=lambda name: level[name])
+        for line in sorted((line for line in mine if not line["encoding"]), key=lambda line: line["seed"]):
+            about = {"sensor": sensor, "seed": line["seed"], "chosen": line["chosen"], "best": best}
+            about |= {name: f"{level[name]:.2f}" for name in CANDIDATES}
+            lines.append(about | {"loss": f"{level[best] - level[line['chosen']]:.2f}"})
+    return lines
+
+
+if __name__ == "__main__":
+    main()
