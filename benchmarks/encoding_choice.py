@@ -1,9 +1,9 @@
 """How good is ``--depth-encoding auto``? ``python benchmarks/encoding_choice.py`` asks the four cameras.
 
-For each camera of PocketRooms: the encoding that held-out pairs choose without a label, and what SOCKET reaches
-with every candidate (near pairs, the recommended recipe). Writes ``data/results/choice_runs.csv``, a line per
-run, and ``choice.csv``, a line per camera: the choice, what it reaches and what the best fixed encoding would
-have. Finished runs are kept. On real images `real` does the same.
+For each camera of PocketRooms: the encoding that held-out pairs choose without a label, and what SOCKET
+reaches with every candidate (near pairs, the recommended recipe). Writes ``data/results/choice_runs.csv``, a
+line per run, and ``choice.csv``, a line per camera and choice: what it loses against the best fixed encoding.
+Finished runs are kept. On real images `real` does the same.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ LENGTHS = {
     "3 + 27 epochs, new crops": Recipe.socket().replace(align_epochs=3, epochs=27, pair_views=0),
     "the same, maps three times": Recipe.thorough(),
 }
-"""Epochs of alignment and of all terms: the default, a quarter longer in time, three times as long, thorough."""
+"""Epochs of alignment and of all terms: the default, a quarter longer, three times as long, and thorough."""
 
 
 @dataclass(frozen=True)

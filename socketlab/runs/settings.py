@@ -139,7 +139,7 @@ def device_named(name: str) -> str:
 
 
 def default_recipe(method: str, sources: Sequence[str] = (), thorough: bool = False) -> Recipe:
-    """The recipe of a method, SOCKET's thorough one where it is asked for; for a trunk with pretrained weights at the published rates.
+    """The recipe of a method, or SOCKET's thorough one; a pretrained trunk's rates are the published ones.
 
     The kit's own are for its small network, trained from scratch; pretrained weights would be lost. Those of
     SHOT's three files are pretrained.

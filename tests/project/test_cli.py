@@ -431,3 +431,11 @@ def test_the_command_lengthens_no_epochs_that_were_given(here, tiny_data):
     )
     assert call(*words, "--set", "epochs=1", "--out", "one").exit_code == 0
     assert run_folder.read(here / "one").settings.recipe.epochs == 1
+
+
+def test_the_thorough_recipe_is_stored_and_repeated(here, tiny_data):
+    result = call("adapt", "--thorough", *SHORT, "--out", "run", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    recipe, thorough = run_folder.read(here / "run").settings.recipe, Recipe.thorough()
+    assert (recipe.ti_map, recipe.pair_views) == (thorough.ti_map, thorough.pair_views) == (3.0, 0)
+    refused(call("adapt", "--thorough", "--method", "shot"), "--thorough is a recipe of socket", "shot")
