@@ -21,7 +21,7 @@ from socketlab.figures.figures import channel_statistics
 from socketlab.figures.gap_figures import layer_profile, reliability
 from socketlab.figures.map_figures import Cloud, feature_map
 from socketlab.figures.maps import joint_map_or_pca, pca_map
-from socketlab.figures.report import Figure, Table, interval, render
+from socketlab.figures.report import Figure, Table, percent, render, share_and_interval
 from socketlab.figures.style import Style, alt_text, modality_style, png
 from socketlab.files import csv_text, write_whole
 from socketlab.images.paired_images import PairedImages
@@ -40,17 +40,14 @@ REPORT, NUMBERS, SETTINGS = "report.html", "numbers.csv", "settings.json"
 
 
 def write(
-    comparison: Comparison,
-    folder: Path | str,
-    rerun: str = "",
-    umap: bool = True,
+    comparison: Comparison, folder: Path | str, rerun: str = "", umap: bool = True,
     about: Mapping[str, str] | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Write report, numbers and settings over those of an earlier report; returns the path of the report.
 
     Parameters
     ----------
-    rerun : the command that makes it again; default: the call in Python.
+    rerun : the command that makes it again, if there is one.
     umap : draw the map by UMAP, which takes seconds; else by its principal components.
     about : what was compared, name → text: the sensor, the names of the networks, …
     """
@@ -70,9 +67,9 @@ def write(
         tables=[accuracies, measured] if accuracies.rows else [measured],
         notes=comparison.notes,
         figures=pictures(comparison, umap),
-        settings={name: _in_words(name, value) for name, value in settings.items()},
+        settings=settings,
         seconds=f"Measuring took {comparison.seconds:.0f} seconds.",
-        rerun=rerun or _call(comparison),
+        rerun=rerun,
     )
     write_whole(folder / NUMBERS, csv_text(comparison.numbers()).encode())
     write_whole(folder / SETTINGS, (json.dumps(settings, indent=1, ensure_ascii=False) + "\n").encode())
@@ -160,10 +157,9 @@ def _norm_figures(comparison: Comparison, norms: NormGaps) -> list[Figure]:
     title = "What the batch-norm layers see, against their running statistics"
     gaps = _figure(title, ax, "0 where a layer's input has the running statistics.")
     worst, looks = norms.worst[1], [look for *_, look in _sides(comparison)]
-    seen = {look: (x.mean.numpy(), x.var.numpy()) for look, x in zip(looks, norms.worst, strict=True)}
-    running = worst.running_mean.numpy(), worst.running_var.numpy()
+    seen = {look: (x.mean, x.var) for look, x in zip(looks, norms.worst, strict=True)}
     caption = f"The layer where {b} is furthest from the running statistics; a dot per channel."
-    channels = channel_statistics(running, seen, worst.name)
+    channels = channel_statistics((worst.running_mean, worst.running_var), seen, worst.name)
     return [gaps, _figure(f"Channels of {worst.name}", channels, caption)]
 
 
@@ -192,11 +188,8 @@ def _answers(comparison: Comparison) -> dict[str, Any]:
 
 
 def _accuracies(comparison: Comparison) -> Table:
-    rows = []
-    for title, (confidence, right) in _answers(comparison).items():
-        low, high = interval(float(right.mean()), len(right))
-        accuracy, certain = (f"{100 * share:.1f} %" for share in (right.mean(), confidence.mean()))
-        rows.append((title, accuracy, f"{100 * low:.1f} to {100 * high:.1f}", certain))
+    answers = _answers(comparison).items()
+    rows = [(t, *share_and_interval(float(r.mean()), len(r)), percent(c.mean())) for t, (c, r) in answers]
     return Table(("", "accuracy", "95 % interval", "mean confidence"), rows)
 
 
@@ -213,52 +206,23 @@ def _settings(comparison: Comparison, about: Mapping[str, str]) -> dict[str, Any
     """What was compared, with digests of networks and images, and in which environment."""
     found: dict[str, Any] = {"made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M")} | dict(about)
     for (key, side, _), features in zip(_sides(comparison), comparison.features, strict=True):
+        network = f"{type(side.network).__name__} (sha256 {_sha256(side.network.state_dict())})"
         images = dict(side.images.images) if isinstance(side.images, PairedImages) else side.images
-        found[key] = {
-            "title": side.title,
-            "modality": side.modality,
-            "network": type(side.network).__name__,
-            "network_sha256": _sha256(side.network.state_dict()),
-            "images": len(features),
-            # not of batches, which are made anew at every reading
-            "images_sha256": _sha256(images) if isinstance(images, dict | Tensor) else "",
-        }
-    names = ("socketlab", "torch", "numpy")
-    versions = {"python": platform.python_version()} | {name: version(name) for name in names}
-    found |= {"layers": comparison.layers, "at": comparison.at}
-    return found | comparison.settings | {"versions": versions}
+        # not of batches, which are made anew at every reading
+        digest = f" (sha256 {_sha256(images)})" if isinstance(images, dict | Tensor) else ""
+        found[key] = f"{side.title}: {network}, {len(features)} {side.modality} images{digest}"
+    pairs = comparison.layers.items()
+    found["layers"] = ", ".join(one if one == other else f"{one} with {other}" for one, other in pairs)
+    versions = [f"{name} {version(name)}" for name in ("socketlab", "torch", "numpy")]
+    found |= {"at": comparison.at} | comparison.settings
+    return found | {"versions": ", ".join([f"python {platform.python_version()}", *versions])}
 
 
 def _sha256(values: Mapping[str, Tensor] | Tensor) -> str:
-    """Of names, types, shapes and numbers, a part at a time: images may lie in mapped files."""
+    """First digits, of names, types, shapes and numbers, a part at a time: images may be mapped files."""
     state = hashlib.sha256()
     for name, tensor in (values if isinstance(values, Mapping) else {"": values}).items():
         state.update(f"<{name} {tensor.dtype} {tuple(tensor.shape)}>".encode())
         for part in tensor.detach().reshape(-1).split(2**20):
             state.update(part.cpu().view(torch.uint8).numpy().data)
-    return state.hexdigest()
-
-
-def _in_words(name: str, value: Any) -> str:
-    """A setting for the eye: no braces, short digests; layers that are the same on both sides once."""
-    if name == "layers":
-        return ", ".join(la if la == lb else f"{la} with {lb}" for la, lb in value.items())
-    if name in ("a", "b"):
-        network, images = (value[f"{one}_sha256"][:12] for one in ("network", "images"))
-        shown = f"{value['images']} {value['modality']} images" + (f" (sha256 {images}…)" if images else "")
-        return f"{value['title']}: {value['network']} (sha256 {network}…), {shown}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
-    return str(value)
-
-
-def _call(comparison: Comparison) -> str:
-    """The call in Python; networks and images are the caller's own, and have no names here."""
-    words = {
-        "layers": list(comparison.layers),
-        "layers_b": list(comparison.layers.values()),
-        "titles": (comparison.a.title, comparison.b.title),
-        **comparison.settings,
-    }
-    arguments = ", ".join(f"{name}={value!r}" for name, value in words.items())
-    return f"compare(model_a, model_b, data_a, data_b, {arguments})"
+    return f"{state.hexdigest()[:16]}…"

@@ -1,20 +1,19 @@
 """The film: features of every epoch in one fixed map, so that motion on the page is motion of features.
 
 A map drawn anew for each epoch turns and tears although little has moved. Lines join partners, green when
-short and red when long. One component (film.js) shows it in Jupyter, in a page alone, and in reports.
+short and red when long. One component (film.js) shows it in Jupyter, on the site and in reports.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,6 @@ class Film:
     confusion: Sequence[NDArray[np.int64]] = ()
     map_name: str = "principal components"
     live: bool = False
-    limits: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
         sizes = {tuple((name, len(cloud.points)) for name, cloud in frame.items()) for frame in self.frames}
@@ -116,21 +114,20 @@ class Film:
                 f"{len(self.frames)} frames need as many titles and confusion matrices, not "
                 f"{len(self.titles)} and {len(self.confusion)}."
             )
+
+    @cached_property
+    def limits(self) -> NDArray[np.float64]:
+        """Lowest and highest x and y of all frames, (2, 2)."""
         points = np.concatenate([cloud.points for frame in self.frames for cloud in frame.values()])
         low, high = points.min(axis=0), points.max(axis=0)
-        object.__setattr__(self, "limits", np.stack([low, np.maximum(high, low + 1e-6)]).astype(float))
+        return np.stack([low, np.maximum(high, low + 1e-6)]).astype(float)
 
     @classmethod
     def of_features(
-        cls,
-        snapshots: Sequence[Snapshot],
-        sets: Mapping[str, tuple[str, str, ArrayLike | None]],
-        classes: Sequence[str] = (),
-        links: tuple[str, str] | None = None,
-        umap: bool = False,
-        seed: int = 0,
+        cls, snapshots: Sequence[Snapshot], sets: Mapping[str, tuple[str, str, ArrayLike | None]],
+        classes: Sequence[str] = (), links: tuple[str, str] | None = None, umap: bool = False, seed: int = 0,
         fit_on: int | None = None,
-    ) -> Film:
+    ) -> Film:  # fmt: skip
         """Put the features of all epochs, from before to after, on one map.
 
         Parameters
@@ -173,17 +170,6 @@ class Film:
         """The film in Jupyter; `widget.film = other.data()` shows another, with more frames for example."""
         return _widget_class()(film=self.data())
 
-    def html(self, title: str = "Features of every epoch") -> str:
-        """A page with the film alone; it needs no other file and no network."""
-        return (
-            f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            '<meta name="color-scheme" content="light dark"><style>'
-            "body { font-family: system-ui, sans-serif; margin: auto; padding: 1rem; max-width: 80rem; }"
-            f"</style></head><body><h1>{html.escape(title)}</h1>{fragment(self.data())}"
-            f'<script type="module">{page_script()}</script></body></html>\n'
-        )
-
     def still(self) -> Figure:
         """The first and the last frame side by side, on the same axes."""
         figure = style.new_figure(1240, 560, fitted=True)
@@ -201,9 +187,8 @@ class Film:
             frame = {
                 n: replace(c, points=c.points + way * (later[n].points - c.points)) for n, c in frame.items()
             }
-        title = self.titles[nearest]
-        if self.confusion:
-            title += f": {100 * self.accuracy[nearest]:.0f} % right"
+        right = f": {100 * self.accuracy[nearest]:.0f} % right" if self.confusion else ""
+        title = f"{self.titles[nearest]}{right}"
         return feature_map(frame, self.classes, ax, links=self.links, title=title, limits=self.limits)
 
     def data(self) -> dict[str, Any]:
@@ -212,10 +197,7 @@ class Film:
         sizes = [len(cloud.points) for cloud in first.values()]
         starts = dict(zip(first, np.cumsum([0, *sizes]).tolist(), strict=False))
         legend = legend_of(first, self.classes, "class")
-        labels = [
-            np.full(size, -1) if cloud.labels is None else np.asarray(cloud.labels)
-            for size, cloud in zip(sizes, first.values(), strict=True)
-        ]
+        labels = [np.full(len(c.points), -1) if c.labels is None else c.labels for c in first.values()]
         partners: list[list[int]] = []
         if self.links is not None:
             a, b = (starts[name] for name in self.links)

@@ -46,23 +46,12 @@ _WARMING = threading.Lock()
 _warm_thread: threading.Thread | None = None
 
 
-def joint_map(
-    feature_sets: Mapping[str, ArrayLike], seed: int = 0, start: Mapping[str, ArrayLike] | None = None
-) -> dict[str, Points]:
-    """One UMAP of several sets of features, fitted on all of them together.
-
-    It starts from the first two principal components, or from `start`, an earlier map of as many points: then
-    clusters move instead of jumping.
-    """
+def joint_map(feature_sets: Mapping[str, ArrayLike], seed: int = 0) -> dict[str, Points]:
+    """One UMAP of several sets of features, fitted on all of them together."""
     features, apart = _stack(feature_sets)
     near = nearest_neighbours(features, _usable_neighbours(features))
-    init: Any = "pca"
-    if start is not None:
-        init = np.concatenate([np.asarray(start[name], np.float32) for name in feature_sets])
-        if init.shape != (len(features), 2):
-            raise LabError(f"start has shape {init.shape}; the features need {(len(features), 2)}.")
     with _one_fit_at_a_time():
-        points = _umap(near, init, seed).fit_transform(features)
+        points = _umap(near, "pca", seed).fit_transform(features)
     return apart(np.asarray(points, np.float32))
 
 

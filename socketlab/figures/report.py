@@ -85,6 +85,12 @@ def interval(share: float, count: float) -> tuple[float, float]:
     return max(0.0, (centre - spread) / (1 + z2 / count)), min(1.0, (centre + spread) / (1 + z2 / count))
 
 
+def share_and_interval(share: float, count: float) -> tuple[str, str]:
+    """Return a share that was counted on ``count`` images, and its `interval`, as texts."""
+    low, high = interval(share, count)
+    return percent(share), f"{100 * low:.0f} to {100 * high:.0f}\u00a0%"
+
+
 def percent(share: float | None) -> str:
     """Return a share as text, one digit after the point and a space that does not break; a dash for None."""
     return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}\u00a0%"
@@ -108,17 +114,9 @@ def _template() -> jinja2.Template:
 
 
 def page(
-    *,
-    scores: Sequence[Score],
-    has_oracle: bool,
-    classes: Sequence[str],
-    images: tuple[int, int],
-    wall_seconds: float,
-    selection: str,
-    labels: str,
-    things: str = "rooms",
-    **parts: Any,
-) -> str:
+    *, scores: Sequence[Score], has_oracle: bool, classes: Sequence[str], images: tuple[int, int],
+    wall_seconds: float, selection: str, labels: str, things: str = "rooms", **parts: Any,
+) -> str:  # fmt: skip
     """Return the report of a run as one HTML page.
 
     Parameters
@@ -158,10 +156,8 @@ def page(
 def _accuracies(scores: Sequence[Score], held_out: int, adapted: int) -> Table:
     rows = []
     for score in scores:
-        low, high = interval(score.held_out, score.effective_images or held_out)
-        ends = f"{100 * low:.0f} to {100 * high:.0f}\u00a0%"
-        shares = (percent(share) for share in (score.class_mean, score.adapted_to))
-        rows.append((score.name, percent(score.held_out), ends, *shares))
+        found = share_and_interval(score.held_out, score.effective_images or held_out)
+        rows.append((score.name, *found, percent(score.class_mean), percent(score.adapted_to)))
     about = (
         "Held-out images were never shown to the method. The last column is transductive: it is measured on "
         "the very images that were adapted to. The interval covers the choice of images, not that of seeds."

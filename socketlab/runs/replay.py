@@ -22,7 +22,6 @@ from torch import Tensor
 
 from socketlab import files
 from socketlab.errors import LabError
-from socketlab.figures.map_quality import Stability
 from socketlab.measures.model_selection import Evidence
 from socketlab.method.adaptation import Epoch, State, Step
 from socketlab.networks.checkpoints import Source, load_source, read_tensors, save_source, write_tensors
@@ -37,7 +36,7 @@ TIERS = {
 }
 FOLDER = "traces"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-RECORDS: dict[str, Any] = {"Stability": Stability, "Evidence": Evidence}  # a file names no code to run
+RECORDS: dict[str, Any] = {"Evidence": Evidence}  # a file names no code to run
 
 
 def tier(chosen: str | None = None) -> str:
