@@ -308,16 +308,10 @@ def compare(
     if titles[0] == titles[1]:
         titles = f"{titles[0]}, A", f"{titles[1]}, B"
     found = compared(
-        a,
-        b,
-        images.only(ways[0]),
-        images.only(ways[1]),
-        layers=named,
-        titles=titles,
-        rounds=rounds,
+        a, b, images.only(ways[0]), images.only(ways[1]), layers=named, titles=titles, rounds=rounds,
         seed=seed,
-    )
-    report = write(found, out, rerun=terminal.typed(ctx), umap=umap, about=about)
+    )  # fmt: skip
+    report = write(found, out, rerun=ctx.obj, umap=umap, about=about)
     typer.echo(headline(found))
     typer.echo(f"report: {report}")
 

@@ -18,7 +18,12 @@ from socketlab.files import reason, sweep
 
 
 class OneSentence(TyperGroup):
-    """Commands whose errors are sentences, and which stop when interrupted."""
+    """Commands whose errors are sentences, and which stop when interrupted; ``ctx.obj`` is what was typed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the words."""
+        ctx.obj = shlex.join(["socketlab", *args])
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; its error is one sentence and exit code 2."""
@@ -95,17 +100,6 @@ def names_in(text: str | None, flag: str) -> list[str] | None:
     if text is not None and not names:
         raise LabError(f"{flag} {text!r} holds no name: give one, or several with commas.")
     return names or None
-
-
-def typed(ctx: typer.Context) -> str:
-    """The command as it was typed, with its seed."""
-    words, known = ["socketlab", str(ctx.info_name)], given(ctx)
-    for one in ctx.command.params:
-        if one in known or one.name == "seed":
-            flags = [] if one.param_type_name == "argument" else [one.opts[0]]
-            value = ctx.params[str(one.name)]
-            words += [one.secondary_opts[0]] if value is False else [*flags, str(value)]
-    return shlex.join(word for word in words if word != "True")
 
 
 def require_new(file: Path) -> None:

@@ -7,15 +7,11 @@ short and red when long. One component (film.js) shows it in Jupyter, on the sit
 from __future__ import annotations
 
 import base64
-import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 from socketlab.errors import LabError
 from socketlab.figures import maps, style
 from socketlab.figures.map_figures import Cloud, class_marks, feature_map, legend_of, link_lengths
-from socketlab.files import write_whole
 
 MIME = "application/vnd.socketlab.film+json"
 """Key of a film's data in a notebook's output, from which a page without a kernel can play it."""
@@ -43,45 +38,6 @@ class Snapshot:
     title: str
     features: Mapping[str, NDArray[Any]]
     confusion: NDArray[np.int64] | None = None
-
-
-class Reel:
-    """The snapshots of a run in one ``.npz`` file, in 16 bits, so that a run that is resumed keeps them.
-
-    A set that does not change may be added with the first epoch alone. A damaged file counts as empty.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                self._arrays = {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            self._arrays = {}
-
-    def add(self, epoch: int, features: Mapping[str, NDArray[Any]], confusion: NDArray[np.int64]) -> None:
-        """Write the features of an epoch; those of later ones, from before a resume, are dropped."""
-        self._arrays = {name: x for name, x in self._arrays.items() if int(name.split("/")[0]) < epoch}
-        self._arrays |= {f"{epoch}/{name}": x.astype(np.float16) for name, x in features.items()}
-        self._arrays[f"{epoch}/"] = confusion
-        file = io.BytesIO()
-        np.savez(file, **self._arrays)  # type: ignore[arg-type]
-        write_whole(self.path, file.getvalue())
-
-    def snapshots(self) -> list[Snapshot]:
-        """All epochs from 0 on; empty when one is missing."""
-        found: dict[int, dict[str, NDArray[Any]]] = {}
-        for name, array in self._arrays.items():
-            epoch, _, part = name.partition("/")
-            found.setdefault(int(epoch), {})[part] = array
-        if sorted(found) != list(range(len(found))):
-            return []
-        made: list[Snapshot] = []
-        for epoch, own in sorted(found.items()):
-            confusion = own.pop("")
-            title = f"epoch {epoch} of {max(found)}" if epoch else "before"
-            made.append(Snapshot(title, {**(made[0].features if made else {}), **own}, confusion))
-        return made
 
 
 @dataclass(frozen=True)
@@ -178,10 +134,17 @@ class Film:
         self.draw(len(self.frames) - 1, right)
         return figure
 
-    def draw(self, number: int, ax: Axes | None = None) -> Axes:
-        """One frame on the film's axes."""
-        right = f": {100 * self.accuracy[number]:.0f} % right" if self.confusion else ""
-        title, frame = f"{self.titles[number]}{right}", self.frames[number]
+    def draw(self, place: float, ax: Axes | None = None) -> Axes:
+        """One frame on the film's axes; a place between two frames is on the way from one to the next."""
+        k, nearest = min(int(place), len(self.frames) - 1), round(place)
+        frame = self.frames[k]
+        if place > k:
+            way, later = np.float32(place - k), self.frames[k + 1]
+            frame = {
+                n: replace(c, points=c.points + way * (later[n].points - c.points)) for n, c in frame.items()
+            }
+        right = f": {100 * self.accuracy[nearest]:.0f} % right" if self.confusion else ""
+        title = f"{self.titles[nearest]}{right}"
         return feature_map(frame, self.classes, ax, links=self.links, title=title, limits=self.limits)
 
     def data(self) -> dict[str, Any]:
@@ -233,12 +196,6 @@ def fragment(data: Mapping[str, Any]) -> str:
 def page_script() -> str:
     """JavaScript that shows every film of a page, for ``<script type="module">``."""
     return _source() + _MOUNT
-
-
-@cache
-def script_policy() -> str:
-    """What a content security policy must allow for `page_script`: its digest, no other script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(page_script().encode()).digest()).decode()}'"
 
 
 def _source() -> str:

@@ -1,18 +1,16 @@
 """The one-page report of a run: plain values in, HTML out; that of a comparison has the same template.
 
-The page stands alone: style, pictures and film are inside it, and its content policy forbids any request.
+The page stands alone: style and pictures are inside it, and its content policy forbids any request.
 """
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import jinja2
-
-from socketlab.figures.film import fragment, page_script, script_policy
 
 
 @dataclass(frozen=True)
@@ -96,13 +94,12 @@ def percent(share: float | None) -> str:
     return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}\u00a0%"
 
 
-def render(film: Mapping[str, Any] | None = None, **parts: Any) -> str:
+def render(**parts: Any) -> str:
     """Return a page as HTML that needs no other file; all texts are escaped.
 
     The template beside this file names the parts. Of the headline what stands in ``**`` is bold.
     """
-    about = {"film": film and fragment(film), "script": page_script(), "policy": script_policy()}
-    return _template().render(parts | about)
+    return _template().render(parts)
 
 
 @cache
@@ -125,8 +122,8 @@ def page(
     images : how many held-out and how many adapted-to images the accuracies were measured on.
     selection, labels : how the reported network was chosen, and what labels were used for.
     things : what the networks name.
-    parts : title, subtitle, settings, rerun, notes, figures (the accuracies per class stand beside the first)
-        and film, as for `render`.
+    parts : title, subtitle, settings, rerun, notes and figures, as for `render`; the accuracies per class
+        stand beside the first figure.
     """
     (source, method), oracle = scores[:2], scores[-1] if has_oracle else None
     headline = (

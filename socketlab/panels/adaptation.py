@@ -114,7 +114,7 @@ def gather(choice: Choice) -> Material:
     pairs = pocketrooms.ti_pairs(sensor, choice.near, choice.pairs, modalities, choice.seed, strength)
     pairs = spoilt(pairs, TARGET, choice.wrong, shift=0)
     shipped = (data_folder() / "models" / f"{oracle}.safetensors").is_file()
-    return Material(source, target, held_out, pairs, load_source(oracle) if shipped else None)
+    return Material([source], target, held_out, pairs, load_source(oracle) if shipped else None)
 
 
 class Bench:

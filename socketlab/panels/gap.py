@@ -146,7 +146,7 @@ class GapWorld:
         """Read images of one modality, by `source_for_modality`, and compare them with colour."""
         images, source, layers = self._images(*view), self.network(view[0]), self.layers(view[0])
         transform = source_for_modality(source, images).normalisation
-        read = extract_features(source.network, images, layers, transform)
+        read = extract_features(source.network, images, layers, transform, precision="float32")
         features = {name: np.array(values) for name, values in read.items()}
         with torch.no_grad():
             logits = source.network.head(torch.from_numpy(features[layers[-1]]))

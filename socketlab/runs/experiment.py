@@ -289,7 +289,7 @@ class _Work:
         """The line of the network that was trained with the target's labels."""
         target = self.preset.target
         oracle = load_source(self.network(target, domain), self.device)
-        material = Material(oracle, *splits.scenes(self.pack, target, domain), None, None)
+        material = Material([oracle], *splits.scenes(self.pack, target, domain), None, None)
         about = {"origin": str(oracle.card["origin"]), "source": "", "target": domain, "seed": 0}
         about |= {"chosen_by": "last epoch, target labels", "seconds": ""}
         return self._line(ORACLE, oracle, material, about)

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from torch import Tensor
 
 from socketlab.errors import LabError
 from socketlab.figures import figures as plots
 from socketlab.figures import maps, style
-from socketlab.figures.film import Film, Reel
 from socketlab.figures.map_figures import Cloud, feature_map
 from socketlab.figures.report import Figure, Score, page
 from socketlab.files import reason, write_whole
@@ -167,7 +167,7 @@ def again(run: Run, oracle: str | None) -> Results:
 
 def illustrate(run: Run, material: Material, adapted: Source, results: Results) -> Results:
     """Draw the pictures and write the report; a picture that fails is left out, with its reason."""
-    figures, failed, film = [], [], None
+    figures, failed = [], []
     counts, classes = torch.tensor(results.confusion), tuple(results.classes)
     rows = f"Held-out target images, {results.scores[1].name}; each row sums to 100 %."
     drawings: dict[str, tuple[str, Callable[[], tuple[Axes | Drawing | None, str]]]] = {
@@ -185,16 +185,8 @@ def illustrate(run: Run, material: Material, adapted: Source, results: Results) 
                 figures.append(Figure(title, png, style.alt_text(drawing), caption, wide))
         except Exception as error:  # whatever it is, the scores stand
             failed.append(f"“{title}” could not be drawn: {reason(error)}.")
-    try:
-        snapshots = Reel(run.folder / run_folder.REEL).snapshots()
-        if len(snapshots) == len(run.rows) > 1:  # the features of every epoch were kept
-            sets = _sets(material, run_folder.film_rows(len(material.held_out)))
-            links = ("pairs, source", "pairs, target") if material.pairs is not None else None
-            film = Film.of_features(snapshots, sets, classes, links).data()
-    except Exception as error:
-        failed.append(f"The film of the epochs could not be made: {reason(error)}.")
     results = dataclasses.replace(results, notes=[*results.notes, *failed])
-    write_whole(run.folder / run_folder.REPORT, _report(run, results, figures, film).encode())
+    write_whole(run.folder / run_folder.REPORT, _report(run, results, figures).encode())
     return results
 
 
@@ -206,36 +198,30 @@ def _mistakes(material: Material, adapted: Source) -> tuple[Drawing | None, str]
     return drawing, "Held-out target images behind the largest numbers off the diagonal."
 
 
-def _sets(material: Material, rows: Any = slice(None)) -> dict[str, tuple[str, str, np.ndarray | None]]:
-    """Modality, title and labels of every set on the maps; those drawn last lie on top."""
-    modality, source, sets = material.modality, material.source.modality, {}
-    if material.pairs is not None:
-        sets["pairs, source"] = (source, f"{source.replace('rgb', 'RGB')} of pairs", None)
-        sets["pairs, target"] = (modality, f"{modality} of pairs", None)
-    labels = material.held_out.labels.cpu().numpy()[rows]
-    return {**sets, "target": (modality, f"{modality}, held out", labels)}
-
-
 def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes, str]:
     """One map of held-out target features and, when there are pairs, of both of their halves.
 
     Of several sources, the features of the first and of the target network that began from it.
     """
     adapted = dataclasses.replace(adapted, network=networks_of(adapted.network)[0])
-    found = {"target": evaluate.predict(adapted, material.held_out)[1]}
+    sets: dict[str, tuple[Tensor, str, Any]] = {}  # title → features, modality, labels; the last lie on top
     caption = "features of held-out target images, coloured by their true class. "
     if material.pairs is not None:
         some = material.pairs.take(range(len(material.pairs))[:MOST_PAIRS_ON_MAP])
-        found["pairs, source"] = evaluate.predict(material.source, some.only(material.source.modality))[1]
-        found["pairs, target"] = evaluate.predict(adapted, some.only(material.modality))[1]
-        purity = neighbour_purity(found["pairs, source"].cpu(), found["pairs, target"].cpu())
+        for network in (material.source, adapted):
+            title = f"{network.modality.replace('rgb', 'RGB')} of pairs"
+            found = evaluate.predict(network, some.only(network.modality))[1].cpu()
+            sets[title] = found, network.modality, None
+        colour, target = (one[0] for one in sets.values())
+        purity = neighbour_purity(colour, target)
         caption += (
             f"Pale: both halves of {len(some)} pairs; in feature space {100 * purity:.0f} % of a half's 15 "
             "nearest neighbours are of its own modality (50 % = fully mixed, 100 % = two islands). "
         )
-    sets = _sets(material)
-    points, why = maps.joint_map_or_pca({name: found[name].cpu().numpy() for name in sets}, settings.seed)
-    clouds = {name: Cloud(points[name], *about) for name, about in sets.items()}
+    found, labels = evaluate.predict(adapted, material.held_out)[1].cpu(), material.held_out.labels
+    sets[f"{material.modality}, held out"] = found, material.modality, labels.cpu().numpy()
+    points, why = maps.joint_map_or_pca({title: one[0].numpy() for title, one in sets.items()}, settings.seed)
+    clouds = {title: Cloud(points[title], one[1], title, one[2]) for title, one in sets.items()}
     kind = "Principal components" if why else "UMAP"
     caption = f"{kind} of the {caption}Distances between clusters mean little. {why}".strip()
     return feature_map(clouds, adapted.classes), caption
@@ -253,7 +239,7 @@ def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:
     )
 
 
-def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, Any] | None) -> str:
+def _report(run: Run, results: Results, figures: list[Figure]) -> str:
     """The run in the fields of the page."""
     settings, of_rooms, method = run.settings, run.settings.pack is None, results.scores[1].name
     place = sensor_named(settings.sensor).title if of_rooms else settings.place
@@ -279,7 +265,6 @@ def _report(run: Run, results: Results, figures: list[Figure], film: dict[str, A
         labels=labels,
         notes=results.notes,
         figures=figures,
-        film=film,
     )
 
 

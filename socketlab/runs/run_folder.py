@@ -2,8 +2,8 @@
 
 ``config.json`` has all that is needed to repeat the run: settings, recipe, versions, digests; ``epochs.csv``
 a row per epoch: mean losses, target accuracies (unseen by the method), seconds; ``state.safetensors`` the
-state of the training, for ``--resume``, and ``film.npz`` features of some images at every epoch. `results`
-adds the network of the last epoch, ``adapted.safetensors``, ``results.json``, pictures and ``report.html``.
+state of the training, for ``--resume``. `results` adds the network of the last epoch,
+``adapted.safetensors``, ``results.json``, pictures and ``report.html``.
 """
 
 from __future__ import annotations
@@ -20,23 +20,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
 import socketlab
 from socketlab.errors import LabError
-from socketlab.figures.film import Reel
 from socketlab.files import csv_text, exclusive, from_json, is_free, read_csv, read_json, reason, write_whole
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, State, Step, adapt
-from socketlab.networks.checkpoints import Source
-from socketlab.networks.networks import networks_of
 from socketlab.runs.settings import Material, Settings, fingerprints
 from socketlab.speed import best_execution, distributed
 
 CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
 CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
-REEL = "film.npz"
 TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
 HELD_OUT = "unseen_by_method_accuracy_held_out"
 _LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")
@@ -168,9 +162,8 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
     or the disk is full (`LabError`). The accuracies are measured with target labels, which the method never
     sees, and nothing is chosen by them.
     """
-    settings, reel = run.settings, Reel(run.folder / REEL)
+    settings, begun = run.settings, time.perf_counter()
     losses: dict[str, list[float]] = {}
-    begun = time.perf_counter()
     for event in adapt(
         material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state,
         normalisation=material.normalisation, execution=best_execution(),
@@ -183,44 +176,15 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
         elif event.epoch >= len(run.rows):
             row = {"epoch": str(event.epoch)}
             row |= {name: f"{math.fsum(values) / len(values):.6g}" for name, values in losses.items()}
-            if material.labelled_target is not None:
-                row[TRANSDUCTIVE] = f"{evaluate.accuracy(event.state.adapted, material.labelled_target):.6f}"
-            features, counts = film_features(material, event.state.adapted, first=event.epoch == 0)
-            row[HELD_OUT] = f"{counts.trace() / counts.sum():.6f}"
+            measured = {TRANSDUCTIVE: material.labelled_target, HELD_OUT: material.held_out}
+            for name, images in measured.items():
+                if images is not None:
+                    row[name] = f"{evaluate.accuracy(event.state.adapted, images):.6f}"
             row["seconds"] = f"{time.perf_counter() - begun:.3f}"
             run.add(row)
-            reel.add(event.epoch, features, counts)
             event.state.save(run.folder / STATE)
             losses, begun = {}, time.perf_counter()
         yield event
-
-
-MOST_ROOMS_IN_FILM, MOST_PAIRS_IN_FILM = 240, 120
-
-
-def film_rows(count: int) -> NDArray[np.int64]:
-    """Which of so many held-out images the film shows."""
-    return np.sort(np.random.default_rng(0).permutation(count)[:MOST_ROOMS_IN_FILM])
-
-
-def film_features(
-    material: Material, adapted: Source, first: bool
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
-    """Features of some held-out images and some pairs, (n, D) each, and the confusion of all held-out images.
-
-    Of several sources, of the network that began from the first; the source's own at the ``first`` epoch.
-    """
-    logits, features = evaluate.predict(adapted, material.held_out)
-    named, labels = (x.cpu().numpy() for x in (logits.argmax(dim=1), material.held_out.labels))
-    counts = confusion_matrix(labels, named, labels=range(len(adapted.classes)))
-    width = features.shape[1] // len(networks_of(adapted.network))
-    found = {"target": features[film_rows(len(features)), :width].cpu().numpy()}
-    if material.pairs is not None:
-        some = material.pairs.take(range(len(material.pairs))[:MOST_PAIRS_IN_FILM])
-        for half, network in (("target", adapted), ("source", material.source))[: 2 if first else 1]:
-            shown = some.only(material.modality if half == "target" else network.modality)
-            found[f"pairs, {half}"] = evaluate.predict(network, shown)[1][:, :width].cpu().numpy()
-    return found, counts
 
 
 def locked(folder: Path) -> contextlib.AbstractContextManager[None]:

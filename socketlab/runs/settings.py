@@ -182,12 +182,11 @@ class Material:
     report.
     """
 
-    source: Source
+    sources: list[Source]
     target: PairedImages
     held_out: PairedImages
     pairs: PairedImages | None
     oracle: Source | None
-    others: tuple[Source, ...] = ()
     normalisation: Normalisation | None = None
     data_digest: str = ""
     about: dict[str, str] = field(default_factory=dict)
@@ -211,9 +210,9 @@ class Material:
         return found if len(found) else None
 
     @property
-    def sources(self) -> list[Source]:
-        """All source networks; the maps show the first."""
-        return [self.source, *self.others]
+    def source(self) -> Source:
+        """The first source network, the one on the maps."""
+        return self.sources[0]
 
 
 def gather(settings: Settings) -> Material:
@@ -250,17 +249,15 @@ def gather(settings: Settings) -> Material:
         if modality == "depth" and settings.depth_encoding in ("normals", "hha"):
             about["camera"] = origin
     depth_encoding = settings.depth_encoding
-    if depth_encoding == AUTO and pairs is None:
-        raise LabError(
-            "--depth-encoding auto is chosen by pairs: name an encoding for a method without them."
-        )
-    if depth_encoding == AUTO and pairs is not None:
+    if depth_encoding == AUTO:
+        if pairs is None:
+            told = "--depth-encoding auto is chosen by pairs"
+            raise LabError(f"{told}: name an encoding for a method without them.")
         choice = choose_encoding(sources[0], target, pairs, settings.recipe, focal=focal, seed=settings.seed)
         depth_encoding, about["depth encoding"] = choice.encoding, choice.reason
     normalisation = splits.encoding(target, depth_encoding, focal)
     oracle = _oracle(settings, classes, modality)
-    source, *others = sources
-    return Material(source, target, held_out, pairs, oracle, tuple(others), normalisation, digest, about)
+    return Material(sources, target, held_out, pairs, oracle, normalisation, digest, about)
 
 
 def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[Source]:
@@ -268,10 +265,8 @@ def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[
     found = []
     for name in settings.source_names:
         if settings.pack is not None and settings.source is None and not Path(name).exists():
-            way_out = (
-                f"train it with `socketlab train-source --pack {settings.pack}`, or name another --source"
-            )
-            raise LabError(f"There is no source network {name}: {way_out}.")
+            way_out = f"`socketlab train-source --pack {settings.pack}`, or name another --source"
+            raise LabError(f"There is no source network {name}: train it with {way_out}.")
         source = splits.load_network(name, classes, settings.device)
         if source.modality == target:
             raise LabError(f"The network {name} reads {target} already, the target: choose another --source.")

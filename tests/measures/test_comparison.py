@@ -50,9 +50,11 @@ def test_one_network_on_two_modalities(tmp_path):
     assert found.at == "bottleneck"
     assert list(found.layers) == ["trunk.0", "trunk.3", "trunk.4", "trunk.5", "trunk.6", "bottleneck"]
     # all numbers are those of the functions behind them
-    rows = extract_features(source.network, PAIRS.only("rgb"), "bottleneck", source.normalisation)
+    rows = extract_features(
+        source.network, PAIRS.only("rgb"), "bottleneck", source.normalisation, precision="float32"
+    )
     np.testing.assert_allclose(found.features[0], rows["bottleneck"], rtol=1e-5, atol=1e-6)
-    seen = norm_statistics(source.network, PAIRS.only("rgb"), source.normalisation)
+    seen = norm_statistics(source.network, PAIRS.only("rgb"), source.normalisation, precision="float32")
     assert found.norms is not None
     assert found.norms.layers == tuple(one.name for one in seen)
     assert found.norms.b.mean() > found.norms.a.mean()  # depth is further from the memory of colour
@@ -72,7 +74,7 @@ def test_one_network_on_two_modalities(tmp_path):
     assert float(one["value"]) == found.found("mmd").value
     assert float(one["low"]) <= float(one["value"]) <= float(one["high"])
     assert json.loads((tmp_path / "a report" / SETTINGS).read_text())["at"] == "bottleneck"
-    for word in ("rounds", "paired", "seed"):
+    for word in ("rounds", "paired", "precision", "seed"):
         assert f'<th scope="row">{word}</th>' in page
     assert "Run it again" not in page
 
@@ -243,8 +245,7 @@ def test_the_command(tmp_path):
     assert "rgb by rgb_kinect_v1 against depth by rgb_kinect_v1" in page
     for fact in ("kinect_v1, strength 2", "PocketRooms (sha256 ", "320 rgb images (sha256 ", "torch "):
         assert fact in page, fact
-    assert "socketlab compare --strength 2.0 --layers bottleneck --rounds 4 --seed 0" in page
-    assert "--no-umap" in page
+    assert "socketlab compare --layers bottleneck --rounds 4 --no-umap --out " in page
     wrong = CliRunner().invoke(app, ["compare", "--layers", "nothing"])
     assert wrong.exit_code == 2
     assert "no layer 'nothing'" in wrong.output

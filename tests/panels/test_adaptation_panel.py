@@ -34,7 +34,7 @@ def tiny_world(choice: Choice) -> Material:
     source, target = trained_source(), patterned(16, 1).only("depth")
     reads_depth = next(iter(adapt(source, target, None, Recipe.for_method("source-only")))).state.adapted
     pairs = patterned(choice.pairs, 2).unlabelled()
-    return Material(source, target, patterned(15, 3).only("depth"), pairs, oracle=reads_depth)
+    return Material([source], target, patterned(15, 3).only("depth"), pairs, oracle=reads_depth)
 
 
 @pytest.fixture
@@ -447,7 +447,7 @@ def test_a_loss_that_leaves_the_numbers_is_said(undrawn: None, make: Callable[..
         broken = copy.deepcopy(material.source)
         with torch.no_grad():
             broken.network.bottleneck[1].weight.fill_(1e30)
-        return replace(material, source=broken)
+        return replace(material, sources=[broken])
 
     panel = make(gather=gather)
     with pytest.raises(LabError, match="stopped being a number"):

@@ -102,7 +102,7 @@ def test_any_class_name_ends_in_a_report(tmp_path, monkeypatch, name):
     monkeypatch.setattr(pocketrooms, "CLASSES", classes)
     material = replace(
         material,
-        source=replace(material.source, classes=classes),
+        sources=[replace(material.source, classes=classes)],
         oracle=None,
         target=renamed("target_adapt", "kinect_v1", ("depth",)),
         held_out=renamed("target_test", "kinect_v1", ("depth",)),
