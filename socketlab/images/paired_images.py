@@ -6,7 +6,7 @@ Everything is kept as the sensor gave it, and is cut, flipped and encoded a batc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -95,15 +95,10 @@ class PairedImages:
         if rows.numel() and not -len(self) <= int(rows.min()) <= int(rows.max()) < len(self):
             raise LabError(f"there are {len(self)} scenes: choose indices from 0 to {len(self) - 1}")
         images = {m: index_images(x, rows.to(x.device)) for m, x in self.images.items()}
-        return self._with(images, lambda entries: tuple(entries[i] for i in rows.tolist()))
-
-    def part(self, rows: slice) -> PairedImages:
-        """Scenes that follow each other; their images are not copied."""
-        return self._with({m: x[rows] for m, x in self.images.items()}, lambda entries: entries[rows])
-
-    def _with(self, images: dict[str, Tensor], chosen: Callable[[Names], Names]) -> PairedImages:
-        names, kinds, blocks = map(chosen, (self.names, self.kinds, self.blocks or self.names))
-        return replace(self, images=images, names=names, kinds=kinds, blocks=blocks if self.blocks else ())
+        chosen = rows.tolist()
+        names, kinds = (tuple(entries[i] for i in chosen) for entries in (self.names, self.kinds))
+        blocks = tuple(self.blocks[i] for i in chosen) if self.blocks else ()
+        return replace(self, images=images, names=names, kinds=kinds, blocks=blocks)
 
     def only(self, *modalities: str) -> PairedImages:
         """The same scenes in these modalities alone."""

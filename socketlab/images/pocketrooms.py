@@ -67,8 +67,7 @@ def load(
             light = _tiles(split, "nir", len(rows))
             images[modality] = sensors.see_depth(views, light, camera, strength, generator)
         else:
-            see = sensors.see_rgb if modality == "rgb" else sensors.see_nir
-            images[modality] = see(views, camera, strength, generator)
+            images[modality] = sensors.see_light(views, camera, strength, generator)
     return PairedImages(
         images,
         names=tuple(row["name"] for row in rows),

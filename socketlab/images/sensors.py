@@ -135,16 +135,29 @@ def see_depth(
     return (z * 1000).round().clamp(1, 65535).to(torch.int32).masked_fill(lost, 0).to(torch.uint16)
 
 
-def see_rgb(rgb: Tensor, sensor: str | Sensor, strength: float, generator: Generator) -> Tensor:
-    """The colour picture that the sensor would take: (N, 3, 80, 80) to (N, 3, 64, 64) uint8."""
-    _check(strength, rgb=(rgb, torch.uint8, 3))
-    return _see(rgb, sensor_named(sensor), sensor_named(sensor).rgb, strength, generator)
+def see_light(views: Tensor, sensor: str | Sensor, strength: float, generator: Generator) -> Tensor:
+    """The picture that the sensor would take of colours (3 channels) or of near-infrared light (1).
 
-
-def see_nir(nir: Tensor, sensor: str | Sensor, strength: float, generator: Generator) -> Tensor:
-    """The near-infrared picture that the sensor would take: (N, 1, 80, 80) to (N, 1, 64, 64), uint8."""
-    _check(strength, nir=(nir, torch.uint8, 1))
-    return _see(nir, sensor_named(sensor), sensor_named(sensor).nir, strength, generator)
+    (N, C, 80, 80) → (N, C, 64, 64) uint8. Light and noise act on linear values, tone and saturation on coded
+    ones; see `Response`.
+    """
+    sensor = sensor_named(sensor)
+    modality, channels = ("rgb", 3) if views.shape[1:2] == (3,) else ("nir", 1)
+    _check(strength, **{modality: (views, torch.uint8, channels)})
+    response: Response = getattr(sensor, modality)
+    coded = crop_smooth(views.to(torch.float32) / 255, sensor.fov_deg, strength * response.blur)
+    if strength > 0:
+        gains = torch.tensor(response.white_balance).to(coded).view(-1, 1, 1) * response.exposure
+        light = coded.clamp(min=0) ** 2.2 * gains**strength
+        across = torch.linspace(-1, 1, SIZE)  # the corners lose the share of light of the vignette
+        lost = min(1.0, strength * response.vignette) * (across[:, None] ** 2 + across**2) / 2
+        light = light * (1 - lost).to(coded)
+        variance = response.read**2 + response.shot**2 * light + (response.speckle * light) ** 2
+        light = light + strength * variance.sqrt() * _grainy(light, 0.0, generator)
+        coded = light.clamp(0, 1) ** (response.gamma**strength / 2.2)
+        grey = coded.mean(dim=1, keepdim=True)
+        coded = torch.lerp(grey, coded, response.saturation**strength)
+    return (coded * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def view_positions(fov_deg: float) -> Tensor:
@@ -251,23 +264,6 @@ def rounded_edges(z: Tensor, weight: float) -> Tensor:
     return torch.where(z > 0, 1 / torch.lerp(inverse, mean, weight).clamp(min=1e-6), 0)
 
 
-def _see(images: Tensor, sensor: Sensor, response: Response, strength: float, generator: Generator) -> Tensor:
-    """Crop, then apply a `Response`: light and noise on linear values, tone and saturation on coded ones."""
-    coded = crop_smooth(images.to(torch.float32) / 255, sensor.fov_deg, strength * response.blur)
-    if strength > 0:
-        gains = torch.tensor(response.white_balance).to(coded).view(-1, 1, 1) * response.exposure
-        light = coded.clamp(min=0) ** 2.2 * gains**strength
-        across = torch.linspace(-1, 1, SIZE)  # the corners lose the share of light of the vignette
-        lost = min(1.0, strength * response.vignette) * (across[:, None] ** 2 + across**2) / 2
-        light = light * (1 - lost).to(coded)
-        variance = response.read**2 + response.shot**2 * light + (response.speckle * light) ** 2
-        light = light + strength * variance.sqrt() * _grainy(light, 0.0, generator)
-        coded = light.clamp(0, 1) ** (response.gamma**strength / 2.2)
-        grey = coded.mean(dim=1, keepdim=True)
-        coded = torch.lerp(grey, coded, response.saturation**strength)
-    return (coded * 255).round().clamp(0, 255).to(torch.uint8)
-
-
 def _chance(probability: Tensor, generator: Generator, grain: float = 0.0) -> Tensor:
     """Draw True with a probability at every pixel, in patches; where it grows, a seed only adds Trues."""
     if grain == 0:
@@ -301,8 +297,7 @@ def _gaussian(width: float) -> Tensor:
 def _check(strength: float, **views: tuple[Tensor, torch.dtype, int]) -> None:
     """A LabError for views of another type or shape, not equally many, or a strength out of range."""
     for what, (images, dtype, channels) in views.items():
-        shape = (channels, VIEW_SIZE, VIEW_SIZE)
-        if images.dtype != dtype or images.dim() != 4 or tuple(images.shape[1:]) != shape:
+        if images.dtype != dtype or images.shape[1:] != (channels, VIEW_SIZE, VIEW_SIZE):
             raise LabError(
                 f"The {what} views must be {dtype} of shape (N, {channels}, {VIEW_SIZE}, {VIEW_SIZE}), but "
                 f"are {images.dtype} of shape {tuple(images.shape)}: pass the stored views as they are."

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from socketlab.errors import LabError
 from socketlab.images import sensors
-from socketlab.images.sensors import SENSORS, see_depth, see_nir, see_rgb, sensor_named
+from socketlab.images.sensors import SENSORS, see_depth, see_light, sensor_named
 
 NAMES = list(SENSORS)
 strengths = st.floats(0, 3, allow_subnormal=False)
@@ -230,11 +230,11 @@ def test_strength_0_is_the_perfect_view(name):
     assert seen.dtype == torch.uint16
     assert torch.equal(seen.to(torch.int32), expected)
     rgb = torch.randint(0, 256, (2, 3, 80, 80), generator=seeded()).to(torch.uint8)
-    for see, images in ((see_rgb, rgb), (see_nir, nir)):
+    for images in (rgb, nir):
         perfect = sensors.crop_smooth(images.float(), SENSORS[name].fov_deg)
-        assert see(images, name, 0, seeded()).float() == pytest.approx(perfect, abs=0.51)
+        assert see_light(images, name, 0, seeded()).float() == pytest.approx(perfect, abs=0.51)
     assert torch.equal(
-        see_rgb(grey(77, 1, 3), name, 0, seeded()), torch.full((1, 3, 64, 64), 77, dtype=torch.uint8)
+        see_light(grey(77, 1, 3), name, 0, seeded()), torch.full((1, 3, 64, 64), 77, dtype=torch.uint8)
     )
 
 
@@ -279,7 +279,9 @@ def test_more_strength_is_more_error(name, pair):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_colour_noise_grows_with_strength(name):
-    pictures = (see_rgb(grey(120, 4, 3), name, strength, seeded()).double() for strength in (0, 0.5, 1, 2, 3))
+    pictures = (
+        see_light(grey(120, 4, 3), name, strength, seeded()).double() for strength in (0, 0.5, 1, 2, 3)
+    )
     deviations = [picture[..., 24:40, 24:40].std(dim=(0, 2, 3)).mean().item() for picture in pictures]
     assert deviations[0] == 0
     assert deviations == sorted(deviations)
@@ -288,7 +290,7 @@ def test_colour_noise_grows_with_strength(name):
 
 def test_sensors_render_colour_differently():
     means = torch.stack(
-        [see_rgb(grey(128, 2, 3), name, 1.0, seeded()).double().mean((0, 2, 3)) for name in NAMES]
+        [see_light(grey(128, 2, 3), name, 1.0, seeded()).double().mean((0, 2, 3)) for name in NAMES]
     )
     apart = torch.cdist(means, means) + 1000 * torch.eye(len(NAMES))
     assert apart.min() > 5
@@ -297,7 +299,7 @@ def test_sensors_render_colour_differently():
 
 def test_near_infrared_is_noisy_too():
     for name in NAMES:
-        seen = see_nir(grey(128), name, 1.0, seeded()).double()
+        seen = see_light(grey(128), name, 1.0, seeded()).double()
         assert seen[..., 24:40, 24:40].std() > 1
         assert seen[..., 32, 32].mean() > seen[..., 0, 0].mean() + 5
 
@@ -310,8 +312,8 @@ def all_three(name, seed):
     generator = seeded(seed)
     return (
         see_depth(depth, nir, name, 1.0, generator).to(torch.int32),
-        see_rgb(nir.expand(-1, 3, -1, -1), name, 1.0, generator),
-        see_nir(nir, name, 1.0, generator),
+        see_light(nir.expand(-1, 3, -1, -1), name, 1.0, generator),
+        see_light(nir, name, 1.0, generator),
     )
 
 
@@ -338,7 +340,7 @@ def test_the_arguments_are_not_changed():
     copies = depth.to(torch.int32), nir.clone()
     for name in NAMES:
         see_depth(depth, nir, name, 2.0, seeded())
-        see_nir(nir, name, 2.0, seeded())
+        see_light(nir, name, 2.0, seeded())
     assert torch.equal(depth.to(torch.int32), copies[0])
     assert torch.equal(nir, copies[1])
 
@@ -369,7 +371,7 @@ def test_strength_out_of_range(strength):
     with pytest.raises(LabError, match="from 0 to 3"):
         see_depth(wall(2), grey(200), "xtion", strength, seeded())
     with pytest.raises(LabError, match="from 0 to 3"):
-        see_rgb(grey(200, 4, 3), "xtion", strength, seeded())
+        see_light(grey(200, 4, 3), "xtion", strength, seeded())
 
 
 def test_wrong_views_are_named():
@@ -383,9 +385,10 @@ def test_wrong_views_are_named():
             with pytest.raises(LabError, match=rf"The {name} views must be .*\(N, 1, 80, 80\)"):
                 see_depth(**{**right, name: case}, sensor="xtion", strength=1.0, generator=seeded())
     with pytest.raises(LabError, match="The rgb views must be"):
-        see_rgb(grey(200), "xtion", 1.0, seeded())
-    with pytest.raises(LabError, match="The nir views must be"):
-        see_nir(grey(200, 4, 3), "xtion", 1.0, seeded())
+        see_light(grey(200, 4, 3).float(), "xtion", 1.0, seeded())
+    for case in (grey(200, 4, 2), grey(200)[..., :64, :64]):
+        with pytest.raises(LabError, match="The nir views must be"):
+            see_light(case, "xtion", 1.0, seeded())
     with pytest.raises(LabError, match="equally many"):
         see_depth(wall(2, 3), grey(200, 4), "xtion", 1.0, seeded())
 
@@ -393,4 +396,4 @@ def test_wrong_views_are_named():
 @pytest.mark.parametrize("name", NAMES)
 def test_no_images_are_no_trouble(name):
     assert see_depth(wall(2, 0), grey(200, 0), name, 1.0, seeded()).shape == (0, 1, 64, 64)
-    assert see_rgb(grey(200, 0, 3), name, 1.0, seeded()).shape == (0, 3, 64, 64)
+    assert see_light(grey(200, 0, 3), name, 1.0, seeded()).shape == (0, 3, 64, 64)
