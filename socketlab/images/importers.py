@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from socketlab.errors import LabError
-from socketlab.files import exclusive, unwritable, write_whole
+from socketlab.errors import LabError, require_choice
+from socketlab.files import exclusive, unwritable
 from socketlab.images import finders, packs, scan
 from socketlab.images.decode import FITS, UNITS, BadPicture, decode_all, value_range
 from socketlab.images.scan import SPLITS, Frame, Survey, readable
@@ -279,9 +279,8 @@ def require_settings(
     root: Path, out: Path, size: int, fit: str, on_bad: str, processes: int | None = None
 ) -> None:
     """A `LabError` when a pack of the set in ``root`` cannot be so, or not there; looks at no picture."""
-    for name, value, known in (("on_bad", on_bad, ON_BAD), ("fit", fit, FITS)):
-        if value not in known:
-            raise LabError(f"{name} {value!r} is unknown: choose one of {', '.join(known)}.")
+    require_choice("on_bad", on_bad, ON_BAD)
+    require_choice("fit", fit, FITS)
     if not 1 <= size <= LARGEST:
         raise LabError(f"size {size} is out of range: choose 1 to {LARGEST} pixels.")
     if processes is not None and processes < 1:
@@ -333,5 +332,4 @@ def _write_files(
         "ranges": survey.ranges,
         "notes": [*survey.notes, *scan.near_duplicates(thumbnails["train"], thumbnails["test"])],
     }
-    write_whole(folder / packs.MANIFEST, packs.as_json(manifest))
-    packs.stamp(folder, [one["file"] for part in splits.values() for one in part["arrays"].values()])
+    packs.write_manifest(folder, manifest)

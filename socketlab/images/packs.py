@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,27 +26,16 @@ from numpy.typing import NDArray
 from socketlab.errors import LabError
 from socketlab.files import digest, from_json, write_whole
 from socketlab.images.decode import placed_intrinsics
-from socketlab.images.scan import SPLITS, Frame
+from socketlab.images.scan import Frame
 
 if TYPE_CHECKING:
     import torch
 
     from socketlab.images.paired_images import PairedImages
 
-MANIFEST, STAMPS = "manifest.json", ".checked.json"
+MANIFEST = "manifest.json"
 FORMAT, VERSION = "socketlab pack", 1
-
 _AGAIN = "is damaged or missing: import the data set again."
-_WRONG = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
-"""What JSON raises that is damaged, or well-formed but not as expected."""
-_SPLIT = {
-    "scenes": int, "file": str, "sha256": str, "domains": dict[str, list[int]],
-    "counts": dict[str, dict[str, int]], "arrays": dict[str, dict[str, Any]],
-}  # fmt: skip
-_SCENES = {"names": list[str], "kinds": list[str], "intrinsics": list[list[float] | None]}
-_ARRAY = {"file": str, "shape": list[int], "dtype": str, "bytes": int, "sha256": str}
-_MANIFEST = {"splits": dict[str, Any], "size": int, "left_out": int}
-_MANIFEST |= {"classes": list[str], "domains": list[str]}
 
 
 @dataclass(frozen=True)
@@ -59,15 +49,14 @@ class Pack:
     size: int  # side of the images in pixels
     splits: tuple[str, ...]  # those that hold scenes
     modalities: tuple[str, ...]  # all that are stored
-    _scenes: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     def load(
         self, split: str, domain: str | None = None, modalities: Sequence[str] | None = None
     ) -> PairedImages:
         """The scenes of a split (of one domain) that have all of these modalities, by domain and name.
 
-        The tensors are the files, mapped into memory, so that a set may be larger than the memory. A file
-        whose size or time has changed since its digest was last compared is compared again.
+        The tensors are the files, mapped into memory, so that a set may be larger than the memory. Each file
+        is compared with its digest once in a process, and again where its size or time has changed.
 
         Raises
         ------
@@ -84,7 +73,7 @@ class Pack:
             if modality not in arrays:
                 there = ", ".join(arrays)
                 raise LabError(f"{self.folder.name} has no {modality} images in {split}, only {there}.")
-        self.verify([arrays[modality] for modality in wanted])
+            _require_digest(self.folder, arrays[modality])
         scenes = self._scenes_of(split)
         rows = {m: every if scenes["rows"][m] is None else np.array(scenes["rows"][m]) for m in wanted}
         common, images = functools.reduce(np.intersect1d, rows.values(), every[start:stop]), {}
@@ -109,21 +98,12 @@ class Pack:
         found = self._scenes_of(split)["intrinsics"]
         return [None if one is None else tuple(one) for one in found[start:stop]]
 
-    def verify(self, entries: Sequence[dict[str, Any]] | None = None) -> None:
-        """Compare all files with their digests; a LabError names one that was altered.
-
-        Files given as entries of the manifest are compared only where size or time has changed since.
-        """
-        known = {} if entries is None else _stamps(self.folder)
-        parts = self.manifest["splits"].values()
-        every = (entry for part in parts for entry in (part, *part["arrays"].values()))
-        compared = []
-        for entry in every if entries is None else entries:
-            file = self.folder / entry["file"]
-            if (seen := known.get(entry["file"])) is None or seen != _size_and_time(file):
-                _require_digest(file, entry)
-                compared.append(entry["file"])
-        stamp(self.folder, compared)
+    def verify(self) -> None:
+        """Compare all files with their digests again; a LabError names one that was altered."""
+        _digest.cache_clear()
+        for part in self.manifest["splits"].values():
+            for entry in (part, *part["arrays"].values()):
+                _require_digest(self.folder, entry)
 
     def summary(self) -> str:
         """One line per split: how many scenes of how many classes, in which modalities."""
@@ -148,26 +128,10 @@ class Pack:
         return part, *ranges[domain]
 
     def _scenes_of(self, split: str) -> dict[str, Any]:
-        """The list of the scenes of a split: small, so its digest is compared at each opening."""
-        if split not in self._scenes:
-            part = self.manifest["splits"][split]
-            file = self.folder / part["file"]
-            _require_digest(file, part)
-            try:
-                scenes = json.loads(file.read_bytes())
-                _require_types(scenes, _SCENES)
-                named = scenes["names"]
-                lists = (named, scenes["kinds"], scenes["intrinsics"], scenes.get("blocks") or named)
-                if {len(one) for one in lists} != {part["scenes"]}:
-                    raise ValueError
-                for modality, array in part["arrays"].items():
-                    rows = from_json(list[int] | None, scenes["rows"][modality]) or [*range(len(named))]
-                    if len(rows) != array["shape"][0] or sorted(set(rows)) != rows or rows[-1] >= len(named):
-                        raise ValueError
-            except (OSError, *_WRONG):
-                raise LabError(f"{file} {_AGAIN}") from None
-            self._scenes[split] = scenes
-        return self._scenes[split]
+        """The list of the scenes of a split."""
+        part = self.manifest["splits"][split]
+        _require_digest(self.folder, part)
+        return json.loads((self.folder / part["file"]).read_bytes())
 
     def _array(self, described: dict[str, Any]) -> torch.Tensor:
         """An array that reads from the disk; what is written into it does not change the file."""
@@ -191,75 +155,53 @@ class Pack:
 def open_pack(folder: str | Path) -> Pack:
     """Open a pack; a LabError where it is none, of another version, or a file's length is another."""
     folder = Path(os.path.expanduser(folder))
+    damaged = LabError(f"{folder / MANIFEST} {_AGAIN}")
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        if (manifest.get("format"), manifest.get("version")) == (FORMAT, VERSION):
-            _require_manifest(manifest)
+        manifest = from_json(dict[str, Any], json.loads((folder / MANIFEST).read_bytes()))
     except OSError:
         manifest = {}
-    except _WRONG:
-        raise LabError(f"{folder / MANIFEST} {_AGAIN}") from None
+    except (ValueError, RecursionError):
+        raise damaged from None
     if manifest.get("format") != FORMAT:
         raise LabError(f"{folder} is no pack: make one with `socketlab import`.")
     if (version := manifest.get("version")) != VERSION:
         raise LabError(f"{folder} is a pack of version {version}, not {VERSION}: import the data set again.")
-    for entry in (one for part in manifest["splits"].values() for one in part["arrays"].values()):
-        found = _size_and_time(folder / entry["file"])
-        if found is None or found[0] != entry["bytes"]:
-            raise LabError(f"{folder / entry['file']} {_AGAIN}")
-    classes, domains, splits = (tuple(manifest[name]) for name in ("classes", "domains", "splits"))
-    modalities = dict.fromkeys(one for part in manifest["splits"].values() for one in part["arrays"])
-    return Pack(folder, manifest, classes, domains, manifest["size"], splits, tuple(modalities))
+    if manifest.pop("sha256", None) not in (None, _digest_of(manifest)):  # version 0.1 wrote none
+        raise damaged
+    try:
+        for entry in (one for part in manifest["splits"].values() for one in part["arrays"].values()):
+            if not (file := folder / entry["file"]).is_file() or file.stat().st_size != entry["bytes"]:
+                raise LabError(f"{file} {_AGAIN}")
+        classes, domains, splits = (tuple(manifest[name]) for name in ("classes", "domains", "splits"))
+        modalities = dict.fromkeys(one for part in manifest["splits"].values() for one in part["arrays"])
+        return Pack(folder, manifest, classes, domains, manifest["size"], splits, tuple(modalities))
+    except (KeyError, TypeError, AttributeError):
+        raise damaged from None
 
 
-def _require_digest(file: Path, entry: dict[str, Any]) -> None:
-    if digest(file) != entry["sha256"]:
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest of a pack, with a digest of itself."""
+    write_whole(folder / MANIFEST, as_json(manifest | {"sha256": _digest_of(manifest)}))
+
+
+def _digest_of(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(as_json(manifest)).hexdigest()
+
+
+def _require_digest(folder: Path, entry: dict[str, Any]) -> None:
+    file = folder / entry["file"]
+    try:
+        now = file.stat()
+    except OSError:
+        raise LabError(f"{file} {_AGAIN}") from None
+    if _digest(file, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != entry["sha256"]:
         raise LabError(f"{file} was altered: import the data set again.")
 
 
-def _require_types(about: dict[str, Any], kinds: dict[str, Any]) -> None:
-    """Raise one of ``_WRONG`` where a field is missing or of another type."""
-    for name, kind in kinds.items():
-        from_json(kind, about[name])
-
-
-def _require_manifest(manifest: dict[str, Any]) -> None:
-    """Raise one of ``_WRONG`` where a manifest is not what a reader needs, or names a file elsewhere."""
-    _require_types(manifest, _MANIFEST)
-    for split, part in manifest["splits"].items():
-        _require_types(part, _SPLIT)
-        for array in part["arrays"].values():
-            _require_types(array, _ARRAY)
-            _, _, _, _ = array["shape"]
-        files = [one["file"] for one in (part, *part["arrays"].values())]
-        ends = [end for start, stop in part["domains"].values() for end in (start, stop - start, stop)]
-        plain = all(Path(file).name == file and "\\" not in file for file in files)
-        if split not in SPLITS or not plain or not all(0 <= end <= part["scenes"] for end in ends):
-            raise ValueError
-
-
-def _size_and_time(file: Path) -> list[int] | None:
-    """Of a file; None where there is none."""
-    try:
-        return [file.stat().st_size, file.stat().st_mtime_ns]
-    except OSError:
-        return None
-
-
-def _stamps(folder: Path) -> dict[str, Any]:
-    """File → its size and time when its digest was last compared."""
-    try:
-        return dict(json.loads((folder / STAMPS).read_bytes()))
-    except (OSError, *_WRONG):
-        return {}
-
-
-def stamp(folder: Path, files: Sequence[str]) -> None:
-    """Record size and time of files whose digests are right; not in a pack that cannot be written to."""
-    if files:
-        now = _stamps(folder) | {file: _size_and_time(folder / file) for file in files}
-        with contextlib.suppress(LabError):
-            write_whole(folder / STAMPS, json.dumps(now).encode())
+@functools.cache
+def _digest(file: Path, _size: int, *_times: int) -> str:
+    """SHA-256 of a file, computed again when its size or a time is another."""
+    return digest(file)
 
 
 def write_split(

@@ -22,7 +22,7 @@ from socketlab.figures import maps
 from socketlab.files import from_json
 from socketlab.images.encodings import FOCAL, focal_of
 from socketlab.images.importers import survey, write_pack
-from socketlab.images.packs import open_pack
+from socketlab.images.packs import open_pack, write_manifest
 from socketlab.images.paired_images import PairedImages, crop_side
 from socketlab.method.recipe import Recipe
 from socketlab.networks.backbones import ResNetTrunk, backbone_network
@@ -175,8 +175,7 @@ def test_a_run_on_a_pack_is_resumed_and_a_changed_pack_is_noticed(imported, here
     copied = shutil.copytree(pack.folder, here / "mine")
     settings = Settings(pack=str(copied), source=file, recipe=run.settings.recipe)
     begun = run_folder.create(here / "begun", settings, gather(settings))
-    manifest = json.loads((copied / "manifest.json").read_text())
-    (copied / "manifest.json").write_text(json.dumps(manifest | {"notes": ["imported again"]}))
+    write_manifest(copied, open_pack(copied).manifest | {"notes": ["imported again"]})
     with pytest.raises(LabError, match="the images changed"):
         run_folder.resume(begun, gather(settings))
 
