@@ -31,6 +31,7 @@ TITLES = {
     "paper": "SOCKET as published",
     "oracle": "oracle (trained with target labels)",
 }
+MIXES = ("near", "far")
 RULES = {
     "information": "information maximisation",
     "neighbourhood_density": "soft neighbourhood density",
@@ -293,13 +294,99 @@ def encodings(folder: Path) -> str:
     return grid(head, rows)
 
 
+def lengths(folder: Path) -> str:
+    """Recipes of several lengths: over all sensors, and on the sensor on which they are worst."""
+    lines = read(folder / "lengths.csv")
+    columns = {
+        "all near pairs": ("near", "500", "all"),
+        "all far pairs": ("far", "500", "all"),
+        "25 near pairs": ("near", "25", "all"),
+        "RealSense, near pairs": ("near", "500", "realsense"),
+    }
+    found = {(x["recipe"], (x["pairs"], x["count"], x["sensor"])): x for x in lines}
+    rows = [
+        [recipe, *(with_difference(found[recipe, where]) for where in columns.values())]
+        for recipe in dict.fromkeys(line["recipe"] for line in lines)
+    ]
+    return grid(["recipe", *columns], rows)
+
+
+def with_difference(line: Line) -> str:
+    """The figure and, where there is a control, the difference to it."""
+    return f"{measured(line)}, {compared(line)}" if line["difference"] else measured(line)
+
+
+def rivals(folder: Path) -> str:
+    """What else can be done with the same pairs."""
+    found = {(x["method"], x["pairs"]): x for x in over_sensors(read(folder / "rivals.csv"))}
+    words = {"socket": "SOCKET: features and maps", "features alone": "SOCKET: features alone"}
+    rows = [
+        [
+            words.get(method, method),
+            *(part(found[method, mix]) for mix in MIXES for part in (measured, compared)),
+        ]
+        for method in dict.fromkeys(method for method, _ in found)
+    ]
+    head = [f"{mix} pairs{more}" for mix in MIXES for more in (", %", ", against SOCKET")]
+    return grid(["on the pairs", *head], rows)
+
+
+def labels(folder: Path) -> str:
+    """What some labelled depth images of each class are worth."""
+    found = {(x["start"], x["labels"]): x for x in over_sensors(read(folder / "labels.csv"))}
+    starts = list(dict.fromkeys(start for start, _ in found))
+    rows = [
+        [count, *(measured(found[start, count]) for start in starts)]
+        for count in dict.fromkeys(count for _, count in found)
+    ]
+    return grid(["labelled images a class", *(s.replace("socket", "SOCKET") for s in starts)], rows)
+
+
+def untidy(folder: Path) -> str:
+    """Targets with uneven classes, a class missing, strangers."""
+    found = {(x["target"], x["method"]): x for x in over_sensors(read(folder / "untidy.csv"))}
+    methods = list(dict.fromkeys(method for _, method in found))
+    rows = [
+        [target, *(measured(found[target, method]) for method in methods)]
+        for target in dict.fromkeys(target for target, _ in found)
+    ]
+    return grid(["target", *(TITLES.get(m, m.replace("socket", "SOCKET")) for m in methods)], rows)
+
+
+def distilled(folder: Path) -> str:
+    """One network out of several."""
+    rows = [
+        [line["network"], line["runs"], measured(line), compared(line)]
+        for line in over_sensors(read(folder / "distilled.csv"))
+    ]
+    return grid(["network", "runs", "held out, %", "against the four"], rows)
+
+
+def choice(folder: Path) -> str:
+    """The depth encoding that pairs choose, and what it loses against the best fixed one."""
+    lines = read(folder / "choice.csv")
+    names = [name for name in lines[0] if name in ("metric", "inverse", "relative", "normals")]
+    rows = []
+    for sensor in dict.fromkeys(line["sensor"] for line in lines):
+        mine = [line for line in lines if line["sensor"] == sensor]
+        level = [f"{float(mine[0][name]):.1f}" for name in names]
+        chosen = ", ".join(line["chosen"] for line in mine)
+        rows.append([sensor, *level, chosen, f"{mean(float(line['loss']) for line in mine):.1f}"])
+    return grid(["camera", *(f"{name}, %" for name in names), "chosen", "points lost"], rows)
+
+
 PARTS: dict[str, Callable[[Path], str]] = {
     "headline": headline, "methods": methods, "rates": rates, "sensors": by_sensor, "bn": bn, "paper": paper,
     "forms": forms, "transfers": transfers, "sources": sources, "sources_nir": sources_nir,
     "cameras": cameras, "nir": nir, "pairs": pairs, "selection": selection, "trust": trust,
-    "encodings": encodings,
+    "encodings": encodings, "lengths": lengths, "rivals": rivals, "labels": labels, "untidy": untidy,
+    "distilled": distilled, "choice": choice,
 }  # fmt: skip
-COMMANDS = {"trust": "make trust", "encodings": "python benchmarks/depth_encodings.py"}
+COMMANDS = {
+    "trust": "make trust",
+    "encodings": "python benchmarks/depth_encodings.py",
+    "choice": "python benchmarks/encoding_choice.py",
+}
 """By what a table is made, if not by ``make results``."""
 MARK = re.compile(r"<!-- results:(\w+) -->\n(.*?)<!-- /results:\1 -->", re.DOTALL)
 

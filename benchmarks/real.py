@@ -25,12 +25,15 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from pages import TITLES
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "real_results.md"
 SEEDS = (0, 1, 2)
 NETWORKS = "source network", "oracle"
+ORDER = ("source-only", "adabn", "tent", "shot", "aad", "paper", "socket", "oracle")
+CHOSEN = "chosen by the pairs"
 BLOCKS = 5
 """Parts in time of each class's test video."""
 
@@ -45,7 +48,6 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--name", default="", help="of the table (default: the name of the images' folder)")
-    parser.add_argument("--networks", type=Path, help="folder of networks trained before")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no run begins")
     chosen = parser.parse_args()
     name = chosen.name or chosen.images.resolve().name
@@ -228,19 +230,20 @@ def write_page(name: str, chosen: argparse.Namespace, done: list[dict[str, Any]]
     chosen_by = {line["source"]: line["chosen"] for line in done if line["method"] == "choice"}
     for line in done:
         if line["method"] == "socket" and line["encoding"] == chosen_by.get(line["source"]):
-            groups.setdefault(("socket", "chosen by the pairs"), []).append(line)
+            groups.setdefault(("socket", CHOSEN), []).append(line)
         if line["method"] not in ("choice", "source network"):
             groups.setdefault((line["method"], line["encoding"]), []).append(line)
     low = interval(groups["source-only", "metric"])[0]
     top = interval(groups["oracle", "metric"])[0]
     titles = ["method", "depth as", "runs", "held-out accuracy, %", "95 % interval", "spread of runs", "way"]
     rows = [titles, ["---"] * len(titles)]
-    for (method, encoding), lines in groups.items():
+    for method, encoding in sorted(groups, key=lambda group: (ORDER.index(group[0]), group[1] == CHOSEN)):
+        lines = groups[method, encoding]
         centre, below, above = interval(lines)
         spread = np.std([100 * float(line["held_out"]) for line in lines], ddof=1) if len(lines) > 1 else 0.0
         way = f"{(centre - low) / (top - low):.0%}"
         cells = [f"{centre:.1f}", f"{below:.1f} to {above:.1f}", f"{spread:.1f}", way]
-        rows.append([method, encoding, str(len(lines)), *cells])
+        rows.append([TITLES[method], encoding, str(len(lines)), *cells])
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     text = (
         PAGE.read_text(encoding="utf-8")
