@@ -42,6 +42,8 @@ LINK = re.compile(r'(?P<name>\b(?:href|src)=")(?P<target>[^"]*)(?P<end>")')
 HEADING = re.compile(r'<h(?P<level>[1-6]) id="(?P<id>[^"]+)">(?P<text>.*?)</h[1-6]>', re.DOTALL)
 WIDGETS = {"quiz": "course/quiz.js", "name_this_room": "course/name_this_room.js"}
 """Widgets that play in the page without a kernel: name → their JavaScript in the package."""
+EXPLORER = "files/explorer.html"
+"""The linked explorer as a page of its own, which notebook 01 shows in a frame."""
 WIDGET_NOTE = "Run this cell to see the live panel."
 PANEL_NOTE = "Here the notebook has a live panel. A still picture of it follows below."
 
@@ -139,7 +141,27 @@ def widget_of(cell: Any) -> str:
         return widget("quiz", quiz.ask(asked), "question")
     if "NameThisRoom()" in cell.source:
         return widget("name_this_room", NameThisRoom(), "game")
+    if "Explorer(" in cell.source:
+        return f'<iframe class="explorer" src="{EXPLORER}" title="Points and their images"></iframe>'
     return ""
+
+
+def explorer_page() -> str:
+    """The explorer of notebook 01 with all its cards, on the joint map that is recorded for it."""
+    from socketlab import compare, load_source, rooms
+    from socketlab.figures.map_figures import Cloud
+    from socketlab.figures.style import MODALITIES
+    from socketlab.panels.explorer import Explorer
+    from socketlab.runs import replay
+
+    source = load_source("rgb_kinect_v1")
+    both = rooms.load("target_test", "kinect_v1", ("rgb", "depth"))
+    joint, labels, names = replay.read("01-joint"), both.labels.numpy(), both.modalities
+    gap = compare(source, source, *(both.only(name) for name in names), rounds=2)
+    clouds = {name: Cloud(joint[name], name, MODALITIES[name].title, labels) for name in names}
+    values, before = (dict(zip(names, pair, strict=True)) for pair in (gap.features, gap.outputs))
+    explorer = Explorer(clouds, both, values, before=before, classes=source.classes, view="Joint UMAP")
+    return explorer.html("Points and their images")
 
 
 def widget(name: str, of: Any, *traits: str) -> str:
@@ -276,6 +298,9 @@ def build(out: Path = OUT) -> Path:
 def _write(out: Path) -> None:
     reader = markdown_reader()
     course = [notebook_page(path, out, reader) for path in run_notebooks.find(())]
+    if any(EXPLORER in page.body for page in course):
+        (out / EXPLORER).parent.mkdir()
+        write_whole(out / EXPLORER, explorer_page().encode())
     texts = [ROOT / name for name in READING if (ROOT / name).is_file()]
     texts += sorted(path for path in (ROOT / "docs").glob("*.md") if path not in texts)
     pages = [*course, *(text_page(path, reader) for path in texts)]

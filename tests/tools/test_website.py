@@ -238,5 +238,23 @@ def test_questions_and_the_game_answer_without_a_kernel(
     game.screenshot(path=artefacts / "game.png")
 
 
+def test_the_explorer_answers_without_a_kernel(
+    site: Path, opened: Callable[..., Any], artefacts: Path
+) -> None:
+    """Keys choose a point of notebook 01's map, and the room behind it appears in both modalities."""
+    page = opened(1300, "light")
+    page.goto((site / "01_modality_gap.html").as_uri())
+    page.evaluate("document.querySelector('iframe.explorer').scrollIntoView()")
+    frame = page.frame_locator("iframe.explorer")
+    points = frame.get_by_role("application")
+    expect(points).to_have_accessible_name(re.compile("320 RGB, 320 depth"))
+    points.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    expect(frame.get_by_role("status").filter(has_text="1 point selected")).to_be_visible()
+    expect(frame.get_by_role("listitem").filter(has_text="#").locator("img").first).to_be_visible()
+    page.screenshot(path=artefacts / "site-explorer.png")
+
+
 def test_files_of_the_site_are_in_the_package() -> None:
     assert {path.name for path in website.FILES.iterdir()} == {"page.html", "site.css", "site.js"}
