@@ -59,7 +59,6 @@ def examine() -> list[Check]:
         "kernel": check_kernel,
         "GPU": lambda: torch.get("gpu", "no GPU: everything runs on the CPU"),
         "computer": check_computer,
-        "disk": check_disk,
         "data": check_data,
     }
     return [attempt(name, check) for name, check in checks.items()]
@@ -155,25 +154,19 @@ def check_kernel() -> str:
 
 
 def check_computer() -> str:
-    """Cores, and enough free memory for a notebook."""
+    """Cores, enough free memory for a notebook, and room for runs in the present folder."""
     import psutil
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    free = psutil.virtual_memory().available
-    have = f"{cores} core{'s' if cores > 1 else ''}, {_gigabytes(free)} of memory free"
-    return _enough(free, ENOUGH_MEMORY, have, "a notebook", "close other programs and kernels")
-
-
-def check_disk() -> str:
-    """There is room for runs in the present folder."""
-    free, folder = shutil.disk_usage(Path.cwd()).free, Path.cwd()
-    have = f"{_gigabytes(free)} free in {folder}"
-    return _enough(free, ENOUGH_DISK, have, "runs", "delete files, or work in another folder")
-
-
-def _enough(free: int, least: int, have: str, what: str, way_out: str) -> str:
-    if free < least:
-        raise LabError(f"{have}; {what} may need {_gigabytes(least)} → {way_out}")
+    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(Path.cwd()).free
+    have = f"{cores} core{'s' if cores > 1 else ''}, {_gigabytes(memory)} of memory free, "
+    have += f"{_gigabytes(disk)} of disk free in {Path.cwd()}"
+    if memory < ENOUGH_MEMORY:
+        need = f"a notebook may need {_gigabytes(ENOUGH_MEMORY)} of memory"
+        raise LabError(f"{have}; {need} → close other programs and kernels")
+    if disk < ENOUGH_DISK:
+        need = f"runs may need {_gigabytes(ENOUGH_DISK)} of disk"
+        raise LabError(f"{have}; {need} → delete files, or work in another folder")
     return have
 
 

@@ -36,7 +36,6 @@ TIERS = {
 }
 FOLDER = "traces"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-RECORDS: dict[str, Any] = {"Evidence": Evidence}  # a file names no code to run
 
 
 def tier(chosen: str | None = None) -> str:
@@ -63,7 +62,7 @@ def replayed(name: str, compute: Callable[[], Result]) -> Result:
     """Result of ``compute``; at ``replay`` the recorded one, or a `LabError` where none was.
 
     Results are numbers, text, tensors, arrays, networks (`Source`, which come back as they were in 16 bits),
-    `RECORDS`, or lists, tuples and dictionaries of them. A name has small letters, digits and hyphens, and
+    `Evidence`, or lists, tuples and dictionaries of them. A name has small letters, digits and hyphens, and
     begins with the notebook's number.
     """
     if tier() == "replay":
@@ -126,13 +125,11 @@ def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> A
         return {type(value).__name__: [_packed(one, tensors, networks) for one in value]}
     if isinstance(value, dict):
         return {"dict": [[_packed(x, tensors, networks) for x in pair] for pair in value.items()]}
-    kind = type(value).__name__
-    if RECORDS.get(kind) is type(value):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {"record": [kind, _packed(fields, tensors, networks)]}
+    if isinstance(value, Evidence):
+        return {"record": ["Evidence", _packed(vars(value), tensors, networks)]}
     raise LabError(
         f"A {type(value).__name__} cannot be recorded: return numbers, text, tensors, arrays, networks, "
-        f"{' or '.join(RECORDS)}, or lists, tuples and dictionaries of them."
+        "Evidence, or lists, tuples and dictionaries of them."
     )
 
 
@@ -147,10 +144,7 @@ def _unpacked(tree: Any, tensors: Mapping[str, Tensor], name: str) -> Any:
         case "array":
             return tensors[content].numpy()
         case "record":
-            record, fields = content
-            if not isinstance(record, str) or record not in RECORDS:
-                raise LabError(f"A recording may not hold a {record!r}: only {', '.join(RECORDS)}.")
-            return RECORDS[record](**_unpacked(fields, tensors, name))
+            return Evidence(**_unpacked(content[1], tensors, name))  # whatever kind the file names
         case "network":
             return load_source(files.verified(f"{FOLDER}/{name}.{int(content)}.safetensors"))
         case "dict":

@@ -185,18 +185,17 @@ def load_network(name: str, classes: Sequence[str], device: torch.device | str =
     These do not name their classes. ``classes.txt`` beside them may, one a line in the order of the labels;
     else they are taken to be these classes in this order.
     """
-    folder, listed = Path(name), Path(name) / "classes.txt"
+    folder, own = Path(name), tuple(classes)
     if not folder.is_dir():
         source = load_source(name, device)
     elif not (folder / FILES[0]).is_file():
         raise LabError(f"{folder} is no source network: it has no {', '.join(FILES)}.")
-    elif not listed.is_file():
-        source = read_triple(folder, tuple(classes), device=device)
     else:
-        lines = listed.read_text(encoding="utf-8-sig").splitlines()
-        own = tuple(line.strip() for line in lines if line.strip())
+        if (folder / "classes.txt").is_file():
+            lines = (folder / "classes.txt").read_text(encoding="utf-8-sig").splitlines()
+            own = tuple(line.strip() for line in lines if line.strip())
         source = read_triple(folder, own, device=device)
-        if set(own) == set(classes):  # the same in another order
+        if set(own) == set(classes):  # the same, perhaps in another order
             rows = torch.tensor([own.index(name) for name in classes], device=device)
             head = networks_of(source.network)[0].head
             head.load_state_dict({name: x[rows] for name, x in head.state_dict().items()})

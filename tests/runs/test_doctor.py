@@ -174,18 +174,19 @@ def test_little_memory(monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**30))
     check = of(doctor.check_computer)
     assert not check.ok
-    assert "1.0 GB of memory free; a notebook may need 2.0 GB" in check.message
+    assert "1.0 GB of memory free" in check.message
+    assert "a notebook may need 2.0 GB" in check.message
 
 
 def test_enough_memory(monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=3 * 2**30))
-    assert re.fullmatch(r"\d+ cores?, 3\.0 GB of memory free", of(doctor.check_computer).message)
+    assert re.match(r"\d+ cores?, 3\.0 GB of memory free, \d", of(doctor.check_computer).message)
 
 
 @pytest.mark.parametrize(("free", "ok"), [(2**29, False), (2**31, True)])
 def test_room_on_the_disk(monkeypatch, free, ok):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
-    assert of(doctor.check_disk).ok is ok
+    assert of(doctor.check_computer).ok is ok
 
 
 # data
@@ -235,7 +236,7 @@ def test_no_data_folder(data, monkeypatch):
 
 def test_one_line_for_each_requirement(quick, data):
     lines = doctor.report().splitlines()
-    names = ["PyTorch", "packages", "kernel", "GPU", "computer", "disk", "data"]
+    names = ["PyTorch", "packages", "kernel", "GPU", "computer", "data"]
     assert [re.match(r"\[(?:ok|--)\] (\w+): ", line)[1] for line in lines[2:]] == names
     assert re.match(r"socketlab \d+\.\d+\.\d+ · Python 3\.\d+\.\d+ · \S", lines[0])
     assert "torch " in lines[1]
