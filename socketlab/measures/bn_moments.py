@@ -1,14 +1,13 @@
 """Statistics at the input of every batch-norm layer: of all images at once, and of every image alone.
 
-From mean and variance of each image follow those of *any* batch, of shifted and scaled inputs, and running
-averages: a slider over the batch size needs one pass over the images and no more.
+From mean and variance of each image follow those of *any* batch: a slider over the batch size needs one pass
+over the images and no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -145,15 +144,6 @@ class ImageMoments:
         mean, var = (self.mean, self.var) if rows is None else (self.mean[rows], self.var[rows])
         return mean.mean(dim=0), var.mean(dim=0) + mean.var(dim=0, correction=0)
 
-    def changed(self, scale: float = 1.0, shift: float = 0.0) -> ImageMoments:
-        """The same images with an input of scale · x + shift · σ, with σ the running deviation."""
-        moved = scale * self.mean + shift * self.remembered[1].sqrt()
-        return replace(self, mean=moved, var=scale**2 * self.var)
-
-    def count(self, batch_size: int) -> int:
-        """N, the values per channel behind the statistics of a batch."""
-        return batch_size * self.places
-
 
 def image_moments(network: nn.Module, images: Images, transform: Transform = None) -> dict[str, ImageMoments]:
     """One pass in eval mode: for each batch-norm layer that was reached, the moments of every image.
@@ -172,49 +162,12 @@ def image_moments(network: nn.Module, images: Images, transform: Transform = Non
     return images_of
 
 
-def draws(count: int, batch_size: int, batches: int, seed: int = 0) -> list[Tensor]:
-    """Rows of so many random batches of different images, one after the other."""
-    if not 2 <= batch_size <= count:
-        raise LabError(f"A batch of {batch_size} cannot be drawn: choose 2 to {count} images.")
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randperm(count, generator=generator)[:batch_size] for _ in range(batches)]
-
-
-def running(values: Sequence[Tensor], momentum: float, start: Tensor) -> Tensor:
-    r"""The running average of T tensors (C,), as torch moves it: (T + 1, C), the start first.
-
-    .. math:: r_t = (1 - \text{momentum}) \, r_{t-1} + \text{momentum} \cdot x_t
-    """
-    moved = accumulate(values, lambda last, value: (1 - momentum) * last + momentum * value, initial=start)
-    return torch.stack(list(moved))
-
-
 def layer_gaps(
     images: Mapping[str, ImageMoments], source: Mapping[str, ImageMoments], rows: Tensor | None = None
 ) -> list[float]:
     """Mean `divergence` of each layer: a batch (None: all images) from the running statistics of `source`."""
     pairs = ((images[name].batch(rows), one.remembered) for name, one in source.items())
     return [float(divergence(*pair).mean()) for pair in pairs]
-
-
-def convergence(images: ImageMoments, batches: Sequence[Tensor], momentum: float) -> dict[str, list[float]]:
-    """Running statistics against those of all images after each of T batches (rows), from the layer's own on.
-
-    Returns
-    -------
-    T + 1 numbers each. "torch", "biased": the running variance of all channels together as a share of that
-    of all images; torch takes N / (N − 1) times a batch's variance. "mean": the mean distance of the running
-    mean from that of all images, in their standard deviations.
-    """
-    mean, var = images.batch()
-    means, variances = zip(*(images.batch(rows) for rows in batches), strict=True)
-    count, (first_mean, first_var) = images.count(len(batches[0])), images.remembered
-    found = {}
-    for name, factor in {"torch": count / (count - 1), "biased": 1.0}.items():
-        moved = running([factor * one for one in variances], momentum, first_var)
-        found[name] = (moved.sum(dim=1) / var.sum()).tolist()
-    away = (running(means, momentum, first_mean) - mean).abs() / (var + EPS).sqrt()
-    return found | {"mean": away.mean(dim=1).tolist()}
 
 
 # ---- one channel, value by value

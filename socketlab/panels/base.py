@@ -19,7 +19,6 @@ from socketlab.panels import session
 HERE = Path(__file__).parent
 BUTTONS = {
     "run": ("play", "run with the settings shown"),
-    "pause": ("pause", "hold the run, and go on"),
     "stop": ("stop", "end the run, keep what it showed"),
     "reset": ("undo", "forget all runs, settings as at the beginning"),
 }
@@ -167,7 +166,7 @@ class Panel(Readable):
     def __init__(self, table: Mapping[str, Control], pictures: Sequence[str]) -> None:
         self.box = session.ErrorBox()
         self._guarded = partial(session.guarded, self.box)
-        self.session: session.Session[Any] = session.Session(self.box)
+        self.session = session.Session(self.box)
         self.background: list[session.Background[Any]] = []
         self.settings = dict(table)
         self.controls: dict[str, Any] = {name: named(name, one.widget()) for name, one in table.items()}
@@ -204,9 +203,8 @@ class Panel(Readable):
         ]
 
     def _grid(self) -> widgets.Widget:
-        """The pictures, two or three in a row."""
-        grid = box_of("pictures", [picture.image for picture in self.pictures.values()])
-        return named(f"pictures-{len(self.pictures)}", grid)
+        """The pictures, two in a row."""
+        return box_of("pictures", [picture.image for picture in self.pictures.values()])
 
     def _fit(self, sizes: Mapping[str, Sequence[float]], dark: bool | None = None) -> None:
         """Fit the pictures to the sizes in the page, and photographs to its theme."""
@@ -220,15 +218,12 @@ class Panel(Readable):
     # buttons
 
     def run(self, wait: bool = False, timeout: float | None = None) -> str:
-        """Start a run with the settings shown, or let a paused one go on; never a second one beside it.
+        """Start a run with the settings shown, never a second one beside it.
 
         With `wait` it returns at the end of the run and of its pictures, or after `timeout` seconds, and
         raises what made the run fail. Returns the state of the session: "running", "finished", ...
         """
-        self.buttons["pause"].description = "Pause"
-        if self.session.running:
-            self.session.resume()
-        else:
+        if not self.session.running:
             self._begin()
         return self.wait(timeout) if wait else self.session.state
 
@@ -243,16 +238,8 @@ class Panel(Readable):
             thread.wait(timeout)
         return state
 
-    def pause(self) -> None:
-        """Hold the run, or let it go on."""
-        if self.session.running and not self.session.stopping:
-            hold = self.buttons["pause"].description == "Pause"
-            self.buttons["pause"].description = "Go on" if hold else "Pause"
-            self.session.pause() if hold else self.session.resume()
-
     def stop(self) -> None:
         """End the run; what it showed stays."""
-        self.buttons["pause"].description = "Pause"
         self.session.stop()
 
     def _halt(self) -> None:
@@ -285,7 +272,7 @@ class Panel(Readable):
 
     def describe(self) -> None:
         """Write the pictures in words below the panel, folded; during a run they stay as they are."""
-        if self.session.state not in ("running", "paused"):
+        if self.session.state != "running":
             lines = "".join(f"<li>{html.escape(picture.alt)}</li>" for picture in self.pictures.values())
             self.words.value = f"<details><summary>The pictures in words</summary><ul>{lines}</ul></details>"
 

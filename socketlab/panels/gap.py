@@ -5,7 +5,7 @@ A setting that `GapWorld` has computed is shown at once; another one follows in 
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
@@ -275,18 +275,15 @@ class GapPanel(Panel):
         """Compute every strength of the camera shown."""
         now = self.choice
 
-        def events() -> Iterator[tuple[float, str]]:
+        def events() -> Generator[float]:
             self.box.clear()
             for i, strength in enumerate(STRENGTHS):
-                for share, words in self.world.stages(replace(now, strength=strength)):
-                    yield (i + share) / len(STRENGTHS), words
+                self.session.note = f"errors × {strength:g}"
+                for _ in self.world.stages(replace(now, strength=strength)):
+                    yield i / len(STRENGTHS)
                 self.redraw("strength")
 
-        def see(stage: tuple[float, str]) -> float:
-            share, self.session.note = stage
-            return share
-
-        self.session.start(events, see)
+        self.session.start(events)
 
     def reset(self) -> None:
         """Stop, and go back to the setting that the panel began with; what is known stays known."""

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
@@ -26,7 +26,6 @@ from PIL import Image as Pillow
 from socketlab.errors import LabError
 from socketlab.figures import style
 
-Event = TypeVar("Event")
 Job = TypeVar("Job")
 Canvas = Figure | SubFigure
 Paint = Callable[[Canvas], Any]
@@ -37,7 +36,7 @@ SHARPNESS = 2.0  # pixels drawn per pixel of the nominal size: the page may show
 STATUS_SECONDS, REDRAW_SECONDS = 0.2, 1.0
 SHARE = 0.1  # of the time, spent on drawing during a run
 SHOWN_FROM = 0.05  # share of a run after which the time left can be estimated
-COLOURS = {"failed": "#b42318", "paused": "#b8860b", "stopped": "#8a939d", "finished": "#2da44e"}
+COLOURS = {"failed": "#b42318", "stopped": "#8a939d", "finished": "#2da44e"}
 
 
 class ErrorBox(widgets.HTML):
@@ -188,15 +187,15 @@ class LiveFigure(Background[Paint]):
 # ------------------------------------------------------------------------ the worker
 
 
-class Session(Generic[Event]):
-    """One worker thread that walks a stream of events, and can be paused and stopped between them.
+class Session:
+    """One worker thread that walks a run's events, and can be stopped between them.
 
     Attributes
     ----------
-    state : "ready", "running", "paused", "finished", "stopped" or "failed", by `error`.
+    state : "ready", "running", "finished", "stopped" or "failed", by `error`.
     bar, status : widgets for progress and remaining time.
-    note : a few words beside the progress, set by whoever reads the events.
-    seconds : of the run, without its pauses.
+    note : a few words beside the progress, set by the run.
+    seconds : of the run.
     """
 
     def __init__(self, box: ErrorBox | None = None) -> None:
@@ -206,55 +205,40 @@ class Session(Generic[Event]):
         self.status.add_class("socketlab-status")
         self.state, self.note, self.seconds = "ready", "", 0.0
         self.error: BaseException | None = None
-        self._first: tuple[float, float] | None = None  # seconds and share of the first event
         self._lock = threading.Lock()
-        self._stop, self._go, self._done = threading.Event(), threading.Event(), threading.Event()
+        self._stop, self._done = threading.Event(), threading.Event()
         self._done.set()
 
     def start(
         self,
-        events: Callable[[], Iterator[Event]],
-        see: Callable[[Event], float | None],
+        events: Callable[[], Generator[float | None]],
         draw: Callable[[], None] = lambda: None,
         end: Callable[[str], None] = lambda state: None,
     ) -> bool:
         """Start the worker; False when one is at work already.
 
-        It loads and walks the stream of `events`. `see` reads one event, and returns the share of the run
-        that is done (None = unknown); `draw` posts pictures, every `REDRAW_SECONDS` at most and at the end;
-        `end` gets the final state.
+        `events` loads what the run needs, and yields after each event the share of the run that is done
+        (None: unknown). `draw` posts pictures, every `REDRAW_SECONDS` at most and at the end; `end` gets the
+        final state.
         """
         with self._lock:
             if self.running:
                 return False
             self._done.clear()
-            self._stop.clear()
-            self._go.set()
-        self.error, self.seconds, self._first = None, 0.0, None
+        self._stop.clear()
+        self.error, self.seconds = None, 0.0
         self.state, self.note = "running", "loading images and networks"
-        work = partial(self._work, events, see, draw, end)
+        work = partial(self._work, events, draw, end)
         threading.Thread(target=work, name="socketlab-worker", daemon=True).start()
         return True
 
-    def pause(self) -> None:
-        """Hold the run before its next step; a run that was stopped is not held."""
-        with self._lock:
-            if not self.stopping:
-                self._go.clear()
-
-    def resume(self) -> None:
-        """Let a paused run go on."""
-        self._go.set()
-
     def stop(self) -> None:
         """End the run after the step at hand."""
-        with self._lock:
-            self._stop.set()
-            self._go.set()
+        self._stop.set()
 
     @property
     def running(self) -> bool:
-        """True while a worker is at work or paused."""
+        """True while a worker is at work."""
         return not self._done.is_set()
 
     @property
@@ -269,7 +253,7 @@ class Session(Generic[Event]):
     def wait(self, timeout: float | None = None) -> str:
         """Wait for the end of the run, and raise what made it fail; interrupting the wait stops the run.
 
-        Returns the state: "running" or "paused" after `timeout` seconds.
+        Returns the state: "running" after `timeout` seconds.
         """
         try:
             ended = self.join(timeout)
@@ -285,12 +269,12 @@ class Session(Generic[Event]):
         self.state, self.error, self.note = "ready", None, ""
         self._report(0.0)
 
-    def _work(self, events: Any, see: Any, draw: Any, end: Any) -> None:
+    def _work(self, events: Any, draw: Any, end: Any) -> None:
         """In the worker's thread: the whole run."""
         try:
             self._report(0.0)
-            with closing(events()) as stream:
-                self._walk(stream, see, draw)
+            with closing(events()) as shares:
+                self._walk(shares, draw)
             draw()
             self.state = "stopped" if self.stopping else "finished"
         except BaseException as error:
@@ -307,41 +291,32 @@ class Session(Generic[Event]):
         self.error, self.state = error, "failed"
         self.box.show(error)
 
-    def _walk(self, stream: Any, see: Any, draw: Any) -> None:
-        """Read events until they end or the run is stopped."""
-        begun, report_at, draw_at = time.perf_counter(), 0.0, 0.0
-        for event in stream:
-            share: float | None = see(event)
+    def _walk(self, shares: Any, draw: Any) -> None:
+        """Follow the run until it ends or is stopped; the time left is by the pace since the first event."""
+        begun, report_at, draw_at, first = time.perf_counter(), 0.0, 0.0, None
+        for share in shares:
             now = time.perf_counter()
             self.seconds = now - begun
-            if self._first is None and share is not None:
-                self._first = self.seconds, share
+            if first is None and share is not None:
+                first = self.seconds, share
             if now >= draw_at:
                 draw()
                 draw_at = time.perf_counter() + REDRAW_SECONDS
             if now >= report_at:
-                self._report(share)
+                self._report(share, first)
                 report_at = now + STATUS_SECONDS
-            if not self._go.is_set():
-                draw()
-                self.state = "paused"
-                self._report(share)
-                self._go.wait()
-                self.state, report_at = "running", 0.0
-                begun += time.perf_counter() - now
             if self.stopping:
                 return
 
-    def _report(self, share: float | None) -> None:
-        """Show state, progress and remaining time, by the pace since the first event."""
+    def _report(self, share: float | None, first: tuple[float, float] | None = None) -> None:
+        """Show state, progress and remaining time."""
         self.bar.value = self.bar.value if share is None else share
         self.bar.style.bar_color = COLOURS.get(self.state, "#0b6bcb")
         parts = [f"<b>{self.state}</b>", *([html.escape(self.note)] if self.note else [])]
-        if self.state in ("running", "paused") and share is not None and self._first is not None:
+        if share is not None and first is not None:
             parts.append(f"{100 * share:.0f}&nbsp;%")
-            before, first = self._first
-            if share - first >= SHOWN_FROM:
-                left = (self.seconds - before) * (1 - share) / (share - first)
+            if share - first[1] >= SHOWN_FROM:
+                left = (self.seconds - first[0]) * (1 - share) / (share - first[1])
                 parts.append(f"about {_seconds(left)} left" if share < 1 else "nearly done")
         elif self.state in ("finished", "stopped"):
             parts.append(f"after {_seconds(self.seconds)}")

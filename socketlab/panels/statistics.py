@@ -1,13 +1,15 @@
 """The live panel of batch-norm statistics, and one channel of a layer seen close up.
 
-`StatisticsPanel` compares running statistics with those of a batch while sliders move, and matches the two by
-`adapt` with the loss L_BN alone, beside AdaBN. `ChannelView` shows what batch norm does to shift and stretch.
+`StatisticsPanel` compares running statistics with those of a batch, and matches the two by `adapt` with the
+loss L_BN alone, beside AdaBN. `ChannelView` shows what batch norm does to shift and stretch.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
+
+import torch
 
 from socketlab.figures import figures, gap_figures, style
 from socketlab.figures.style import Style
@@ -24,16 +26,10 @@ from socketlab.panels.session import Canvas, Paint
 from socketlab.panels.training import SHOWN_RUNS, PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
 
-BATCHES = 60
 WHERE = {"rgb": "new colour rooms", "depth": "depth"}
 BY = {"batch": "the batch's statistics", "running": "the source's statistics"}
 LAYERS = knobs()["bn_layers"]
 FIXED = {"bn_mode": "running", "test_statistics": "running", "trunk_lr": 0.005, "bottleneck_lr": 0.005}
-RUNNING = {
-    "torch": Style("unbiased, torch", "#0b6bcb", "", "-"),
-    "biased": Style("biased", "#be185d", "", "--"),
-    "mean": Style("mean: distance", "#8a939d", "", "-."),
-}
 PROFILE = {
     "batch": Style("this batch", "#159ab3", "^", "--"),
     "all": Style("source only", "#8a939d", "o", ":"),
@@ -44,17 +40,11 @@ PROFILE = {
 
 @dataclass(frozen=True)
 class StatisticsChoice:
-    """What is measured, and how a matching run goes; the layer "" is the first.
-
-    The layer's input is scale · x + shift · σ, with σ the remembered deviation.
-    """
+    """What is measured, and how a matching run goes; the layer "" is the first."""
 
     layer: str = setting("", "layer", "of batch norm", live=True)
     modality: str = setting("depth", "batches of", "what the layer sees", options=WHERE)
     batch_size: int = setting(32, "batch", "images in a batch", 2, 128, 1, live=True)
-    momentum: float = setting(0.1, "momentum", "weight of a batch in the average", 0, 1, 0.01, live=True)
-    shift: float = setting(0.0, "shift of the input", "in running deviations", -2, 2, 0.1, live=True)
-    scale: float = setting(1.0, "scale of the input", "the input times this", 0.25, 4, 0.05, live=True)
     seed: int = setting(0, "seed", "random seed of the batches and of a run", 0, 99, 1)
     lambda_bn: float = field(default=1.0, metadata={"control": Control.of_recipe("lambda_bn", 1.0)})
     layers: str = setting("all", "matched layers", LAYERS.help, options=LAYERS.choices)
@@ -110,32 +100,23 @@ def shipped(sensor: str = "kinect_v1") -> StatisticsBench:
 class LayerReading:
     """Mean and variance of the channels of a layer: `remembered`, of one `batch`, of `everything`.
 
-    `profile` has the batch's gap at every layer, `running` a row of batches as `bn_moments.convergence`, and
-    `words` describes the batch in HTML.
+    `profile` has the batch's gap at every layer, and `words` describes the batch in HTML.
     """
 
     def __init__(self, bench: StatisticsBench, choice: StatisticsChoice) -> None:
-        layer, plain = choice.layer or bench.layers[0], bench.moments[choice.modality]
-        here = plain[layer].changed(choice.scale, choice.shift)
-        self.choice = replace(choice, layer=layer, batch_size=min(choice.batch_size, len(here)))
-        rows = bn_moments.draws(len(here), self.choice.batch_size, BATCHES, choice.seed)
-        self.remembered, self.batch, self.everything = here.remembered, here.batch(rows[0]), here.batch()
-        self.profile = bn_moments.layer_gaps({**plain, layer: here}, plain, rows[0])
-        self.running = bn_moments.convergence(here, rows, choice.momentum)
-        n, gap = here.count(len(rows[0])), self.profile[bench.layers.index(layer)]
+        layer, moments = choice.layer or bench.layers[0], bench.moments[choice.modality]
+        self.choice, here = replace(choice, layer=layer), moments[layer]
+        rows = torch.randperm(len(here), generator=torch.Generator().manual_seed(choice.seed))
+        rows = rows[: choice.batch_size]
+        self.remembered, self.batch, self.everything = here.remembered, here.batch(rows), here.batch()
+        self.profile = bn_moments.layer_gaps(moments, moments, rows)
+        n, gap = len(rows) * here.places, self.profile[bench.layers.index(layer)]
         of_all = float(bn_moments.divergence(self.everything, self.remembered).mean())
         self.words = (
-            f"A batch of {len(rows[0])} gives N = {n:,} values per channel: before a variance is "
+            f"A batch of {len(rows)} gives N = {n:,} values per channel: before a variance is "
             f"remembered it is multiplied by N / (N − 1) = <b>{n / (n - 1):.6g}</b>. The batch is "
             f"<b>{gap:.3f}</b> nats from the memory, all images {of_all:.3f}."
         )
-        if (choice.scale, choice.shift) != (1.0, 0.0):
-            mean, var = self.remembered
-            away = (self.everything[0] - mean) / (var + bn_moments.EPS).sqrt()
-            self.words += (
-                " In training the layer divides shift and scale out: its output stays as it was. In "
-                f"evaluation its mean output is off by <b>{away.abs().mean():.2f}</b> standard deviations."
-            )
 
 
 @dataclass
@@ -153,17 +134,6 @@ def draw_channels(figure: Canvas, found: LayerReading) -> None:
     sets = {"all images": found.everything, modality: found.batch}
     title = f"{found.choice.layer}, {WHERE.get(modality, modality)}"
     figures.channel_statistics(found.remembered, sets, title, figure=figure, styles=styles)
-
-
-def draw_running(figure: Canvas, found: LayerReading) -> None:
-    """Running statistics of the layer, batch by batch."""
-    series = {name: (range(BATCHES + 1), y) for name, y in found.running.items()}
-    title = f"Batches of {found.choice.batch_size}, momentum {found.choice.momentum:g}"
-    top = 1.1 * max(1.0, *(max(y) for y in found.running.values()))
-    figures.curves(
-        series, figure.subplots(), title=title, xlabel="batches so far", ylabel="share / distance",
-        levels={"all images": 1.0}, styles=RUNNING, ylim=(0, top),
-    )  # fmt: skip
 
 
 def draw_profile(figure: Canvas, layers: list[str], gaps: dict[str, list[float]], marked: str) -> None:
@@ -192,7 +162,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
     """
 
     run_type = MatchingRun
-    view: ClassVar = ("layer", "modality", "batch_size", "momentum", "shift", "scale")
+    view: ClassVar = ("layer", "modality", "batch_size")
     live: ClassVar = ("layers", "accuracy", "loss")
     tips: ClassVar = {"run": "match statistics: gradient steps on L_BN alone"}
     folded: ClassVar = {"Matching": ("lambda_bn", "layers", "by", "epochs", "seed")}
@@ -211,8 +181,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         }
         table = controls_of(first)
         table["layer"] = replace(table["layer"], options=[first.layer])
-        names = ("channels", "layers", "running", "accuracy", "loss")
-        super().__init__(first, experiments, table, names)
+        super().__init__(first, experiments, table, ("channels", *self.live))
         self._asked = session.Background[None](self._read, self.box)
         self.background.append(self._asked)
         self._on_change((*self.view, "seed"), self._ask)
@@ -267,7 +236,6 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         return {
             "channels": partial(draw_channels, found=found),
             "layers": partial(draw_profile, layers=bench.layers, gaps=gaps, marked=found.choice.layer),
-            "running": partial(draw_running, found=found),
             "accuracy": partial(draw_runs, runs=runs, name="accuracy", **about),
             "loss": partial(draw_losses, runs=runs),
         }

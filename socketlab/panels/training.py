@@ -4,7 +4,7 @@ import html
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
@@ -216,16 +216,16 @@ class RunPanel(Panel, Generic[Setting]):
                 "SOCKETLAB_TIER=laptop and start the notebook again."
             )
 
-        def events() -> Iterator[Any]:
+        def events() -> Generator[float]:
             self.box.clear()
             stream = self._events(run)
             if not self.session.stopping:
                 self.session.note = ""
                 self.runs.append(run)
-                yield from stream
+                for event in stream:
+                    yield self._see(run, event)
 
-        draw = partial(self.redraw, *self.live, at_once=False)
-        self.session.start(events, partial(self._see, run), draw, partial(self._end, run))
+        self.session.start(events, partial(self.redraw, *self.live, at_once=False), partial(self._end, run))
 
     def _events(self, run: Any) -> Iterator[Any]:
         """Load what a run needs, and return its events, played by `replay.played`."""

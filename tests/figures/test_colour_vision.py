@@ -112,9 +112,6 @@ PICTURES: dict[str, Callable[[], Any]] = {
         {name: RNG.uniform(size=4) for name in statistics.PROFILE},
         styles=statistics.PROFILE,
     ),
-    "running statistics": lambda: figures.curves(
-        lines_of(statistics.RUNNING, MANY), styles=statistics.RUNNING
-    ),
     "map by class": lambda: figures.feature_map(clouds(False), CLASSES),
     "map by class, all labelled": lambda: figures.feature_map(clouds(True), CLASSES),
     "map by modality": lambda: figures.feature_map(clouds(False), CLASSES, hue="modality"),

@@ -12,7 +12,7 @@ from worlds import patterned, trained_source
 from socketlab import losses
 from socketlab.errors import LabError
 from socketlab.measures import bn_moments
-from socketlab.measures.bn_moments import ImageMoments, divergence, draws, image_moments, running
+from socketlab.measures.bn_moments import ImageMoments, divergence, image_moments
 
 
 @pytest.fixture(scope="module")
@@ -42,38 +42,10 @@ def test_a_batch_is_what_its_pixels_say(rows: list[int]) -> None:
     torch.testing.assert_close(var, part.var((0, 2, 3), correction=0))
 
 
-@given(st.floats(-3, 3), st.floats(-2, 2))
-def test_shift_and_scale_of_the_input(scale: float, shift: float) -> None:
-    x = torch.randn(6, 5, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    changed = scale * x + shift * 2.0  # the layer remembers a deviation of 2
-    mean, var = moments_of(x).changed(scale, shift).batch()
-    torch.testing.assert_close(mean, changed.mean((0, 2, 3)))
-    torch.testing.assert_close(var, changed.var((0, 2, 3), correction=0))
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.01, 0.1, 1.0])
-@pytest.mark.parametrize("size", [2, 5, 12])
-def test_running_statistics_are_those_of_torch(
-    x: torch.Tensor, moments: ImageMoments, momentum: float, size: int
-) -> None:
-    layer = nn.BatchNorm2d(5, momentum=momentum).double().train()
-    batches = draws(12, size, 7, seed=3)
-    for rows in batches:
-        layer(x[rows])
-    n = moments.count(size)
-    assert n == size * 42
-    found = [moments.batch(rows) for rows in batches]
-    means = running([mean for mean, _ in found], momentum, torch.zeros(5, dtype=torch.float64))
-    variances = running([v * n / (n - 1) for _, v in found], momentum, torch.ones(5, dtype=torch.float64))
-    torch.testing.assert_close(means[-1], layer.running_mean)
-    torch.testing.assert_close(variances[-1], layer.running_var)
-    assert means.shape == (8, 5)
-
-
 def test_a_layer_without_places_has_as_many_values_as_images() -> None:
     x = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = image_moments(nn.Sequential(nn.BatchNorm1d(4)).double(), x)["0"]
-    assert (found.places, found.count(2)) == (1, 2)
+    assert found.places == 1
     torch.testing.assert_close(found.batch()[1], x.var(0, correction=0))
 
 
@@ -95,19 +67,6 @@ def test_the_mean_divergence_is_the_loss(moments: ImageMoments) -> None:
     torch.testing.assert_close(divergence(seen, memory).mean(), loss)
     assert (divergence(memory, memory).abs() < 1e-12).all()
     assert (divergence(seen, memory) > 0).all()
-
-
-def test_batches_are_drawn_without_repeats_and_by_seed() -> None:
-    first, again, other = (draws(20, 8, 5, seed) for seed in (1, 1, 2))
-    assert all(len(set(rows.tolist())) == 8 for rows in first)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
-
-
-@pytest.mark.parametrize("size", [1, 21])
-def test_batches_that_cannot_be(size: int) -> None:
-    with pytest.raises(LabError, match="2 to 20"):
-        draws(20, size, 1)
 
 
 def test_a_network_without_batch_norm() -> None:

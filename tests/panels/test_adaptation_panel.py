@@ -352,26 +352,6 @@ def test_stop_takes_less_than_a_second(undrawn: None, make: Callable[..., Adapta
     assert min(taken) < 1
 
 
-def test_pause_holds_and_goes_on(undrawn: None, make: Callable[..., AdaptationPanel]) -> None:
-    panel = make(LONG)
-    panel.buttons["run"].click()
-    assert wait_for(lambda: bool(panel.runs and panel.runs[0].losses))
-    panel.buttons["pause"].click()
-    assert wait_for(lambda: panel.session.state == "paused")
-    steps = len(panel.runs[0].losses["TI"])
-    assert panel.buttons["pause"].description == "Go on"
-    time.sleep(0.3)
-    assert len(panel.runs[0].losses["TI"]) == steps
-    panel.buttons["pause"].click()
-    assert wait_for(lambda: len(panel.runs[0].losses["TI"]) > steps)
-    panel.buttons["pause"].click()
-    assert wait_for(lambda: panel.session.state == "paused")
-    panel.buttons["run"].click()  # run lets a paused run go on, too
-    assert panel.buttons["pause"].description == "Pause"
-    assert wait_for(lambda: panel.session.state == "running")
-    assert len(panel.runs) == 1
-
-
 def test_reset_clears_everything(make: Callable[..., AdaptationPanel]) -> None:
     panel = make(LONG)
     panel.controls["lambda_ti"].value = 7.0

@@ -77,7 +77,7 @@ def test_a_recorded_run_is_shown_and_nothing_is_trained(
 
 
 def test_a_layer_that_is_looked_at_is_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was recorded before the layers had their names is shown at any layer, batch and shift."""
+    """A run that was recorded before the layers had their names is shown at any layer and batch."""
     monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
     monkeypatch.setenv("SOCKETLAB_RECORD", "1")
     monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
@@ -86,7 +86,7 @@ def test_a_layer_that_is_looked_at_is_no_other_run(tmp_path: Path, monkeypatch: 
     files.write_manifest(tmp_path)
     monkeypatch.setenv("SOCKETLAB_TIER", "replay")
     second = statistics_of(0)
-    second.set(replace(second.choice, layer=second.bench().layers[-1], batch_size=4, shift=1.0, momentum=0.5))
+    second.set(replace(second.choice, layer=second.bench().layers[-1], batch_size=4))
     assert second.run(wait=True) == "finished"
     assert second.runs[0].losses["BN"] == pytest.approx(first.runs[0].losses["BN"])
     second.controls["epochs"].value = 3

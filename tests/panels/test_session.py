@@ -4,7 +4,8 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import ipywidgets as widgets
 import pytest
@@ -16,10 +17,11 @@ from socketlab.figures import figures
 from socketlab.panels import session as live
 
 
-def ticks(count: int = 10_000, pause: float = 0.002) -> Iterator[int]:
+def ticks(count: int = 10_000, see: Callable[[int], Any] = lambda i: None) -> Generator[float | None]:
+    """A run of so many events, each seen; of how many, is not known."""
     for i in range(1, count + 1):
-        time.sleep(pause)
-        yield i
+        time.sleep(0.002)
+        yield see(i)
 
 
 def wait_for(condition, seconds: float = 5.0) -> bool:
@@ -36,8 +38,8 @@ def workers() -> list[threading.Thread]:
 
 
 @pytest.fixture
-def session() -> Iterator[live.Session[int]]:
-    made: live.Session[int] = live.Session()
+def session() -> Iterator[live.Session]:
+    made: live.Session = live.Session()
     yield made
     made.stop()
     assert made.join(5)
@@ -81,7 +83,7 @@ def test_a_guarded_click_is_seen_although_ipywidgets_swallows_it() -> None:
 # the worker
 
 
-def test_a_run_ends_with_its_last_event_seen_and_drawn(session: live.Session[int]) -> None:
+def test_a_run_ends_with_its_last_event_seen_and_drawn(session: live.Session) -> None:
     seen: list[int] = []
     drawn: list[int] = []
     ended: list[str] = []
@@ -90,7 +92,7 @@ def test_a_run_ends_with_its_last_event_seen_and_drawn(session: live.Session[int
         seen.append(i)
         return i / 20
 
-    assert session.start(lambda: ticks(20), see, lambda: drawn.append(len(seen)), ended.append)
+    assert session.start(lambda: ticks(20, see), lambda: drawn.append(len(seen)), ended.append)
     assert session.wait(5) == "finished"
     assert seen == list(range(1, 21))
     assert drawn[-1] == 20
@@ -99,14 +101,14 @@ def test_a_run_ends_with_its_last_event_seen_and_drawn(session: live.Session[int
     assert "finished" in session.status.value
 
 
-def test_a_second_start_makes_no_second_worker(session: live.Session[int]) -> None:
-    starts = [session.start(ticks, lambda i: None) for _ in range(3)]
+def test_a_second_start_makes_no_second_worker(session: live.Session) -> None:
+    starts = [session.start(ticks) for _ in range(3)]
     assert starts == [True, False, False]
     assert len(workers()) == 1
 
 
-def test_starts_from_many_threads_make_one_worker(session: live.Session[int]) -> None:
-    threads = [threading.Thread(target=session.start, args=(ticks, lambda i: None)) for _ in range(8)]
+def test_starts_from_many_threads_make_one_worker(session: live.Session) -> None:
+    threads = [threading.Thread(target=session.start, args=(ticks,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -114,16 +116,16 @@ def test_starts_from_many_threads_make_one_worker(session: live.Session[int]) ->
     assert len(workers()) == 1
 
 
-def test_stop_takes_less_than_a_second_and_closes_the_stream(session: live.Session[int]) -> None:
+def test_stop_takes_less_than_a_second_and_closes_the_stream(session: live.Session) -> None:
     closed = threading.Event()
 
-    def stream() -> Iterator[int]:
+    def stream() -> Generator[float | None]:
         try:
             yield from ticks()
         finally:
             closed.set()
 
-    session.start(stream, lambda i: 0.1)
+    session.start(stream)
     time.sleep(0.1)
     begun = time.monotonic()
     session.stop()
@@ -132,51 +134,17 @@ def test_stop_takes_less_than_a_second_and_closes_the_stream(session: live.Sessi
     assert closed.is_set()
 
 
-def test_pause_holds_and_does_not_count_as_running_time(session: live.Session[int]) -> None:
-    seen: list[int] = []
-    session.start(ticks, lambda i: seen.append(i) or 0.5)
-    assert wait_for(lambda: len(seen) > 10)
-    session.pause()
-    assert wait_for(lambda: session.state == "paused")
-    count, seconds = len(seen), session.seconds
-    time.sleep(0.4)
-    assert len(seen) == count
-    assert "paused" in session.status.value
-    session.resume()
-    assert wait_for(lambda: len(seen) > count + 5)
-    assert session.seconds < seconds + 0.3
-    assert "running" in session.status.value
-
-
-def test_stop_ends_a_paused_run(session: live.Session[int]) -> None:
-    session.start(ticks, lambda i: None)
-    session.pause()
-    assert wait_for(lambda: session.state == "paused")
-    session.stop()
-    assert session.wait(2) == "stopped"
-
-
-def test_a_pause_after_stop_does_not_hold_the_run(session: live.Session[int]) -> None:
-    session.start(ticks, lambda i: None)
-    session.stop()
-    session.pause()
-    assert session.wait(2) == "stopped"
-
-
-def test_time_left_counts_from_the_first_step(session: live.Session[int]) -> None:
+def test_time_left_counts_from_the_first_step(session: live.Session) -> None:
     """What comes before it, an evaluation or loading, has another pace."""
     said: list[tuple[float, str]] = []
 
-    def stream() -> Iterator[int]:
+    def stream() -> Generator[float]:
         for i in range(40):
             time.sleep(0.6 if i == 0 else 0.03)
-            yield i
+            said.append((i / 40, session.status.value))
+            yield i / 40
 
-    def see(i: int) -> float:
-        said.append((i / 40, session.status.value))
-        return i / 40
-
-    session.start(stream, see)
+    session.start(stream)
     session.wait(20)
     early = [text for share, text in said if 0 < share < live.SHOWN_FROM]
     assert not any("left" in text for text in early)
@@ -185,35 +153,33 @@ def test_time_left_counts_from_the_first_step(session: live.Session[int]) -> Non
     assert max(lefts) <= 3
 
 
-def test_an_error_in_the_worker_is_shown_and_raised_by_wait(session: live.Session[int]) -> None:
-    def stream() -> Iterator[int]:
-        yield 1
+def test_an_error_in_the_worker_is_shown_and_raised_by_wait(session: live.Session) -> None:
+    def stream() -> Generator[float | None]:
+        yield None
         raise LabError("The loss stopped being a number.")
 
-    session.start(stream, lambda i: None)
+    session.start(stream)
     with pytest.raises(LabError, match="number"):
         session.wait(5)
     assert "The loss stopped" in session.box.value
     assert "failed" in session.status.value
-    assert session.start(lambda: ticks(2), lambda i: None)  # and a new run is possible
+    assert session.start(lambda: ticks(2))  # and a new run is possible
     assert session.wait(5) == "finished"
 
 
-def test_an_error_while_ending_is_not_lost(session: live.Session[int]) -> None:
+def test_an_error_while_ending_is_not_lost(session: live.Session) -> None:
     def end(_: str) -> None:
         raise LabError("The disk is full.")
 
-    session.start(lambda: ticks(2), lambda i: None, end=end)
+    session.start(lambda: ticks(2), end=end)
     with pytest.raises(LabError, match="full"):
         session.wait(5)
 
 
-def test_draws_are_a_second_apart_and_the_last_one_comes_at_the_end(session: live.Session[int]) -> None:
+def test_draws_are_a_second_apart_and_the_last_one_comes_at_the_end(session: live.Session) -> None:
     seen: list[int] = []
     drawn: list[tuple[float, int]] = []
-    session.start(
-        lambda: ticks(700), lambda i: seen.append(i), lambda: drawn.append((time.monotonic(), len(seen)))
-    )
+    session.start(lambda: ticks(700, seen.append), lambda: drawn.append((time.monotonic(), len(seen))))
     session.wait(20)
     assert drawn[0][1] == 1
     assert drawn[-1][1] == 700
@@ -221,8 +187,8 @@ def test_draws_are_a_second_apart_and_the_last_one_comes_at_the_end(session: liv
     assert all(b - a >= live.REDRAW_SECONDS for a, b in itertools.pairwise(times))
 
 
-def test_waiting_is_cut_short_by_its_timeout(session: live.Session[int]) -> None:
-    session.start(ticks, lambda i: None)
+def test_waiting_is_cut_short_by_its_timeout(session: live.Session) -> None:
+    session.start(ticks)
     begun = time.monotonic()
     assert session.wait(0.1) == "running"
     assert time.monotonic() - begun < 1
