@@ -15,20 +15,17 @@ def pixels(picture: session.LiveFigure) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(picture.image.value)))
 
 
-def end_all(panels: Iterable[Panel], background: str = "", seconds: float = 30) -> None:
+def end_all(panels: Iterable[Panel], seconds: float = 30) -> None:
     """Stop them; none may be left with a thread at work or an error that nobody expected.
 
     Parameters
     ----------
     panels : made by a test.
-    background : attribute that holds a panel's own `session.Background`.
     seconds : the most to wait for each thread.
     """
     for panel in panels:
         panel.stop()
         assert panel.session.join(seconds)
-        if background:
-            assert getattr(panel, background).wait(seconds)
         if panel.session.error is None:
             panel.wait(seconds)
         assert panel.box.errors == []

@@ -21,7 +21,6 @@ from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks.checkpoints import load_source, source_for_modality
-from socketlab.panels import session
 from socketlab.panels.base import Control, box_of, controls_of, named, setting
 from socketlab.panels.cards import Mistakes
 from socketlab.panels.pairs import spoilt
@@ -34,7 +33,6 @@ TARGET = "depth"
 WEIGHTS = tuple(name for name in knobs() if name.startswith("lambda_"))
 LIVE = (*WEIGHTS, "trunk_lr")
 NEXT = ("align_epochs", "epochs")
-DATA = ("pairs", "near", "wrong", "sensor", "strength", "seed")
 TERMS = ("paired alignment", "statistics", "pseudo-labels", "information", "entropy", "neighbours")
 WORDS = dict(zip(WEIGHTS, TERMS, strict=True))
 CAMERAS = {name: sensor.title for name, sensor in SENSORS.items()}
@@ -63,11 +61,6 @@ class Choice:
     wrong: float = setting(0.0, "wrong partners", "depth of another pair", 0, 1, 0.25, form=".0%")
     seed: int = setting(0, "seed", "random seed", 0, 99, 1)
     later: tuple[tuple[int, str, float], ...] = ()
-
-    @property
-    def data(self) -> tuple[Any, ...]:
-        """All that decides which images are loaded."""
-        return tuple(getattr(self, name) for name in DATA)
 
 
 def experiments(first: Choice, far: int) -> dict[str, Choice]:
@@ -198,13 +191,11 @@ class AdaptationPanel(RunPanel[Choice]):
     """
 
     run_type = AdaptationRun
-    view: ClassVar = ("map",)
     live: ClassVar = ("accuracy", "losses")
     tips: ClassVar = {"run": "train with the settings shown"}
     folded: ClassVar = {
         "More weights, length": [*WEIGHTS[1:], "trunk_lr", *NEXT],
         "Data": ["wrong", "sensor", "strength", "seed"],
-        "Map": view,
     }
 
     def __init__(
@@ -225,13 +216,9 @@ class AdaptationPanel(RunPanel[Choice]):
         recipe = {n: Control.of_recipe(n, getattr(first.recipe, n), label) for n, label in labels.items()}
         own = controls_of(first)
         own["pairs"] = replace(own["pairs"], low=min(16, most), high=most)
-        own["map"] = Control("map", "PCA", "UMAP is drawn at the end of a run", options=("PCA", "UMAP"))
         table = {"lambda_ti": recipe["lambda_ti"], **own, **recipe}
         offered = experiments(first, counts.get("far", most)) | methods(first)
         super().__init__(first, offered, table, (*self.live, "confusion", "map"))
-        self._films = session.Background(self._show_film, self.box)
-        self.background.append(self._films)
-        self._on_change(("map",), lambda: self._films.post(self.runs[-1], True) if self.runs else None)
         self._ready()
 
     def _grid(self) -> Any:
@@ -240,7 +227,8 @@ class AdaptationPanel(RunPanel[Choice]):
         return named("pictures-film", box_of("pictures", [*images, self._film_box]))
 
     def _bench(self, choice: Choice) -> Bench:
-        return self._loaded(choice.data, lambda: Bench(self._gather(choice)))  # type: ignore[no-any-return]
+        data = replace(choice, recipe=Recipe(), later=())  # all that decides which images are loaded
+        return self._loaded(data, lambda: Bench(self._gather(choice)))  # type: ignore[no-any-return]
 
     # settings
 
@@ -294,24 +282,22 @@ class AdaptationPanel(RunPanel[Choice]):
         for epoch, name, value in run.choice.later:
             if epoch == event.epoch:
                 self.controls[name].value = value
-        self._show_film(run, umap=False)
+        self._show_film(run)
 
     def _end(self, run: AdaptationRun, state: str) -> None:
         if run.choice.later:  # a weight that moved by itself goes back
             self.set(run.choice)
         super()._end(run, state)
         if state != "failed" and run.answers is not None:
-            self._films.post(run, at_once=True)
+            self._show_film(run)
             held_out = self._bench(run.choice).material.held_out
             self.mistakes.of(held_out, run.answers, f"{run.name}, epoch {run.epochs[-1]}")
 
     def reset(self) -> None:
         """Stop, forget all runs, settings and pictures as at the beginning."""
-        self._halt()
-        self._films.wait(30)
+        super().reset()
         self.film, self._film_box.children = None, ()
         self.mistakes.clear()
-        super().reset()
 
     # pictures
 
@@ -336,15 +322,11 @@ class AdaptationPanel(RunPanel[Choice]):
             "&nbsp;%), by labels that the method never sees."
         )
 
-    def _show_film(self, run: AdaptationRun, umap: bool | None = None) -> None:
+    def _show_film(self, run: AdaptationRun) -> None:
         """Put the epochs of a run so far on one map, and show it in the place of the last one."""
-        if run not in self.runs or not run.snapshots:
-            return
-        umap = self.controls["map"].value == "UMAP" if umap is None else umap
         bench = self._bench(run.choice)
         classes = bench.material.source.classes
-        about: Any = {"umap": umap, "seed": run.choice.seed, "fit_on": None if umap else 0}
-        film = Film.of_features(run.snapshots, bench.film_sets, classes, MAP_SETS[:2], **about)
+        film = Film.of_features(run.snapshots, bench.film_sets, classes, MAP_SETS[:2], fit_on=0)
         self.film, last = film, len(film.frames) - 1
         if self._film_box.children:
             self._film_box.children[0].film = film.data()

@@ -5,7 +5,7 @@ A setting that `GapWorld` has computed is shown at once; another one follows in 
 
 import math
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
@@ -131,19 +131,16 @@ class GapWorld:
         """`NUMBERS` of a known setting at its layer."""
         return self.seen[choice.view].numbers[choice.layer]
 
-    def stages(self, choice: GapChoice) -> Iterator[tuple[float, str]]:
-        """Compute a setting: (share done, what comes next); leave between two stages at will."""
-        colour, *_ = views = self.views(choice)  # colour first: a view that was seen can be compared with it
-        missing = [view for view in dict.fromkeys(views) if view not in self.seen]
-        for i, (sensor, modality, strength) in enumerate(missing):
-            title = style.modality_style(modality).title
-            yield i / len(missing), f"{title}, errors × {strength:g}: the network reads its rooms"
-            with self._lock:
-                self._look((sensor, modality, strength), colour)
-        yield 1.0, "shown"
+    def look(self, choice: GapChoice) -> None:
+        """Read what a setting needs, colour first: a target that was seen can be compared with it."""
+        with self._lock:
+            colour, *_ = views = self.views(choice)
+            for view in views:
+                if view not in self.seen:
+                    self.seen[view] = self._read(view, colour)
 
-    def _look(self, view: View, colour: View) -> None:
-        """Read images of one modality, by `source_for_modality`, and compare them with colour."""
+    def _read(self, view: View, colour: View) -> Seen:
+        """Images of one modality, read by `source_for_modality`, and compared with colour."""
         images, source, layers = self._images(*view), self.network(view[0]), self.layers(view[0])
         transform = source_for_modality(source, images).normalisation
         read = extract_features(source.network, images, layers, transform, precision="float32")
@@ -156,7 +153,7 @@ class GapWorld:
             pairs = self.seen[colour].features
             for name in layers:
                 found.numbers[name] = {"accuracy": right} | gap_numbers(pairs[name], features[name])
-        self.seen[view] = found
+        return found
 
     def map_at_once(self, choice: GapChoice) -> GapChoice:
         """The same, with PCA in place of a map that was not computed yet."""
@@ -279,11 +276,10 @@ class GapPanel(Panel):
             self.box.clear()
             for i, strength in enumerate(STRENGTHS):
                 self.session.note = f"errors × {strength:g}"
-                for _ in self.world.stages(replace(now, strength=strength)):
-                    yield i / len(STRENGTHS)
-                self.redraw("strength")
+                self.world.look(replace(now, strength=strength))
+                yield (i + 1) / len(STRENGTHS)
 
-        self.session.start(events)
+        self.session.start(events, partial(self.redraw, "strength"))
 
     def reset(self) -> None:
         """Stop, and go back to the setting that the panel began with; what is known stays known."""
@@ -302,14 +298,11 @@ class GapPanel(Panel):
         self._before, self._shown = self._shown, self.world.numbers(choice)
         self.redraw()
 
-    def _compute(self, __: None) -> None:
+    def _compute(self, _: None) -> None:
         """In the background: the setting that the controls ask for by now."""
         self.box.clear()
-        choice = self.choice
-        for _, words in self.world.stages(choice):
-            self.headline.value = f"{words} …"
-            if choice.view != self.choice.view:
-                return
+        self.headline.value = self.told()
+        self.world.look(self.choice)
         self._move()
 
     def paints(self) -> dict[str, Paint]:
@@ -331,7 +324,7 @@ class GapPanel(Panel):
         """What the network makes of the setting shown."""
         choice = self.choice
         if choice.view not in self.world.seen:
-            return "The network reads rooms …"
+            return f"The network reads rooms, errors × {choice.strength:g} …"
         colour, target = self.world.seen[self.world.views(choice)[0]], style.modality_style(choice.modality)
         numbers = self.world.numbers(choice)
         return (
@@ -361,7 +354,7 @@ class GapPanel(Panel):
             figure.set_layout_engine("constrained")
             parts: Any = figure.subfigures(3, len(shown), squeeze=False, height_ratios=(0.8, 1.3, 1.2))
             for (room, points, numbers), choice in zip(parts.T, shown, strict=True):
-                list(self.world.stages(choice))
+                self.world.look(choice)
                 draw_room(room, self.world, choice)
                 draw_map(points, self.world, choice)
                 draw_numbers(numbers, self.world, choice, {})

@@ -18,7 +18,7 @@ from worlds import patterned, trained_source
 
 from socketlab import files
 from socketlab.errors import LabError
-from socketlab.figures import maps, style
+from socketlab.figures import style
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, adapt
 from socketlab.method.recipe import METHODS, Recipe
@@ -54,7 +54,7 @@ def make() -> Iterator[Callable[..., AdaptationPanel]]:
         return made[-1]
 
     yield panel
-    end_all(made, "_films", 10)
+    end_all(made, 10)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
@@ -201,12 +201,12 @@ def test_the_panel_gives_the_numbers_of_the_plain_loop(
 
 
 @pytest.mark.parametrize("where", ["min", "max"])
-@pytest.mark.parametrize("name", [*adaptation.LIVE, *adaptation.NEXT, *adaptation.DATA])
+@pytest.mark.parametrize(
+    "name", [*adaptation.LIVE, *adaptation.NEXT, "pairs", "near", "wrong", "strength", "seed"]
+)
 def test_every_slider_runs_at_its_ends(
     undrawn: None, make: Callable[..., AdaptationPanel], name: str, where: str
 ) -> None:
-    if name == "sensor":
-        pytest.skip("a menu")
     panel = make()
     control = panel.controls[name]
     end = getattr(control, where)
@@ -225,17 +225,14 @@ def test_every_slider_runs_at_its_ends(
     assert len(panel.runs) == 1
 
 
-@pytest.mark.parametrize("name", ["sensor", "map"])
-def test_every_choice_of_every_menu_runs(
-    undrawn: None, make: Callable[..., AdaptationPanel], name: str
-) -> None:
+def test_every_camera_runs(undrawn: None, make: Callable[..., AdaptationPanel]) -> None:
     panel = make()
-    for value in panel.controls[name].options:
-        panel.controls[name].value = value[1] if isinstance(value, tuple) else value
-        panel.controls["epochs"].value = min(panel.controls["epochs"].value, 1)
-        panel.controls["align_epochs"].value = min(panel.controls["align_epochs"].value, 1)
+    for _, sensor in panel.controls["sensor"].options:
+        panel.controls["sensor"].value = sensor
         assert panel.run(wait=True) == "finished"
-    assert len(panel.runs) == len(panel.controls[name].options)
+    assert [run.choice.sensor for run in panel.runs] == [
+        value for _, value in panel.controls["sensor"].options
+    ]
 
 
 def test_choice_and_sliders_agree(undrawn: None, make: Callable[..., AdaptationPanel]) -> None:
@@ -456,26 +453,6 @@ def test_still_is_a_described_picture_and_runs_when_nothing_has(make: Callable[.
     assert "Curves of accuracy" in still.alt
     panel.still()
     assert len(panel.runs) == 1
-
-
-def test_at_the_end_of_a_run_all_epochs_are_put_on_one_umap(
-    make: Callable[..., AdaptationPanel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
-
-    def moving_map(stacked: list[np.ndarray], seed: int = 0) -> list[np.ndarray]:
-        asked.append(len(stacked))
-        return [features[:, :2] for features in stacked]
-
-    monkeypatch.setattr(maps, "moving_map", moving_map)
-    panel = make()
-    panel.controls["map"].value = "UMAP"
-    panel.run(wait=True)
-    assert asked == [3]
-    assert "UMAP" in panel.film.map_name
-    panel.controls["map"].value = "PCA"
-    panel.wait(20)
-    assert panel.film.map_name == "principal components"
 
 
 def test_every_experiment_runs(undrawn: None, make: Callable[..., AdaptationPanel]) -> None:

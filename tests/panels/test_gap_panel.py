@@ -63,11 +63,6 @@ def make() -> Iterator[Callable[..., GapPanel]]:
     end_all(made)
 
 
-def work_out(known: GapWorld, choice: GapChoice) -> None:
-    for _ in known.stages(choice):
-        pass
-
-
 # plain values
 
 
@@ -75,7 +70,7 @@ def test_a_setting_is_what_the_network_says_of_its_images() -> None:
     known = world()
     choice = GapChoice(strength=2.0, layer=known.layers("kinect_v1")[-1])
     assert choice.view not in known.seen
-    work_out(known, choice)
+    known.look(choice)
     assert choice.view in known.seen
     source, colour = trained_source(), images("kinect_v1", "rgb", 1.0)
     plain = features.predict(source, colour)[1].numpy()
@@ -101,20 +96,9 @@ def test_no_gap_between_a_set_and_itself() -> None:
     assert np.isnan(constant["cka"])
 
 
-def test_stages_can_be_left_and_taken_up_again() -> None:
-    known, choice = world(), GapChoice()
-    stages = known.stages(choice)
-    shares = [next(stages)[0] for _ in range(3)]
-    stages.close()
-    assert shares == sorted(shares)
-    assert choice.view not in known.seen
-    work_out(known, choice)
-    assert choice.view in known.seen
-
-
 def test_every_layer_of_a_known_setting_is_known() -> None:
     known, choice = world(), GapChoice()
-    work_out(known, choice)
+    known.look(choice)
     for layer in known.layers(choice.sensor):
         there = GapChoice(layer=layer)
         assert there.view in known.seen

@@ -10,7 +10,6 @@ from worlds import patterned, trained_source
 
 from socketlab import files
 from socketlab.errors import LabError
-from socketlab.figures import maps
 from socketlab.method.adaptation import adapt
 from socketlab.panels import pairs, session, statistics
 from socketlab.panels.adaptation import AdaptationPanel
@@ -101,7 +100,6 @@ def test_the_shipped_recordings_have_the_first_settings_and_all_that_is_offered(
     monkeypatch.delenv("SOCKETLAB_DATA", raising=False)
     monkeypatch.setenv("SOCKETLAB_TIER", "replay")
     monkeypatch.setattr(session.LiveFigure, "post", lambda *a, **k: None)
-    monkeypatch.setattr(maps, "moving_map", lambda epochs, seed: [features[:, :2] for features in epochs])
     panel = panel_type()
     assert panel.run(wait=True) == "finished"
     offered = [title for _, title in panel.controls["experiment"].options if title]
