@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import copy
 import html
 import inspect
-import math
 import numbers
 import re
 import textwrap
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +22,8 @@ from socketlab.errors import LabError
 
 TOLERANCE = 1e-4
 """Largest difference that counts as equal, as a share of the largest number of the right answer."""
+Trial = tuple[Case, Any, Any]
+"""A case, what an answer makes of it, and what is right."""
 
 
 @dataclass(frozen=True)
@@ -46,41 +45,18 @@ def check(exercise_id: str, answer: Answer) -> Answer:
     return answer if verdict.right else exercise.answer
 
 
-def judge(exercise: Exercise, answer: Any, seconds: float = 20.0) -> Verdict:
-    """Compare an answer with the reference on all cases, which together may take so many seconds."""
+def judge(exercise: Exercise, answer: Any) -> Verdict:
+    """Compare an answer with the reference on all cases."""
     if not callable(answer):
         return Verdict(False, f"{exercise.name} should be a function, and is {_kind(answer)}.", "no function")
-    try:
-        with _limited(seconds):
-            return _judged(exercise, answer)
-    except KeyboardInterrupt:
-        words = f"Stopped after {seconds:g} seconds, or by hand: your function did not come to an end."
-        return Verdict(False, f"{words} Does a loop go on for ever?", "does not end")
-
-
-@contextlib.contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise KeyboardInterrupt in the main thread if the block takes longer, and again until it ends."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(seconds):
-            _thread.interrupt_main()
-
-    if threading.current_thread() is threading.main_thread():
-        threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        ended.set()
-
-
-def _judged(exercise: Exercise, answer: Answer) -> Verdict:
-    trials = []
+    trials: list[Trial] = []
     for case in exercise.cases():
         given, wanted = copy.deepcopy(case.arguments), exercise.answer(*copy.deepcopy(case.arguments))
         try:
             result = answer(*given)
+        except KeyboardInterrupt:
+            words = "Stopped by hand: does a loop of your function go on for ever?"
+            return Verdict(False, words, "does not end")
         except Exception as error:  # whatever a learner's function may do, a sentence comes of it
             if type(error) is NotImplementedError and not error.args:  # a stub's; torch's own has a message
                 return Verdict(False, "Not solved yet.", "not solved")
@@ -92,15 +68,15 @@ def _judged(exercise: Exercise, answer: Answer) -> Verdict:
             words = f"For {case.name} your function changes its input; work on a new tensor instead."
             return Verdict(False, words, "changes its input")
         trials.append((case, result, wanted))
-    if all(agree(exercise, result, wanted) for _, result, wanted in trials):
+    wrong = [trial for trial in trials if not agree(exercise, *trial[1:])]
+    if not wrong:
         return _gradient_verdict(exercise, answer, trials)
     for mistake in exercise.mistakes:
         if all(_is_mistake(exercise, mistake, case, result) for case, result, _ in trials):
             return Verdict(False, mistake.words, mistake.name)
-    case, result, wanted = next(trial for trial in trials if not agree(exercise, *trial[1:]))
-    factors = {_factor(_parts(exercise, result), _parts(exercise, wanted)) for _, result, wanted in trials}
-    kind, words = _difference(exercise, result, wanted, factors.pop() if len(factors) == 1 else None)
-    return Verdict(False, f"For {case.name} {words}", kind)
+    factors = {_factor(_parts(exercise, result), _parts(exercise, right)) for _, result, right in trials}
+    kind, words = _difference(exercise, *wrong[0][1:], factors.pop() if len(factors) == 1 else None)
+    return Verdict(False, f"For {wrong[0][0].name} {words}", kind)
 
 
 def _parts(exercise: Exercise, result: Any) -> list[Any] | None:
@@ -132,26 +108,23 @@ def _is_mistake(exercise: Exercise, mistake: Mistake, case: Case, result: Any) -
     return False
 
 
-def _gradient_verdict(exercise: Exercise, answer: Answer, trials: list[tuple[Case, Any, Any]]) -> Verdict:
+def _gradient_verdict(exercise: Exercise, answer: Answer, trials: list[Trial]) -> Verdict:
     """The verdict on right numbers: their gradient has to be right too, where the exercise needs one."""
-    for case, result, wanted in trials if exercise.gradient else ():
-        flows = [[isinstance(t, Tensor) and t.requires_grad for t in _flat(one)] for one in (result, wanted)]
-        if any(needed and not has for has, needed in zip(*flows, strict=True)):
-            words = f"The numbers are right, but no gradient flows for {case.name}: it would not train."
-            return Verdict(False, f"{words} Leave out detach(), item() and no_grad().", "no gradient")
+    for case, _, _ in trials if exercise.gradient else ():
         if not _same_gradient(answer, exercise.answer, case):
-            words = f"The numbers are right, but for {case.name} their gradient is not: a part of it is"
-            return Verdict(False, f"{words} cut off, or flows where it should not.", "no gradient")
+            words = (
+                f"The numbers are right, but for {case.name} there is no gradient, or a wrong one: a part is"
+            )
+            more = "cut off by detach(), item() or no_grad(), or flows where it should not."
+            return Verdict(False, f"{words} {more}", "no gradient")
     return Verdict(True, exercise.because)
 
 
 def _same_gradient(answer: Answer, reference: Answer, case: Case) -> bool:
     """Whether two functions have one gradient, rounded wider than values: a gradient may be zero."""
     try:
-        found, wanted = (
-            _gradients(function, copy.deepcopy(case.arguments)) for function in (answer, reference)
-        )
-    except RuntimeError:  # as for a graph that is used up
+        found, wanted = (_gradients(one, copy.deepcopy(case.arguments)) for one in (answer, reference))
+    except RuntimeError:  # as for no graph, or one that is used up
         return False
     pairs = zip(found, wanted, strict=True)
     return all(bool(((x - y).abs() <= 1e-3 * max(float(y.abs().max()), 1e-3)).all()) for x, y in pairs)
@@ -168,20 +141,23 @@ def _gradients(function: Answer, arguments: Any) -> Sequence[Tensor]:
 def _difference(exercise: Exercise, result: Any, wanted: Any, factor: float | None) -> tuple[str, str]:
     """(kind, words) for an answer that is no known mistake, by the factor that all cases have in common."""
     a, b = _parts(exercise, result), _parts(exercise, wanted)
+    tensors = a and b and all(isinstance(part, Tensor) for part in (*a, *b))
     if a is None or b is None or (len(a) != len(b) and any(isinstance(part, Tensor) for part in (*a, *b))):
         return "kind", f"your function returns {_kind(result)}; {_kind(wanted)} is wanted."
-    for x, y in zip(a, b, strict=False):  # words may be of unequal number
-        if isinstance(x, Tensor) and isinstance(y, Tensor):
-            if x.shape != y.shape:
-                return "shape", f"the shape is {tuple(x.shape)}, and should be {tuple(y.shape)}."
-            if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-                return "no number", "the result holds NaN or an infinity; look for 0 / 0 or log(0)."
-    if factor == -1:
-        return "factor", "the numbers are right but for their sign."
-    if factor is not None:
-        return "factor", f"your result is {factor:g} times the right one."
-    if not all(isinstance(part, Tensor) for part in (*a, *b)):
+    if not tensors:
         return "", f"you get {_short(result)}, right is {_short(wanted)}."
+    for x, y in zip(a, b, strict=True):
+        if x.shape != y.shape:
+            return "shape", f"the shape is {tuple(x.shape)}, and should be {tuple(y.shape)}."
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            return "no number", "the result holds NaN or an infinity; look for 0 / 0 or log(0)."
+    if factor is not None:
+        what = (
+            "the numbers are right but for their sign"
+            if factor == -1
+            else f"your result is {factor:g} times the right one"
+        )
+        return "factor", f"{what}."
     return "", _unlike(a, b)
 
 
@@ -200,19 +176,13 @@ def _unlike(a: list[Tensor], b: list[Tensor]) -> str:
 
 def _factor(a: list[Any] | None, b: list[Any] | None) -> float | None:
     """The one number by which a result differs from the right one, if there is one; three digits."""
-    if not a or not b or len(a) != len(b) or not all(isinstance(x, Tensor) for x in (*a, *b)):
-        return None
-    if any(x.shape != y.shape for x, y in zip(a, b, strict=True)):
+    shapes = [[x.shape for x in many if isinstance(x, Tensor)] for many in (a or [], b or [])]
+    if not a or not b or not len(a) == len(b) == len(shapes[0]) or shapes[0] != shapes[1]:
         return None
     x, y = (torch.cat([t.detach().double().flatten() for t in many]) for many in (a, b))
-    if not len(y) or not float(y.abs().max()):
-        return None
     factor = float(x @ y / (y @ y))
-    off = float((x - factor * y).abs().max())
-    if abs(factor) < 1e-6 or not math.isfinite(off) or off > TOLERANCE * float(x.abs().max()):
-        return None
     rounded = float(f"{factor:.3g}")
-    return None if rounded == 1 else rounded  # "1 times the right one" would help nobody
+    return rounded if _close(x, factor * y) and rounded not in (0, 1) else None
 
 
 def _flat(result: Any) -> list[Any]:
@@ -228,7 +198,7 @@ def _flat(result: Any) -> list[Any]:
 
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
-        return a.shape == b.shape and bool(torch.equal(a, b))
+        return torch.equal(a, b)
     if isinstance(a, tuple | list):
         return len(a) == len(b) and all(map(_equal, a, b))
     return bool(np.all(a == b))
