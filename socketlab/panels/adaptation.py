@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from ipywidgets import Dropdown, FloatSlider, IntSlider
 from sklearn.metrics import confusion_matrix  # type: ignore[import-untyped]
 
 from socketlab.figures import figures, style
@@ -21,9 +22,9 @@ from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks.checkpoints import load_source, source_for_modality
-from socketlab.panels.base import Control, box_of, controls_of, named, setting
+from socketlab.panels.base import RELEASED, box_of, controls_of, named, recipe_slider, setting
 from socketlab.panels.cards import Mistakes
-from socketlab.panels.pairs import spoilt
+from socketlab.panels.pairs import NEAR, SHARE, spoilt
 from socketlab.panels.session import Canvas, Paint
 from socketlab.panels.training import Change, PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
@@ -35,8 +36,8 @@ LIVE = (*WEIGHTS, "trunk_lr")
 NEXT = ("align_epochs", "epochs")
 TERMS = ("paired alignment", "statistics", "pseudo-labels", "information", "entropy", "neighbours")
 WORDS = dict(zip(WEIGHTS, TERMS, strict=True))
-CAMERAS = {name: sensor.title for name, sensor in SENSORS.items()}
-NEAR = "pairs that show rooms with the task's furniture"
+CAMERAS = [(sensor.title, name) for name, sensor in SENSORS.items()]
+Slider = partial(FloatSlider, **RELEASED)
 MAP_PAIRS, MAP_TARGETS, COMPONENTS, FEW = 200, 240, 16, 25
 MAP_SETS = ("source half", "target half", "target images")
 
@@ -54,12 +55,12 @@ class Choice:
     """
 
     recipe: Recipe = field(default_factory=Recipe)
-    sensor: str = setting("kinect_v1", "sensor", "camera of the target images", options=CAMERAS)
-    strength: float = setting(1.0, "sensor errors", "1: as published", 0, STRONGEST, 0.25)
-    pairs: int = setting(500, "pairs", "task-irrelevant pairs", 16, 500, 1)
-    near: float = setting(1.0, "share of near rooms", NEAR, 0, 1, 0.25, form=".0%")
-    wrong: float = setting(0.0, "wrong partners", "depth of another pair", 0, 1, 0.25, form=".0%")
-    seed: int = setting(0, "seed", "random seed", 0, 99, 1)
+    sensor: str = setting("kinect_v1", Dropdown, "sensor", "camera of the target images", options=CAMERAS)
+    strength: float = setting(1.0, Slider, "sensor errors", "1: as published", max=STRONGEST, step=0.25)
+    pairs: int = setting(500, IntSlider, "pairs", "task-irrelevant pairs", **RELEASED)
+    near: float = setting(1.0, Slider, "share of near rooms", NEAR, step=0.25, **SHARE)
+    wrong: float = setting(0.0, Slider, "wrong partners", "depth of another pair", step=0.25, **SHARE)
+    seed: int = setting(0, IntSlider, "seed", "random seed", max=99, **RELEASED)
     later: tuple[tuple[int, str, float], ...] = ()
 
 
@@ -213,9 +214,8 @@ class AdaptationPanel(RunPanel[Choice]):
         self.below = (self.mistakes,)
         self._film_box = box_of("film-box", [])
         labels = {name: f"{_label(name)} {WORDS.get(name, '')}".strip() for name in (*LIVE, *NEXT)}
-        recipe = {n: Control.of_recipe(n, getattr(first.recipe, n), label) for n, label in labels.items()}
-        own = controls_of(first)
-        own["pairs"] = replace(own["pairs"], low=min(16, most), high=most)
+        recipe = {n: recipe_slider(n, getattr(first.recipe, n), label) for n, label in labels.items()}
+        own = controls_of(first, pairs={"min": min(16, most), "max": most})
         table = {"lambda_ti": recipe["lambda_ti"], **own, **recipe}
         offered = experiments(first, counts.get("far", most)) | methods(first)
         super().__init__(first, offered, table, (*self.live, "confusion", "map"))

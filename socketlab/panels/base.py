@@ -4,7 +4,7 @@ import html
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from socketlab.method.recipe import knobs
 from socketlab.panels import session
 
 HERE = Path(__file__).parent
+RELEASED = {"continuous_update": False}  # of a slider that acts when it is let go
 BUTTONS = {
     "run": ("play", "run with the settings shown"),
     "stop": ("stop", "end the run, keep what it showed"),
@@ -28,71 +29,43 @@ BUTTONS = {
 # ------------------------------------------------------------------------ controls
 
 
-@dataclass(frozen=True)
-class Control:
-    """One setting: its label, first value, tooltip, and which values it can take.
-
-    A slider goes from `low` to `high`, in whole numbers where its value is whole, and by powers of ten with
-    `log`; it writes its value in the format `form`. `options` stand in a menu, or, if it is `live`, on a
-    slider. A `live` slider reports its value while it is dragged, and not only on release.
-    """
-
-    label: str
-    value: Any
-    tip: str = ""
-    low: float = 0.0
-    high: float = 1.0
-    step: float = 0.01
-    options: Sequence[Any] = ()
-    form: str = ".2f"
-    log: bool = False
-    live: bool = False
-
-    @classmethod
-    def of_recipe(cls, name: str, value: float, label: str = "") -> "Control":
-        """The slider of one recipe field: range, scale and help are those of the field."""
-        knob = knobs()[name]
-        assert knob.low is not None and knob.high is not None
-        step = 1 if isinstance(value, int) else 10 ** math.floor(math.log10((knob.high - knob.low) / 100))
-        form = ".2g" if knob.log else ".2f"
-        label = label or knob.label
-        return cls(label, value, knob.help, knob.low, knob.high, step, form=form, log=knob.log)
-
-    def widget(self) -> Any:
-        """The widget of core ipywidgets that shows it."""
-        about: dict[str, Any] = {"description": self.label, "tooltip": self.tip, "value": self.value}
-        if self.options:
-            kind = widgets.SelectionSlider if self.live else widgets.Dropdown
-            return kind(options=self.options, **about)
-        about["continuous_update"] = self.live
-        if self.log:
-            ends = {"min": math.log10(self.low), "max": math.log10(self.high)}
-            return widgets.FloatLogSlider(step=0.05, readout_format=self.form, **ends, **about)
-        about |= {"min": self.low, "max": self.high, "step": self.step}
-        if isinstance(self.value, int):
-            return widgets.IntSlider(**about)
-        return widgets.FloatSlider(readout_format=self.form, **about)
-
-    def written(self, value: Any) -> str:
-        """A value as the widget writes it."""
-        if self.options:
-            titles = {one[1]: one[0] for one in self.options if isinstance(one, tuple)}
-            return str(titles.get(value, value))
-        return f"{value:d}" if isinstance(self.value, int) else format(value, self.form)
+def setting(value: Any, kind: Callable[..., Any], label: str, tip: str = "", **about: Any) -> Any:
+    """A field of a panel's settings, and its control: a kind of widget, its label, tooltip and traits."""
+    return field(default=value, metadata={"control": partial(kind, description=label, tooltip=tip, **about)})
 
 
-def setting(value: Any, label: str, *about: Any, options: Any = (), **more: Any) -> Any:
-    """A field of a panel's settings, with its `Control`; options may be value -> title."""
-    if isinstance(options, Mapping):
-        options = [(title, name) for name, title in options.items()]
-    more["options"] = options
-    return field(default=value, metadata={"control": Control(label, value, *about, **more)})
+def controls_of(choice: Any, **more: Mapping[str, Any]) -> dict[str, Any]:
+    """The controls of settings made of `setting`, with the values of these; `more` traits by name."""
+    kinds = {f.name: f.metadata["control"] for f in fields(choice) if "control" in f.metadata}
+    return {name: kind(value=getattr(choice, name), **more.get(name, {})) for name, kind in kinds.items()}
 
 
-def controls_of(choice: Any) -> dict[str, Control]:
-    """The controls of settings made of `setting`, with the values of these."""
-    found = {f.name: f.metadata["control"] for f in fields(choice) if "control" in f.metadata}
-    return {name: replace(control, value=getattr(choice, name)) for name, control in found.items()}
+def titled(titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Options of a menu from value -> title."""
+    return [(title, value) for value, title in titles.items()]
+
+
+def recipe_slider(name: str, value: float, label: str = "") -> Any:
+    """The slider of one recipe field, with its range, scale and help."""
+    knob = knobs()[name]
+    assert knob.low is not None and knob.high is not None
+    about: dict[str, Any] = {"description": label or knob.label, "tooltip": knob.help, "value": value}
+    about |= RELEASED
+    if knob.log:
+        ends = {"min": math.log10(knob.low), "max": math.log10(knob.high)}
+        return widgets.FloatLogSlider(step=0.05, readout_format=".2g", **ends, **about)
+    about |= {"min": knob.low, "max": knob.high}
+    if isinstance(value, int):
+        return widgets.IntSlider(**about)
+    return widgets.FloatSlider(step=10 ** math.floor(math.log10((knob.high - knob.low) / 100)), **about)
+
+
+def written(control: Any, value: Any) -> str:
+    """A value as a control writes it."""
+    if hasattr(control, "options"):
+        titles = {one[1]: one[0] for one in control.options if isinstance(one, tuple)}
+        return str(titles.get(value, value))
+    return format(value, control.readout_format)
 
 
 def named(name: str, widget: Any) -> Any:
@@ -149,7 +122,7 @@ class Panel(Readable):
 
     Parameters
     ----------
-    table : name -> control.
+    table : name -> control, a widget of ipywidgets.
     pictures : their names, in the order of the grid.
 
     Attributes
@@ -163,13 +136,12 @@ class Panel(Readable):
     folded: ClassVar[Mapping[str, Sequence[str]]] = {}
     below: Sequence[widgets.Widget] = ()
 
-    def __init__(self, table: Mapping[str, Control], pictures: Sequence[str]) -> None:
+    def __init__(self, table: Mapping[str, Any], pictures: Sequence[str]) -> None:
         self.box = session.ErrorBox()
         self._guarded = partial(session.guarded, self.box)
         self.session = session.Session(self.box)
         self.background: list[session.Background[Any]] = []
-        self.settings = dict(table)
-        self.controls: dict[str, Any] = {name: named(name, one.widget()) for name, one in table.items()}
+        self.controls = {name: named(name, control) for name, control in table.items()}
         self.pictures: dict[str, session.LiveFigure] = {}
         for name in pictures:
             picture = session.LiveFigure(alt=f"{name}: not drawn yet.", box=self.box)

@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 
 from socketlab.figures import figures, style
 from socketlab.images.paired_images import PairedImages
-from socketlab.panels.base import Control, named, text_box
+from socketlab.panels.base import named, text_box
 
 SIDE, MOST = 72, 24  # of a thumbnail, CSS pixels; images of a mistake
 STYLE = Path(__file__).with_name("cards.css").read_text(encoding="utf-8")
@@ -88,8 +88,9 @@ class Mistakes(widgets.VBox):
     """A menu of the commonest mistakes of a network, and the images behind the one that is chosen."""
 
     def __init__(self) -> None:
-        self.menu = named("mistakes", Control("mistakes", None, "to see their images", options=[""]).widget())
-        self.menu.layout, self.menu.style = {"width": "34em"}, {"description_width": "auto"}
+        about: dict[str, Any] = {"layout": {"width": "34em"}, "style": {"description_width": "auto"}}
+        menu = widgets.Dropdown(description="mistakes", tooltip="to see their images", **about)
+        self.menu = named("mistakes", menu)
         self.cards = text_box("mistake-images")
         super().__init__([self.menu, self.cards])
         self.menu.observe(lambda _: self._show(), "value")

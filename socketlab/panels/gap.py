@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from ipywidgets import Dropdown, FloatSlider, IntSlider, SelectionSlider
 from numpy.typing import NDArray
 
 from socketlab.errors import LabError
@@ -27,7 +28,7 @@ from socketlab.measures.layer_features import extract_features
 from socketlab.networks.checkpoints import Source, load_source, source_for_modality
 from socketlab.networks.networks import networks_of
 from socketlab.panels import session
-from socketlab.panels.base import Panel, controls_of, named, setting
+from socketlab.panels.base import Panel, controls_of, named, setting, titled
 from socketlab.panels.session import Canvas, Paint
 
 STRENGTHS = np.arange(0, STRONGEST + 0.5, 0.5).tolist()
@@ -61,14 +62,18 @@ class GapChoice:
     For a panel, the layer "" is the last one, what the head reads. `curve` is a name in `NUMBERS`.
     """
 
-    sensor: str = setting("kinect_v1", "camera", "the camera of both modalities", options=CAMERAS)
-    modality: str = setting("depth", "target", "what the network has never seen", options=TARGETS)
-    strength: float = setting(1.0, "camera errors", "1: as published; 0: none", 0, STRONGEST, 0.5, live=True)
-    layer: str = setting("", "layer", "whose features are compared", live=True)
-    example: int = setting(0, "example", "which room is shown", 0, EXAMPLES - 1, 1, live=True)
-    map: str = setting("UMAP", "map", "PCA is shown until UMAP is ready", options=MAPS)
-    hue: str = setting("modality", "colour by", "colour of the points", options=("modality", "class"))
-    curve: str = setting("neighbour_purity", "curve", "what is drawn over the errors", options=CURVES)
+    sensor: str = setting("kinect_v1", Dropdown, "camera", "of both modalities", options=titled(CAMERAS))
+    modality: str = setting(
+        "depth", Dropdown, "target", "what the network never saw", options=titled(TARGETS)
+    )
+    strength: float = setting(1.0, FloatSlider, "camera errors", "0: none", max=STRONGEST, step=0.5)
+    layer: str = setting("", SelectionSlider, "layer", "whose features are compared")
+    example: int = setting(0, IntSlider, "example", "which room is shown", max=EXAMPLES - 1)
+    map: str = setting("UMAP", Dropdown, "map", "PCA until UMAP is ready", options=titled(MAPS))
+    hue: str = setting(
+        "modality", Dropdown, "colour by", "colour of the points", options=("modality", "class")
+    )
+    curve: str = setting("neighbour_purity", Dropdown, "curve", "over the errors", options=titled(CURVES))
 
     @property
     def view(self) -> View:
@@ -250,9 +255,9 @@ class GapPanel(Panel):
         first = choice or GapChoice()
         layers = self.world.layers(first.sensor)
         self._first = replace(first, layer=first.layer or layers[-1])
-        table = controls_of(self._first)
-        table["layer"] = replace(table["layer"], options=layers)
-        super().__init__(table, ("room", "numbers", "map", "strength"))
+        super().__init__(
+            controls_of(self._first, layer={"options": layers}), ("room", "numbers", "map", "strength")
+        )
         named("photos", self.pictures["room"].image)
         self._asked = session.Background[None](self._compute, self.box)
         self._maps = session.Background[None](self._make_map, self.box)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from ipywidgets import FloatSlider, IntSlider
 from torch import Tensor
 
 from socketlab.errors import LabError
@@ -22,7 +23,7 @@ from socketlab.method import evaluate, losses
 from socketlab.method.adaptation import Step, adapt
 from socketlab.method.recipe import Recipe
 from socketlab.networks.checkpoints import Source, load_source
-from socketlab.panels.base import controls_of, named, setting
+from socketlab.panels.base import RELEASED, controls_of, named, setting
 from socketlab.panels.session import Canvas, Paint
 from socketlab.panels.training import PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
@@ -33,7 +34,8 @@ LOSSES = {
     "given": style.Style("pairs given", "#be185d", "s", "--"),
     "aside": style.Style("pairs kept aside", "#0b6bcb", "o", "-"),
 }
-SHARE: Any = {"form": ".0%", "live": True}
+NEAR = "pairs that show rooms with the task's furniture"
+SHARE: Any = {"min": 0, "max": 1, "readout_format": ".0%"}
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,12 @@ class PairsChoice:
     the edge.
     """
 
-    pairs: int = setting(KEPT, "pairs", "how many", FEWEST, KEPT, 1, live=True)
-    near: float = setting(1.0, "share of near rooms", "rooms with the task's furniture", 0, 1, 0.25, **SHARE)
-    broken: float = setting(0.0, "wrong partners", "pairs with another room's depth", 0, 1, 0.05, **SHARE)
-    shift: int = setting(0, "shift, pixels", "of depth, 64 wide", 0, WIDEST, 1, live=True)
-    epochs: int = setting(6, "epochs", "passes of alignment", 1, 20, 1)
-    seed: int = setting(0, "seed", "random seed of the training", 0, 99, 1)
+    pairs: int = setting(KEPT, IntSlider, "pairs", "how many")
+    near: float = setting(1.0, FloatSlider, "share of near rooms", NEAR, step=0.25, **SHARE)
+    broken: float = setting(0.0, FloatSlider, "wrong partners", "depth of another pair", step=0.05, **SHARE)
+    shift: int = setting(0, IntSlider, "shift, pixels", "of depth, 64 wide", max=WIDEST)
+    epochs: int = setting(6, IntSlider, "epochs", "passes of alignment", min=1, max=20, **RELEASED)
+    seed: int = setting(0, IntSlider, "seed", "random seed of the training", max=99, **RELEASED)
 
     @property
     def recipe(self) -> Recipe:
@@ -195,8 +197,7 @@ class PairsPanel(RunPanel[PairsChoice]):
     ) -> None:
         self._load, first, fewest = load, choice or PairsChoice(), min(FEWEST, most)
         first = replace(first, pairs=min(first.pairs, most))
-        table = controls_of(first)
-        table["pairs"] = replace(table["pairs"], low=fewest, high=most)
+        table = controls_of(first, pairs={"min": fewest, "max": most})
         super().__init__(first, experiments(first, fewest), table, ("pairs", *self.live))
         named("photos", self.pictures["pairs"].image)
         self._on_change(("pairs", "near", "broken", "shift"), partial(self.redraw, "pairs"))

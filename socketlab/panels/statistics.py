@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from ipywidgets import Dropdown, FloatSlider, IntSlider, SelectionSlider
 
 from socketlab.figures import figures, gap_figures, style
 from socketlab.figures.style import Style
@@ -21,7 +22,17 @@ from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, load_source, source_for_modality
 from socketlab.panels import session
-from socketlab.panels.base import Control, Readable, box_of, controls_of, named, setting, text_box
+from socketlab.panels.base import (
+    RELEASED,
+    Readable,
+    box_of,
+    controls_of,
+    named,
+    recipe_slider,
+    setting,
+    text_box,
+    titled,
+)
 from socketlab.panels.session import Canvas, Paint
 from socketlab.panels.training import SHOWN_RUNS, PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
@@ -42,14 +53,14 @@ PROFILE = {
 class StatisticsChoice:
     """What is measured, and how a matching run goes; the layer "" is the first."""
 
-    layer: str = setting("", "layer", "of batch norm", live=True)
-    modality: str = setting("depth", "batches of", "what the layer sees", options=WHERE)
-    batch_size: int = setting(32, "batch", "images in a batch", 2, 128, 1, live=True)
-    seed: int = setting(0, "seed", "random seed of the batches and of a run", 0, 99, 1)
-    lambda_bn: float = field(default=1.0, metadata={"control": Control.of_recipe("lambda_bn", 1.0)})
-    layers: str = setting("all", "matched layers", LAYERS.help, options=LAYERS.choices)
-    by: str = setting("batch", "normalised by", knobs()["bn_mode"].help, options=BY)
-    epochs: int = setting(5, "epochs", "passes over the target images", 1, 20, 1)
+    layer: str = setting("", SelectionSlider, "layer", "of batch norm")
+    modality: str = setting("depth", Dropdown, "batches of", "what the layer sees", options=titled(WHERE))
+    batch_size: int = setting(32, IntSlider, "batch", "images in a batch", min=2, max=128)
+    seed: int = setting(0, IntSlider, "seed", "random seed of the batches and of a run", max=99, **RELEASED)
+    lambda_bn: float = field(default=1.0, metadata={"control": partial(recipe_slider, "lambda_bn")})
+    layers: str = setting("all", Dropdown, "matched layers", LAYERS.help, options=LAYERS.choices)
+    by: str = setting("batch", Dropdown, "normalised by", knobs()["bn_mode"].help, options=titled(BY))
+    epochs: int = setting(5, IntSlider, "epochs", "passes over the target images", min=1, max=20, **RELEASED)
 
     @property
     def recipe(self) -> Recipe:
@@ -179,8 +190,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
             "normalised by the source's statistics": replace(first, by="running"),
             "no weight, λ_d 0": replace(first, lambda_bn=0.0),
         }
-        table = controls_of(first)
-        table["layer"] = replace(table["layer"], options=[first.layer])
+        table = controls_of(first, layer={"options": [first.layer]})
         super().__init__(first, experiments, table, ("channels", *self.live))
         self._asked = session.Background[None](self._read, self.box)
         self.background.append(self._asked)
@@ -261,21 +271,23 @@ class ChannelView(Readable):
         self.modality, layer = images.modality, layer or bn_moments.norm_names(source.network)[0]
         transform = source_for_modality(source, images).normalisation
         self.channels = bn_moments.read_channels(source.network, images, layer, transform)
-        table = {
-            "channel": Control("channel", 0, f"of {layer}", 0, len(self.channels) - 1, 1, live=True),
-            "shift": Control("shift", 0.0, "of the input, in running deviations", -4.0, 4.0, 0.1, live=True),
-            "scale": Control("stretch", 1.0, "the input times this", 0.25, 4.0, 0.05, live=True),
-            "mode": Control("mode", "training", "of the layer", options=("training", "evaluation")),
-        }
-        self.controls: dict[str, Any] = {name: named(name, one.widget()) for name, one in table.items()}
         self.box, self.headline = session.ErrorBox(), text_box("headline")
+        tip = "of the input, in running deviations"
+        self.controls: dict[str, Any] = {
+            "channel": IntSlider(description="channel", tooltip=f"of {layer}", max=len(self.channels) - 1),
+            "shift": FloatSlider(description="shift", tooltip=tip, min=-4, max=4),
+            "scale": FloatSlider(
+                1, description="stretch", tooltip="of the input", min=0.25, max=4, step=0.05
+            ),
+            "mode": Dropdown(description="mode", tooltip="of the layer", options=("training", "evaluation")),
+        }
+        for name, control in self.controls.items():
+            named(name, control).observe(session.guarded(self.box, lambda _: self._show()), "value")
         self.picture = session.LiveFigure(860, 260, f"One channel of {layer}", self.box)
         parts = [box_of("column", list(self.controls.values())), self.picture.image]
         super().__init__([box_of("channel-view", parts), self.headline, self.box])
         self.add_class("socketlab-panel")
         self.accessible()
-        for control in self.controls.values():
-            control.observe(session.guarded(self.box, lambda _: self._show()), "value")
         self._show()
 
     def _show(self) -> None:

@@ -17,7 +17,7 @@ from socketlab.figures import figures
 from socketlab.figures.style import Style, run_style
 from socketlab.method.adaptation import Step
 from socketlab.panels import session
-from socketlab.panels.base import Control, Panel, Readable, text_box
+from socketlab.panels.base import Panel, Readable, text_box, written
 from socketlab.runs import replay
 
 Setting = TypeVar("Setting")
@@ -123,7 +123,7 @@ class RunPanel(Panel, Generic[Setting]):
         self,
         first: Any,
         experiments: Mapping[str, Setting],
-        table: Mapping[str, Control],
+        table: Mapping[str, Any],
         pictures: Sequence[str],
     ) -> None:
         self.runs: list[Any] = []
@@ -138,7 +138,7 @@ class RunPanel(Panel, Generic[Setting]):
         self.first = self._base = first
         self._loading, self._kept = threading.Lock(), dict[Any, Any]()
         options = [("own settings", ""), *((title, title) for title in self.experiments)]
-        menu = Control("experiment", "", tip, options=options)
+        menu = widgets.Dropdown(options=options, value="", description="experiment", tooltip=tip)
         super().__init__({"experiment": menu, **table}, pictures)
         self._own = [name for name in table if name not in self.view]
         for name in self._own:  # at replay they would change nothing
@@ -174,7 +174,7 @@ class RunPanel(Panel, Generic[Setting]):
         """What decides a run and is other than in the first settings, as the controls write it."""
         first = self._values_of(self.first)
         return ", ".join(
-            f"{self.settings[name].label} {self.settings[name].written(value)}"
+            f"{self.controls[name].description} {written(self.controls[name], value)}"
             for name, value in self._values_of(choice).items()
             if value != first[name] and name not in self.view
         )

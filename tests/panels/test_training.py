@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from ipywidgets import Dropdown, FloatSlider, IntSlider
 
 from socketlab import files
 from socketlab.errors import LabError
 from socketlab.method.adaptation import Epoch, Step
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.panels import training
-from socketlab.panels.base import Control
+from socketlab.panels.base import recipe_slider, titled, written
 from socketlab.panels.training import Guess, PanelRun, RunPanel
 from socketlab.runs import replay
 
@@ -40,9 +41,9 @@ class SmallPanel(RunPanel[Setting]):
     def __init__(self, first: Setting | None = None) -> None:
         experiments = {"plain": Setting(), "fast": Setting(2.0), "long": Setting(1.0, 9)}
         table = {
-            "rate": Control("rate", 1.0, "how fast", 0.0, 2.0, 0.5),
-            "count": Control("count", 3, "how many", 1, 9, 1),
-            "colour": Control("colour", "red", "of the line", options=("red", "blue")),
+            "rate": FloatSlider(description="rate", max=2.0, step=0.5),
+            "count": IntSlider(description="count", min=1, max=9),
+            "colour": Dropdown(description="colour", options=("red", "blue")),
         }
         super().__init__(first or Setting(), experiments, table, ["curve"])
         self._ready()
@@ -90,7 +91,7 @@ def make() -> Iterator[Callable[..., SmallPanel]]:
 @pytest.mark.parametrize("name", [n for n, knob in knobs().items() if not knob.choices])
 def test_a_slider_of_the_recipe_has_its_range_scale_and_help(name: str) -> None:
     knob, value = knobs()[name], getattr(Recipe(), name)
-    slider = Control.of_recipe(name, value).widget()
+    slider = recipe_slider(name, value)
     low, high = (10**slider.min, 10**slider.max) if knob.log else (slider.min, slider.max)
     assert (low, high) == pytest.approx((knob.low, knob.high))
     assert slider.value == pytest.approx(value)
@@ -99,11 +100,11 @@ def test_a_slider_of_the_recipe_has_its_range_scale_and_help(name: str) -> None:
     assert slider.continuous_update is False
 
 
-def test_controls_of_every_kind() -> None:
-    assert Control("a", 3, low=1, high=9, step=1).widget().value == 3
-    assert Control("a", "x", options=("x", "y")).widget().options == ("x", "y")
-    assert Control("a", "x", options=("x", "y"), live=True).widget().readout is True
-    assert Control("a", 0.5, live=True).widget().continuous_update is True
+def test_a_control_writes_its_values() -> None:
+    assert written(IntSlider(), 3) == "3"
+    assert written(FloatSlider(readout_format=".0%"), 0.25) == "25%"
+    assert written(Dropdown(options=("x", "y")), "x") == "x"
+    assert written(Dropdown(options=titled({"x": "the first", "y": "the second"})), "y") == "the second"
 
 
 def test_every_control_and_button_can_be_found_in_a_page(make: Callable[..., SmallPanel]) -> None:
