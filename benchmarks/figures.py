@@ -105,11 +105,25 @@ def film_picture(sensor: str = "kinect_v1") -> bytes:
     return gif(Film.of_features(snapshots, sets, rooms.CLASSES, ("rgb", "depth")))
 
 
+def moving(film: Film, places: list[float]) -> Film:
+    """A film at these places of another; a place between two frames is on the way from one to the next."""
+    frames = []
+    for place in places:
+        here, later = film.frames[int(place)], film.frames[min(int(place) + 1, len(film.frames) - 1)]
+        way = np.float32(place - int(place))
+        ways = {name: way * (later[name].points - cloud.points) for name, cloud in here.items()}
+        frames.append({n: replace(cloud, points=cloud.points + ways[n]) for n, cloud in here.items()})
+    nearest = [round(place) for place in places]
+    titles, tables = ([of[k] for k in nearest] for of in (film.titles, film.confusion))
+    return replace(film, frames=frames, titles=titles, confusion=tables)
+
+
 def gif(film: Film) -> bytes:
     """All epochs, with places between the first ones; the first and the last stand still for a while."""
     last = len(film.frames) - 1
     places = [*np.arange(0, 2, 0.2), *np.arange(2, 5, 0.5), *np.arange(5, last + 1)]
-    pngs = [style.png(film.draw(place), dpi=90) for place in places if place <= last]
+    film = moving(film, [place for place in places if place <= last])
+    pngs = [style.png(film.draw(number), dpi=90) for number in range(len(film.frames))]
     pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in pngs]
     palette = pictures[-1].quantize(255, Image.Quantize.MAXCOVERAGE)
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]

@@ -117,7 +117,7 @@ def measured(source: Any, adapted: Any, unseen: Any, ours: Any, theirs: Any) -> 
     from socketlab.networks.networks import norm_layers
 
     found = {name: float(one.fix(ours, theirs, True, 0)(ours, theirs)) for name, one in MEASURES.items()}
-    seen = norm_statistics(adapted.network, unseen.only("depth"), adapted.normalisation, precision="float32")
+    seen = norm_statistics(adapted.network, unseen.only("depth"), adapted.normalisation)
     gaps = [
         symmetric_divergence(one.mean, one.var, layer.running_mean, layer.running_var).mean()
         for one, layer in zip(seen, norm_layers(source.network), strict=True)

@@ -52,12 +52,9 @@ def write(
     about : what was compared, name → text: the sensor, the names of the networks, …
     """
     folder, settings = Path(folder), _settings(comparison, about or {})
-    measured = Table(
-        ("measure", "value", "95 % interval", "p", "a larger value means"),
-        [_measure_row(one) for one in comparison.measures[comparison.at]],
-        title=f"All measures at {comparison.at}",
-        about=_ABOUT,
-    )
+    head = "measure", "value", "95 % interval", "p", "a larger value means"
+    rows = [_measure_row(one) for one in comparison.measures[comparison.at]]
+    measured = Table(head, rows, title=f"All measures at {comparison.at}", about=_ABOUT)
     accuracies = _accuracies(comparison)
     counts = " and ".join(f"{len(x):,}" for x in comparison.features)
     page = render(
@@ -71,9 +68,9 @@ def write(
         seconds=f"Measuring took {comparison.seconds:.0f} seconds.",
         rerun=rerun,
     )
-    write_whole(folder / NUMBERS, csv_text(comparison.numbers()).encode())
-    write_whole(folder / SETTINGS, (json.dumps(settings, indent=1, ensure_ascii=False) + "\n").encode())
-    write_whole(folder / REPORT, page.encode())
+    words = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
+    for name, text in {NUMBERS: csv_text(comparison.numbers()), SETTINGS: words, REPORT: page}.items():
+        write_whole(folder / name, text.encode())
     return folder / REPORT
 
 
@@ -127,7 +124,7 @@ def _map_figure(comparison: Comparison, umap: bool) -> Figure:
     points, why = joint_map_or_pca(sets) if umap else (pca_map(sets), "")
     clouds = {
         key: Cloud(points[key], look, side.title, None if side.labels is None else side.labels[some])
-        for (key, side, look), some in zip(_sides(comparison), rows, strict=True)
+        for (key, (side, look)), some in zip(_sides(comparison).items(), rows, strict=True)
     }
     linked = ("a", "b") if comparison.paired and len(sets["a"]) <= MOST_LINKS else None
     ax = feature_map(clouds, hue="modality", links=linked)
@@ -150,14 +147,12 @@ def _profile_figure(comparison: Comparison) -> Figure:
 
 def _norm_figures(comparison: Comparison, norms: NormGaps) -> list[Figure]:
     a, b = comparison.a.title, comparison.b.title
-    ax = layer_profile(
-        norms.layers, {a: norms.a, b: norms.b}, ylabel="symmetric KL per channel, nats", log=True,
-        styles=_styles(comparison),
-    )  # fmt: skip
+    about: dict[str, Any] = {"ylabel": "symmetric KL per channel, nats", "log": True}
+    ax = layer_profile(norms.layers, {a: norms.a, b: norms.b}, styles=_styles(comparison), **about)
     title = "What the batch-norm layers see, against their running statistics"
     gaps = _figure(title, ax, "0 where a layer's input has the running statistics.")
-    worst, looks = norms.worst[1], [look for *_, look in _sides(comparison)]
-    seen = {look: (x.mean, x.var) for look, x in zip(looks, norms.worst, strict=True)}
+    worst, sides = norms.worst[1], _sides(comparison).values()
+    seen = {look: (x.mean, x.var) for (_, look), x in zip(sides, norms.worst, strict=True)}
     caption = f"The layer where {b} is furthest from the running statistics; a dot per channel."
     channels = channel_statistics((worst.running_mean, worst.running_var), seen, worst.name)
     return [gaps, _figure(f"Channels of {worst.name}", channels, caption)]
@@ -167,23 +162,21 @@ def _figure(title: str, drawn: Any, caption: str, wide: bool = True) -> Figure:
     return Figure(title, png(drawn), alt_text(drawn), caption, wide)
 
 
-def _sides(comparison: Comparison) -> list[tuple[str, Side, str]]:
-    """Key, side, and what it is drawn as: its modality, or its title where both have one modality."""
-    same = comparison.a.modality == comparison.b.modality
-    sides = {"a": comparison.a, "b": comparison.b}
-    return [(key, side, side.title if same else side.modality) for key, side in sides.items()]
+def _sides(comparison: Comparison) -> dict[str, tuple[Side, str]]:
+    """Both sides, and what each is drawn as: its modality, or its title where both have one modality."""
+    a, b = comparison.a, comparison.b
+    looks = (a.title, b.title) if a.modality == b.modality else (a.modality, b.modality)
+    return {"a": (a, looks[0]), "b": (b, looks[1])}
 
 
 def _styles(comparison: Comparison) -> dict[str, Style]:
-    return {
-        side.title: replace(modality_style(look), title=side.title, brief="")
-        for _, side, look in _sides(comparison)
-    }
+    sides = _sides(comparison).values()
+    return {one.title: replace(modality_style(look), title=one.title, brief="") for one, look in sides}
 
 
 def _answers(comparison: Comparison) -> dict[str, Any]:
     """Confidence and whether it is right, of each side whose labels are known."""
-    known = {side.title: comparison.accuracy(key) for key, side, _ in _sides(comparison)}
+    known = {side.title: comparison.accuracy(key) for key, (side, _) in _sides(comparison).items()}
     return {title: pair for title, pair in known.items() if pair is not None}
 
 
@@ -205,7 +198,7 @@ def _measure_row(one: Measured) -> tuple[str, ...]:
 def _settings(comparison: Comparison, about: Mapping[str, str]) -> dict[str, Any]:
     """What was compared, with digests of networks and images, and in which environment."""
     found: dict[str, Any] = {"made": datetime.now().astimezone().strftime("%d %B %Y, %H:%M")} | dict(about)
-    for (key, side, _), features in zip(_sides(comparison), comparison.features, strict=True):
+    for (key, (side, _)), features in zip(_sides(comparison).items(), comparison.features, strict=True):
         network = f"{type(side.network).__name__} (sha256 {_sha256(side.network.state_dict())})"
         images = dict(side.images.images) if isinstance(side.images, PairedImages) else side.images
         # not of batches, which are made anew at every reading
@@ -213,9 +206,9 @@ def _settings(comparison: Comparison, about: Mapping[str, str]) -> dict[str, Any
         found[key] = f"{side.title}: {network}, {len(features)} {side.modality} images{digest}"
     pairs = comparison.layers.items()
     found["layers"] = ", ".join(one if one == other else f"{one} with {other}" for one, other in pairs)
-    versions = [f"{name} {version(name)}" for name in ("socketlab", "torch", "numpy")]
     found |= {"at": comparison.at} | comparison.settings
-    return found | {"versions": ", ".join([f"python {platform.python_version()}", *versions])}
+    versions = ", ".join(f"{name} {version(name)}" for name in ("socketlab", "torch", "numpy"))
+    return found | {"versions": f"python {platform.python_version()}, {versions}"}
 
 
 def _sha256(values: Mapping[str, Tensor] | Tensor) -> str:

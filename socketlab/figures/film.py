@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
@@ -134,17 +134,10 @@ class Film:
         self.draw(len(self.frames) - 1, right)
         return figure
 
-    def draw(self, place: float, ax: Axes | None = None) -> Axes:
-        """One frame on the film's axes; a place between two frames is on the way from one to the next."""
-        k, nearest = min(int(place), len(self.frames) - 1), round(place)
-        frame = self.frames[k]
-        if place > k:
-            way, later = np.float32(place - k), self.frames[k + 1]
-            frame = {
-                n: replace(c, points=c.points + way * (later[n].points - c.points)) for n, c in frame.items()
-            }
-        right = f": {100 * self.accuracy[nearest]:.0f} % right" if self.confusion else ""
-        title = f"{self.titles[nearest]}{right}"
+    def draw(self, number: int, ax: Axes | None = None) -> Axes:
+        """One frame on the film's axes."""
+        right = f": {100 * self.accuracy[number]:.0f} % right" if self.confusion else ""
+        title, frame = f"{self.titles[number]}{right}", self.frames[number]
         return feature_map(frame, self.classes, ax, links=self.links, title=title, limits=self.limits)
 
     def data(self) -> dict[str, Any]:

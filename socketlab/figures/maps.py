@@ -27,6 +27,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,6 @@ Neighbours = tuple[NDArray[np.int32], Points]
 NEIGHBOURS = 15
 """Neighbours of each point, itself counted; fewer in small sets."""
 _FIT = threading.Lock()  # one UMAP fit per process at a time
-_WARMING = threading.Lock()
-_warm_thread: threading.Thread | None = None
 
 
 def joint_map(feature_sets: Mapping[str, ArrayLike], seed: int = 0) -> dict[str, Points]:
@@ -159,20 +158,18 @@ def temporal_neighbours(steps: Sequence[Points], k: int) -> Neighbours:
     return np.concatenate(indices), np.concatenate(distances)
 
 
+@cache
 def warm_up() -> threading.Thread:
     """Import and compile UMAP in a background thread; the first call starts it, later calls return it."""
-    global _warm_thread
-    with _WARMING:
-        if _warm_thread is None:
-            noise = {"noise": np.random.default_rng(0).normal(size=(60, 8))}
-            _warm_thread = threading.Thread(target=joint_map_or_pca, args=(noise,), daemon=True)
-            _warm_thread.start()
-        return _warm_thread
+    noise = {"noise": np.random.default_rng(0).normal(size=(60, 8))}
+    thread = threading.Thread(target=joint_map_or_pca, args=(noise,), daemon=True)
+    thread.start()
+    return thread
 
 
 def is_warm() -> bool:
     """True once a fit takes seconds rather than half a minute."""
-    return _warm_thread is not None and not _warm_thread.is_alive()
+    return warm_up.cache_info().currsize > 0 and not warm_up().is_alive()
 
 
 @contextmanager

@@ -70,9 +70,7 @@ class NormStatistics:
         return float(symmetric_divergence(*both, floor=self.eps).mean())
 
 
-def norm_statistics(
-    network: nn.Module, images: Images, transform: Transform = None, *, precision: str = "auto"
-) -> list[NormStatistics]:
+def norm_statistics(network: nn.Module, images: Images, transform: Transform = None) -> list[NormStatistics]:
     r"""Mean and variance of these images at the input of every batch-norm layer, beside its running ones.
 
     The network runs in eval mode: each layer sees the images as the layers before it, normalising by *their*
@@ -89,7 +87,7 @@ def norm_statistics(
         return Moments(found.mean.cpu(), found.variance.cpu(), found.size)
 
     records = []
-    for name, parts in _of_inputs(network, images, transform, precision, of_batch).items():
+    for name, parts in _of_inputs(network, images, transform, of_batch).items():
         layer: Any = network.get_submodule(name)
         found = pooled(parts)
         count = int(found.size)
@@ -98,7 +96,7 @@ def norm_statistics(
 
 
 def _of_inputs(
-    network: nn.Module, images: Images, transform: Transform, precision: str, reduce: Callable[[Tensor], Any]
+    network: nn.Module, images: Images, transform: Transform, reduce: Callable[[Tensor], Any]
 ) -> dict[str, list[Any]]:
     """What ``reduce`` makes of every batch at the input of each batch-norm layer, by the layer's name."""
     names = norm_names(network)
@@ -107,7 +105,7 @@ def _of_inputs(
     def take(name: str, x: Tensor, rows: range) -> None:
         found[name].append(reduce(x))
 
-    pass_images(network, images, names, take, transform=transform, precision=precision, inputs=True)
+    pass_images(network, images, names, take, transform=transform, inputs=True)
     reached = {name: parts for name, parts in found.items() if parts}
     if not reached:
         raise LabError(
@@ -156,7 +154,7 @@ def image_moments(network: nn.Module, images: Images, transform: Transform = Non
         return places.mean(dim=2), places.var(dim=2, correction=0), places.shape[2]
 
     images_of = {}
-    for name, parts in _of_inputs(network, images, transform, "float32", of_images).items():
+    for name, parts in _of_inputs(network, images, transform, of_images).items():
         mean, var = (torch.cat([part[i] for part in parts]) for i in (0, 1))
         images_of[name] = ImageMoments(mean, var, parts[0][2], _memory(network.get_submodule(name)))
     return images_of
@@ -206,7 +204,7 @@ def read_channels(
     def take(name: str, x: Tensor, rows: range) -> None:
         found.append(x.cpu().double().flatten(2))
 
-    pass_images(network, images, [layer], take, transform=transform, precision="float32", inputs=True)
+    pass_images(network, images, [layer], take, transform=transform, inputs=True)
     values, norm = torch.cat(found).transpose(0, 1).flatten(1), network.get_submodule(layer)
     columns: list[Any] = [norm.running_mean, norm.running_var, norm.weight, norm.bias]
     numbers = zip(*(column.detach().tolist() for column in columns), strict=True)

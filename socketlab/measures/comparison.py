@@ -122,7 +122,6 @@ def compare(
     layers: Pattern | None = None, layers_b: Pattern | None = None, transform_a: Transform = None,
     transform_b: Transform = None, labels_a: Labels | None = None, labels_b: Labels | None = None,
     titles: tuple[str, str] = ("", ""), paired: bool | None = None, rounds: int = 100, seed: int = 0,
-    precision: str = "float32",
 ) -> Comparison:  # fmt: skip
     """How far apart two sets of features are, layer by layer, in every measure and with intervals.
 
@@ -144,7 +143,6 @@ def compare(
     paired : whether row i of both is one scene; default: whether the scenes have equal names. The numbers
         that `PairedImages.unlabelled` puts in place of names do not count.
     rounds : random halves behind each interval, 2 or more.
-    precision : of the networks' arithmetic, as in `extract_features`.
     """
     begun = time.perf_counter()
     given = {"rounds": rounds, "seed": seed, "data_a": data_a, "data_b": data_b}
@@ -160,9 +158,8 @@ def compare(
     if paired is None:  # all unlabelled sets are numbered alike
         paired = a.names is not None and a.names == b.names != tuple(map(str, range(len(a.names))))
     matched = _matched(a.network, b.network, layers, layers_b)
-    of_a, out_a = _read(a, list(matched), precision)
-    of_b, out_b = _read(b, list(matched.values()), precision)
-    matched = {la: lb for la, lb in matched.items() if la in of_a and lb in of_b}
+    of_a, out_a = _read(a, list(matched))
+    of_b, out_b = _read(b, list(matched.values()))
     at = list(matched)[-1]
     measured = {}
     for layer, other in matched.items():  # all measures at one layer, and some at the others
@@ -170,9 +167,9 @@ def compare(
         some = None if layer == at else [name for name in PROFILE if name in possible_measures(x, y, paired)]
         draws = rounds if layer == at else min(rounds, 50)
         measured[layer] = measure_all(x, y, paired=paired, rounds=draws, seed=seed, names=some)
-    norms, notes = _norm_gaps(a, b, precision)
+    norms, notes = _norm_gaps(a, b)
     notes += _notes([(a.title, model_a), (b.title, model_b)], layers is None, paired)
-    settings = {"paired": paired, "rounds": rounds, "seed": seed, "precision": precision}
+    settings = {"paired": paired, "rounds": rounds, "seed": seed}
     return Comparison(
         a, b, paired, matched, at, (of_a[at], of_b[matched[at]]), (out_a, out_b), measured, norms,
         tuple(notes), settings, time.perf_counter() - begun,
@@ -280,16 +277,12 @@ def _matched(a: nn.Module, b: nn.Module, layers: Pattern | None, layers_b: Patte
     return dict(zip(of_a, of_b, strict=True))
 
 
-def _read(
-    side: Side, layers: Sequence[str], precision: str
-) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
+def _read(side: Side, layers: Sequence[str]) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
     """Features at the layers, and the network's output where that is a row of numbers per image."""
     try:
-        found = extract_features(
-            side.network, side.images, [*layers, ""], side.transform, precision=precision
-        )
+        found = extract_features(side.network, side.images, [*layers, ""], side.transform)
     except LabError:  # a detector, say, returns no row per image; the second reading has any other cause
-        found = extract_features(side.network, side.images, layers, side.transform, precision=precision)
+        found = extract_features(side.network, side.images, layers, side.transform)
     output = found.pop("", None)
     count = len(next(iter(found.values())))
     if count < 2:
@@ -297,12 +290,12 @@ def _read(
     return found, output
 
 
-def _norm_gaps(a: Side, b: Side, precision: str) -> tuple[NormGaps | None, list[str]]:
+def _norm_gaps(a: Side, b: Side) -> tuple[NormGaps | None, list[str]]:
     """Statistics at the batch-norm layers against their running ones, or why there are none."""
     seen = []
     try:
         for side in (a, b):
-            found = norm_statistics(side.network, side.images, side.transform, precision=precision)
+            found = norm_statistics(side.network, side.images, side.transform)
             seen.append({one.name: one for one in found})
     except LabError as error:
         return None, [str(error)]

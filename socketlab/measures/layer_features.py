@@ -21,7 +21,7 @@ from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages
 from socketlab.method.evaluate import encoded_batches, evaluating
-from socketlab.networks.networks import device_of, fast_bfloat16, norm_layers
+from socketlab.networks.networks import device_of, norm_layers
 
 Images = PairedImages | Tensor | NDArray[Any] | Iterable[Any]
 """Of one modality; or (N, C, H, W); or a list of (C, H, W); or batches (B, C, H, W), as of a DataLoader."""
@@ -29,7 +29,6 @@ Transform = Normalisation | Callable[[Tensor], Tensor] | None
 """From stored images to the network's input: (B, C, H, W) → (B, C', H', W') float."""
 Pattern = str | Sequence[str]
 """A name or a glob, or several."""
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def layer_names(network: nn.Module, pattern: Pattern = "*") -> list[str]:
@@ -68,26 +67,23 @@ def _listed(pattern: Pattern) -> Sequence[str]:
 
 def pass_images(
     network: nn.Module, images: Images, names: Iterable[str], take: Callable[[str, Any, range], None], *,
-    transform: Transform = None, batch: int = 256, precision: str = "auto", inputs: bool = False,
+    transform: Transform = None, batch: int = 256, inputs: bool = False,
 ) -> None:  # fmt: skip
     """All images through a network, in eval mode, a batch at a time; parameters as of `extract_features`.
 
     ``take(name, output or input, rows of this batch)`` is called at each call of a layer.
     """
-    if precision not in PRECISIONS:
-        raise LabError(f"There is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
     if not isinstance(network, nn.Module):
         raise LabError(f"A network is a torch module, not {network!r}: load one with load_source.")
     if batch < 1:
         raise LabError(f"batch is {batch}; a pass takes 1 image or more at a time.")
     device, rows = device_of(network), range(0)
     dtype = next((x.dtype for x in network.parameters() if x.is_floating_point()), torch.float32)
-    half = precision == "bfloat16" or (precision == "auto" and fast_bfloat16(device))
 
     def hook(name: str, module: nn.Module, given: Any, *output: Any) -> None:
         take(name, output[0] if output else given[0], rows)
 
-    numbers = torch.autocast(device.type, torch.bfloat16, enabled=half)
+    numbers = torch.autocast(device.type, enabled=False)
     with evaluating(network), torch.no_grad(), numbers, ExitStack() as stack:
         # the same random numbers in every pass; torch's generators are put back afterwards
         stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
@@ -143,9 +139,13 @@ def _why_unread(network: nn.Module, batch: Tensor, error: Exception) -> str:
 
 
 def extract_features(
-    network: nn.Module, images: Images, layers: Pattern = "*", transform: Transform = None, *,
-    batch: int = 256, precision: str = "auto",
-) -> dict[str, NDArray[Any]]:  # fmt: skip
+    network: nn.Module,
+    images: Images,
+    layers: Pattern = "*",
+    transform: Transform = None,
+    *,
+    batch: int = 256,
+) -> dict[str, NDArray[Any]]:
     """Features of images at chosen layers, averaged over places, in eval mode, on the network's device.
 
     A layer that is called several times counts with its last output; of a tuple, list or dict the first
@@ -158,8 +158,6 @@ def extract_features(
         another size are converted to the network's.
     layers : for `layer_names`.
     transform : a `Normalisation` (which takes the centre view of `PairedImages`), or any function of a batch.
-    precision : "auto" (bfloat16 where the processor is made for it), "float32" or "bfloat16" of convolutions
-        and products; pooling sums in float32.
 
     Returns
     -------
@@ -185,7 +183,7 @@ def extract_features(
             pooled = _pooled(network.get_submodule(name), tensor)
             parts[name][rows.start] = pooled.float().cpu().numpy().copy()
 
-    pass_images(network, images, names, take, transform=transform, batch=batch, precision=precision)
+    pass_images(network, images, names, take, transform=transform, batch=batch)
     found = {name: np.concatenate(list(rows.values())) for name, rows in parts.items() if rows}
     missing = [name for name in names if name in _listed(layers) and name not in found]
     if missing or not found:

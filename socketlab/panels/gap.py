@@ -148,7 +148,7 @@ class GapWorld:
         """Images of one modality, read by `source_for_modality`, and compared with colour."""
         images, source, layers = self._images(*view), self.network(view[0]), self.layers(view[0])
         transform = source_for_modality(source, images).normalisation
-        read = extract_features(source.network, images, layers, transform, precision="float32")
+        read = extract_features(source.network, images, layers, transform)
         features = {name: np.array(values) for name, values in read.items()}
         with torch.no_grad():
             logits = source.network.head(torch.from_numpy(features[layers[-1]]))

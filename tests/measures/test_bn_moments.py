@@ -53,7 +53,7 @@ def test_all_layers_of_a_network_agree_with_norm_statistics() -> None:
     source, images = trained_source(), patterned(10, 1).only("rgb")
     before = copy.deepcopy(source.network.state_dict())
     found = image_moments(source.network, images, source.normalisation)
-    for one in bn_moments.norm_statistics(source.network, images, source.normalisation, precision="float32"):
+    for one in bn_moments.norm_statistics(source.network, images, source.normalisation):
         mean, var = found[one.name].batch()
         torch.testing.assert_close(mean, one.mean, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(var, one.var, rtol=1e-5, atol=1e-6)

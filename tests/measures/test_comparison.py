@@ -50,11 +50,9 @@ def test_one_network_on_two_modalities(tmp_path):
     assert found.at == "bottleneck"
     assert list(found.layers) == ["trunk.0", "trunk.3", "trunk.4", "trunk.5", "trunk.6", "bottleneck"]
     # all numbers are those of the functions behind them
-    rows = extract_features(
-        source.network, PAIRS.only("rgb"), "bottleneck", source.normalisation, precision="float32"
-    )
+    rows = extract_features(source.network, PAIRS.only("rgb"), "bottleneck", source.normalisation)
     np.testing.assert_allclose(found.features[0], rows["bottleneck"], rtol=1e-5, atol=1e-6)
-    seen = norm_statistics(source.network, PAIRS.only("rgb"), source.normalisation, precision="float32")
+    seen = norm_statistics(source.network, PAIRS.only("rgb"), source.normalisation)
     assert found.norms is not None
     assert found.norms.layers == tuple(one.name for one in seen)
     assert found.norms.b.mean() > found.norms.a.mean()  # depth is further from the memory of colour
@@ -74,7 +72,7 @@ def test_one_network_on_two_modalities(tmp_path):
     assert float(one["value"]) == found.found("mmd").value
     assert float(one["low"]) <= float(one["value"]) <= float(one["high"])
     assert json.loads((tmp_path / "a report" / SETTINGS).read_text())["at"] == "bottleneck"
-    for word in ("rounds", "paired", "precision", "seed"):
+    for word in ("rounds", "paired", "seed"):
         assert f'<th scope="row">{word}</th>' in page
     assert "Run it again" not in page
 

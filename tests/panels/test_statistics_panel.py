@@ -58,7 +58,7 @@ def test_the_answer_is_that_of_the_layers_themselves(bench: StatisticsBench) -> 
     choice = replace(QUICK, modality="rgb", batch_size=24)
     found = LayerReading(bench, choice)
     source, images = trained_source(), patterned(24, 3).only("rgb")
-    seen = bn_moments.norm_statistics(source.network, images, source.normalisation, precision="float32")
+    seen = bn_moments.norm_statistics(source.network, images, source.normalisation)
     torch.testing.assert_close(found.batch[1], seen[0].var, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(found.everything[0], seen[0].mean, rtol=1e-5, atol=1e-6)
     gaps = [
