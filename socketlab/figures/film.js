@@ -125,7 +125,7 @@ function film(el, data) {
     if (data.confusion) drawTable(k);
     status.textContent = words.join(" · ");
     hand.setAttribute("aria-valuetext", words.join(", "));
-    map.setAttribute("aria-label", `Map of features (${data.map}): ${words.join(", ")}`);
+    map.setAttribute("aria-label", `Map of features (principal components): ${words.join(", ")}`);
   }
 
   function drawMap(xy) {

@@ -58,7 +58,6 @@ class Film:
     classes: Sequence[str] = ()
     links: tuple[str, str] | None = None
     confusion: Sequence[NDArray[np.int64]] = ()
-    map_name: str = "principal components"
     live: bool = False
 
     def __post_init__(self) -> None:
@@ -81,26 +80,22 @@ class Film:
     @classmethod
     def of_features(
         cls, snapshots: Sequence[Snapshot], sets: Mapping[str, tuple[str, str, ArrayLike | None]],
-        classes: Sequence[str] = (), links: tuple[str, str] | None = None, umap: bool = False, seed: int = 0,
-        fit_on: int | None = None,
+        classes: Sequence[str] = (), links: tuple[str, str] | None = None, fit_on: int | None = None,
     ) -> Film:  # fmt: skip
-        """Put the features of all epochs, from before to after, on one map.
+        """Put the features of all epochs, from before to after, on one map of principal components.
 
         Parameters
         ----------
         sets : name -> modality, title and labels (n,), or None for labels.
-        umap : one UMAP of all epochs (`maps.moving_map`) in place of principal components; it takes seconds.
         fit_on : components of this snapshot alone, so that further ones do not move them; default: of all.
         """
         if not snapshots:
             raise LabError("A film needs at least one snapshot.")
-        stacked = [np.concatenate([np.asarray(s.features[n], np.float32) for n in sets]) for s in snapshots]
-        if umap:
-            positions, name = maps.moving_map(stacked, seed), "one UMAP of all epochs"
-        else:
-            keys = {str(t): features for t, features in enumerate(stacked)}
-            positions = list(maps.pca_map(keys, None if fit_on is None else str(fit_on)).values())
-            name = "principal components"
+        stacked = {
+            str(t): np.concatenate([np.asarray(one.features[name], np.float32) for name in sets])
+            for t, one in enumerate(snapshots)
+        }
+        positions = maps.pca_map(stacked, None if fit_on is None else str(fit_on)).values()
         cuts = np.cumsum([len(snapshots[0].features[n]) for n in sets])[:-1]
         about = [(m, t, None if labels is None else np.asarray(labels)) for m, t, labels in sets.values()]
         frames = [
@@ -108,7 +103,7 @@ class Film:
             for points in positions
         ]
         confusion = [s.confusion for s in snapshots if s.confusion is not None]
-        return cls(frames, [s.title for s in snapshots], classes, links, confusion, name, fit_on is not None)
+        return cls(frames, [s.title for s in snapshots], classes, links, confusion, fit_on is not None)
 
     @property
     def accuracy(self) -> list[float]:
@@ -152,7 +147,6 @@ class Film:
             a, b = (starts[name] for name in self.links)
             partners = [[a + i, b + i] for i in range(len(first[self.links[0]].points))]
         return {
-            "map": self.map_name,
             "titles": list(self.titles),
             "limits": self.limits.tolist(),
             "positions": [self._packed(frame) for frame in self.frames],

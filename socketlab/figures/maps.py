@@ -7,8 +7,8 @@ class falls into two islands. A UMAP of the source, on which the target is place
 they are. In both, distances between clusters mean little. PCA (`pca_map`) does not bend anything, but a gap
 that does not lie in its two directions cannot be seen. So look at more than one map, beside the number that
 belongs to all of them (`neighbour_purity`, in feature space) and how far each is to be believed
-(`map_quality.stability`). Maps made one by one turn and tear between two epochs even where nothing has
-moved; `moving_map` lays all out together.
+(`map_quality.stability`). UMAPs made one by one turn and tear between two epochs even where nothing has
+moved: a film is of principal components.
 
 All maps take sets as name -> (n, D) array or tensor of finite numbers, one D for all, and return name ->
 (n, 2) float32; a `LabError` refuses others, and a UMAP of fewer than 5 points. Neighbours are exact
@@ -16,8 +16,7 @@ All maps take sets as name -> (n, D) array or tensor of finite numbers, one D fo
 itself at its first fit (7 to 17 s): call `warm_up()` early, show `pca_map` meanwhile. Two fits at once
 would abort the process, so all of them wait for one lock.
 
-Sources: McInnes, Healy, Melville, UMAP, 2018 (arXiv:1802.03426); for `moving_map` the idea of AlignedUMAP
-(umap-learn 0.5), as one graph instead of one layout per step.
+Source: McInnes, Healy, Melville, UMAP, 2018 (arXiv:1802.03426).
 """
 
 import atexit
@@ -25,7 +24,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -104,24 +103,6 @@ def pca_map(feature_sets: Mapping[str, ArrayLike], fit_on: str | None = None) ->
     return apart(np.pad(points, ((0, 0), (0, 2 - points.shape[1]))))
 
 
-def moving_map(snapshots: Sequence[ArrayLike], seed: int = 0) -> list[Points]:
-    """One coherent UMAP for snapshots (n, D) of the same samples in the same order; (n, 2) for each.
-
-    Every point is tied to itself one step before and after, as closely as to its nearest neighbour. For two
-    modalities give their features one below the other in every snapshot.
-    """
-    features, apart = _stack({f"snapshot {t}": one for t, one in enumerate(snapshots)})
-    if len({len(np.asarray(one)) for one in snapshots}) > 1:
-        raise LabError("Snapshots hold the same samples in the same order: all need one length.")
-    steps = np.split(features, len(snapshots))
-    k = _usable_neighbours(steps[0])
-    start = np.concatenate(list(pca_map(apart(features)).values()))
-    start = (10 * start / max(float(np.abs(start).max()), 1e-12)).astype(np.float32)
-    with _one_fit_at_a_time():
-        umap = _fit_on_neighbours(temporal_neighbours(steps, k), start, seed)
-    return np.split(np.asarray(umap.embedding_, np.float32), len(steps))
-
-
 def nearest_neighbours(features: ArrayLike, k: int, among: ArrayLike | None = None) -> Neighbours:
     """Indices (N, k) int32 and distances (N, k) float32 of the k nearest points, nearest first.
 
@@ -137,25 +118,6 @@ def nearest_neighbours(features: ArrayLike, k: int, among: ArrayLike | None = No
         found.append(distance.topk(k, largest=False))
     distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
     return indices.numpy().astype(np.int32), distances.clamp_min(0.0).numpy()
-
-
-def temporal_neighbours(steps: Sequence[Points], k: int) -> Neighbours:
-    """Neighbours of each point in its own snapshot, and the point itself one step before and after.
-
-    Row t n + i of the (T n, k + 2) arrays is sample i of snapshot t; a point itself first, nearest first. The
-    first and the last snapshot have one more neighbour of their own.
-    """
-    n, rows = len(steps[0]), np.arange(len(steps[0]), dtype=np.int32)
-    indices, distances = [], []
-    for t, step in enumerate(steps):
-        beside = [s for s in (t - 1, t + 1) if 0 <= s < len(steps)]
-        near, far = nearest_neighbours(step, min(k, n - 2) + 2 - len(beside))
-        near = np.column_stack([near + np.int32(t * n), *(rows + np.int32(s * n) for s in beside)])
-        far = np.column_stack([far, *(far[:, 1] for _ in beside)])
-        order = np.argsort(far, axis=1, kind="stable")
-        indices.append(np.take_along_axis(near, order, axis=1))
-        distances.append(np.take_along_axis(far, order, axis=1))
-    return np.concatenate(indices), np.concatenate(distances)
 
 
 @cache

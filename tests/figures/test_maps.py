@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -200,71 +199,6 @@ def test_set_to_fit_on_must_be_there_and_large_enough():
         maps.projected_map(blobs(), "nir")
     with pytest.raises(LabError, match="at least 5 points, and 4 were given"):
         maps.projected_map({"a": np.ones((4, 3)), "b": np.ones((9, 3))}, "a")
-
-
-# features that move
-
-
-@settings(max_examples=20)
-@given(n=st.integers(5, 20), count=st.integers(1, 4), k=st.integers(2, 6), seed=st.integers(0, 9))
-def test_temporal_neighbours_are_of_the_same_step_and_the_point_itself(
-    n: int, count: int, k: int, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    snapshots = [rng.normal(size=(n, 3)).astype(np.float32) for _ in range(count)]
-    indices, distances = maps.temporal_neighbours(snapshots, k)
-    assert indices.shape == distances.shape == (count * n, min(k, n - 2) + 2)
-    assert (indices[:, 0] == np.arange(count * n)).all()
-    assert (np.diff(distances) >= 0).all()
-    for t, snapshot in enumerate(snapshots):
-        truth = cdist(snapshot, snapshot)
-        for i in range(n):
-            row = dict(zip(indices[t * n + i].tolist(), distances[t * n + i], strict=True))
-            nearest = np.sort(truth[i])
-            for s in (t - 1, t + 1):
-                if 0 <= s < count:
-                    assert row.pop(s * n + i) == pytest.approx(nearest[1], rel=1e-4)
-            np.testing.assert_allclose(sorted(row.values()), nearest[: len(row)], rtol=1e-3, atol=1e-5)
-            np.testing.assert_allclose(
-                [truth[i, j - t * n] for j in row], list(row.values()), rtol=1e-3, atol=1e-5
-            )
-
-
-def test_moving_map_is_coherent_where_single_maps_jump() -> None:
-    """Blobs that turn slowly in eight dimensions."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(3, 8))[np.arange(60) % 3] * 4 + rng.normal(size=(60, 8))
-    turn = np.eye(8)
-    turn[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
-    snapshots = [x @ np.linalg.matrix_power(turn, t) for t in range(5)]
-    drawn = maps.moving_map(snapshots, seed=1)
-    assert [p.shape for p in drawn] == [(60, 2)] * 5
-    again = maps.moving_map(snapshots, seed=1)
-    assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
-    single = [maps.joint_map({"x": x}, seed=t)["x"] for t, x in enumerate(snapshots)]
-    assert step(drawn) < 0.3 * step(single)
-    for points, features in zip(drawn, snapshots, strict=True):  # and no step was given up for that
-        assert kept_neighbours(features, points, 15).mean() > 0.5
-
-
-def step(drawn: list[np.ndarray]) -> float:
-    """How far a point moves from one map to the next, in units of the maps' spread."""
-    moved = [np.linalg.norm(b - a, axis=1).mean() for a, b in pairwise(drawn)]
-    return float(np.mean(moved) / np.concatenate(drawn).std())
-
-
-@pytest.mark.parametrize(
-    ("snapshots", "words"),
-    [
-        ([], "at least one set"),
-        ([np.ones((9, 2)), np.ones((8, 2))], "same samples"),
-        ([np.ones((4, 2))], "at least 5 points"),
-        ([np.ones((9, 2)), np.full((9, 2), np.nan)], "'snapshot 1' hold NaN"),
-    ],
-)
-def test_bad_snapshots_are_refused(snapshots: list[np.ndarray], words: str) -> None:
-    with pytest.raises(LabError, match=words):
-        maps.moving_map(snapshots)
 
 
 # how far a map is to be believed
