@@ -319,7 +319,7 @@ def compare(
 @app.command("import")
 def import_(
     kind: str = Argument(help="sunrgbd, diml, rgbnir, lists or folders"),
-    path: Path | None = Argument(None, help="folder of the set, or the lists' folder"),
+    path: Path = Argument(help="folder of the set, or the lists' folder (addresses: docs/real_data.md)"),
     out: Path | None = Option(None, help="folder of the pack (default: packs/KIND)"),
     size: int = Option(256, help="image side in pixels"),
     fit: str = Option("centre", help="centre, letterbox or stretch"),
@@ -335,13 +335,10 @@ def import_(
     ),
 ) -> None:
     """Check a real data set, pair it by name, and write it as a compact pack."""
-    from socketlab.images.importers import KINDS, import_folder, require_options
+    from socketlab.images.importers import import_folder, require_options
 
     more = dict(terminal.assignments(options or [], "--option", "unpaired=true"))
     require_options(kind, more)
-    if path is None:
-        source = KINDS[kind].source
-        raise LabError(f"Name the folder of the set{f', which can be had from {source}' if source else ''}.")
     import_folder(
         kind, path, out, size=size, fit=fit, on_bad=on_bad, processes=processes, say=typer.echo,
         task=terminal.names_in(task or None, "--task"), **more,

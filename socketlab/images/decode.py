@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from socketlab.errors import LabError
+from socketlab.files import reason
 
 FITS = ("centre", "letterbox", "stretch")
 """Ways to make a picture square: cut its middle out, pad it with black (missing), or squeeze it."""
@@ -93,15 +94,12 @@ def placed(width: int, height: int, size: int, fit: str) -> tuple[Box, int, int]
     return (left, top, width - left, height - top), across, down
 
 
-def placed_intrinsics(
-    intrinsics: tuple[float, ...], width: int, height: int, size: int, fit: str
-) -> tuple[float, ...]:
-    """Focal lengths and centre (f_x, f_y, c_x, c_y) in pixels of the file → in pixels of the stored image."""
+def placed_focal(
+    focal: tuple[float, float], width: int, height: int, size: int, fit: str
+) -> tuple[float, float]:
+    """Focal lengths (f_x, f_y) in pixels of the file → in pixels of the stored image."""
     (left, top, right, bottom), across, down = placed(width, height, size, fit)
-    scale_x, scale_y = across / (right - left), down / (bottom - top)
-    f_x, f_y, c_x, c_y = intrinsics
-    pad_x, pad_y = (size - across) // 2, (size - down) // 2
-    return f_x * scale_x, f_y * scale_y, (c_x - left) * scale_x + pad_x, (c_y - top) * scale_y + pad_y
+    return focal[0] * across / (right - left), focal[1] * down / (bottom - top)
 
 
 def squared(image: Image.Image, size: int, fit: str) -> NDArray[Any]:
@@ -132,16 +130,11 @@ def _explained(path: Path) -> Iterator[None]:
         raise BadPicture(bad.what, bad.why, path) from None
     except Exception as error:
         # Decoders raise OSError, SyntaxError, struct.error, IndexError and more for damaged files.
-        what, why = "unreadable file", getattr(error, "strerror", None) or str(error)
-        if isinstance(error, MemoryError):
-            why = "it does not fit into memory"
-        elif isinstance(error, UnidentifiedImageError):
-            why = "it is no picture of a known kind"
+        what, why = "unreadable file", reason(error)
         with contextlib.suppress(OSError), open(path, "rb") as file:
             if file.read(40).startswith(b"version https://git-lfs"):
                 what, why = "Git LFS pointer", "its content was not fetched: run `git lfs pull`"
-        why = " ".join(why.replace(str(path), path.name).split())
-        raise BadPicture(what, why or type(error).__name__, path) from None
+        raise BadPicture(what, why.replace(str(path), path.name), path) from None
 
 
 def size_of(picture: Picture) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import unicodedata
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from operator import attrgetter
 from pathlib import Path
+
+import numpy as np
 
 from socketlab.errors import LabError
 from socketlab.images import scan
@@ -63,21 +64,19 @@ def find_sunrgbd(survey: Survey, depth: str = "depth") -> list[Frame]:
                 if len(found) == 1:
                     pictures[modality] = Picture(found[0], scan.FORM_OF[modality], unit="rotated")
             name = folder.relative_to(root).as_posix()
-            camera = _sun_intrinsics(text_of(folder / "intrinsics.txt")[0])
+            focal = _sun_focal(text_of(folder / "intrinsics.txt")[0])
             kind, group = words[0].lower(), _sun_place(name)
-            frames.append(Frame(name, domain, kind, pictures, group, intrinsics=camera))
+            frames.append(Frame(name, domain, kind, pictures, group, focal=focal))
     return frames
 
 
-def _sun_intrinsics(text: str) -> tuple[float, ...] | None:
-    """f_x, f_y, c_x, c_y of the nine numbers of a camera matrix; None where they can be no camera's."""
+def _sun_focal(text: str) -> tuple[float, float] | None:
+    """f_x, f_y of the nine numbers of a camera matrix; None where they can be no camera's."""
     try:
-        numbers = [float(word) for word in text.split()]
+        f_x, f_y = np.array(text.split(), np.float64).reshape(3, 3).diagonal()[:2].tolist()
     except ValueError:
         return None
-    if len(numbers) != 9 or not all(map(math.isfinite, numbers)) or min(numbers[0], numbers[4]) <= 0:
-        return None
-    return numbers[0], numbers[4], numbers[2], numbers[5]
+    return (f_x, f_y) if 0 < f_x < np.inf and 0 < f_y < np.inf else None
 
 
 def _sun_place(name: str) -> str:
@@ -120,10 +119,8 @@ def find_folders(survey: Survey) -> list[Frame]:
     """
     found: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     names: dict[str, str] = {}
-    idle: set[str] = set()  # folders of the set in which nothing was found
     for folder, folders, files in walk(survey.root, survey):
         parts = [composed(part) for part in folder.relative_to(survey.root).parts]
-        idle |= set() if parts else {one.name for one in folders}
         modality, parts = _named_part(parts, scan.MODALITY_NAMES)
         half, rest = _named_part(parts, HALVES)
         half, rest = (half, rest) if rest else ("", parts)  # a folder train without folders in it is a class
@@ -137,8 +134,6 @@ def find_folders(survey: Survey) -> list[Frame]:
                 survey.not_read(f"picture {where}", file)
             else:
                 found[half, names.setdefault(rest[0].casefold(), rest[0])][seen].append(file)
-                idle.discard(file.relative_to(survey.root).parts[0])
-    survey.notes += [f"nothing in the folder {name} is read" for name in sorted(idle)]
     has_test = any(half == "test" for half, _ in found)
     frames: list[Frame] = []
     for (half, kind), mine in sorted(found.items()):

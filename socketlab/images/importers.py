@@ -37,23 +37,21 @@ class Kind(NamedTuple):
     options: tuple[str, ...]  # of `survey`
     modalities: tuple[str, ...] = ("rgb", "depth")  # what every scene has; empty for those that are found
     numbered: bool = False  # whether consecutive numbers in names are consecutive images of a recording
-    source: str = ""  # where it can be had
 
 
 KINDS = {
     "sunrgbd": Kind(
         finders.find_sunrgbd, "SUN RGB-D",
         "kv1, kv2, realsense and xtion, with image/, depth/ and scene.txt in the folder of a frame,",
-        ("depth", "place"), source="https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",
+        ("depth", "place"),
     ),
     "diml": Kind(
         finders.find_diml, "DIML/CVL RGB+D", "{train,test}/HR/<NN. Scene>/{color,depth_filled}/",
-        ("depth_unit",), numbered=True, source="https://dimlrgbd.github.io",
+        ("depth_unit",), numbered=True,
     ),
     "rgbnir": Kind(
         finders.find_rgbnir, "RGB-NIR Scene", "<class>/NNNN_rgb.tiff and <class>/NNNN_nir.tiff",
         ("place", "levels"), modalities=("rgb", "nir"),
-        source="https://ivrlwww.epfl.ch/supplementary_material/cvpr11/nirscene1.zip",
     ),
     "lists": Kind(
         finders.find_lists, "text lists", "<modality>/<domain>_list.txt or <domain>_<modality>_list.txt",

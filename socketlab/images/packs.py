@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from socketlab.errors import LabError
 from socketlab.files import digest, from_json, write_whole
-from socketlab.images.decode import placed_intrinsics
+from socketlab.images.decode import placed_focal
 from socketlab.images.scan import Frame
 
 if TYPE_CHECKING:
@@ -93,10 +93,10 @@ class Pack:
         )
 
     def intrinsics(self, split: str, domain: str | None = None) -> list[tuple[float, ...] | None]:
-        """f_x, f_y, c_x, c_y in stored pixels of every scene of a split; None where the set has none."""
+        """Focal lengths f_x, f_y in stored pixels of every scene of a split; None where the set has none."""
         _, start, stop = self._range(split, domain)
         found = self._scenes_of(split)["intrinsics"]
-        return [None if one is None else tuple(one) for one in found[start:stop]]
+        return [one and tuple(one[:2]) for one in found[start:stop]]
 
     def verify(self) -> None:
         """Compare all files with their digests again; a LabError names one that was altered."""
@@ -218,7 +218,7 @@ def write_split(
         return {}
     blocks, cameras = dict[str, int](), []
     for frame in frames:
-        placed = frame.intrinsics and placed_intrinsics(frame.intrinsics, *frame.size, size, fit)
+        placed = frame.focal and placed_focal(frame.focal, *frame.size, size, fit)
         cameras.append(placed and [round(x, 4) for x in placed])
     numbers = [blocks.setdefault(frame.block or frame.name, len(blocks)) for frame in frames]
     about = {

@@ -62,7 +62,7 @@ class Frame:
     pictures: dict[str, Picture]  # modality → file
     group: str = ""  # scenes of one group were taken in one place: they stay on one side of train and test
     split: str = ""  # one of SPLITS, or empty until it is decided
-    intrinsics: tuple[float, ...] | None = None  # f_x, f_y, c_x, c_y in pixels of the files
+    focal: tuple[float, float] | None = None  # focal lengths f_x, f_y in pixels of the files
     size: tuple[int, int] = (0, 0)  # width and height of the files
     block: str = ""  # scenes of one block are not independent of each other
 
@@ -99,10 +99,20 @@ class Survey:
 
     def reasons(self) -> str:
         """Why there is nothing: every category with its count and its first file."""
-        first = {problem.what: problem for problem in reversed(self.problems)}
-        counts = Counter(problem.what for problem in self.problems)
-        found = [f"{n} × {what} ({first[what].where}: {first[what].why})" for what, n in counts.items()]
+        sorts = self.problems_by_sort().items()
+        found = [f"{len(some)} × {what} ({some[0].where}: {some[0].why})" for what, some in sorts]
         return "; ".join(found + self.unread()) or "no pictures were found"
+
+    def problems_by_sort(self) -> dict[str, list[Problem]]:
+        """The problems of each category, the commonest first."""
+        found: dict[str, list[Problem]] = defaultdict(list)
+        for problem in self.problems:
+            found[problem.what].append(problem)
+        return dict(sorted(found.items(), key=lambda one: -len(one[1])))
+
+    def counted(self) -> str:
+        """How many problems of which category."""
+        return ", ".join(f"{len(some)} × {what}" for what, some in sorted(self.problems_by_sort().items()))
 
     @property
     def domains(self) -> list[str]:
@@ -121,11 +131,10 @@ class Survey:
         if not self.problems:
             return "\n".join([*lines, "no scene is left out"])
         lines.append(f"problems: {self.counted()}; they keep {self.left_out} scenes out")
-        for what, count in Counter(problem.what for problem in self.problems).most_common():
-            shown = [problem for problem in self.problems if problem.what == what][:SHOWN]
-            lines.append(f"  {what} ({count})")
-            lines += [f"    {problem.where}: {problem.why}" for problem in shown]
-            lines += [f"    … and {count - len(shown)} more"] if count > len(shown) else []
+        for what, some in self.problems_by_sort().items():
+            lines.append(f"  {what} ({len(some)})")
+            lines += [f"    {problem.where}: {problem.why}" for problem in some[:SHOWN]]
+            lines += [f"    … and {len(some) - SHOWN} more"] if len(some) > SHOWN else []
         return "\n".join(lines)
 
     def require_few(self, on_bad: str, failed: int = 0) -> None:
@@ -139,11 +148,6 @@ class Survey:
                 f"{lost} of {every} scenes cannot be used ({self.counted()}; {shown}): put them right, "
                 'or leave them out with on_bad="skip" (--on-bad skip).'
             )
-
-    def counted(self) -> str:
-        """How many problems of which category."""
-        counts = Counter(problem.what for problem in self.problems)
-        return ", ".join(f"{count} × {what}" for what, count in sorted(counts.items()))
 
 
 def readable(text: object) -> str:

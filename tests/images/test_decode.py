@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from socketlab.images import decode
-from socketlab.images.decode import Picture, decode_picture, placed_intrinsics
+from socketlab.images.decode import Picture, decode_picture, placed_focal
 
 
 def nearest(values: np.ndarray, size: int, fit: str) -> np.ndarray:
@@ -82,15 +82,12 @@ def test_letterbox_keeps_all_and_stretch_fills(tmp_path):
 
 
 @given(st.integers(20, 90), st.integers(20, 90), st.integers(8, 64), st.sampled_from(decode.FITS))
-def test_intrinsics_follow_the_picture(width, height, size, fit):
-    """A point seen in the file at (u, v) is seen where that pixel went."""
-    f_x, f_y, c_x, c_y = placed_intrinsics((50.0, 55.0, 31.0, 22.0), width, height, size, fit)
+def test_focal_lengths_follow_the_picture(width, height, size, fit):
+    """What is kept of the picture is seen under the same angle, across and down."""
+    f_x, f_y = placed_focal((50.0, 55.0), width, height, size, fit)
     (left, top, right, bottom), across, down = decode.placed(width, height, size, fit)
-    x, y = 0.3, -0.2  # a direction
-    u, v = 50.0 * x + 31.0, 55.0 * y + 22.0
-    expected = (u - left) * across / (right - left) + (size - across) // 2
-    assert f_x * x + c_x == pytest.approx(expected)
-    assert f_y * y + c_y == pytest.approx((v - top) * down / (bottom - top) + (size - down) // 2)
+    assert across / f_x == pytest.approx((right - left) / 50.0)
+    assert down / f_y == pytest.approx((bottom - top) / 55.0)
 
 
 def test_sixteen_bits_of_infrared_become_eight(tmp_path):
