@@ -74,16 +74,12 @@ class Preset:
         require_choice("depth_encoding", self.depth_encoding, DEPTH_ENCODINGS)
 
 
-def names() -> list[str]:
-    """The presets that come with the library."""
-    return sorted(file.stem for file in FOLDER.glob("*.toml"))
-
-
 def load(name: str | Path) -> Preset:
     """A preset by name, or from the TOML file at a path; a `LabError` for one that cannot be."""
     path = Path(name) if str(name).endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise LabError(f"There is no experiment {str(name)!r}: choose {', '.join(names())}, or a TOML file.")
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.toml")))
+        raise LabError(f"There is no experiment {str(name)!r}: choose {known}, or a TOML file.")
     try:
         return _preset(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -314,23 +310,17 @@ def _begun(folder: Path, settings: Settings, material: Material) -> tuple[run_fo
 
 
 def _network_origin(preset: Preset, pack: packs.Pack, modality: str, domain: str) -> str:
-    about: dict[str, Any] = {"recipe": dataclasses.asdict(preset.network)}
-    about |= {"modality": modality, "domain": domain, "pack": splits.digest(pack)}
-    if modality == "depth":
-        about["depth_encoding"] = preset.depth_encoding
-    return _digits(about)
+    about = [dataclasses.asdict(preset.network), modality, domain, splits.digest(pack)]
+    return _digits([*about, preset.depth_encoding] if modality == "depth" else about)
 
 
 def _origin(preset: Preset, pack: packs.Pack, job: Job) -> str:
     """Sixteen digits that name a run: recipe, seed, target, images, and how its networks were trained."""
-    about: dict[str, Any] = {"method": job.row.method, "recipe": dataclasses.asdict(job.row.recipe)}
-    about |= {"title": job.row.title, "target": [preset.target, job.target], "seed": job.seed}
-    about["depth_encoding"] = preset.depth_encoding
-    about["sources"] = [_network_origin(preset, pack, preset.source, one) for one in job.sources]
-    return _digits(about)
+    networks = [_network_origin(preset, pack, preset.source, one) for one in job.sources]
+    return _digits([dataclasses.asdict(job), preset.target, preset.depth_encoding, networks])
 
 
-def _digits(about: dict[str, Any]) -> str:
+def _digits(about: list[Any]) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
