@@ -1,7 +1,7 @@
 """The film: features of every epoch in one fixed map, so that motion on the page is motion of features.
 
 A map drawn anew for each epoch turns and tears although little has moved. Lines join partners, green when
-short and red when long. One component (film.js) shows it in Jupyter, on the site and in reports.
+short and red when long. One component (film.js) shows it in Jupyter and on the site.
 """
 
 from __future__ import annotations

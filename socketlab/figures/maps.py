@@ -149,7 +149,7 @@ def _one_fit_at_a_time() -> Iterator[None]:
 
 
 def _umap(near: Neighbours, init: Any, seed: int, **options: Any) -> Any:
-    """A UMAP to be fitted. Its warnings about what we do on purpose are silenced, no others."""
+    """A UMAP to be fitted. Its warnings, all about what we do on purpose, are silenced, no others."""
     try:
         from umap import UMAP
     except RuntimeError:  # numba finds no folder where it may write what it compiled
@@ -160,13 +160,7 @@ def _umap(near: Neighbours, init: Any, seed: int, **options: Any) -> Any:
         vars(numba.config)["CACHE_DIR"] = folder
         from umap import UMAP
 
-    for message in (
-        r"precomputed_knn\[2\]",
-        "n_jobs value .* overridden",
-        "using precomputed metric; inverse_transform",
-        "Transforming new data with precomputed metric",
-    ):
-        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", module=r"umap\.")
     known = {"n_neighbors": near[0].shape[1], "precomputed_knn": near}
     return UMAP(**known, n_epochs=200, init=init, random_state=seed, n_jobs=1, **options)
 

@@ -7,7 +7,6 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import jinja2
@@ -99,15 +98,10 @@ def render(**parts: Any) -> str:
 
     The template beside this file names the parts. Of the headline what stands in ``**`` is bold.
     """
-    return _template().render(parts)
-
-
-@cache
-def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("socketlab.figures", "")
     environment = jinja2.Environment(autoescape=True, loader=loader)
     environment.filters |= {"percent": percent, "base64": lambda data: base64.b64encode(data).decode("ascii")}
-    return environment.get_template("report.html.j2")
+    return environment.get_template("report.html.j2").render(parts)
 
 
 def page(
@@ -159,6 +153,11 @@ def _accuracies(scores: Sequence[Score], held_out: int, adapted: int) -> Table:
         "Held-out images were never shown to the method. The last column is transductive: it is measured on "
         "the very images that were adapted to. The interval covers the choice of images, not that of seeds."
     )
-    head = ("", f"held-out ({held_out} images)", "95 % interval", "class mean (held-out)",
-            f"adapted to ({adapted} images)")  # fmt: skip
+    head = (
+        "",
+        f"held-out ({held_out} images)",
+        "95 % interval",
+        "class mean",
+        f"adapted to ({adapted} images)",
+    )
     return Table(head, rows, about=about)

@@ -139,13 +139,9 @@ def _why_unread(network: nn.Module, batch: Tensor, error: Exception) -> str:
 
 
 def extract_features(
-    network: nn.Module,
-    images: Images,
-    layers: Pattern = "*",
-    transform: Transform = None,
-    *,
+    network: nn.Module, images: Images, layers: Pattern = "*", transform: Transform = None, *,
     batch: int = 256,
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, NDArray[Any]]:  # fmt: skip
     """Features of images at chosen layers, averaged over places, in eval mode, on the network's device.
 
     A layer that is called several times counts with its last output; of a tuple, list or dict the first
@@ -214,6 +210,5 @@ def _first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, Tensor):
         return output
     parts = output.values() if isinstance(output, Mapping) else output
-    if isinstance(output, Mapping | list | tuple):
-        return next((x for x in map(_first_tensor, parts) if x is not None), None)
-    return None
+    found = map(_first_tensor, parts if isinstance(output, Mapping | list | tuple) else ())
+    return next((x for x in found if x is not None), None)

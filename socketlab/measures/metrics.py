@@ -107,8 +107,8 @@ MEASURES: dict[str, Measure] = {
 def possible_measures(a: Features, b: Features, paired: bool) -> list[str]:
     """Names of the measures that two sets (n, D) and (m, E) allow."""
     one_space = np.shape(a)[1] == np.shape(b)[1]
-    allowed = ((paired or not one.pairs) and (one_space or not one.one_space) for one in MEASURES.values())
-    return [name for name, is_allowed in zip(MEASURES, allowed, strict=True) if is_allowed]
+    allowed = {n: (paired or not m.pairs) and (one_space or not m.one_space) for n, m in MEASURES.items()}
+    return [name for name in MEASURES if allowed[name]]
 
 
 def measure_all(
