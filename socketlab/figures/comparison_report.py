@@ -76,27 +76,25 @@ def write(
 
 def headline(comparison: Comparison) -> str:
     """The answer in a few sentences: whether there is a gap, how large, whether partners find each other."""
-    a, b, words = comparison.a.title, comparison.b.title, []
+    a, b, at = comparison.a.title, comparison.b.title, comparison.at
     names = ("mmd", "neighbour_purity", "linear_cka_debiased", "pair_recall")
     mmd, purity, cka, recall = (
         None if one is None or math.isnan(one.value) else one for one in map(comparison.found, names)
     )
-    if mmd and mmd.p is not None:
-        apart = "differ" if mmd.p <= 0.05 else "cannot be told apart"
-        words.append(
-            f"At {comparison.at} the features of {a} and {b} {apart}: MMD² {mmd.value:.3f} "
-            f"[{mmd.low:.3f}, {mmd.high:.3f}], p = {mmd.p:.3f}."
-        )
-    if purity:
-        words.append(
-            f"{100 * purity.value:.0f} % of an image's nearest neighbours are of its own side (50 %: mixed)."
-        )
+    if not (mmd and mmd.p is not None and purity):
+        return f"The features of {a} and {b} at {at} have different widths."
+    apart = "differ" if mmd.p <= 0.05 else "cannot be told apart"
+    words = (
+        f"At {at} the features of {a} and {b} {apart}: MMD² {mmd.value:.3f} "
+        f"[{mmd.low:.3f}, {mmd.high:.3f}], p = {mmd.p:.3f}. {100 * purity.value:.0f} % of an image's nearest "
+        "neighbours are of its own side (50 %: mixed)."
+    )
     if cka and recall:
-        words.append(
-            f"As pairs they are alike to {cka.value:.2f} (linear CKA; 1 is alike but for a rotation), and an "
-            f"image finds its partner first in {100 * recall.value:.0f} % of cases."
+        words += (
+            f" As pairs they are alike to {cka.value:.2f} (linear CKA; 1 is alike but for a rotation), and "
+            f"an image finds its partner first in {100 * recall.value:.0f} % of cases."
         )
-    return " ".join(words) or f"The features of {a} and {b} at {comparison.at} have different widths."
+    return words
 
 
 def pictures(comparison: Comparison, umap: bool = True) -> list[Figure]:

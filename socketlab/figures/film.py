@@ -65,10 +65,7 @@ class Film:
         if len(sizes) != 1:
             raise LabError("A film needs at least one frame, and the same points in every frame.")
         if len(self.titles) != len(self.frames) or len(self.confusion) not in (0, len(self.frames)):
-            raise LabError(
-                f"{len(self.frames)} frames need as many titles and confusion matrices, not "
-                f"{len(self.titles)} and {len(self.confusion)}."
-            )
+            raise LabError(f"{len(self.frames)} frames need as many titles and confusion matrices.")
 
     @cached_property
     def limits(self) -> NDArray[np.float64]:

@@ -53,7 +53,7 @@ class Measure:
 
 
 _APART, _ALIKE = "further apart", "more alike"
-_CKA: dict[str, Any] = {"high": 1.0, "pairs": True, "one_space": False}
+_CKA: dict[str, Any] = {"high": 1.0, "pairs": True, "one_space": False, "most": EXACT}
 _PAIRS: dict[str, Any] = {"pairs": True, "most": EXACT}
 _MMD: dict[str, Any] = {"low": -math.inf, "most": EXACT}
 _SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -85,7 +85,7 @@ MEASURES: dict[str, Measure] = {
         "linear CKA, debiased", _ALIKE, partial(linear_cka, debiased=True), -math.inf, **_CKA
     ),
     "kernel_cka": Measure(
-        "RBF CKA, debiased", _ALIKE, partial(kernel_cka, debiased=True), -math.inf, **_CKA, most=EXACT,
+        "RBF CKA, debiased", _ALIKE, partial(kernel_cka, debiased=True), -math.inf, **_CKA,
         options=lambda a, b: {"bandwidths": (median_distance(a, a), median_distance(b, b))},
     ),
     "pair_cosine": Measure(

@@ -5,6 +5,7 @@ Row i of both sets is one scene. Input, precision and errors are as in `socketla
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     with centred columns. In [0, 1]; 1 = equal up to rotation, reflection and one scale (no other linear map).
     The sets may differ in width. Biased upward where n is not much more than D: two unrelated sets of n < D
     rows approach 1. ``debiased`` (from 4 rows) replaces the three norms by unbiased HSIC: unrelated sets give
-    about 0, of either sign, at most 1. O(n D²), or O(n² D) where n < D.
+    about 0, of either sign, at most 1. O(n² D).
 
     Raises
     ------
@@ -35,15 +36,7 @@ def linear_cka(a: Features, b: Features, *, debiased: bool = False) -> float:
     Kornblith, ICLR 2021, eq. 3.
     """
     x, y = _varying(a, b, debiased)
-    if len(x) < max(x.shape[1], y.shape[1]):
-        return _cka(x @ x.T, y @ y.T, debiased)
-    sets = (x, y), (x, x), (y, y)
-    inner = [(p.T @ q).square().sum() for p, q in sets]
-    if not debiased:
-        return _ratio(*inner)
-    # rows of a centred linear kernel sum to 0, so to −k(i, i) without the diagonal
-    own = [(p.square().sum(dim=1), q.square().sum(dim=1)) for p, q in sets]
-    return _ratio(*(_hsic(t - k @ l, -k, -l, debiased) for t, (k, l) in zip(inner, own, strict=True)))
+    return _cka(x @ x.T, y @ y.T, debiased)  # ‖Xᵀ Y‖² is the inner product of the kernels
 
 
 def kernel_cka(
@@ -79,12 +72,15 @@ def _cka(k: Tensor, l: Tensor, debiased: bool) -> float:
     if debiased:
         k.fill_diagonal_(0)
         l.fill_diagonal_(0)
-    pairs = (k, l), (k, k), (l, l)
-    return _ratio(*(_hsic((p * q).sum(), p.sum(dim=1), q.sum(dim=1), debiased) for p, q in pairs))
+    shared, own, other = (_hsic(p, q, debiased) for p, q in ((k, l), (k, k), (l, l)))
+    if min(own, other) <= 0:
+        which = "first" if own <= 0 else "second"
+        raise LabError(f"The {which} set varies in too few of its rows for CKA: give it more images.")
+    return min(shared / math.sqrt(own) / math.sqrt(other), 1.0)
 
 
-def _hsic(inner: Tensor, k: Tensor, l: Tensor, debiased: bool) -> Tensor:
-    r"""HSIC from ⟨K, L⟩ and the rows' sums, up to a factor of n alone; debiased: those without the diagonal.
+def _hsic(k: Tensor, l: Tensor, debiased: bool) -> float:
+    r"""HSIC up to a factor of n alone, with k and l the sums of the rows; debiased: without the diagonals.
 
     .. math::
         \operatorname{tr} KHLH = \langle K, L \rangle - \tfrac2n k^\top l
@@ -93,17 +89,9 @@ def _hsic(inner: Tensor, k: Tensor, l: Tensor, debiased: bool) -> Tensor:
         n (n-3) HSIC_1 = \langle K, L \rangle - \tfrac{2}{n-2} k^\top l
         + \tfrac{1}{(n-1)(n-2)} \Sigma k \, \Sigma l
     """
-    n = len(k)
+    n, rows, others = len(k), k.sum(dim=1), l.sum(dim=1)
     once, twice = (n - 2, (n - 1) * (n - 2)) if debiased else (n, n**2)
-    return inner - 2 / once * (k @ l) + k.sum() * l.sum() / twice
-
-
-def _ratio(shared: Tensor, own: Tensor, other: Tensor) -> float:
-    """CKA from HSIC of (a, b), (a, a) and (b, b)."""
-    if min(own, other) <= 0:
-        which = "first" if own <= 0 else "second"
-        raise LabError(f"The {which} set varies in too few of its rows for CKA: give it more images.")
-    return min(float(shared / own.sqrt() / other.sqrt()), 1.0)
+    return float((k * l).sum() - 2 / once * (rows @ others) + rows.sum() * others.sum() / twice)
 
 
 # ---- true partners against others
