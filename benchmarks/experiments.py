@@ -23,10 +23,9 @@ ALL = 500
 LENGTHS = {
     "10 + 5 epochs": Recipe.socket(),
     "3 + 11 epochs": Recipe.socket().replace(align_epochs=3, epochs=11),
-    "3 + 27 epochs, new crops": Recipe.socket().replace(align_epochs=3, epochs=27, pair_views=0),
-    "the same, maps three times": Recipe.thorough(),
+    "3 + 27 epochs, new crops": Recipe.thorough(),
 }
-"""Epochs of alignment and of all terms: the default, a quarter longer, three times as long, and thorough."""
+"""Epochs of alignment and of all terms: the default, a quarter longer in time, and three times as long."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +273,7 @@ def near_infrared(seeds: Iterable[int]) -> Iterator[Row]:
     ways = [(f"rgb_{ONE}", "nir", "nir"), ("nir", "rgb", f"rgb_{ONE}")]
     kinds = [(m, "", Recipe.for_method(m)) for m in (*STILL, "shot")]
     kinds += [("socket", mix, Recipe.socket()) for mix in ("near", "far")]
-    kinds += [("socket, thorough", mix, Recipe.thorough()) for mix in ("near", "far")]
+    kinds += [("socket, thorough", "near", Recipe.thorough())]
     for source, modality, oracle in ways:
         way = f"{source.split('_')[0]} → {modality}"
         yield Row("nir", words(way=way, method="oracle", pairs=""), None, oracle)
@@ -388,7 +387,7 @@ def rivals(seeds: Iterable[int]) -> Iterator[Row]:
     socket = LENGTHS["3 + 11 epochs"]
     others = [(name, socket) for name in (*PAIR_LOSSES, "translator")]
     attract = socket.replace(lambda_pl=0.0, lambda_im=0.0, lambda_aad=1.0)
-    for seed in seeds:
+    for seed in list(seeds)[:4]:
         for sensor in SENSORS:
             for mix in ("near", "far"):
                 plain = words(method="socket", pairs=mix, sensor=sensor)
@@ -401,6 +400,8 @@ def rivals(seeds: Iterable[int]) -> Iterator[Row]:
                     row = words(method=name, pairs=mix, sensor=sensor)
                     yield Row("rivals", row, Job(recipe=recipe, **about), against=plain)
                 for name, recipe in others:
+                    if name == "unpaired MMD" and seed:  # far behind: one seed says so
+                        continue
                     row = words(method=name, pairs=mix, sensor=sensor)
                     yield Row("rivals", row, Job(recipe=recipe, baseline=name, **about), against=plain)
 

@@ -328,7 +328,7 @@ def rivals(folder: Path) -> str:
         for method in dict.fromkeys(method for method, _ in found)
     ]
     head = [f"{mix} pairs{more}" for mix in MIXES for more in (", %", ", against SOCKET")]
-    return grid(["on the pairs", *head], rows)
+    return grid(["on the pairs", "runs", *head], rows)
 
 
 def labels(folder: Path) -> str:

@@ -76,7 +76,7 @@ PAIR_LOSSES = {
     "distillation": (distillation, 3.0),
     "contrast": (contrast, 1.0),
     "unpaired CORAL": (unpaired_coral, 30.0),
-    "unpaired MMD": (unpaired_mmd, 30.0),
+    "unpaired MMD": (unpaired_mmd, 1.0),
 }
 """Name → the loss and its weight λ_TI. Weights and temperatures come from one trial on one camera, which is
 no command of this repository yet: tune them without labels before a table quotes them."""

@@ -115,8 +115,8 @@ class Recipe:
 
     @classmethod
     def thorough(cls) -> Recipe:
-        """SOCKET for twice as many epochs, with new crops of the pairs and more weight on their maps."""
-        return cls(align_epochs=3, epochs=27, pair_views=0, ti_map=3.0)
+        """SOCKET with less alignment alone, twice as many epochs, and new crops of the pairs all the time."""
+        return cls(align_epochs=3, epochs=27, pair_views=0)
 
     @classmethod
     def shot(cls) -> Recipe:

@@ -437,5 +437,5 @@ def test_the_thorough_recipe_is_stored_and_repeated(here, tiny_data):
     result = call("adapt", "--thorough", *SHORT, "--out", "run", "--device", "cpu")
     assert result.exit_code == 0, result.output
     recipe, thorough = run_folder.read(here / "run").settings.recipe, Recipe.thorough()
-    assert (recipe.ti_map, recipe.pair_views) == (thorough.ti_map, thorough.pair_views) == (3.0, 0)
+    assert recipe.pair_views == thorough.pair_views == 0
     refused(call("adapt", "--thorough", "--method", "shot"), "--thorough is a recipe of socket", "shot")
