@@ -323,6 +323,7 @@ def rivals(folder: Path) -> str:
     rows = [
         [
             words.get(method, method),
+            found[method, "near"]["runs"],
             *(part(found[method, mix]) for mix in MIXES for part in (measured, compared)),
         ]
         for method in dict.fromkeys(method for method, _ in found)
