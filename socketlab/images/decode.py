@@ -115,32 +115,32 @@ def squared(image: Image.Image, size: int, fit: str) -> NDArray[Any]:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """What a damaged file makes a decoder raise, as a BadPicture that names no private folder."""
+def _opened(picture: Picture) -> Iterator[Image.Image]:
+    """A picture of the right bit depth; what damage makes a decoder raise becomes a BadPicture."""
+    path = picture.path
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
             raise BadPicture("folder in place of a file", "it is not a file")
         if found.st_size == 0:
             raise BadPicture("truncated file", "it is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as image:
+            _require_bits(image, picture)
+            yield image
     except BadPicture as bad:
         raise BadPicture(bad.what, bad.why, path) from None
     except Exception as error:
         # Decoders raise OSError, SyntaxError, struct.error, IndexError and more for damaged files.
-        what, why = "unreadable file", reason(error)
+        what, why = "unreadable file", reason(error).replace(str(path), path.name)  # no private folder
         with contextlib.suppress(OSError), open(path, "rb") as file:
             if file.read(40).startswith(b"version https://git-lfs"):
                 what, why = "Git LFS pointer", "its content was not fetched: run `git lfs pull`"
-        raise BadPicture(what, why.replace(str(path), path.name), path) from None
+        raise BadPicture(what, why, path) from None
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
     """Width and height, upright, of a whole file of the right kind and bit depth, else a BadPicture."""
-    with _explained(picture.path), Image.open(picture.path, formats=_FORMATS) as image:
-        _require_bits(image, picture)
+    with _opened(picture) as image:
         end = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(image.format or "", b"")
         with open(picture.path, "rb") as file:
             file.seek(max(0, os.stat(picture.path).st_size - 65536))
@@ -154,8 +154,7 @@ def size_of(picture: Picture) -> tuple[int, int]:
 
 def read_pixels(picture: Picture) -> Image.Image | NDArray[Any]:
     """What a file holds, upright: an 8-bit picture, or the numbers (H, W); else a BadPicture."""
-    with _explained(picture.path), Image.open(picture.path, formats=_FORMATS) as image:
-        _require_bits(image, picture)
+    with _opened(picture) as image:
         image.load()
         upright: Image.Image = image
         with contextlib.suppress(Exception):

@@ -31,8 +31,8 @@ HALVES = {"train": "train", "training": "train", "test": "test", "testing": "tes
           "val": "val", "valid": "val", "validation": "val"}  # fmt: skip
 """Names of folders → the split that they hold."""
 
-Entry = tuple[Path, int]
-"""Path and label of a line of a list."""
+Entries = dict[int, tuple[Path, int]]
+"""Number of a line of a list → its path and label."""
 
 _UNLABELLED = {"idk", scan.UNKNOWN, "unlabelled"}
 _WORDS = "|".join(sorted(scan.MODALITY_NAMES, key=len, reverse=True))
@@ -218,14 +218,14 @@ def find_lists(survey: Survey, by_line: bool = False, base: str | Path | None = 
     paths begin that do not begin at the list.
     """
     start = survey.root if base is None else Path(os.path.expanduser(base)).absolute()
-    lists: dict[tuple[str, str], dict[str, list[Entry | None]]] = defaultdict(dict)
+    lists: dict[tuple[str, str], dict[str, Entries]] = defaultdict(dict)
     for file, domain, modality, role in _lists_in(survey):
         if modality in lists[domain, role]:
             survey.bad("duplicate", file, f"a second list of {modality} images of {domain}")
         else:
             lists[domain, role][modality] = _read_list(file, start, survey)
-    every = [entry for mine in lists.values() for entries in mine.values() for entry in entries if entry]
-    names = _label_names(every, survey.root)
+    every = (entries for mine in lists.values() for entries in mine.values())
+    names = _label_names([entry for entries in every for entry in entries.values()], survey.root)
     frames: list[Frame] = []
     for (domain, role), mine in sorted(lists.items()):
         frames += _scenes_of(mine, domain, role, names, survey, by_line)
@@ -251,24 +251,21 @@ def _lists_in(survey: Survey) -> Iterator[tuple[Path, str, str, str]]:
                 yield file, parts["domain"], modality, "pairs" if role == "ti" else role
 
 
-def _read_list(file: Path, start: Path, survey: Survey) -> list[Entry | None]:
-    """Path and label (what follows the last space) of every line; None where it cannot be read."""
+def _read_list(file: Path, start: Path, survey: Survey) -> Entries:
+    """Path and label (what follows the last space) of every line."""
     text, why = text_of(file)
     if why:
         survey.bad("unreadable file", file, why)
-        return []
-    entries: list[Entry | None] = []
-    written = ""
+    entries: Entries = {}
+    first = ""
     for number, line in enumerate(text.rstrip().split("\n") if text.strip() else (), 1):
-        parts = _LINE.fullmatch(line)
-        if parts is None or "\0" in line:
-            survey.bad("bad line", f"{file.name}:{number}", "a path, a space and a label were expected")
-            entries.append(None)
+        if (parts := _LINE.fullmatch(line)) and "\0" not in line:
+            first = first or parts["path"]
+            entries[number] = _path_of(parts["path"], file.parent, start), int(parts["label"])
         else:
-            written = written or parts["path"]
-            entries.append((_path_of(parts["path"], file.parent, start), int(parts["label"])))
-    if written and not any(os.path.exists(entry[0]) for entry in entries[:20] if entry):
-        why = f"there is no {readable(written)}: --option base=FOLDER names the folder where paths begin"
+            survey.bad("bad line", f"{file.name}:{number}", "a path, a space and a label were expected")
+    if first and not any(os.path.exists(path) for path, _ in [*entries.values()][:20]):
+        why = f"there is no {readable(first)}: --option base=FOLDER names the folder where paths begin"
         survey.bad("missing files", f"{file.name}:1", why)
     return entries
 
@@ -281,7 +278,7 @@ def _path_of(text: str, beside: Path, start: Path) -> Path:
     return next((path for path in paths if os.path.exists(path)), start / slashed)
 
 
-def _label_names(entries: list[Entry], root: Path) -> dict[int, str]:
+def _label_names(entries: list[tuple[Path, int]], root: Path) -> dict[int, str]:
     """Names of the labels: ``classes.txt``, one a line, else the folders of the files where these agree."""
     lines = text_of(root / "classes.txt")[0].split("\n")
     if any(map(str.strip, lines)):
@@ -297,48 +294,34 @@ def _label_names(entries: list[Entry], root: Path) -> dict[int, str]:
 
 
 def _scenes_of(
-    lists: dict[str, list[Entry | None]],
-    domain: str,
-    role: str,
-    names: dict[int, str],
-    survey: Survey,
-    by_line: bool,
+    lists: dict[str, Entries], domain: str, role: str, names: dict[int, str], survey: Survey, by_line: bool
 ) -> list[Frame]:
     """The lines of the lists of each modality, brought together: pairs by their numbers, others by name."""
-    pairs, lengths = role == "pairs", {modality: len(entries) for modality, entries in lists.items()}
-    least, most = min(lengths.values()), max(lengths.values())
-    if pairs and least < most:
-        counts = ", ".join(f"{count} {modality}" for modality, count in lengths.items())
-        why = f"the lists of pairs are not of one length ({counts}); the rest is left out"
-        survey.bad("orphan", domain, why, scenes=most - least)
-    scenes: dict[str | int, dict[str, Entry]] = defaultdict(dict)
+    pairs = role == "pairs"
+    scenes: dict[str, dict[str, tuple[Path, int]]] = defaultdict(dict)
     for modality, entries in lists.items():
-        for number, entry in enumerate(entries[: least if pairs else None], 1):
-            key = composed(f"{entry[0].parent.name}/{_bare(entry[0])}") if entry and not pairs else number
-            if entry and modality in scenes[key]:
-                survey.bad("duplicate", entry[0], f"a second {modality} image of this name")
-            elif entry:
-                scenes[key][modality] = entry
+        for number, (path, label) in entries.items():
+            key = f"{number:06}" if pairs else composed(f"{path.parent.name}/{_bare(path)}")
+            if modality in scenes[key]:
+                survey.bad("duplicate", path, f"a second {modality} image of this name")
+            else:
+                scenes[key][modality] = path, label
     frames = []
-    for key in range(1, least + 1) if pairs else list(scenes):
-        found = scenes[key]
+    for key, found in scenes.items():
         labels = [label for _, label in found.values()]
-        if pairs and len(found) < len(lists):
-            survey.lost += 1  # its bad line is reported
-        elif pairs and len({_bare(path) for path, _ in found.values()}) > 1 and not by_line:
+        known = sorted({*labels} - {-1})
+        if pairs and len({_bare(path) for path, _ in found.values()}) > 1 and not by_line:
             words = " and ".join(readable(path.name) for path, _ in found.values())
             why = f"{words} have different names (--option by_line=true pairs them)"
-            survey.bad("mismatched pair", f"{domain}, pair {key}", why, scenes=1)
-        elif not pairs and len(set(labels) - {-1}) > 1:
-            why = f"labels {sorted(set(labels) - {-1})} in the lists of {domain}"
-            survey.bad("contradictory labels", str(key), why, scenes=1)
+            survey.bad("mismatched pair", f"{domain}, pair {int(key)}", why, scenes=1)
+        elif not pairs and len(known) > 1:
+            why = f"labels {known} in the lists of {domain}"
+            survey.bad("contradictory labels", key, why, scenes=1)
         else:
             label = labels[0] if pairs else max(labels)
             kind = names.get(label, scan.UNKNOWN if label < 0 else f"class_{label}")
-            name = f"ti/{key:06}/{_bare(next(iter(found.values()))[0])}" if pairs else f"{role}/{key}"
-            pictures = {
-                modality: Picture(path, scan.FORM_OF[modality]) for modality, (path, _) in found.items()
-            }
+            name = f"ti/{key}/{_bare(next(iter(found.values()))[0])}" if pairs else f"{role}/{key}"
+            pictures = {m: Picture(path, scan.FORM_OF[m]) for m, (path, _) in found.items()}
             frames.append(Frame(f"{domain}/{name}", domain, kind, pictures, split=role))
     return frames
 

@@ -226,9 +226,7 @@ def whole(frames: Sequence[Frame], survey: Survey, may_lack: Sequence[str]) -> l
     seen: dict[str, set[str]] = defaultdict(set)
     for frame in frames:
         seen[frame.kind] |= set(frame.pictures)
-    gaps = {
-        kind: [one for one in survey.modalities if one not in have] for kind, have in sorted(seen.items())
-    }
+    gaps = {kind: [m for m in survey.modalities if m not in have] for kind, have in sorted(seen.items())}
     kept, without = [], set()
     for frame in frames:
         lacking = [modality for modality in survey.modalities if modality not in frame.pictures]
@@ -278,14 +276,14 @@ def divided(frames: Sequence[Frame], relevant: set[str], numbered: bool) -> tupl
     recordings are held out where there are several (by the digests of their names, so that no seed is
     needed), else the last fifth of each recording.
     """
-    numbers: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
+    sides = [frame.split or ("" if frame.kind in relevant else "pairs") for frame in frames]
     groups = [frame.group for frame in frames]
+    numbers: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
     for i, frame in enumerate(frames):
         parts = re.search(r"(\d{1,15})\D*$", frame.name.rpartition("/")[2]) if numbered else None
         if parts is not None and not frame.group:
-            run = frame.name[: len(frame.name) - len(parts[0])]
-            side = frame.split or ("" if frame.kind in relevant else "pairs")
-            numbers[side, frame.domain, frame.kind, run].append((int(parts[1]), i))
+            run = frame.name.removesuffix(parts[0])
+            numbers[sides[i], frame.domain, frame.kind, run].append((int(parts[1]), i))
     runs = {key: [i for _, i in sorted(mine)] for key, mine in numbers.items() if len(mine) > 1}
     recordings = Counter(key[:3] for key in runs)
     tests, ends = set(), set()
@@ -298,13 +296,10 @@ def divided(frames: Sequence[Frame], relevant: set[str], numbered: bool) -> tupl
             tests |= set(members[-max(1, round(TEST_SHARE * len(members))) :])
     by_group: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, frame in enumerate(frames):
-        if not frame.split and frame.kind in relevant and i not in ends:
+        if not sides[i] and i not in ends:
             by_group[frame.domain, groups[i] or frame.name].append(i)
     tests |= {i for key in _for_testing(by_group, frames) for i in by_group[key]}
-    splits = [
-        frame.split or ("test" if i in tests else "train" if frame.kind in relevant else "pairs")
-        for i, frame in enumerate(frames)
-    ]
+    splits = [side or ("test" if i in tests else "train") for i, side in enumerate(sides)]
     blocks = [group or frame.name for group, frame in zip(groups, frames, strict=True)]
     for members in runs.values():
         for split in SPLITS:
