@@ -13,8 +13,8 @@ moved: a film is of principal components.
 All maps take sets as name -> (n, D) array or tensor of finite numbers, one D for all, and return name ->
 (n, 2) float32; a `LabError` refuses others, and a UMAP of fewer than 5 points. Neighbours are exact
 (Euclidean). Same input and seed, same map on one machine. UMAP is imported late (2 to 30 s) and compiles
-itself at its first fit (7 to 17 s): call `warm_up()` early, show `pca_map` meanwhile. Two fits at once
-would abort the process, so all of them wait for one lock.
+itself at its first fit (7 to 17 s): show `pca_map` meanwhile. Two fits at once would abort the process, so
+all of them wait for one lock.
 
 Source: McInnes, Healy, Melville, UMAP, 2018 (arXiv:1802.03426).
 """
@@ -26,7 +26,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -118,20 +117,6 @@ def nearest_neighbours(features: ArrayLike, k: int, among: ArrayLike | None = No
         found.append(distance.topk(k, largest=False))
     distances, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
     return indices.numpy().astype(np.int32), distances.clamp_min(0.0).numpy()
-
-
-@cache
-def warm_up() -> threading.Thread:
-    """Import and compile UMAP in a background thread; the first call starts it, later calls return it."""
-    noise = {"noise": np.random.default_rng(0).normal(size=(60, 8))}
-    thread = threading.Thread(target=joint_map_or_pca, args=(noise,), daemon=True)
-    thread.start()
-    return thread
-
-
-def is_warm() -> bool:
-    """True once a fit takes seconds rather than half a minute."""
-    return warm_up.cache_info().currsize > 0 and not warm_up().is_alive()
 
 
 @contextmanager

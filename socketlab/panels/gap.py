@@ -265,7 +265,6 @@ class GapPanel(Panel):
         self._on_change(("sensor", "modality", "strength", "layer"), self._move)
         for control, picture in {"example": "room", "map": "map", "hue": "map", "curve": "strength"}.items():
             self._on_change((control,), partial(self.redraw, picture))
-        maps.warm_up()
         self._move()
 
     @property
@@ -341,8 +340,6 @@ class GapPanel(Panel):
 
     def _make_map(self, _: None) -> None:
         """In the background: the map that the controls ask for by now."""
-        if not maps.is_warm():
-            maps.warm_up().join(120)
         if (choice := self.choice).view in self.world.seen:
             self.world.clouds(choice)
             self.redraw("map")

@@ -95,13 +95,6 @@ def test_a_fit_leaves_pytorchs_threads_as_they_are() -> None:
     assert ran.stdout.split() == ["1", "1"]
 
 
-def test_warm_up_starts_once() -> None:
-    first, second = maps.warm_up(), maps.warm_up()
-    assert first is second
-    first.join(120)
-    assert maps.is_warm()
-
-
 def test_pca_finds_the_long_axis_and_projects_the_rest() -> None:
     rng = np.random.default_rng(0)
     source = rng.normal(size=(200, 4)) * [0.1, 5.0, 1.0, 0.1]

@@ -9,17 +9,16 @@ import pytest
 from browsing import SECOND, look_at
 from playwright.sync_api import Locator, Page, expect
 
-# Few images and no compiler in the background, so that an epoch takes no time: what happens in the browser is
-# the same. UMAP has its own tests.
+# Few images, so that an epoch takes no time: what happens in the browser is
+# the same.
 CELLS = (
-    "import threading\nfrom dataclasses import replace\nfrom socketlab.figures import maps as embed\n"
+    "from dataclasses import replace\n"
     "from socketlab.panels.adaptation import AdaptationPanel, Choice, gather, some\n"
     "from socketlab.method.recipe import Recipe",
     "def few(choice):\n    found = gather(choice)\n"
     "    rows = some(len(found.target), 64), some(len(found.held_out), 48)\n"
     "    target, held_out = found.target.take(rows[0]), found.held_out.take(rows[1])\n"
     "    return replace(found, target=target, held_out=held_out)",
-    "embed.warm_up = threading.Thread\n"
     "panel = AdaptationPanel(Choice(Recipe(align_epochs=3, epochs=57, lambda_bn=0.1), pairs=48), few)\npanel",
 )
 PICTURES = {

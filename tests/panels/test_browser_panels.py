@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 GAP = (
     "import time\nfrom socketlab.figures import maps\n"
     "from socketlab.images import pocketrooms\nfrom socketlab.panels.gap import GapPanel, GapWorld",
-    "maps.warm_up, maps.is_warm = lambda: None, lambda: True\nmaps.joint_map = maps.pca_map\n"
+    "maps.joint_map = maps.pca_map\n"
     "def few(sensor, modality, strength):\n    time.sleep(0.5)  # long enough to press Stop\n"
     "    return pocketrooms.load('target_test', sensor, (modality,), strength).take(range(64))",
     "panel = GapPanel(world=GapWorld(few))\npanel",

@@ -44,8 +44,6 @@ def world() -> GapWorld:
 @pytest.fixture(autouse=True)
 def quick_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     """UMAP has its own tests."""
-    monkeypatch.setattr(maps, "warm_up", lambda: threading.Thread())
-    monkeypatch.setattr(maps, "is_warm", lambda: True)
     monkeypatch.setattr(maps, "joint_map", lambda sets: maps.pca_map(sets))
     monkeypatch.setattr(maps, "projected_map", lambda sets, fit_on: maps.pca_map(sets))
 
