@@ -344,15 +344,15 @@ def task_of(kind: str, frames: list[Frame], wanted: Sequence[str] | None) -> tup
         return tuple(chosen), "chosen"
     if kind in TASKS:
         there = tuple(name for name in TASKS[kind] if name in kinds)
-        if kinds and not there:
+        if not there:
             default = ", ".join(TASKS[kind])
             raise LabError(f"The set has none of {default}: choose the classes of the task (--task).")
         return there, "socketlab's default"
     if kind != "sunrgbd":
         how = "the labels of the lists" if kind == "lists" else "every folder is a class of the task"
         return tuple(name for name in kinds if name != scan.UNKNOWN), how
-    common = set.intersection(*seen.values()) - _UNLABELLED if seen else set()
-    if seen and not common:
+    common = set.intersection(*seen.values()) - _UNLABELLED
+    if not common:
         domains = ", ".join(seen)
         raise LabError(f"No kind of scene was seen by all of {domains}: choose the classes of the task.")
     gone = sorted(set(SUN_SENSORS.values()) - set(seen))

@@ -97,10 +97,10 @@ def survey(kind: str, path: str | Path, *, task: Sequence[str] | None = None, **
         frames = sort.find(found, **own)
     except OSError as error:
         raise LabError(f"{readable(path)} cannot be read: {error.strerror or error}.") from error
-    found.classes, how = finders.task_of(kind, frames, task)
     if not frames:
         why = f"{sort.layout} was expected; found: {found.reasons()}"
         raise LabError(f"{readable(path)} holds no scene of {sort.title}: {why}.")
+    found.classes, how = finders.task_of(kind, frames, task)
     if kind != "lists":  # which have pairs of their own
         kept = (*found.classes, scan.UNKNOWN)
         frames = [one if one.kind in kept else replace(one, split="pairs") for one in frames]

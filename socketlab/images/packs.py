@@ -139,14 +139,9 @@ class Pack:
 
         file = self.folder / described["file"]
         try:
-            try:
-                array = np.load(file, mmap_mode="c")
-            except (OSError, MemoryError):  # some systems refuse that for a file larger than the memory
-                array = np.load(file, mmap_mode="r")
-            if (list(array.shape), str(array.dtype)) != (described["shape"], described["dtype"]):
-                raise ValueError
-        except (OSError, ValueError):
-            raise LabError(f"{file} {_AGAIN}") from None
+            array = np.load(file, mmap_mode="c")
+        except (OSError, MemoryError):  # some systems refuse that for a file larger than the memory
+            array = np.load(file, mmap_mode="r")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable")
             return torch.from_numpy(array)
@@ -166,16 +161,16 @@ def open_pack(folder: str | Path) -> Pack:
         raise LabError(f"{folder} is no pack: make one with `socketlab import`.")
     if (version := manifest.get("version")) != VERSION:
         raise LabError(f"{folder} is a pack of version {version}, not {VERSION}: import the data set again.")
-    if manifest.pop("sha256", None) not in (None, _digest_of(manifest)):  # version 0.1 wrote none
-        raise damaged
     try:
+        if manifest.pop("sha256", None) not in (None, _digest_of(manifest)):  # version 0.1 wrote none
+            raise ValueError
         for entry in (one for part in manifest["splits"].values() for one in part["arrays"].values()):
             if not (file := folder / entry["file"]).is_file() or file.stat().st_size != entry["bytes"]:
                 raise LabError(f"{file} {_AGAIN}")
         classes, domains, splits = (tuple(manifest[name]) for name in ("classes", "domains", "splits"))
         modalities = dict.fromkeys(one for part in manifest["splits"].values() for one in part["arrays"])
         return Pack(folder, manifest, classes, domains, manifest["size"], splits, tuple(modalities))
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise damaged from None
 
 

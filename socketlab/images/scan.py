@@ -104,11 +104,11 @@ class Survey:
         return "; ".join(found + self.unread()) or "no pictures were found"
 
     def problems_by_sort(self) -> dict[str, list[Problem]]:
-        """The problems of each category, the commonest first."""
+        """The problems of each category, in the order in which the first of each was found."""
         found: dict[str, list[Problem]] = defaultdict(list)
         for problem in self.problems:
             found[problem.what].append(problem)
-        return dict(sorted(found.items(), key=lambda one: -len(one[1])))
+        return found
 
     def counted(self) -> str:
         """How many problems of which category."""
@@ -131,7 +131,7 @@ class Survey:
         if not self.problems:
             return "\n".join([*lines, "no scene is left out"])
         lines.append(f"problems: {self.counted()}; they keep {self.left_out} scenes out")
-        for what, some in self.problems_by_sort().items():
+        for what, some in sorted(self.problems_by_sort().items(), key=lambda one: -len(one[1])):
             lines.append(f"  {what} ({len(some)})")
             lines += [f"    {problem.where}: {problem.why}" for problem in some[:SHOWN]]
             lines += [f"    … and {len(some) - SHOWN} more"] if len(some) > SHOWN else []
