@@ -365,10 +365,10 @@ def report(
     """Measure a finished run and write its report again."""
     from socketlab.runs import results, run_folder
 
+    run_folder.read(folder)  # before its lock would make the folder
     with run_folder.locked(folder):
-        run = run_folder.read(folder)
-        results.again(run, oracle)
-        typer.echo(f"report: {folder / run_folder.REPORT}")
+        results.again(run_folder.read(folder), oracle)
+    typer.echo(f"report: {folder / run_folder.REPORT}")
 
 
 @app.command()

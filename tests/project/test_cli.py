@@ -285,6 +285,8 @@ def test_report_again(finished):
     result = call("report", run.folder)
     assert result.exit_code == 0 and str(run.folder / run_folder.REPORT) in result.stdout
     refused(call("report", run.folder.parent), "not a run folder")
+    refused(call("report", run.folder / "no" / "run"), "not a run folder")
+    assert not (run.folder / "no").exists()
 
 
 def test_info_prints_the_card(finished):
