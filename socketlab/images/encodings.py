@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.files import from_json
 from socketlab.images.paired_images import CROP, centre_view
 
@@ -112,10 +112,8 @@ def _channels(
     images: Tensor, modality: str, depth_encoding: str, focal: tuple[float, float]
 ) -> tuple[Tensor, Tensor | None]:
     """One or three float channels before normalisation and, for depth, where they are known: (B, 1, H, W)."""
-    names = {"depth encoding": (depth_encoding, DEPTH_ENCODINGS), "modality": (modality, MODALITIES)}
-    for what, (name, choices) in names.items():
-        if name not in choices:
-            raise LabError(f"unknown {what} {name!r}: choose one of {', '.join(choices)}")
+    require_choice("depth_encoding", depth_encoding, DEPTH_ENCODINGS)
+    require_choice("modality", modality, MODALITIES)
     channels = 3 if modality == "rgb" else 1
     if images.ndim != 4 or images.shape[1] != channels:
         raise LabError(f"{modality} images must be (N, {channels}, H, W), not {tuple(images.shape)}")

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from socketlab.errors import LabError, checked
+from socketlab.errors import LabError, checked, require_choice
 from socketlab.files import verified
 from socketlab.images import sensors
 from socketlab.images.paired_images import PairedImages, bits
@@ -57,8 +57,7 @@ def load(
     camera = sensors.sensor_named(sensor)
     images: dict[str, Tensor] = {}
     for modality in modalities:
-        if modality not in ("rgb", "nir", "depth"):
-            raise LabError(f"unknown modality {modality!r}: choose among rgb, nir, depth")
+        require_choice("modality", modality, ("rgb", "nir", "depth"))
         views = _tiles(split, modality, len(rows))
         place = f"{seed}/{split}/{sensor}/{modality}"
         number = int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "big")
@@ -135,8 +134,7 @@ def _draw(sizes: list[int], share: float | None, count: int | None, seed: int) -
 
 def _index(split: str) -> list[dict[str, str]]:
     """The rows of one split, in the order of the tiles."""
-    if split not in SPLITS:
-        raise LabError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    require_choice("split", split, SPLITS)
     with open(verified("pocketrooms/index.csv"), newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     return sorted(rows, key=lambda row: int(row["tile"]))

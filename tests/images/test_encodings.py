@@ -201,11 +201,11 @@ def test_short_wave_infrared_is_read_as_near_infrared_is():
 
 def test_what_cannot_be_encoded_is_named():
     depth = patterned(3, 0).images["depth"]
-    with pytest.raises(LabError, match="unknown depth encoding 'sepia'"):
+    with pytest.raises(LabError, match="depth_encoding 'sepia' is unknown"):
         measure(depth, "depth", "sepia")
     with pytest.raises(LabError, match="every pixel is 0"):
         measure(torch.zeros(2, 1, 8, 8), "depth", "normals")
     with pytest.raises(LabError, match="1 to 170 degrees"):
         focal_of(180)
-    with pytest.raises(LabError, match="unknown modality 'sound'"):
+    with pytest.raises(LabError, match="modality 'sound' is unknown"):
         measure(depth, "sound")

@@ -109,11 +109,11 @@ def test_pairs_by_mix_and_count():
 
 
 def test_bad_names_and_altered_files_are_named(tmp_path, monkeypatch):
-    with pytest.raises(LabError, match="unknown split"):
+    with pytest.raises(LabError, match="split 'train' is unknown"):
         rooms.load("train")
     with pytest.raises(LabError, match="kinect_v1"):
         rooms.load("source_test", "kinect_v3")
-    with pytest.raises(LabError, match="unknown modality"):
+    with pytest.raises(LabError, match="modality 'thermal' is unknown"):
         rooms.load("source_test", modalities=("thermal",))
     folder = tmp_path / "data"
     shutil.copytree(data_folder() / "pocketrooms", folder / "pocketrooms")
