@@ -65,7 +65,6 @@ def write(
         notes=comparison.notes,
         figures=pictures(comparison, umap),
         settings=settings,
-        seconds=f"Measuring took {comparison.seconds:.0f} seconds.",
         rerun=rerun,
     )
     words = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +32,7 @@ Labels = ArrayLike | Tensor
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a network, its images, names of the scenes, labels (n,)."""
+    """One side of a comparison: a network, its images, labels (n,)."""
 
     title: str
     modality: str
@@ -41,7 +40,6 @@ class Side:
     images: Images
     transform: Transform
     labels: NDArray[np.int64] | None
-    names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,6 @@ class Comparison:
     norms: NormGaps | None
     notes: tuple[str, ...]
     settings: dict[str, Any]
-    seconds: float
 
     def found(self, name: str, layer: str | None = None) -> Measured | None:
         """One measure at one layer (default: ``at``); None where it was not taken."""
@@ -144,7 +141,6 @@ def compare(
         that `PairedImages.unlabelled` puts in place of names do not count.
     rounds : random halves behind each interval, 2 or more.
     """
-    begun = time.perf_counter()
     given = {"rounds": rounds, "seed": seed, "data_a": data_a, "data_b": data_b}
     require_types("compare", given, {"rounds": int, "seed": int, "data_a": Images, "data_b": Images})
     if not 2 <= rounds <= 100_000:
@@ -155,8 +151,10 @@ def compare(
         layers, model_b = model_b, model_a
     a = _side(model_a, data_a, transform_a, labels_a, titles[0] or "A")
     b = _side(model_b, data_b, transform_b, labels_b, titles[1] or "B")
-    if paired is None:  # all unlabelled sets are numbered alike
-        paired = a.names is not None and a.names == b.names != tuple(map(str, range(len(a.names))))
+    if paired is None:
+        names = [data.names if isinstance(data, PairedImages) else () for data in (data_a, data_b)]
+        unnamed = tuple(map(str, range(len(names[0]))))  # all unlabelled sets are numbered alike
+        paired = names[0] == names[1] != unnamed
     matched = _matched(a.network, b.network, layers, layers_b)
     of_a, out_a = _read(a, list(matched))
     of_b, out_b = _read(b, list(matched.values()))
@@ -172,7 +170,7 @@ def compare(
     settings = {"paired": paired, "rounds": rounds, "seed": seed}
     return Comparison(
         a, b, paired, matched, at, (of_a[at], of_b[matched[at]]), (out_a, out_b), measured, norms,
-        tuple(notes), settings, time.perf_counter() - begun,
+        tuple(notes), settings,
     )  # fmt: skip
 
 
@@ -181,9 +179,9 @@ def _side(
 ) -> Side:
     if not isinstance(model, Source | nn.Module):
         raise LabError(f"A network is a Source or a torch module, not {model!r}: see load_source.")
-    names, modality = None, title
+    modality = title
     if isinstance(data, PairedImages):
-        names, modality = data.names, data.modality
+        modality = data.modality
         if labels is None and data.classes and set(data.kinds) <= set(data.classes):
             labels = data.labels.cpu()
         if transform is None and isinstance(model, Source):
@@ -197,7 +195,7 @@ def _side(
             raise LabError(f"{title}: {len(data)} images need as many labels, not {known.shape}.")
         known = known.astype(np.int64)
     network = model.network if isinstance(model, Source) else model
-    return Side(title, modality, network, data, transform, known, names)
+    return Side(title, modality, network, data, transform, known)
 
 
 def _notes(models: Sequence[tuple[str, Source | nn.Module]], default_layers: bool, paired: bool) -> list[str]:
