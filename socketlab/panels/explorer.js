@@ -1,7 +1,7 @@
 // A feature map on a 2-D canvas beside the images of its points: marker = modality, colour = class, lasso, box,
-// click, zoom, keys. Put behind scatter.js. A widget in Jupyter, or alone in a page (`alone`).
+// click, zoom, keys. Put behind scatter.js.
 //
-// Arrays come as bytes (base64 where alone): positions float32, indices int32. The page sends back `selection`
+// Arrays come as bytes: positions float32, indices int32. The page sends back `selection`
 // (which points) and `focus` (whose neighbours; -1: the middle of the selection), and asks for `cards` of scenes.
 
 const PICK = "#0b6bcb";
@@ -17,7 +17,6 @@ const HUES = { class: "true class (for the reader)", modality: "modality" };
 const MAP = "Map of features. Arrow keys walk from point to point, Space selects (with Shift adds), Escape clears.";
 
 function numbers(value, Kind) {
-  if (typeof value === "string") return new Kind(Uint8Array.from(atob(value), (c) => c.charCodeAt(0)).buffer);
   // a view may begin anywhere in a message: copied to where the numbers are aligned
   return new Kind(value.buffer.slice(value.byteOffset, value.byteOffset + value.byteLength));
 }
@@ -485,18 +484,6 @@ function explorer({ model, el }) {
     themed.disconnect();
     for (const [name, act] of Object.entries(events)) model.off(name, act);
   };
-}
-
-function alone() { // the state stands in the page; nobody answers
-  const state = JSON.parse(document.getElementById("state").textContent), heard = {};
-  const model = {
-    get: (name) => state[name],
-    set: (name, value) => { state[name] = value; heard[`change:${name}`]?.(); },
-    on: (name, act) => { heard[name] = act; },
-    save_changes() {},
-    send() {},
-  };
-  explorer({ model, el: document.getElementById("explorer") });
 }
 
 export default { render: explorer };

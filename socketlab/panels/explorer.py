@@ -5,8 +5,6 @@ nearest neighbours of a point in feature space. Python prepares the numbers; the
 canvas through anywidget) draws, selects and counts, and asks the kernel for cards of images only.
 """
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,15 +31,6 @@ HERE = Path(__file__).parent
 SCATTER = Path(style.__file__).with_name("scatter.js")
 SCRIPT = "\n".join(path.read_text(encoding="utf-8") for path in (SCATTER, HERE / "explorer.js"))
 CSS = (HERE / "explorer.css").read_text(encoding="utf-8") + STYLE
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<style>:root {{ color-scheme: light dark; font-family: system-ui, sans-serif; }}</style>
-<title>{title}</title><style>{css}</style><h1>{title}</h1><div class="socketlab-explorer" id="explorer"></div>
-<script type="application/json" id="state">{state}</script>
-<script type="module">{script}\nalone();</script></html>
-"""
 
 
 def neighbours(values: NDArray[np.float32], partners: Indices) -> tuple[Indices, Indices]:
@@ -120,14 +109,16 @@ class Explorer(widgets.VBox):
             raise LabError(
                 "Every set needs finite positions and features; some are missing, NaN or infinite."
             )
+        classes = [kind if kind in self.cards.classes else "" for kind in images.kinds]
+        scenes = pd.DataFrame({"scene": range(len(images)), "name": images.names, "true_class": classes})
+        sets = [scenes.assign(set=name, modality=cloud.modality) for name, cloud in points.items()]
+        self.table = pd.concat(sets, ignore_index=True)
         self._words = [word for word, given in (("before", before), ("after", after)) if given]
-        self.table = self._points()
-        for word, given in (("before", before), ("after", after)):
-            if given:
-                logits = torch.from_numpy(self._rows(f"logits {word}", given, len(self.cards.classes)))
-                share, label = logits.softmax(dim=1).max(dim=1)
-                self.table[word] = label.where(share.isfinite(), -1).int().numpy()
-                self.table[f"{word}_confidence"] = share.numpy()
+        for word, given in zip(self._words, filter(None, (before, after)), strict=True):
+            logits = torch.from_numpy(self._rows(f"logits {word}", given, len(self.cards.classes)))
+            share, label = logits.softmax(dim=1).max(dim=1)
+            self.table[word] = label.where(share.isfinite(), -1).int().numpy()
+            self.table[f"{word}_confidence"] = share.numpy()
         self._chosen: Indices = np.empty(0, np.int32)
         self.box = session.ErrorBox()
         self.map = FeatureMap(points=self._packed(values, features is not None), hue=self.hues[0])
@@ -149,16 +140,6 @@ class Explorer(widgets.VBox):
                 raise LabError(f"The {what} of {name!r} have the shape {array.shape}; {wanted}.")
         blank = np.full((count, width), np.nan, np.float32)
         return np.concatenate([arrays.get(name, blank) for name in self.clouds])
-
-    def _points(self) -> pd.DataFrame:
-        """The table's first columns."""
-        images, sets = self.cards.images, len(self.clouds)
-        modalities = [cloud.modality for cloud in self.clouds.values()]
-        about = {"set": list(self.clouds), "modality": modalities}
-        table = pd.DataFrame({name: np.repeat(values, len(images)) for name, values in about.items()})
-        classes = [kind if kind in self.cards.classes else "" for kind in images.kinds]
-        per_scene: dict[str, Any] = {"scene": range(len(images)), "name": images.names, "true_class": classes}
-        return table.assign(**{name: np.tile(values, sets) for name, values in per_scene.items()})
 
     def _packed(self, values: NDArray[np.float32], in_features: bool) -> dict[str, Any]:
         """What the page needs of the points; arrays as bytes."""
@@ -233,15 +214,6 @@ class Explorer(widgets.VBox):
                 who = written(style.modality_style(point["modality"]).short)
                 lines.append(f"<small>{who}:</small> {' → '.join(found)}")
         return self.cards.card(scene, lines, dict(zip(views["modality"], views.index, strict=True)))
-
-    def html(self, title: str = "Feature map") -> str:
-        """The explorer as a page that stands alone, cards included: no kernel, server or network."""
-        state = {name: getattr(self.map, name) for name in ("height", "points", "hue", "links", "focus")}
-        cards = {str(scene): self.card(scene) for scene in range(len(self.cards.images))}
-        state |= {"selection": self._chosen.tobytes(), "cards": cards}
-        text = json.dumps(state, default=lambda array: base64.b64encode(array).decode())
-        text = text.replace("<", "\\u003c")
-        return PAGE.format(title=written(title), css=CSS, state=text, script=SCRIPT)
 
     def still(self, dpi: float = 100) -> Any:
         """A picture of the map, for readers without a kernel."""

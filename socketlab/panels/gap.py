@@ -35,7 +35,7 @@ STRENGTHS = np.arange(0, STRONGEST + 0.5, 0.5).tolist()
 EXAMPLES = 24
 CAMERAS = {name: sensor.title for name, sensor in SENSORS.items()}
 TARGETS = {modality: style.MODALITIES[modality].title for modality in ("depth", "nir")}
-MAPS = {"UMAP": "joint UMAP", "placed": "UMAP of colour, the others placed in it", "PCA": "PCA of colour"}
+MAPS = {"UMAP": "joint UMAP", "PCA": "PCA of colour"}
 View = tuple[str, str, float]
 NUMBERS = {
     "accuracy": Scale("right answers of the source network", 0.0, 1.0, {}, "{:.0%}"),
@@ -63,16 +63,12 @@ class GapChoice:
     """
 
     sensor: str = setting("kinect_v1", Dropdown, "camera", "of both modalities", options=titled(CAMERAS))
-    modality: str = setting(
-        "depth", Dropdown, "target", "what the network never saw", options=titled(TARGETS)
-    )
+    modality: str = setting("depth", Dropdown, "target", "never seen before", options=titled(TARGETS))
     strength: float = setting(1.0, FloatSlider, "camera errors", "0: none", max=STRONGEST, step=0.5)
     layer: str = setting("", SelectionSlider, "layer", "whose features are compared")
     example: int = setting(0, IntSlider, "example", "which room is shown", max=EXAMPLES - 1)
     map: str = setting("UMAP", Dropdown, "map", "PCA until UMAP is ready", options=titled(MAPS))
-    hue: str = setting(
-        "modality", Dropdown, "colour by", "colour of the points", options=("modality", "class")
-    )
+    hue: str = setting("modality", Dropdown, "colour by", "of the points", options=("modality", "class"))
     curve: str = setting("neighbour_purity", Dropdown, "curve", "over the errors", options=titled(CURVES))
 
     @property
@@ -170,10 +166,7 @@ class GapWorld:
         (colour, _, target), key = self.views(choice), (choice.view, choice.layer, choice.map)
         if key not in self._maps:
             sets = {view[1]: self.seen[view].features[choice.layer] for view in (colour, target)}
-            if choice.map == "UMAP":
-                found = maps.joint_map(sets)
-            else:
-                found = (maps.pca_map if choice.map == "PCA" else maps.projected_map)(sets, fit_on=colour[1])
+            found = maps.joint_map(sets) if choice.map == "UMAP" else maps.pca_map(sets, fit_on=colour[1])
             titles, labels = {m: style.modality_style(m).title for m in found}, self.seen[target].labels
             self._maps[key] = {
                 m: map_figures.Cloud(points, m, titles[m], labels) for m, points in found.items()

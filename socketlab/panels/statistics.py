@@ -276,9 +276,7 @@ class ChannelView(Readable):
         self.controls: dict[str, Any] = {
             "channel": IntSlider(description="channel", tooltip=f"of {layer}", max=len(self.channels) - 1),
             "shift": FloatSlider(description="shift", tooltip=tip, min=-4, max=4),
-            "scale": FloatSlider(
-                1, description="stretch", tooltip="of the input", min=0.25, max=4, step=0.05
-            ),
+            "scale": FloatSlider(1, description="stretch", tooltip="of it", min=0.25, max=4, step=0.05),
             "mode": Dropdown(description="mode", tooltip="of the layer", options=("training", "evaluation")),
         }
         for name, control in self.controls.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browsing import ANSWER_MS, SECOND
-from explorers import made
+from explorers import made, page_of
 from playwright.sync_api import Locator, Page, expect
 
 from socketlab.panels.explorer import Explorer
@@ -95,7 +95,7 @@ def alone(page: Page, tmp_path: Path) -> Callable[[Explorer], Page]:
 
     def open_file(explorer: Explorer) -> Page:
         path = tmp_path / "explorer.html"
-        path.write_text(explorer.html(), encoding="utf-8")
+        path.write_text(page_of(explorer), encoding="utf-8")
         page.goto(path.as_uri())
         expect(part(page, "headline")).to_contain_text("selected")
         assert faults == []

@@ -45,7 +45,6 @@ def world() -> GapWorld:
 def quick_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     """UMAP has its own tests."""
     monkeypatch.setattr(maps, "joint_map", lambda sets: maps.pca_map(sets))
-    monkeypatch.setattr(maps, "projected_map", lambda sets, fit_on: maps.pca_map(sets))
 
 
 @pytest.fixture
