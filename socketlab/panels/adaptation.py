@@ -219,7 +219,6 @@ class AdaptationPanel(RunPanel[Choice]):
         table = {"lambda_ti": recipe["lambda_ti"], **own, **recipe}
         offered = experiments(first, counts.get("far", most)) | methods(first)
         super().__init__(first, offered, table, (*self.live, "confusion", "map"))
-        self._ready()
 
     def _grid(self) -> Any:
         """Two pictures at the left, the film at the right; confusion and map are drawn for stills alone."""
@@ -259,15 +258,18 @@ class AdaptationPanel(RunPanel[Choice]):
         begin = partial(adapt, material.source, material.target, material.pairs, recipe, seed=choice.seed)
         return replay.played(choice, begin, bench.observe)
 
-    def _step(self, run: AdaptationRun, step: Step) -> None:
-        last, now = run.choice.recipe, self._recipe(run.choice.recipe)
-        phase = "aligning" if step.epoch <= last.align_epochs else "all terms"
-        self.session.note = f"epoch {step.epoch} of {last.total_epochs}, {phase}"
-        for name in LIVE:
-            before, after = getattr(run.recipe, name), getattr(now, name)
-            if before != after:
-                run.change(_label(name), before, after, step.step, step.epoch)
-        run.recipe = now
+    def _see(self, run: AdaptationRun, event: Step | replay.Observation) -> float:
+        share = super()._see(run, event)
+        if isinstance(event, Step):
+            last, now = run.choice.recipe, self._recipe(run.choice.recipe)
+            phase = "aligning" if event.epoch <= last.align_epochs else "all terms"
+            self.session.note = f"epoch {event.epoch} of {last.total_epochs}, {phase}"
+            for name in LIVE:
+                before, after = getattr(run.recipe, name), getattr(now, name)
+                if before != after:
+                    run.change(_label(name), before, after, event.step, event.epoch)
+            run.recipe = now
+        return share
 
     def _epoch(self, run: AdaptationRun, event: replay.Observation) -> None:
         bench, seen = self._bench(run.choice), event.seen

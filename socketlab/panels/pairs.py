@@ -201,7 +201,6 @@ class PairsPanel(RunPanel[PairsChoice]):
         super().__init__(first, experiments(first, fewest), table, ("pairs", *self.live))
         named("photos", self.pictures["pairs"].image)
         self._on_change(("pairs", "near", "broken", "shift"), partial(self.redraw, "pairs"))
-        self._ready()
 
     def world(self) -> PairsWorld:
         """Pairs, network and images; the first call loads them."""

@@ -21,18 +21,8 @@ from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, load_source, source_for_modality
-from socketlab.panels import session
-from socketlab.panels.base import (
-    RELEASED,
-    Readable,
-    box_of,
-    controls_of,
-    named,
-    recipe_slider,
-    setting,
-    text_box,
-    titled,
-)
+from socketlab.panels import base, session
+from socketlab.panels.base import RELEASED, controls_of, recipe_slider, setting, titled
 from socketlab.panels.session import Canvas, Paint
 from socketlab.panels.training import SHOWN_RUNS, PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
@@ -195,7 +185,6 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         self._asked = session.Background[None](self._read, self.box)
         self.background.append(self._asked)
         self._on_change((*self.view, "seed"), self._ask)
-        self._ready()
         self._ask()
 
     def _values_of(self, choice: StatisticsChoice) -> dict[str, Any]:
@@ -255,7 +244,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         return self._answer.words if self._answer else "The layers read their first images."
 
 
-class ChannelView(Readable):
+class ChannelView(base.Readable):
     """One channel of a batch-norm layer: shift and stretch its input, in training and in evaluation.
 
     In training the output stands still; in evaluation it runs away. By default: the first layer of the
@@ -271,7 +260,7 @@ class ChannelView(Readable):
         self.modality, layer = images.modality, layer or bn_moments.norm_names(source.network)[0]
         transform = source_for_modality(source, images).normalisation
         self.channels = bn_moments.read_channels(source.network, images, layer, transform)
-        self.box, self.headline = session.ErrorBox(), text_box("headline")
+        self.box, self.headline = session.ErrorBox(), base.text_box("headline")
         tip = "of the input, in running deviations"
         self.controls: dict[str, Any] = {
             "channel": IntSlider(description="channel", tooltip=f"of {layer}", max=len(self.channels) - 1),
@@ -280,10 +269,10 @@ class ChannelView(Readable):
             "mode": Dropdown(description="mode", tooltip="of the layer", options=("training", "evaluation")),
         }
         for name, control in self.controls.items():
-            named(name, control).observe(session.guarded(self.box, lambda _: self._show()), "value")
+            base.named(name, control).observe(session.guarded(self.box, lambda _: self._show()), "value")
         self.picture = session.LiveFigure(860, 260, f"One channel of {layer}", self.box)
-        parts = [box_of("column", list(self.controls.values())), self.picture.image]
-        super().__init__([box_of("channel-view", parts), self.headline, self.box])
+        parts = [base.box_of("column", list(self.controls.values())), self.picture.image]
+        super().__init__([base.box_of("channel-view", parts), self.headline, self.box])
         self.add_class("socketlab-panel")
         self.accessible()
         self._show()

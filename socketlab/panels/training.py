@@ -101,9 +101,9 @@ def draw_runs(figure: session.Canvas, runs: Sequence[PanelRun[Any]], name: str, 
 class RunPanel(Panel, Generic[Setting]):
     """A panel whose Run trains: it keeps its runs, offers experiments, and shows recorded runs at ``replay``.
 
-    Subclasses call `_ready` at the end of their construction, and define `_events`; `_values_of` and `choice`
-    where their settings are not simply those of the controls; `run_type`, `_step` and `_epoch` where a run
-    keeps more; `view`, the controls that change only what is shown, and `live`, the pictures of a run.
+    Subclasses define `_events`; `_values_of` and `choice` where their settings are not simply those of the
+    controls; `run_type`, `_see` and `_epoch` where a run keeps more; `view`, the controls that change only
+    what is shown, and `live`, the pictures of a run.
 
     Parameters
     ----------
@@ -140,15 +140,12 @@ class RunPanel(Panel, Generic[Setting]):
         options = [("own settings", ""), *((title, title) for title in self.experiments)]
         menu = widgets.Dropdown(options=options, value="", description="experiment", tooltip=tip)
         super().__init__({"experiment": menu, **table}, pictures)
-        self._own = [name for name in table if name not in self.view]
-        for name in self._own:  # at replay they would change nothing
+        own = [name for name in table if name not in self.view]
+        for name in own:  # at replay they would change nothing
             self.controls[name].disabled = self.replays
-
-    def _ready(self) -> None:
-        """Show the first settings and listen; called by a subclass when it is complete."""
-        self.set(self.first)
+        self.set(first)
         self._on_change(("experiment",), self._take_experiment)
-        self._on_change(self._own, self._name_experiment)
+        self._on_change(own, self._name_experiment)
         self.redraw()
 
     # settings
@@ -235,13 +232,9 @@ class RunPanel(Panel, Generic[Setting]):
         if isinstance(event, Step):
             self.session.note = f"epoch {event.epoch}"
             run.steps.append({name: float(loss) for name, loss in event.losses.items()})
-            self._step(run, event)
             return event.step / event.steps
         self._epoch(run, event)
-        return event.epoch / event.epochs if event.epochs else 1.0
-
-    def _step(self, run: Any, step: Step) -> None:
-        """Keep more of a step than its losses."""
+        return event.epoch / max(event.epochs, 1)
 
     def _epoch(self, run: Any, seen: replay.Observation) -> None:
         """Keep the numbers of an epoch."""

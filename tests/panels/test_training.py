@@ -46,7 +46,6 @@ class SmallPanel(RunPanel[Setting]):
             "colour": Dropdown(description="colour", options=("red", "blue")),
         }
         super().__init__(first or Setting(), experiments, table, ["curve"])
-        self._ready()
 
     def _events(self, run: PanelRun[Setting]) -> Iterator[Any]:
         def begin() -> Iterator[Step | Epoch]:
