@@ -42,6 +42,6 @@ def page_of(explorer: Explorer) -> str:
     """The widget's page with its state and all cards, and a model that nobody answers."""
     state = {name: getattr(explorer.map, name) for name in ("height", "points", "hue", "links", "focus")}
     cards = {str(scene): explorer.card(scene) for scene in range(len(explorer.cards.images))}
-    state |= {"selection": explorer._chosen.tobytes(), "cards": cards}
+    state |= {"selection": bytes(explorer.map.selection), "cards": cards}
     text = json.dumps(state, default=lambda array: {"bytes": base64.b64encode(array).decode()})
     return PAGE % (CSS, SCRIPT, json.dumps(text).replace("<", "\\u003c"))

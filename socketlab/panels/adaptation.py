@@ -193,7 +193,6 @@ class AdaptationPanel(RunPanel[Choice]):
 
     run_type = AdaptationRun
     live: ClassVar = ("accuracy", "losses")
-    tips: ClassVar = {"run": "train with the settings shown"}
     folded: ClassVar = {
         "More weights, length": [*WEIGHTS[1:], "trunk_lr", *NEXT],
         "Data": ["wrong", "sensor", "strength", "seed"],

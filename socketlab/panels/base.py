@@ -19,7 +19,7 @@ from socketlab.panels import session
 HERE = Path(__file__).parent
 RELEASED = {"continuous_update": False}  # of a slider that acts when it is let go
 BUTTONS = {
-    "run": ("play", "run with the settings shown"),
+    "run": ("play", ""),
     "stop": ("stop", "end the run, keep what it showed"),
     "reset": ("undo", "forget all runs, settings as at the beginning"),
 }
@@ -116,9 +116,8 @@ class Readable(widgets.VBox):
 class Panel(Readable):
     """A frame with one session, its buttons, controls and pictures.
 
-    Subclasses define `paints`, `told`, `_begin` and `reset`, and may set `tips` (button -> tooltip),
-    `run_text`, `below` (widgets under the pictures), and `folded` (title -> controls folded away; the others
-    are in sight).
+    Subclasses define `paints`, `told` and `_begin`, and may set what its Run button says, `below`
+    (widgets under the pictures), and `folded` (title -> controls folded away; the others are in sight).
 
     Parameters
     ----------
@@ -131,8 +130,7 @@ class Panel(Readable):
     background : further threads that `wait` waits for.
     """
 
-    run_text = "Run"
-    tips: ClassVar[Mapping[str, str]] = {}
+    run_text, run_tip = "Run", "run with the settings shown"
     folded: ClassVar[Mapping[str, Sequence[str]]] = {}
     below: Sequence[widgets.Widget] = ()
 
@@ -149,11 +147,11 @@ class Panel(Readable):
             named(f"picture-{name}", picture.image)
         self.buttons: dict[str, widgets.Button] = {}
         for name, (icon, tip) in BUTTONS.items():
-            about = {"icon": icon, "tooltip": self.tips.get(name, tip)}
-            button = widgets.Button(description=name.capitalize(), **about)
+            button = widgets.Button(description=name.capitalize(), icon=icon, tooltip=tip)
             button.on_click(self._guarded(lambda _, name=name: getattr(self, name)()))
             self.buttons[name] = named(name, button)
-        self.buttons["run"].button_style, self.buttons["run"].description = "primary", self.run_text
+        run = self.buttons["run"]
+        run.button_style, run.description, run.tooltip = "primary", self.run_text, self.run_tip
         self.headline, self.table, self.words = map(text_box, ("headline", "runs", "words"))
         self.page = f"<p><em>{self!r}</em></p>"
         super().__init__(self._arranged())
@@ -214,8 +212,8 @@ class Panel(Readable):
         """End the run; what it showed stays."""
         self.session.stop()
 
-    def _halt(self) -> None:
-        """End the run, wait for its last step, and clear the error box."""
+    def reset(self) -> None:
+        """End the run, wait for its last step, and clear bar and errors."""
         self.stop()
         self.session.join(10)
         self.box.clear()

@@ -119,13 +119,11 @@ class Explorer(widgets.VBox):
             share, label = logits.softmax(dim=1).max(dim=1)
             self.table[word] = label.where(share.isfinite(), -1).int().numpy()
             self.table[f"{word}_confidence"] = share.numpy()
-        self._chosen: Indices = np.empty(0, np.int32)
         self.box = session.ErrorBox()
         self.map = FeatureMap(points=self._packed(values, features is not None), hue=self.hues[0])
         super().__init__([self.box, self.map])
         self.add_class("socketlab-explorer")
         self.map.on_msg(session.guarded(self.box, lambda _, content, __: self._answer(content)))
-        self.map.observe(session.guarded(self.box, lambda change: self._take(change["new"])), "selection")
 
     def _rows(self, what: str, given: Arrays, width: int | None = None) -> NDArray[np.float32]:
         """(N, width) numbers of all sets in order, NaN for a set that is not given."""
@@ -180,25 +178,8 @@ class Explorer(widgets.VBox):
 
     @property
     def selected(self) -> pd.DataFrame:
-        """The rows of `table` that are selected."""
-        return self.table.iloc[self._chosen]
-
-    def select(self, which: ArrayLike) -> None:
-        """Select points by truth values for all rows of `table`, or by numbers of rows."""
-        with self.map.hold_sync():
-            self.map.selection, self.map.focus = self._checked(which).tobytes(), -1
-
-    def _checked(self, which: ArrayLike) -> Indices:
-        """Rows of the table, rising."""
-        rows, chosen = np.arange(len(self.table), dtype=np.int32), np.asarray(which)
-        try:
-            return np.unique(rows[chosen if chosen.size else []])
-        except IndexError as error:
-            wanted = f"numbered from 0 to {len(rows) - 1}, or chosen by {len(rows)} truth values"
-            raise LabError(f"Points are {wanted}: {error}.") from error
-
-    def _take(self, sent: bytes) -> None:
-        self._chosen = self._checked(np.frombuffer(bytes(sent), np.int32))
+        """The rows of `table` that are selected in the page."""
+        return self.table.iloc[np.frombuffer(bytes(self.map.selection), np.int32)]
 
     def _answer(self, wanted: Mapping[str, Any]) -> None:
         """Send the page the cards of scenes."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -237,11 +237,7 @@ class GapPanel(Panel):
     """
 
     run_text = "Sweep"
-    tips: ClassVar = {
-        "run": "compute all strengths of this camera, so that the slider answers at once",
-        "stop": "end the sweep, keep its results",
-        "reset": "first settings",
-    }
+    run_tip = "compute all strengths of this camera, so that the slider answers at once"
 
     def __init__(self, choice: GapChoice | None = None, world: GapWorld | None = None) -> None:
         self.world, self._before, self._shown = world or GapWorld(), dict[str, float](), dict[str, float]()
@@ -280,7 +276,7 @@ class GapPanel(Panel):
 
     def reset(self) -> None:
         """Stop, and go back to the setting that the panel began with; what is known stays known."""
-        self._halt()
+        super().reset()
         self._shown = {}
         for name, value in asdict(self._first).items():
             self.controls[name].value = value

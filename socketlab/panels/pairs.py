@@ -188,7 +188,6 @@ class PairsPanel(RunPanel[PairsChoice]):
     It begins with `choice`, cut to `most` pairs; `load` loads pairs, network and images, once.
     """
 
-    tips: ClassVar = {"run": "align on the pairs shown, with the source network as teacher"}
     folded: ClassVar = {"Training": ["epochs", "seed"]}
     live: ClassVar = ("losses", "rank", "accuracy")
 

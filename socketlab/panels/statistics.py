@@ -165,7 +165,6 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
     run_type = MatchingRun
     view: ClassVar = ("layer", "modality", "batch_size")
     live: ClassVar = ("layers", "accuracy", "loss")
-    tips: ClassVar = {"run": "match statistics: gradient steps on L_BN alone"}
     folded: ClassVar = {"Matching": ("lambda_bn", "layers", "by", "epochs", "seed")}
 
     def __init__(

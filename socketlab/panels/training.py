@@ -251,7 +251,7 @@ class RunPanel(Panel, Generic[Setting]):
 
     def reset(self) -> None:
         """Stop, forget all runs, settings and pictures as at the beginning."""
-        self._halt()
+        super().reset()
         self.runs = []
         self.set(self.first)
         self.redraw()
@@ -300,7 +300,7 @@ class Guess(Readable):
     Parameters
     ----------
     question : one sentence; HTML is allowed.
-    options : two different answers at least, plain text; `value` is the one picked, or None.
+    options : two different answers at least, plain text.
     outcome : panel -> the option that came true, or that option and a sentence on it (HTML), or None while
         its runs do not answer the question; once shown, the option is `revealed`.
     """
@@ -321,11 +321,6 @@ class Guess(Readable):
         self.picker.observe(session.guarded(self.box, lambda _: self._show()), "value")
         self._show()
 
-    @property
-    def value(self) -> str | None:
-        """The option picked, or None."""
-        return self.picker.value
-
     def follow(self, panel: RunPanel[Any]) -> "Guess":
         """Show the outcome beside the guess whenever a run of this panel has ended."""
         panel.listeners.append(session.guarded(self.box, lambda: self.reveal(panel)))
@@ -333,7 +328,7 @@ class Guess(Readable):
 
     def reveal(self, panel: Any) -> str | None:
         """Show the outcome beside the guess; the option that came true, or None without guess or outcome."""
-        found = self.outcome(panel) if self.value is not None else None
+        found = self.outcome(panel) if self.picker.value else None
         if found is None:
             return None
         option, words = (found, "") if isinstance(found, str) else found
@@ -345,9 +340,11 @@ class Guess(Readable):
 
     def _show(self, words: str = "") -> None:
         """The guess, and beside it the outcome where it is known."""
-        text = f"Your guess: <b>{html.escape(self.value)}</b>." if self.value else "No guess yet."
-        if self.value and self.revealed:
-            colour, sign = ("#1a7f37", "✓") if self.revealed == self.value else ("#b42318", "≠")
+        guess, text = self.picker.value, "No guess yet."
+        if guess:
+            text = f"Your guess: <b>{html.escape(guess)}</b>."
+        if guess and self.revealed:
+            colour, sign = ("#1a7f37", "✓") if self.revealed == guess else ("#b42318", "≠")
             outcome = f"<b>{html.escape(self.revealed)}</b> <span style='color:{colour}'>{sign}</span>"
             text += f" The run: {outcome} {words}"
         self.answer.value = text

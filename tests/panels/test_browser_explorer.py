@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browsing import ANSWER_MS, SECOND
 from explorers import made, page_of
@@ -107,7 +108,7 @@ def alone(page: Page, tmp_path: Path) -> Callable[[Explorer], Page]:
 
 def test_the_page_alone_shows_a_selection_in_every_modality(alone: Callable[[Explorer], Page]) -> None:
     explorer = made(30)
-    explorer.select([32, 35])
+    explorer.map.selection = np.array([32, 35], np.int32).tobytes()
     page = alone(explorer)
     cards, near = part(page, "cards"), part(page, "near")
     assert scenes(cards) == [2, 5]
