@@ -317,13 +317,7 @@ class Session:
             parts.append(f"{100 * share:.0f}&nbsp;%")
             if share - first[1] >= SHOWN_FROM:
                 left = (self.seconds - first[0]) * (1 - share) / (share - first[1])
-                parts.append(f"about {_seconds(left)} left" if share < 1 else "nearly done")
+                parts.append(f"about {left:.0f} s left" if share < 1 else "nearly done")
         elif self.state in ("finished", "stopped"):
-            parts.append(f"after {_seconds(self.seconds)}")
+            parts.append(f"after {self.seconds:.0f} s")
         self.status.value = " · ".join(parts)
-
-
-def _seconds(count: float) -> str:
-    """Seconds, or minutes and seconds, in words."""
-    whole = round(count)
-    return f"{whole} s" if whole < 90 else f"{whole // 60} min {whole % 60:02d} s"
