@@ -26,7 +26,7 @@ from socketlab.panels.base import RELEASED, box_of, controls_of, named, recipe_s
 from socketlab.panels.cards import Mistakes
 from socketlab.panels.pairs import NEAR, SHARE, spoilt
 from socketlab.panels.session import Canvas, Paint
-from socketlab.panels.training import Change, PanelRun, RunPanel, draw_runs
+from socketlab.panels.training import SHOWN_RUNS, Change, PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
 from socketlab.runs.settings import Material
 
@@ -133,10 +133,10 @@ class Bench:
         basis = torch.linalg.svd(features - self.centre, full_matrices=False).Vh
         self.components = basis[:COMPONENTS].T
         self.source_half = (halves[0] - self.centre) @ self.components
-        names = [(m, f"pairs, {style.MODALITIES[m].short}") for m in (source.modality, adapted.modality)]
-        images = adapted.modality, "target images", held_out.labels[self.seen].numpy()
-        about = [*((*name, None) for name in names), images]
-        self.film_sets: dict[str, Any] = dict(zip(MAP_SETS, about, strict=True))
+        names = (source.modality, adapted.modality)
+        about: list[Any] = [(m, f"pairs, {style.MODALITIES[m].short}", None) for m in names]
+        about.append((adapted.modality, "target images", held_out.labels[self.seen].numpy()))
+        self.film_sets = dict(zip(MAP_SETS, about, strict=True))
 
     def observe(self, event: Epoch) -> dict[str, torch.Tensor]:
         """Answers for held-out images, and features of the map's target half and images on its components."""
@@ -166,7 +166,7 @@ def draw_accuracy(figure: Canvas, runs: list[AdaptationRun]) -> None:
     about: dict[str, Any] = {"title": "Accuracy on held-out target images", "ylim": (0, 1.02)}
     ax = draw_runs(figure, runs, "accuracy", levels=levels, **about)
     ax.set_xlim(-0.03 * last, 1.03 * last)
-    for run in runs:
+    for run in runs[-SHOWN_RUNS:]:
         for change in run.changes:
             ax.axvline(change.epoch, ymax=0.06, color=run.style.colour, linewidth=3)
 

@@ -120,13 +120,6 @@ class LayerReading:
         )
 
 
-@dataclass
-class MatchingRun(PanelRun[StatisticsChoice]):
-    """One matching run, with the gap of every layer after the last epoch seen."""
-
-    profile: list[float] = field(default_factory=list)
-
-
 def draw_channels(figure: Canvas, found: LayerReading) -> None:
     """Remembered against measured statistics, a dot per channel; all images pale behind the batch."""
     modality = found.choice.modality
@@ -147,7 +140,7 @@ def draw_profile(figure: Canvas, layers: list[str], gaps: dict[str, list[float]]
     ax.axvspan(place - 0.4, place + 0.4, color=style.GRID, alpha=0.6, linewidth=0, zorder=0)
 
 
-def draw_losses(figure: Canvas, runs: list[MatchingRun]) -> None:
+def draw_losses(figure: Canvas, runs: list[PanelRun[StatisticsChoice]]) -> None:
     """L_BN over steps, of the last runs."""
     losses = {run.name: run.losses.get("BN", []) for run in runs[-SHOWN_RUNS:]}
     series = {name: (range(1, len(values) + 1), values) for name, values in losses.items()}
@@ -162,7 +155,6 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
     networks and images; another function shows another world.
     """
 
-    run_type = MatchingRun
     view: ClassVar = ("layer", "modality", "batch_size")
     live: ClassVar = ("layers", "accuracy", "loss")
     folded: ClassVar = {"Matching": ("lambda_bn", "layers", "by", "epochs", "seed")}
@@ -206,7 +198,7 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         self._answer = LayerReading(bench, self.choice)
         self.redraw()
 
-    def _events(self, run: MatchingRun) -> Iterator[Step | replay.Observation]:
+    def _events(self, run: PanelRun[StatisticsChoice]) -> Iterator[Step | replay.Observation]:
         bench, choice = self.bench(), run.choice
 
         def observe(event: Epoch) -> dict[str, Any]:
@@ -217,18 +209,14 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         begin = partial(adapt, bench.source, bench.target, None, choice.recipe, seed=choice.seed)
         return replay.played(self._run_of(choice), begin, observe)
 
-    def _epoch(self, run: MatchingRun, seen: replay.Observation) -> None:
-        run.add(seen.epoch, accuracy=seen.seen["accuracy"])
-        run.profile = seen.seen["profile"]
-
     def paints(self) -> dict[str, Paint]:
         """Nothing before the first images are read."""
         if (found := self._answer) is None:
             return {}
         bench, runs = self.bench(), list(self.runs)
         gaps = {"batch": found.profile, **bench.profiles}
-        if matched := [run.profile for run in runs if run.profile]:
-            gaps["matched"] = matched[-1]
+        if matched := [run for run in runs if run.epochs]:
+            gaps["matched"] = matched[-1].last("profile")
         top = 0.7 if max(bench.levels.values()) < 0.5 else 1.05
         about: Any = {"title": "Accuracy on held-out depth", "ylim": (0, top), "levels": bench.levels}
         return {

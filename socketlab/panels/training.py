@@ -47,7 +47,7 @@ class PanelRun(Generic[Setting]):
     number: int
     choice: Setting
     epochs: list[int] = field(default_factory=list)
-    values: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, list[Any]] = field(default_factory=dict)
     steps: list[dict[str, float]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     outcome: str = "running"
@@ -68,8 +68,8 @@ class PanelRun(Generic[Setting]):
         """Term -> its value at every step; NaN where it was not at work."""
         return pd.DataFrame(self.steps, dtype=float).to_dict("list")  # type: ignore[return-value]
 
-    def add(self, epoch: int, **values: float) -> None:
-        """Append the numbers of an epoch."""
+    def add(self, epoch: int, **values: Any) -> None:
+        """Append what was seen after an epoch: numbers, or lists of them."""
         self.epochs.append(epoch)
         for name, value in values.items():
             self.values.setdefault(name, []).append(value)
@@ -80,8 +80,8 @@ class PanelRun(Generic[Setting]):
             before = self.changes.pop().before
         self.changes.append(Change(label, before, after, step, epoch))
 
-    def last(self, name: str) -> float:
-        """The latest number of a name; NaN where there is none."""
+    def last(self, name: str) -> Any:
+        """The latest of a name; NaN where there is none."""
         return (self.values.get(name) or [math.nan])[-1]
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
@@ -274,7 +274,8 @@ class RunPanel(Panel, Generic[Setting]):
         bar = f'<span class="socketlab-share">{full}</span> <b>{100 * known:.1f}&nbsp;%</b>'
         time = f"{run.seconds:.0f} s" + ("" if run.outcome == "finished" else f", {run.outcome}")
         changed = "; ".join(map(str, run.changes))
-        others = {name: f"{run.last(name):.3g}" for name in run.values if name != "accuracy"}
+        last = {name: run.last(name) for name in run.values if name != "accuracy"}
+        others = {name: f"{one:.3g}" for name, one in last.items() if isinstance(one, float)}
         return {
             "run": f'<span style="color:{colour}">●</span> {run.number}',
             "other than at first": html.escape(self.differs(run.choice)),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from worlds import patterned, trained_source
 
@@ -42,18 +43,10 @@ def begun_only(*arguments: Any, **named: Any) -> Iterator[Any]:
     pytest.fail("it was trained")
 
 
-@pytest.mark.parametrize(
-    ("make", "module", "fields"),
-    [
-        (pairs_of, pairs, ("epochs",)),
-        (statistics_of, statistics, ("epochs", "profile")),
-    ],
-    ids=["pairs", "statistics"],
-)
+@pytest.mark.parametrize(("make", "module"), [(pairs_of, pairs), (statistics_of, statistics)])
 def test_a_recorded_run_is_shown_and_nothing_is_trained(
-    make: Callable[[int], Any], module: Any, fields: tuple[str, ...],
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    make: Callable[[int], Any], module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
     monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
     monkeypatch.setenv("SOCKETLAB_RECORD", "1")
@@ -64,13 +57,12 @@ def test_a_recorded_run_is_shown_and_nothing_is_trained(
     monkeypatch.setattr(module, "adapt", begun_only)
     second = make(0)
     assert second.run(wait=True) == "finished"
-    for name in fields:
-        assert getattr(second.runs[0], name) == pytest.approx(getattr(first.runs[0], name))
+    assert second.runs[0].epochs == first.runs[0].epochs
     for name, steps in first.runs[0].losses.items():
         assert second.runs[0].losses[name] == pytest.approx(steps)
     assert second.runs[0].values.keys() == first.runs[0].values.keys()
     for name, values in first.runs[0].values.items():
-        assert second.runs[0].values[name] == pytest.approx(values)
+        np.testing.assert_allclose(second.runs[0].values[name], values)
     with pytest.raises(LabError, match="no run with these settings was recorded"):
         make(7).run(wait=True)
 

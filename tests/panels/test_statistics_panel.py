@@ -132,7 +132,7 @@ def test_runs_at_the_ends_of_their_controls(
     assert panel.run(wait=True, timeout=120) == "finished"
     (run,) = panel.runs
     assert run.epochs == [0, 1]
-    assert len(run.profile) == len(panel.bench().layers)
+    assert len(run.last("profile")) == len(panel.bench().layers)
 
 
 def test_a_run_gives_the_numbers_of_the_plain_loop(make: Callable[..., StatisticsPanel]) -> None:
