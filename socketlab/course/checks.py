@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import copy
 import html
@@ -9,7 +10,8 @@ import inspect
 import numbers
 import re
 import textwrap
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,17 +47,18 @@ def check(exercise_id: str, answer: Answer) -> Answer:
     return answer if verdict.right else exercise.answer
 
 
-def judge(exercise: Exercise, answer: Any) -> Verdict:
-    """Compare an answer with the reference on all cases."""
+def judge(exercise: Exercise, answer: Any, seconds: float = 20.0) -> Verdict:
+    """Compare an answer with the reference on all cases, each of which may take so many seconds."""
     if not callable(answer):
         return Verdict(False, f"{exercise.name} should be a function, and is {_kind(answer)}.", "no function")
     trials: list[Trial] = []
     for case in exercise.cases():
         given, wanted = copy.deepcopy(case.arguments), exercise.answer(*copy.deepcopy(case.arguments))
         try:
-            result = answer(*given)
+            with _stopped_after(seconds):
+                result = answer(*given)
         except KeyboardInterrupt:
-            words = "Stopped by hand: does a loop of your function go on for ever?"
+            words = f"Stopped after {seconds:g} seconds, or by hand: does a loop of yours go on for ever?"
             return Verdict(False, words, "does not end")
         except Exception as error:  # whatever a learner's function may do, a sentence comes of it
             if type(error) is NotImplementedError and not error.args:  # a stub's; torch's own has a message
@@ -77,6 +80,23 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
     factors = {_factor(_parts(exercise, result), _parts(exercise, right)) for _, result, right in trials}
     kind, words = _difference(exercise, *wrong[0][1:], factors.pop() if len(factors) == 1 else None)
     return Verdict(False, f"For {wrong[0][0].name} {words}", kind)
+
+
+@contextlib.contextmanager
+def _stopped_after(seconds: float) -> Iterator[None]:
+    """A KeyboardInterrupt in the main thread if the block takes longer, and again until it ends."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            _thread.interrupt_main()
+
+    if threading.current_thread() is threading.main_thread():
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _parts(exercise: Exercise, result: Any) -> list[Any] | None:

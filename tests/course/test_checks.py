@@ -7,7 +7,9 @@ catalogue: what is tested is that the checker recognises the *mistake*, not the 
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -242,6 +244,17 @@ def test_a_function_that_changes_its_input_is_told_so() -> None:
         return loss
 
     assert checks.judge(LOSS, greedy).mistake == "changes its input"
+
+
+def test_a_loop_without_an_end_gets_a_sentence() -> None:
+    def endless(f_s: Tensor, f_t: Tensor) -> Tensor:
+        while True:
+            with contextlib.suppress(Exception):
+                f_s = f_s + 0
+
+    verdict = checks.judge(LOSS, endless, seconds=0.2)
+    assert verdict.mistake == "does not end" and "after 0.2 seconds" in verdict.words
+    time.sleep(0.5)  # nothing interrupts what comes after
 
 
 def test_an_interrupt_by_hand_gets_a_sentence() -> None:
