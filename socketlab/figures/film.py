@@ -1,12 +1,13 @@
 """The film: features of every epoch in one fixed map, so that motion on the page is motion of features.
 
 A map drawn anew for each epoch turns and tears although little has moved. Lines join partners, green when
-short and red when long. One component (film.js) shows it in Jupyter and on the site.
+short and red when long. One component (film.js) shows it in Jupyter, on the site and in reports.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -180,6 +181,12 @@ def fragment(data: Mapping[str, Any]) -> str:
 def page_script() -> str:
     """JavaScript that shows every film of a page, for ``<script type="module">``."""
     return _source() + _MOUNT
+
+
+@cache
+def script_policy() -> str:
+    """What a content security policy must allow for `page_script`: its digest, no other script."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(page_script().encode()).digest()).decode()}'"
 
 
 def _source() -> str:

@@ -1,6 +1,6 @@
 """The one-page report of a run: plain values in, HTML out; that of a comparison has the same template.
 
-The page stands alone: style and pictures are inside it, and its content policy forbids any request.
+The page stands alone: style, pictures and film are inside it, and its content policy forbids any request.
 """
 
 import base64
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+
+from socketlab.figures.film import Film, fragment, page_script, script_policy
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def percent(share: float | None) -> str:
     return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}\u00a0%"
 
 
-def render(**parts: Any) -> str:
+def render(film: Film | None = None, **parts: Any) -> str:
     """Return a page as HTML that needs no other file; all texts are escaped.
 
     The template beside this file names the parts. Of the headline what stands in ``**`` is bold.
@@ -101,6 +103,8 @@ def render(**parts: Any) -> str:
     loader = jinja2.PackageLoader("socketlab.figures", "")
     environment = jinja2.Environment(autoescape=True, loader=loader)
     environment.filters |= {"percent": percent, "base64": lambda data: base64.b64encode(data).decode("ascii")}
+    if film is not None:
+        parts |= {"film": fragment(film.data()), "script": page_script(), "policy": script_policy()}
     return environment.get_template("report.html.j2").render(parts)
 
 
@@ -116,8 +120,8 @@ def page(
     images : how many held-out and how many adapted-to images the accuracies were measured on.
     selection, labels : how the reported network was chosen, and what labels were used for.
     things : what the networks name.
-    parts : title, subtitle, settings, rerun, notes and figures, as for `render`; the accuracies per class
-        stand beside the first figure.
+    parts : title, subtitle, settings, rerun, notes, figures and film, as for `render`; the accuracies per
+        class stand beside the first figure.
     """
     (source, method), oracle = scores[:2], scores[-1] if has_oracle else None
     headline = (

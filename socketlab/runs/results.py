@@ -17,6 +17,7 @@ from torch import Tensor
 from socketlab.errors import LabError
 from socketlab.figures import figures as plots
 from socketlab.figures import maps, style
+from socketlab.figures.film import Film, Snapshot
 from socketlab.figures.map_figures import Cloud, feature_map
 from socketlab.figures.report import Figure, Score, page
 from socketlab.files import reason, write_whole
@@ -25,7 +26,7 @@ from socketlab.measures.distances import neighbour_purity
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, State, adapt
 from socketlab.method.recipe import Recipe, knobs
-from socketlab.networks.checkpoints import Source, save_source
+from socketlab.networks.checkpoints import Source, read_tensors, save_source
 from socketlab.networks.networks import networks_of
 from socketlab.runs import run_folder
 from socketlab.runs.run_folder import RESULTS, Run, to_json
@@ -185,8 +186,14 @@ def illustrate(run: Run, material: Material, adapted: Source, results: Results) 
                 figures.append(Figure(title, png, style.alt_text(drawing), caption, wide))
         except Exception as error:  # whatever it is, the scores stand
             failed.append(f"“{title}” could not be drawn: {reason(error)}.")
+    try:
+        film = _film(run, material)
+    except LabError as error:  # a file of it was damaged
+        film = None
+        failed.append(f"The film of the epochs could not be made: {reason(error)}.")
     results = dataclasses.replace(results, notes=[*results.notes, *failed])
-    write_whole(run.folder / run_folder.REPORT, _report(run, results, figures).encode())
+    text = _report(run, results, figures, film)
+    write_whole(run.folder / run_folder.REPORT, text.encode())
     return results
 
 
@@ -239,7 +246,27 @@ def _curves(run: Run, scores: Sequence[Score]) -> tuple[Drawing, str]:
     )
 
 
-def _report(run: Run, results: Results, figures: list[Figure]) -> str:
+def _film(run: Run, material: Material) -> Film | None:
+    """The features of every epoch on one map; None where an epoch was not kept, as by an earlier version."""
+    paths = [run.folder / run_folder.FILM / f"{epoch}.safetensors" for epoch in range(len(run.rows))]
+    if len(paths) < 2 or not all(path.is_file() for path in paths):
+        return None
+    frames = [read_tensors(path)[0] for path in paths]
+    titles = ["before", *(f"epoch {epoch}" for epoch in range(1, len(frames)))]
+    snapshots = [
+        Snapshot(title, {name: x.float().numpy() for name, x in frame.items()}, frame["confusion"].numpy())
+        for title, frame in zip(titles, frames, strict=True)
+    ]
+    source, target, images = material.source.modality, material.modality, material.held_out
+    sets: dict[str, Any] = {"source half": (source, f"pairs, {source}", None)}
+    sets |= {"target half": (target, f"pairs, {target}", None)}
+    links = ("source half", "target half") if material.pairs is not None else None
+    labels = run_folder.shown(images, run_folder.SHOWN_IMAGES).labels.cpu().numpy()
+    sets = (sets if links else {}) | {"images": (target, f"{target}, held out", labels)}
+    return Film.of_features(snapshots, sets, images.classes, links)
+
+
+def _report(run: Run, results: Results, figures: list[Figure], film: Film | None) -> str:
     """The run in the fields of the page."""
     settings, of_rooms, method = run.settings, run.settings.pack is None, results.scores[1].name
     place = sensor_named(settings.sensor).title if of_rooms else settings.place
@@ -265,6 +292,7 @@ def _report(run: Run, results: Results, figures: list[Figure]) -> str:
         labels=labels,
         notes=results.notes,
         figures=figures,
+        film=film,
     )
 
 

@@ -2,13 +2,14 @@
 
 ``config.json`` has all that is needed to repeat the run: settings, recipe, versions, digests; ``epochs.csv``
 a row per epoch: mean losses, target accuracies (unseen by the method), seconds; ``state.safetensors`` the
-state of the training, for ``--resume``. `results` adds the network of the last epoch,
-``adapted.safetensors``, ``results.json``, pictures and ``report.html``.
+state of the training, for ``--resume``; ``film`` features of some images after each epoch. `results` adds the
+network of the last epoch, ``adapted.safetensors``, ``results.json``, pictures and ``report.html``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import platform
@@ -24,15 +25,19 @@ import torch
 import socketlab
 from socketlab.errors import LabError
 from socketlab.files import csv_text, exclusive, from_json, is_free, read_csv, read_json, reason, write_whole
+from socketlab.images.paired_images import PairedImages
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, State, Step, adapt
+from socketlab.networks.checkpoints import Source, write_tensors
+from socketlab.networks.networks import networks_of
 from socketlab.runs.settings import Material, Settings, fingerprints
 from socketlab.speed import best_execution, distributed
 
 CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
-CHECKPOINT, REPORT = "adapted.safetensors", "report.html"
+CHECKPOINT, REPORT, FILM = "adapted.safetensors", "report.html", "film"
 TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
 HELD_OUT = "unseen_by_method_accuracy_held_out"
+SHOWN_IMAGES, SHOWN_PAIRS = 240, 120  # in the film
 _LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")
 
 
@@ -180,11 +185,34 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
             for name, images in measured.items():
                 if images is not None:
                     row[name] = f"{evaluate.accuracy(event.state.adapted, images):.6f}"
+            keep_frame(run.folder / FILM / f"{event.epoch}.safetensors", material, event.state.adapted)
             row["seconds"] = f"{time.perf_counter() - begun:.3f}"
             run.add(row)
             event.state.save(run.folder / STATE)
             losses, begun = {}, time.perf_counter()
         yield event
+
+
+def shown(images: PairedImages, most: int) -> PairedImages:
+    """At most so many of the images, spread evenly: those in the film."""
+    return images.take(range(0, len(images), -(-len(images) // most)))
+
+
+def keep_frame(path: Path, material: Material, adapted: Source) -> None:
+    """Write one epoch of the film: features of held-out images and pairs, (n, D), and the confusion matrix.
+
+    Of several sources, of the first and of the network that began from it.
+    """
+    first = dataclasses.replace(adapted, network=networks_of(adapted.network)[0])
+    found = {"confusion": evaluate.confusion(adapted, material.held_out)}
+    sets = {"images": (first, material.held_out, SHOWN_IMAGES)}
+    if material.pairs is not None:
+        halves = {"source half": material.source, "target half": first}
+        sets |= {name: (network, material.pairs, SHOWN_PAIRS) for name, network in halves.items()}
+    for name, (network, images, most) in sets.items():
+        some = shown(images, most).only(network.modality)
+        found[name] = evaluate.predict(network, some)[1].cpu().half()
+    write_tensors(path, found, {})
 
 
 def locked(folder: Path) -> contextlib.AbstractContextManager[None]:

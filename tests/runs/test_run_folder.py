@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from tiny_runs import TINY, epochs_without_seconds, full_run, settings_of_any_ki
 from socketlab import files, rooms
 from socketlab.errors import LabError
 from socketlab.figures import report
+from socketlab.figures.film import script_policy
 from socketlab.figures.report import Figure, Score, gap_closed, interval, page
 from socketlab.files import from_json
 from socketlab.method import steps
@@ -36,7 +38,7 @@ def test_a_finished_run_holds_all_its_files(finished):
     pictures = {"confusion.png", "mistakes.png", "map.png", "losses.png"}
     assert names == {
         run_folder.CONFIG, run_folder.EPOCHS, run_folder.STATE, run_folder.RESULTS,
-        run_folder.CHECKPOINT, run_folder.REPORT, *pictures
+        run_folder.CHECKPOINT, run_folder.REPORT, run_folder.FILM, *pictures
     }  # fmt: skip
 
 
@@ -314,12 +316,29 @@ def test_the_report_stands_alone(finished):
     for link in ("http:", "https:", 'src="/', "url(", "<script src", "<link", "@import"):
         assert link not in text
     assert text.count('src="data:image/png;base64,') == text.count("<img") == 4
-    assert "default-src 'none'" in text and "<script" not in text
+    assert "default-src 'none'" in text and f"script-src {script_policy()}" in text
+    assert text.count("<script") == 2, "the film's data, and what shows it"
     assert text.count('alt=""') == 0
     for one in results.scores:
         assert report.percent(one.held_out) in text
     for words in ("transductive", "last epoch", "used to measure", run.config.rerun, "λ_TI"):
         assert words in text
+
+
+def test_the_film_of_a_report_has_every_epoch_and_is_left_out_where_one_is_damaged(tmp_path):
+    run, _ = full_run(tmp_path / "run", Settings(recipe=TINY))
+    report_of = run.folder / run_folder.REPORT
+    data = re.search(r'<script type="application/json">(.*?)</script>', report_of.read_text(), re.DOTALL)
+    film = json.loads(data[1])
+    assert film["titles"] == ["before", "epoch 1", "epoch 2", "epoch 3"]
+    assert len(film["positions"]) == len(film["confusion"]) == 4
+    (run.folder / run_folder.FILM / "2.safetensors").write_bytes(b"cut")
+    again(run_folder.read(run.folder), None)
+    text = report_of.read_text()
+    assert "<script" not in text and "The film of the epochs could not be made" in text
+    (run.folder / run_folder.FILM / "2.safetensors").unlink()  # as in runs of version 0.1
+    again(run_folder.read(run.folder), None)
+    assert "film of the epochs" not in report_of.read_text()
 
 
 def example(**changes) -> str:
