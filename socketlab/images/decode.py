@@ -81,10 +81,9 @@ def millimetres(raw: NDArray[Any], unit: str) -> NDArray[np.uint16]:
     return np.where(values < MISSING, values, 0).astype(np.uint16)
 
 
-Box = tuple[float, float, float, float]
-
-
-def placed(width: int, height: int, size: int, fit: str) -> tuple[Box, int, int]:
+def placed(
+    width: int, height: int, size: int, fit: str
+) -> tuple[tuple[float, float, float, float], int, int]:
     """The part of a picture that is used (left, top, right, bottom), its width and height when stored."""
     side, longer = min(width, height), max(width, height)
     left, top = ((width - side) / 2, (height - side) / 2) if fit == "centre" else (0.0, 0.0)

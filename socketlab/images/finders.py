@@ -143,9 +143,6 @@ def find_folders(survey: Survey) -> list[Frame]:
             continue
         stems = [{composed(file.stem).casefold() for file in files} for files in mine.values()]
         alike = len(mine) == 1 or bool(set.intersection(*stems))
-        if not alike:
-            example = " and ".join(readable(files[0].name) for files in mine.values())
-            survey.notes.append(f"{kind}: partners have one name but for the modality, as {example}")
         unknown = kind.lower() in _UNLABELLED  # to adapt to; as pairs they might show the task
         frames += _together(
             dict(sorted(mine.items())),

@@ -74,13 +74,8 @@ def survey(kind: str, path: str | Path, *, task: Sequence[str] | None = None, **
     kind : a name in ``KINDS``.
     path : the folder.
     task : classes of the task, instead of those that the protocol gives.
-    options : those of the kind; values, or texts for them.
-        ``depth`` = "depth" or "depth_bfx" (holes filled) of SUN RGB-D; ``base`` is the folder where paths of
-        lists begin; ``by_line`` = True pairs the lines of lists whatever their files are called;
-        ``unpaired`` = True lets scenes of the task lack a modality; ``place`` = a regular expression: scenes
-        with the same match (its first group, if any) in their names stay on one side of train and test;
-        ``depth_unit`` = "millimetres", "metres", "rotated" or counts per metre; ``levels`` = "LOW:HIGH",
-        numbers of 16-bit pictures stored as black and white.
+    options : those of the kind, as values or texts; docs/real_data.md explains them. Also ``depth`` =
+        "depth_bfx" takes the depth of SUN RGB-D whose holes were filled.
 
     Raises
     ------

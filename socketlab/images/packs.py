@@ -261,10 +261,9 @@ def _write_arrays(
             _write_header(file, image, len(rows[modality]))
             file.flush()
             os.fsync(file.fileno())
-    for modality, (_, image) in files.items():
-        path, shape = folder / f"{split}.{modality}.npy", [len(rows[modality]), *image.shape]
-        arrays[modality] = {"file": path.name, "shape": shape, "dtype": str(image.dtype)}
-        arrays[modality] |= {"bytes": path.stat().st_size, "sha256": digest(path)}
+    for modality in files:
+        path = folder / f"{split}.{modality}.npy"
+        arrays[modality] = {"file": path.name, "bytes": path.stat().st_size, "sha256": digest(path)}
     return frames, rows, arrays
 
 

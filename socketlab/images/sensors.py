@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.files import from_json
 
 VIEW_SIZE, VIEW_FOV = 80, 70.6  # the stored views: pixels and degrees, across and down
@@ -85,8 +85,7 @@ def sensor_named(name: str | Sensor) -> Sensor:
     """The sensor of that name (a `Sensor` as it is); a LabError lists the known names."""
     if isinstance(name, Sensor):
         return name
-    if name not in SENSORS:
-        raise LabError(f"There is no sensor {name!r}: choose one of {', '.join(SENSORS)}.")
+    require_choice("sensor", name, list(SENSORS))
     return SENSORS[name]
 
 
@@ -295,7 +294,7 @@ def _gaussian(width: float) -> Tensor:
 
 
 def _check(strength: float, **views: tuple[Tensor, torch.dtype, int]) -> None:
-    """A LabError for views of another type or shape, not equally many, or a strength out of range."""
+    """A LabError for views of another type or shape, or a strength out of range."""
     for what, (images, dtype, channels) in views.items():
         if images.dtype != dtype or images.shape[1:] != (channels, VIEW_SIZE, VIEW_SIZE):
             raise LabError(
@@ -304,7 +303,3 @@ def _check(strength: float, **views: tuple[Tensor, torch.dtype, int]) -> None:
             )
     if not 0 <= strength <= STRONGEST:
         raise LabError(f"The strength of a sensor is {strength}: choose a number from 0 to {STRONGEST:g}.")
-    if len({(len(images), images.device) for images, _, _ in views.values()}) > 1:
-        raise LabError(
-            "Depth and near-infrared views must be equally many, on one device: pass the same scenes."
-        )

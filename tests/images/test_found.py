@@ -285,9 +285,7 @@ def test_names_that_differ_in_capitals_and_in_the_word_for_the_modality_are_part
         tmp_path / "other", "rgb", lambda p, i: Image.fromarray(colour(i)).save(p.with_stem(p.stem + "_rgb"))
     )
     write(root, "depth", lambda p, i: Image.fromarray(depth(i)).save(p.with_stem(p.stem + "_depth")))
-    found = survey("folders", root)
-    assert len(found.frames) == 10
-    assert "partners have one name but for the modality, as s000_depth.png and s000_rgb.png" in found.report()
+    assert len(survey("folders", root).frames) == 10
 
 
 # layouts
