@@ -1,14 +1,12 @@
 """An explorer of a tiny world, for tests of its Python side and of its page."""
 
-import base64
-import json
 from typing import Any
 
 import numpy as np
 from worlds import patterned
 
 from socketlab.figures.map_figures import Cloud
-from socketlab.panels.explorer import CSS, SCRIPT, Explorer
+from socketlab.panels.explorer import Explorer
 
 
 def clouds(points: dict[str, np.ndarray]) -> dict[str, Cloud]:
@@ -25,23 +23,3 @@ def made(count: int = 12, **more: Any) -> Explorer:
     after = {"depth": np.roll(logits["depth"], 1, axis=1)}
     settings: dict[str, Any] = {"features": features, "before": logits, "after": after}
     return Explorer(clouds(points), **({"images": patterned(count, 0)} | settings | more))
-
-
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><style>%s</style>
-<div class="socketlab-explorer" id="explorer"></div><script type="module">%s
-const heard = {}, state = JSON.parse(%s, (_, value) => value?.bytes === undefined ? value
-  : new DataView(Uint8Array.from(atob(value.bytes), (c) => c.charCodeAt(0)).buffer));
-const model = {
-  get: (name) => state[name], set: (name, value) => { state[name] = value; heard[`change:${name}`]?.(); },
-  on: (name, act) => { heard[name] = act; }, save_changes() {}, send() {},
-};
-explorer({ model, el: document.getElementById("explorer") });</script></html>"""
-
-
-def page_of(explorer: Explorer) -> str:
-    """The widget's page with its state and all cards, and a model that nobody answers."""
-    state = {name: getattr(explorer.map, name) for name in ("height", "points", "hue", "links", "focus")}
-    cards = {str(scene): explorer.card(scene) for scene in range(len(explorer.cards.images))}
-    state |= {"selection": bytes(explorer.map.selection), "cards": cards}
-    text = json.dumps(state, default=lambda array: {"bytes": base64.b64encode(array).decode()})
-    return PAGE % (CSS, SCRIPT, json.dumps(text).replace("<", "\\u003c"))

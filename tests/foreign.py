@@ -1,7 +1,5 @@
 """Networks as other people write them, small and with every number moved."""
 
-import warnings
-
 import torch
 import torchvision
 from torch import nn
@@ -56,46 +54,3 @@ class Own(nn.Module):
     def forward(self, x):
         x = self.relu(self.norm(self.body(self.stem(x))))
         return self.fc(self.pool(x).flatten(1))
-
-
-class ShotTrunk(nn.Module):
-    """netF of the published code: a torchvision ResNet up to the averaging over places."""
-
-    def __init__(self, model):
-        super().__init__()
-        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool"):
-            setattr(self, name, getattr(model, name))
-
-    def forward(self, x):
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.avgpool(x).flatten(1)
-
-
-class ShotBottleneck(nn.Module):
-    """netB of the published code."""
-
-    def __init__(self, inputs, width):
-        super().__init__()
-        self.bn = nn.BatchNorm1d(width)
-        self.bottleneck = nn.Linear(inputs, width)
-
-    def forward(self, x):
-        return self.bn(self.bottleneck(x))
-
-
-class ShotHead(nn.Module):
-    """netC of the published code: by torch's "old" weight_norm, its "new" one, or "plain"."""
-
-    def __init__(self, width, classes, kind):
-        super().__init__()
-        self.fc = nn.Linear(width, classes)
-        if kind == "old":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch calls it deprecated
-                self.fc = nn.utils.weight_norm(self.fc, name="weight")
-        elif kind == "new":
-            self.fc = nn.utils.parametrizations.weight_norm(self.fc)
-
-    def forward(self, x):
-        return self.fc(x)

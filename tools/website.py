@@ -161,7 +161,25 @@ def explorer_page() -> str:
     clouds = {name: Cloud(joint[name], name, MODALITIES[name].title, labels) for name in names}
     values, before = (dict(zip(names, pair, strict=True)) for pair in (gap.features, gap.outputs))
     explorer = Explorer(clouds, both, values, before=before, classes=source.classes, view="Joint UMAP")
-    return explorer.html("Points and their images")
+    return alone(explorer, "Points and their images")
+
+
+def alone(explorer: Any, title: str = "Feature map") -> str:
+    """An explorer as a page without a kernel: its state and all its cards, and a model that nobody answers."""
+    from socketlab.panels.explorer import CSS, SCRIPT
+
+    state = {name: getattr(explorer.map, name) for name in ("height", "points", "hue", "links", "focus")}
+    cards = {str(scene): explorer.card(scene) for scene in range(len(explorer.cards.images))}
+    state |= {"selection": bytes(explorer.map.selection), "cards": cards}
+    text = json.dumps(state, default=lambda array: {"bytes": base64.b64encode(array).decode()})
+    values = {
+        "title": html.escape(title),
+        "css": CSS,
+        "script": SCRIPT,
+        "state": text.replace("<", "\\u003c"),
+    }
+    page = (FILES / "explorer.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], page)
 
 
 def widget(name: str, of: Any, *traits: str) -> str:

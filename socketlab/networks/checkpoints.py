@@ -157,10 +157,9 @@ def _built(header: _Header) -> Network | Mixture:
 
 
 def is_pretrained(name: str | Path) -> bool:
-    """Whether a network's trunk began with published weights, by its header; SHOT's files did."""
+    """Whether a network's trunk began with published weights, by its header."""
     try:
-        path = _find(name)
-        return path.is_dir() or read_tensors(path)[1]["card"]["recipe"]["weights"] is not None
+        return read_tensors(_find(name))[1]["card"]["recipe"]["weights"] is not None
     except (LabError, KeyError, TypeError):
         return False  # or no checkpoint at all, as `load_source` will find
 

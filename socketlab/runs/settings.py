@@ -141,8 +141,7 @@ def device_named(name: str) -> str:
 def default_recipe(method: str, sources: Sequence[str] = (), thorough: bool = False) -> Recipe:
     """The recipe of a method, or SOCKET's thorough one; a pretrained trunk's rates are the published ones.
 
-    The kit's own are for its small network, trained from scratch; pretrained weights would be lost. Those of
-    SHOT's three files are pretrained.
+    The kit's own are for its small network, trained from scratch; pretrained weights would be lost.
 
     Source: Liang et al., ICML 2020 (SHOT), section 4.1, for the rates.
     """
@@ -267,7 +266,8 @@ def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[
         if settings.pack is not None and settings.source is None and not Path(name).exists():
             way_out = f"`socketlab train-source --pack {settings.pack}`, or name another --source"
             raise LabError(f"There is no source network {name}: train it with {way_out}.")
-        source = splits.load_network(name, classes, settings.device)
+        source = checkpoints.load_source(name, settings.device)
+        checkpoints.require_classes(source, classes)
         if source.modality == target:
             raise LabError(f"The network {name} reads {target} already, the target: choose another --source.")
         found.append(source)

@@ -14,7 +14,6 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,7 @@ from socketlab.images.packs import MANIFEST, Pack
 from socketlab.images.paired_images import CROP, PairedImages
 from socketlab.images.sensors import SENSORS, sensor_named
 from socketlab.method import evaluate
-from socketlab.networks.checkpoints import Source, load_source, require_classes
-from socketlab.networks.networks import networks_of
-from socketlab.networks.shot_files import FILES, read_triple
+from socketlab.networks.checkpoints import Source
 from socketlab.runs.train_source import SourceRecipe, Trained, train
 from socketlab.speed import best_execution
 
@@ -177,31 +174,6 @@ def focal(pack: Pack, domain: str, field_of_view: float | None = None) -> tuple[
     if domain in SENSORS:
         return focal_of(sensor_named(domain).fov_deg), f"what is known of {domain}"
     return FOCAL, "57°, a Kinect's, the default"
-
-
-def load_network(name: str, classes: Sequence[str], device: torch.device | str = "cpu") -> Source:
-    """A source network for these classes: a checkpoint, or a folder with the three files of SHOT.
-
-    These do not name their classes. ``classes.txt`` beside them may, one a line in the order of the labels;
-    else they are taken to be these classes in this order.
-    """
-    folder, own = Path(name), tuple(classes)
-    if not folder.is_dir():
-        source = load_source(name, device)
-    elif not (folder / FILES[0]).is_file():
-        raise LabError(f"{folder} is no source network: it has no {', '.join(FILES)}.")
-    else:
-        if (folder / "classes.txt").is_file():
-            lines = (folder / "classes.txt").read_text(encoding="utf-8-sig").splitlines()
-            own = tuple(line.strip() for line in lines if line.strip())
-        source = read_triple(folder, own, device=device)
-        if set(own) == set(classes):  # the same, perhaps in another order
-            rows = torch.tensor([own.index(name) for name in classes], device=device)
-            head = networks_of(source.network)[0].head
-            head.load_state_dict({name: x[rows] for name, x in head.state_dict().items()})
-            source = dataclasses.replace(source, classes=tuple(classes))
-    require_classes(source, tuple(classes))
-    return source
 
 
 def network_name(pack: Pack, modality: str, domain: str) -> str:

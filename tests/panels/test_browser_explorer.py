@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browsing import ANSWER_MS, SECOND
-from explorers import made, page_of
+from explorers import made
 from playwright.sync_api import Locator, Page, expect
 
 from socketlab.panels.explorer import Explorer
+from tools.website import alone as alone_page
 
 TRIES = 40  # the best counts: other work on the machine is no fault of the explorer
 # 2,500 scenes in two modalities: 5,000 points in four heaps, a class each; every image is of its own.
@@ -96,7 +97,7 @@ def alone(page: Page, tmp_path: Path) -> Callable[[Explorer], Page]:
 
     def open_file(explorer: Explorer) -> Page:
         path = tmp_path / "explorer.html"
-        path.write_text(page_of(explorer), encoding="utf-8")
+        path.write_text(alone_page(explorer), encoding="utf-8")
         page.goto(path.as_uri())
         expect(part(page, "headline")).to_contain_text("selected")
         assert faults == []

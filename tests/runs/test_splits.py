@@ -3,7 +3,7 @@
 import json
 import shlex
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -25,10 +25,9 @@ from socketlab.images.importers import survey, write_pack
 from socketlab.images.packs import open_pack, write_manifest
 from socketlab.images.paired_images import PairedImages, crop_side
 from socketlab.method.recipe import Recipe
-from socketlab.networks.backbones import ResNetTrunk, backbone_network
+from socketlab.networks.backbones import ResNetTrunk, backbone_network, weights_normalisation
 from socketlab.networks.checkpoints import Source, load_source, save_source
 from socketlab.networks.networks import networks_of, small_network
-from socketlab.networks.shot_files import FILES, IMAGENET
 from socketlab.runs import run_folder, splits
 from socketlab.runs import settings as run_settings
 from socketlab.runs import train_source as source
@@ -210,7 +209,9 @@ def test_a_backbone_begins_at_its_weights_and_is_remembered(imported, here):
     words = ("--backbone", "resnet18", "--weights", "weights.pth")
     assert call("train-source", "--pack", pack.folder, *TRAINING, *words).exit_code == 0
     stored = load_source("rgb_rgbnir.safetensors")
-    assert isinstance(stored.network.trunk, ResNetTrunk) and stored.normalisation == IMAGENET
+    assert isinstance(stored.network.trunk, ResNetTrunk) and stored.normalisation == weights_normalisation(
+        "resnet18"
+    )
     about = stored.card["recipe"]
     assert (about["backbone"], about["trunk_rate"], about["rate"]) == ("resnet18", 1e-3, 1e-2)
     moved = stored.network.trunk.conv1.weight - trunk.conv1.weight
@@ -235,34 +236,21 @@ def test_the_trunk_learns_at_its_own_rate():
     assert not torch.allclose(slow.bottleneck[0].weight, start.bottleneck[0].weight)
 
 
-def test_several_sources_and_the_published_files(imported, here):
-    """A checkpoint and a folder of three files, whose classes come in an order of their own."""
+def test_several_sources_have_bottlenecks_of_one_width_and_the_same_classes(imported, here):
     pack = imported("folders")
-    (here / "published").mkdir()
-    torch.save(foreign.seeded(lambda: foreign.ShotTrunk(torchvision.models.resnet18())).state_dict(),
-               here / "published" / FILES[0])  # fmt: skip
-    for made, file in (
-        (lambda: foreign.ShotBottleneck(512, 24), 1),
-        (lambda: foreign.ShotHead(24, 3, "old"), 2),
-    ):
-        torch.save(foreign.seeded(made, file).state_dict(), here / "published" / FILES[file])
-    plain = splits.load_network("published", pack.classes)
-    order = (2, 0, 1)
-    names = [pack.classes[i] for i in order]
-    (here / "published" / "classes.txt").write_text("\n".join(names) + "\n")
-    ours = splits.load_network("published", pack.classes)
-    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        said, named = plain.network(images), ours.network(images)
-    for row, name in enumerate(names):
-        torch.testing.assert_close(named[:, pack.classes.index(name)], said[:, row])
-    adapted(pack, "--source", "published,published")
-    both = networks_of(load_source("run/adapted.safetensors").network)
-    assert [one.trunk.name for one in both] == ["resnet18", "resnet18"]
-    unlike = f"{network(pack)},published"
+    narrow = Source(
+        backbone_network("resnet18", 3, width=24).eval(), pack.classes, weights_normalisation("resnet18")
+    )
+    save_source(narrow, here / "narrow.safetensors")
+    adapted(pack, "--source", "narrow.safetensors,narrow.safetensors")
+    assert len(networks_of(load_source("run/adapted.safetensors").network)) == 2
+    unlike = f"{network(pack)},narrow.safetensors"
     refused(call("adapt", "--pack", pack.folder, "--source", unlike), "bottlenecks of 128 and 24 numbers")
-    (here / "published" / "classes.txt").write_text("cat\ndog\nowl\n")
-    refused(call("adapt", "--pack", pack.folder, "--source", "published"), "knows the classes cat, dog, owl")
+    save_source(replace(narrow, classes=("cat", "dog", "owl")), here / "pets.safetensors")
+    refused(
+        call("adapt", "--pack", pack.folder, "--source", "pets.safetensors"),
+        "knows the classes cat, dog, owl",
+    )
 
 
 # how depth is read
@@ -351,7 +339,7 @@ def test_errors_are_one_sentence_and_say_what_to_do(imported, raw, here):
     )
     other = network(pack, classes=("cat", "dog", "owl"), seed=2)
     refused(call("adapt", "--pack", pack.folder, "--source", other), "knows the classes cat, dog, owl")
-    refused(call("adapt", "--pack", pack.folder, "--source", str(pack.folder)), "is no source network")
+    refused(call("adapt", "--pack", pack.folder, "--source", str(pack.folder)), "there is no file")
     refused(call("train-source", "--pack", pack.folder, "--modality", "swir"), "no swir images in train")
     refused(call("train-source", "--pack", pack.folder, "--backbone", "resnet19"), "resnet18")
     refused(call("train-source", "--pack", pack.folder, "--weights", "x.pth"), "random weights")

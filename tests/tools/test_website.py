@@ -257,4 +257,9 @@ def test_the_explorer_answers_without_a_kernel(
 
 
 def test_files_of_the_site_are_in_the_package() -> None:
-    assert {path.name for path in website.FILES.iterdir()} == {"page.html", "site.css", "site.js"}
+    assert {path.name for path in website.FILES.iterdir()} == {
+        "explorer.html",
+        "page.html",
+        "site.css",
+        "site.js",
+    }
