@@ -165,7 +165,7 @@ def explorer_page() -> str:
 
 
 def alone(explorer: Any, title: str = "Feature map") -> str:
-    """An explorer as a page without a kernel: its state and all its cards, and a model that nobody answers."""
+    """An explorer as a page without a kernel: its state, all cards, and a model that nobody answers."""
     from socketlab.panels.explorer import CSS, SCRIPT
 
     state = {name: getattr(explorer.map, name) for name in ("height", "points", "hue", "links", "focus")}

@@ -13,8 +13,8 @@ moved: a film is of principal components.
 All maps take sets as name -> (n, D) array or tensor of finite numbers, one D for all, and return name ->
 (n, 2) float32; a `LabError` refuses others, and a UMAP of fewer than 5 points. Neighbours are exact
 (Euclidean). Same input and seed, same map on one machine. UMAP is imported late (2 to 30 s) and compiles
-itself at its first fit (7 to 17 s). Two fits at once would abort the process, so all of them wait for one
-lock.
+itself at its first fit (7 to 17 s): show `pca_map` meanwhile. Two fits at once would abort the process, so
+all of them wait for one lock.
 
 Source: McInnes, Healy, Melville, UMAP, 2018 (arXiv:1802.03426).
 """

@@ -35,6 +35,7 @@ STRENGTHS = np.arange(0, STRONGEST + 0.5, 0.5).tolist()
 EXAMPLES = 24
 CAMERAS = {name: sensor.title for name, sensor in SENSORS.items()}
 TARGETS = {modality: style.MODALITIES[modality].title for modality in ("depth", "nir")}
+MAPS = {"UMAP": "joint UMAP", "PCA": "PCA of colour"}
 View = tuple[str, str, float]
 NUMBERS = {
     "accuracy": Scale("right answers of the source network", 0.0, 1.0, {}, "{:.0%}"),
@@ -66,6 +67,7 @@ class GapChoice:
     strength: float = setting(1.0, FloatSlider, "camera errors", "0: none", max=STRONGEST, step=0.5)
     layer: str = setting("", SelectionSlider, "layer", "whose features are compared")
     example: int = setting(0, IntSlider, "example", "which room is shown", max=EXAMPLES - 1)
+    map: str = setting("UMAP", Dropdown, "map", "PCA until UMAP is ready", options=titled(MAPS))
     hue: str = setting("modality", Dropdown, "colour by", "of the points", options=("modality", "class"))
     curve: str = setting("neighbour_purity", Dropdown, "curve", "over the errors", options=titled(CURVES))
 
@@ -114,6 +116,7 @@ class GapWorld:
     ) -> None:
         self._images, self.network = images, cache(network)
         self.seen: dict[View, Seen] = {}
+        self._maps: dict[tuple[View, str, str], dict[str, map_figures.Cloud]] = {}
         self._lock = threading.Lock()  # a sweep and a slider may read images at the same time
 
     def layers(self, sensor: str) -> list[str]:
@@ -153,13 +156,22 @@ class GapWorld:
                 found.numbers[name] = {"accuracy": right} | gap_numbers(pairs[name], features[name])
         return found
 
+    def map_at_once(self, choice: GapChoice) -> GapChoice:
+        """The same, with PCA in place of a map that was not computed yet."""
+        known = (choice.view, choice.layer, choice.map) in self._maps
+        return choice if known else replace(choice, map="PCA")
+
     def clouds(self, choice: GapChoice) -> dict[str, map_figures.Cloud]:
-        """Colour and target on the principal components of colour, with true classes."""
-        colour, _, target = self.views(choice)
-        sets = {view[1]: self.seen[view].features[choice.layer] for view in (colour, target)}
-        found, labels = maps.pca_map(sets, fit_on=colour[1]), self.seen[target].labels
-        titles = {m: style.modality_style(m).title for m in found}
-        return {m: map_figures.Cloud(points, m, titles[m], labels) for m, points in found.items()}
+        """The map of colour and target with true classes: PCA at once, others in seconds, cached."""
+        (colour, _, target), key = self.views(choice), (choice.view, choice.layer, choice.map)
+        if key not in self._maps:
+            sets = {view[1]: self.seen[view].features[choice.layer] for view in (colour, target)}
+            found = maps.joint_map(sets) if choice.map == "UMAP" else maps.pca_map(sets, fit_on=colour[1])
+            titles, labels = {m: style.modality_style(m).title for m in found}, self.seen[target].labels
+            self._maps[key] = {
+                m: map_figures.Cloud(points, m, titles[m], labels) for m, points in found.items()
+            }
+        return self._maps[key]
 
     def curve(self, choice: GapChoice) -> tuple[list[float], list[float]]:
         """A number over the strengths known so far, for this camera, modality and layer."""
@@ -192,10 +204,13 @@ def draw_numbers(figure: Canvas, world: GapWorld, choice: GapChoice, before: Map
 
 
 def draw_map(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
-    """The map of a setting, and the number that it may exaggerate or hide."""
-    about: dict[str, Any] = {"hue": choice.hue, "title": f"PCA of colour, {choice.layer}"}
+    """The map of a setting, and the number that it may exaggerate or hide; PCA until it is computed."""
+    shown = world.map_at_once(choice)
+    more = "" if shown == choice else f"; {MAPS[choice.map]} follows"
+    title = f"{MAPS[shown.map][0].upper()}{MAPS[shown.map][1:]}, {choice.layer}{more}"
+    about: dict[str, Any] = {"hue": choice.hue, "title": title}
     classes = world.network(choice.sensor).classes
-    ax = map_figures.feature_map(world.clouds(choice), classes, figure.subplots(), **about)
+    ax = map_figures.feature_map(world.clouds(shown), classes, figure.subplots(), **about)
     purity = world.numbers(choice)["neighbour_purity"]
     note = f"{100 * purity:.0f} % of the neighbours are of the same modality (50 % = mixed)"
     ax.set_xlabel(note, fontsize=style.TEXT, color=style.INK, loc="left")
@@ -234,9 +249,10 @@ class GapPanel(Panel):
         )
         named("photos", self.pictures["room"].image)
         self._asked = session.Background[None](self._compute, self.box)
-        self.background.append(self._asked)
+        self._maps = session.Background[None](self._make_map, self.box)
+        self.background += [self._asked, self._maps]
         self._on_change(("sensor", "modality", "strength", "layer"), self._move)
-        for control, picture in {"example": "room", "hue": "map", "curve": "strength"}.items():
+        for control, picture in {"example": "room", "map": "map", "hue": "map", "curve": "strength"}.items():
             self._on_change((control,), partial(self.redraw, picture))
         self._move()
 
@@ -283,11 +299,13 @@ class GapPanel(Panel):
         self._move()
 
     def paints(self) -> dict[str, Paint]:
-        """All pictures of a known setting."""
+        """All pictures of a known setting; a map that was not made yet is asked for."""
         choice = self.choice
         about: Any = {"world": self.world, "choice": choice}
         if choice.view not in self.world.seen:
             return {}
+        if self.world.map_at_once(choice) != choice:
+            self._maps.post(None, at_once=True)
         return {
             "room": partial(draw_room, **about),
             "numbers": partial(draw_numbers, **about, before=self._before),
@@ -309,12 +327,18 @@ class GapPanel(Panel):
             f"<b>{100 * numbers['neighbour_purity']:.0f}&nbsp;%</b> of neighbours are of one modality."
         )
 
+    def _make_map(self, _: None) -> None:
+        """In the background: the map that the controls ask for by now."""
+        if (choice := self.choice).view in self.world.seen:
+            self.world.clouds(choice)
+            self.redraw("map")
+
     def still(self, extremes: bool = False) -> Any:
         """A picture for readers without a kernel; `extremes`: with no, these, and the strongest errors."""
         if not extremes:
             return super().still()
         self.wait()
-        now = replace(self.choice, hue="modality")
+        now = replace(self.choice, map="PCA", hue="modality")
         shown = list(dict.fromkeys(replace(now, strength=s) for s in (0.0, now.strength, STRONGEST)))
         with session.DRAW:
             figure = style.new_figure(520 * len(shown), 1000)

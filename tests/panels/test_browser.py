@@ -9,7 +9,8 @@ import pytest
 from browsing import SECOND, look_at
 from playwright.sync_api import Locator, Page, expect
 
-# Few images, so that an epoch takes no time: what happens in the browser is the same.
+# Few images, so that an epoch takes no time: what happens in the browser is
+# the same.
 CELLS = (
     "from dataclasses import replace\n"
     "from socketlab.panels.adaptation import AdaptationPanel, Choice, gather, some\n"

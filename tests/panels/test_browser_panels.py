@@ -8,10 +8,11 @@ import pytest
 from browsing import SECOND, assert_answers, part
 from playwright.sync_api import Page, expect
 
-# Few images: what happens in the browser is the same.
+# Few images and no compiler in the background: what happens in the browser is the same.
 GAP = (
-    "import time\nfrom socketlab.images import pocketrooms\n"
-    "from socketlab.panels.gap import GapPanel, GapWorld",
+    "import time\nfrom socketlab.figures import maps\n"
+    "from socketlab.images import pocketrooms\nfrom socketlab.panels.gap import GapPanel, GapWorld",
+    "maps.joint_map = maps.pca_map\n"
     "def few(sensor, modality, strength):\n    time.sleep(0.5)  # long enough to press Stop\n"
     "    return pocketrooms.load('target_test', sensor, (modality,), strength).take(range(64))",
     "panel = GapPanel(world=GapWorld(few))\npanel",

@@ -13,6 +13,7 @@ from worlds import patterned, trained_source
 
 from socketlab import features
 from socketlab.errors import LabError
+from socketlab.figures import maps
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS
 from socketlab.measures import distances, similarity
@@ -38,6 +39,12 @@ def images(sensor: str, modality: str, strength: float) -> PairedImages:
 
 def world() -> GapWorld:
     return GapWorld(images, lambda sensor: trained_source())
+
+
+@pytest.fixture(autouse=True)
+def quick_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """UMAP has its own tests."""
+    monkeypatch.setattr(maps, "joint_map", lambda sets: maps.pca_map(sets))
 
 
 @pytest.fixture
@@ -104,7 +111,7 @@ def test_a_panel_begins_by_itself(make: Callable[..., GapPanel]) -> None:
     assert "names <b>" in panel.headline.value
     assert "errors × 1" in panel.pictures["room"].alt
     assert panel.pictures["numbers"].alt.startswith("In numbers: right answers")
-    assert "PCA of colour" in panel.pictures["map"].alt
+    assert "Joint UMAP" in panel.pictures["map"].alt
     assert "strength of the camera's errors" in panel.pictures["strength"].alt
 
 
@@ -120,7 +127,7 @@ def test_sliders_at_their_ends(make: Callable[..., GapPanel], name: str, where: 
     assert (pixels(panel.pictures["room"]) != before).any() == (moved or name == "strength")
 
 
-@pytest.mark.parametrize("name", ["sensor", "modality", "layer", "hue", "curve"])
+@pytest.mark.parametrize("name", ["sensor", "modality", "layer", "map", "hue", "curve"])
 def test_every_choice_of_every_menu(make: Callable[..., GapPanel], name: str) -> None:
     panel = make()
     for option in panel.controls[name].options:
@@ -143,6 +150,25 @@ def test_a_known_setting_is_answered_without_a_worker(
     panel.wait(60)
     assert (pixels(panel.pictures["numbers"]) != far).any()
     assert posted == [] and panel.session.state == "ready"
+
+
+def test_a_map_is_made_although_another_slider_moves_meanwhile(
+    make: Callable[..., GapPanel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        entered.set()
+        go_on.wait(20)
+        return maps.pca_map(sets)
+
+    monkeypatch.setattr(maps, "joint_map", slow)
+    panel = make()
+    assert entered.wait(60)
+    panel.controls["example"].value = 3
+    go_on.set()
+    panel.wait(60)
+    assert "Joint UMAP" in panel.pictures["map"].alt and "follows" not in panel.pictures["map"].alt
 
 
 def test_a_sweep_works_out_all_strengths(make: Callable[..., GapPanel]) -> None:
