@@ -37,9 +37,6 @@ RULES = {
     "neighbourhood_density": "soft neighbourhood density",
     "agreement": "agreement with the epoch before",
     "bn_closeness": "closeness of BN statistics",
-    "certainty": "mean entropy",
-    "nuclear_norm": "nuclear norm",
-    "matrix_norm": "matrix norm (MaNo)",
     "class_clusters": "class clusters",
 }
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 
 PANELS = {
     "adaptation": "Full adaptation, live",
@@ -62,8 +62,7 @@ def command(notebook: Path, port: int, browser: bool = True) -> list[str]:
 @contextmanager
 def prepared(name: str) -> Iterator[tuple[Path, dict[str, str]]]:
     """The notebook of a panel, in a folder that vanishes afterwards, and the environment to serve it in."""
-    if name not in PANELS:
-        raise LabError(f"There is no panel {name!r}: choose among {', '.join(PANELS)}.")
+    require_choice("panel", name, PANELS)
     if importlib.util.find_spec("voila") is None:
         raise LabError("Voilà is not installed: run `python -m pip install -e '.[app]'` in the clone.")
     with tempfile.TemporaryDirectory(prefix="socketlab-app-") as folder:

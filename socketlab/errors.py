@@ -7,7 +7,7 @@ import numbers
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -22,7 +22,7 @@ class LabError(Exception):
     """
 
 
-def require_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise a `LabError` for a value that is none of the choices."""
     if value not in choices:
         raise LabError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from socketlab.course.exercises import BEGIN, END, Answer, Case, Exercise, Mistake, catalogue
-from socketlab.errors import LabError
+from socketlab.errors import require_choice
 
 TOLERANCE = 1e-4
 """Largest difference that counts as equal, as a share of the largest number of the right answer."""
@@ -132,11 +132,9 @@ def _gradient_verdict(exercise: Exercise, answer: Answer, trials: list[Trial]) -
     """The verdict on right numbers: their gradient has to be right too, where the exercise needs one."""
     for case, _, _ in trials if exercise.gradient else ():
         if not _same_gradient(answer, exercise.answer, case):
-            words = (
-                f"The numbers are right, but for {case.name} there is no gradient, or a wrong one: a part is"
-            )
-            more = "cut off by detach(), item() or no_grad(), or flows where it should not."
-            return Verdict(False, f"{words} {more}", "no gradient")
+            words = f"The numbers are right, but for {case.name} there is no gradient, or a wrong one"
+            more = "a part is cut off by detach(), item() or no_grad(), or flows where it should not."
+            return Verdict(False, f"{words}: {more}", "no gradient")
     return Verdict(True, exercise.because)
 
 
@@ -171,13 +169,10 @@ def _difference(exercise: Exercise, result: Any, wanted: Any, factor: float | No
             return "shape", f"the shape is {tuple(x.shape)}, and should be {tuple(y.shape)}."
         if x.is_floating_point() and not bool(torch.isfinite(x).all()):
             return "no number", "the result holds NaN or an infinity; look for 0 / 0 or log(0)."
+    if factor == -1:
+        return "factor", "the numbers are right but for their sign."
     if factor is not None:
-        what = (
-            "the numbers are right but for their sign"
-            if factor == -1
-            else f"your result is {factor:g} times the right one"
-        )
-        return "factor", f"{what}."
+        return "factor", f"your result is {factor:g} times the right one."
     return "", _unlike(a, b)
 
 
@@ -259,8 +254,7 @@ def shown(exercise: Exercise, verdict: Verdict) -> dict[str, str]:
 
 def find(exercise_id: str) -> Exercise:
     """The exercise of this id; `LabError` lists the known ones."""
-    if exercise_id not in catalogue():
-        raise LabError(f"There is no exercise {exercise_id!r}: choose among {', '.join(catalogue())}.")
+    require_choice("exercise", exercise_id, catalogue())
     return catalogue()[exercise_id]
 
 

@@ -1,6 +1,5 @@
 """The game *Name this room*: ten rooms to be named from depth alone, against a network of colour."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import anywidget
@@ -10,9 +9,9 @@ import traitlets
 from matplotlib.figure import Figure
 
 from socketlab.figures import figures
-from socketlab.images import encodings, pocketrooms
+from socketlab.images import pocketrooms
 from socketlab.method import evaluate
-from socketlab.networks.checkpoints import load_source
+from socketlab.networks.checkpoints import load_source, source_for_modality
 from socketlab.panels.cards import image_url
 
 
@@ -25,8 +24,7 @@ class NameThisRoom(anywidget.AnyWidget):
     def __init__(self, seed: int = 0, count: int = 10, sensor: str = "kinect_v1") -> None:
         both = pocketrooms.load("target_test", sensor, ("rgb", "depth"))
         source, depth = load_source(f"rgb_{sensor}"), both.only("depth")
-        encoded = replace(source, normalisation=encodings.measure(depth.images["depth"], "depth"))
-        named = evaluate.predict(encoded, depth)[0].argmax(dim=1)
+        named = evaluate.predict(source_for_modality(source, depth), depth)[0].argmax(dim=1)
         rows = _some_of_each_class(both.labels, seed, count)
         self.rooms = both.take(rows)
         rounds = [

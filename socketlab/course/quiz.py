@@ -8,7 +8,7 @@ import anywidget
 import traitlets
 
 from socketlab.course.exercises import Question, questions
-from socketlab.errors import LabError
+from socketlab.errors import require_choice
 
 
 class Quiz(anywidget.AnyWidget):
@@ -34,8 +34,7 @@ class Quiz(anywidget.AnyWidget):
 
 def find(question_id: str) -> Question:
     """The question of this id; `LabError` lists the known ones."""
-    if question_id not in questions():
-        raise LabError(f"There is no question {question_id!r}: choose among {', '.join(questions())}.")
+    require_choice("question", question_id, questions())
     return questions()[question_id]
 
 

@@ -16,7 +16,7 @@ from matplotlib.collections import Collection
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike, NDArray
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.figures import style
 from socketlab.figures.map_figures import Cloud, feature_map  # noqa: F401 (notebooks find all here)
 from socketlab.figures.style import METHODS, MODALITIES, TERMS, show  # noqa: F401
@@ -37,12 +37,11 @@ def paint(image: ArrayLike, modality: str, reach_mm: float = 6000.0) -> NDArray[
     reach_mm : the far end of the depth colours. Near is bright; missing depth is pink, as no depth is.
     """
     pixels = np.asarray(image)
+    require_choice("modality", modality, ("rgb", "nir", "depth"))
     if modality == "rgb":
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
     if modality == "nir":
         return np.repeat(pixels[0][..., None], 3, axis=2)
-    if modality != "depth":
-        raise LabError(f"There is no way to paint {modality!r}; choose among {', '.join(MODALITIES)}.")
     ramp = matplotlib.colormaps[style.DEPTH_COLOURS]
     colours = ramp(np.clip(pixels[0] / reach_mm, 0, 1), bytes=True)[..., :3]
     colours[pixels[0] == 0] = np.round(np.array(matplotlib.colors.to_rgb(style.MISSING)) * 255)
@@ -69,7 +68,7 @@ def gallery(rows: Mapping[str, tuple[str, torch.Tensor]], titles: Sequence[str],
     if set(lengths.values()) != {len(titles)}:
         raise LabError(f"Every row needs {len(titles)} images, one per title; they have {lengths}.")
     depths = [images for modality, images in rows.values() if modality == "depth"]
-    reach = max((_reach(images) for images in depths), default=6000.0)
+    reach = max((reach_of(images) for images in depths), default=6000.0)
     heads = [title.replace(" ", "\n") if len(title) > tile / 9 else title for title in titles]
     top = 52 if any("\n" in head for head in heads) else 34
     width, height = (tile * (n + GAP * (n - 1)) for n in (len(titles), len(rows)))
@@ -111,7 +110,7 @@ def confusion_examples(
     worst = Counter(zip(truth[wrong].tolist(), found[wrong].tolist(), strict=True)).most_common(4)
     if not worst:
         return None
-    reach = _reach(images) if modality == "depth" else 6000.0
+    reach = reach_of(images) if modality == "depth" else 6000.0
     tile, each, told = 104, 6, []
     wide, high = 10 + each * (tile + 6), len(worst) * (tile + 36)
     figure = style.new_figure(wide, high)
@@ -144,7 +143,7 @@ def _depth_ruler(ax: Axes, reach: float, width: float) -> None:
         part.spines[:].set_visible(False)
 
 
-def _reach(depth: torch.Tensor) -> float:
+def reach_of(depth: torch.Tensor) -> float:
     """A round number of metres, in millimetres, that holds 99 % of the depths seen."""
     seen = np.asarray(depth)
     seen = seen[seen > 0]
@@ -288,11 +287,7 @@ def channel_statistics(
 
 
 def cells(
-    ax: Axes,
-    values: NDArray[np.float64],
-    texts: ArrayLike | bool,
-    rows: Sequence[str],
-    columns: Sequence[str],
+    ax: Axes, values: NDArray[Any], texts: ArrayLike | bool, rows: Sequence[str], columns: Sequence[str]
 ) -> Collection:
     """Numbers in [0, 1] as blue cells with texts on them, names along both sides."""
     import seaborn  # half a second

@@ -164,9 +164,8 @@ def matrix(
     ruler.ax.tick_params(labelsize=style.TEXT, colors=style.SOFT, labelcolor=style.INK, length=0)
     ruler.set_label(label, **style.WORDS)
     ruler.outline.set_visible(False)
-    about = (
-        f"Matrix of {label or words.get('title') or 'values'}, {len(rows)} rows and {len(columns)} columns"
-    )
+    what = label or words.get("title") or "values"
+    about = f"Matrix of {what}, {len(rows)} rows and {len(columns)} columns"
     if np.isfinite(table).any():
         ends = (divmod(int(find(table)), len(columns)) for find in (np.nanargmax, np.nanargmin))
         most, least = (f"{table[i, j]:.2f} at {rows[i]} and {columns[j]}" for i, j in ends)
@@ -237,8 +236,7 @@ def reliability(
     ax.set_yticks([_FOOT, _TOP, *shares], ["0", f"{most}", *[f"{share:.1f}" for share in shares]])
     ax.hlines(shares, 0, 1, color=style.GRID, linewidth=0.8, zorder=0)
     ax.yaxis.label.set_y(0.63)
-    ax.text(
-        -0.095, 0.12, "images", **style.WORDS, transform=ax.transAxes, rotation=90, ha="right", va="center"
-    )
+    beside: dict[str, Any] = {"transform": ax.transAxes, "rotation": 90, "ha": "right", "va": "center"}
+    ax.text(-0.095, 0.12, "images", **style.WORDS, **beside)
     ax.legend(**style.LEGEND | {"frameon": True}, loc="upper left", framealpha=0.9, edgecolor="none")
     return style.describe(ax, f"Reliability diagram, {bins} bins: {'; '.join(words)}.")

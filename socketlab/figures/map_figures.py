@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
-from socketlab.errors import LabError
+from socketlab.errors import require_choice
 from socketlab.figures import style
 
 WRITTEN_CLASSES = 10
@@ -46,8 +46,7 @@ def feature_map(
         longer than a quarter of the map's diagonal; the median is written below.
     limits : (2, 2), lowest and highest x and y of the map; default: those of the points.
     """
-    if hue not in ("class", "modality"):
-        raise LabError(f"hue is {hue!r}; choose 'class' or 'modality'.")
+    require_choice("hue", hue, ("class", "modality"))
     ax = style.dress(style.own_axes(ax, 880 if len(classes) <= 16 else 1040, 560), title, grid="")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color=style.GRID)
@@ -86,11 +85,9 @@ def _draw_links(ax: Axes, a: Cloud, b: Cloud, limits: NDArray[Any]) -> str:
     """Lines between partners, the longest last; returns their median length in words."""
     lengths = link_lengths(a.points, b.points, limits)
     order = np.argsort(lengths)
-    lines, colours = (
-        np.stack([a.points, b.points], axis=1)[order],
-        style.LINK_COLOURS(lengths[order] / style.LONG_LINK),
-    )
-    ax.add_collection(LineCollection(list(lines), colors=colours, linewidths=1.0, alpha=0.7, zorder=1))
+    lines = list(np.stack([a.points, b.points], axis=1)[order])
+    colours = style.LINK_COLOURS(lengths[order] / style.LONG_LINK)
+    ax.add_collection(LineCollection(lines, colors=colours, linewidths=1.0, alpha=0.7, zorder=1))
     if not len(lengths):
         return ""
     words = f"Median line between partners: {100 * np.median(lengths):.0f} % of the map's diagonal."
@@ -137,12 +134,9 @@ def _mark_classes(ax: Axes, clouds: Mapping[str, Cloud], classes: Sequence[str])
         own = np.concatenate([np.zeros((0, 2)), *(points[labels == label] for points, labels in labelled)])
         if len(own):
             x, y = own[np.linalg.norm(own - np.median(own, axis=0), axis=1).argmin()]
-            about: dict[str, Any] = {
-                "fontsize": style.TEXT + 1,
-                "color": style.class_colour(label),
-                "zorder": 5,
-            }
-            text = ax.text(x, y, mark, fontweight="bold", ha="center", va="center", **about)
+            about: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 5, "fontweight": "bold"}
+            about |= {"fontsize": style.TEXT + 1, "color": style.class_colour(label)}
+            text = ax.text(x, y, mark, **about)
             text.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
 
 

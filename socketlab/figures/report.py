@@ -157,11 +157,5 @@ def _accuracies(scores: Sequence[Score], held_out: int, adapted: int) -> Table:
         "Held-out images were never shown to the method. The last column is transductive: it is measured on "
         "the very images that were adapted to. The interval covers the choice of images, not that of seeds."
     )
-    head = (
-        "",
-        f"held-out ({held_out} images)",
-        "95 % interval",
-        "class mean",
-        f"adapted to ({adapted} images)",
-    )
-    return Table(head, rows, about=about)
+    counted = f"held-out ({held_out} images)", "95 % interval", "class mean", f"adapted to ({adapted} images)"
+    return Table(("", *counted), rows, about=about)

@@ -89,17 +89,16 @@ def norm_statistics(network: nn.Module, images: Images, transform: Transform = N
     records = []
     for name, parts in _of_inputs(network, images, transform, of_batch).items():
         layer: Any = network.get_submodule(name)
-        found = pooled(parts)
-        count = int(found.size)
-        records.append(NormStatistics(name, *_memory(layer), found.mean, found.variance, count, layer.eps))
+        mean, variance, count = pooled(parts)
+        records.append(NormStatistics(name, *_memory(layer), mean, variance, int(count), layer.eps))
     return records
 
 
 def _of_inputs(
-    network: nn.Module, images: Images, transform: Transform, reduce: Callable[[Tensor], Any]
+    network: nn.Module, images: Images, transform: Transform, reduce: Callable[[Tensor], Any], *names: str
 ) -> dict[str, list[Any]]:
-    """What ``reduce`` makes of every batch at the input of each batch-norm layer, by the layer's name."""
-    names = norm_names(network)
+    """What ``reduce`` makes of every batch at the input of the batch-norm layers named, or of each."""
+    names = names or tuple(norm_names(network))
     found: dict[str, list[Any]] = {name: [] for name in names}
 
     def take(name: str, x: Tensor, rows: range) -> None:
@@ -163,9 +162,9 @@ def image_moments(network: nn.Module, images: Images, transform: Transform = Non
 def layer_gaps(
     images: Mapping[str, ImageMoments], source: Mapping[str, ImageMoments], rows: Tensor | None = None
 ) -> list[float]:
-    """Mean `divergence` of each layer: a batch (None: all images) from the running statistics of `source`."""
-    pairs = ((images[name].batch(rows), one.remembered) for name, one in source.items())
-    return [float(divergence(*pair).mean()) for pair in pairs]
+    """Mean `gaussian_divergence` of each layer: a batch (None: all images) from `source`'s running ones."""
+    pairs = ((*images[name].batch(rows), *one.remembered) for name, one in source.items())
+    return [float(gaussian_divergence(*pair).mean()) for pair in pairs]
 
 
 # ---- one channel, value by value
@@ -199,18 +198,8 @@ def read_channels(
     network: nn.Module, images: Images, layer: str, transform: Transform = None
 ) -> list[Channel]:
     """All channels of a batch-norm layer on one batch: one pass in evaluation mode."""
-    found: list[Tensor] = []
-
-    def take(name: str, x: Tensor, rows: range) -> None:
-        found.append(x.cpu().double().flatten(2))
-
-    pass_images(network, images, [layer], take, transform=transform, inputs=True)
-    values, norm = torch.cat(found).transpose(0, 1).flatten(1), network.get_submodule(layer)
+    parts = _of_inputs(network, images, transform, lambda x: x.cpu().double().flatten(2), layer)
+    values, norm = torch.cat(parts[layer]).transpose(0, 1).flatten(1), network.get_submodule(layer)
     columns: list[Any] = [norm.running_mean, norm.running_var, norm.weight, norm.bias]
     numbers = zip(*(column.detach().tolist() for column in columns), strict=True)
     return [Channel(x, *four) for x, four in zip(values, numbers, strict=True)]
-
-
-def divergence(seen: Statistics, remembered: Statistics) -> Tensor:
-    """`losses.gaussian_divergence` per channel, (C,); its mean over channels and layers is L_BN."""
-    return gaussian_divergence(*seen, *remembered)

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from socketlab.errors import LabError, require_types
-from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages
 from socketlab.measures.bn_moments import NormStatistics, norm_statistics
 from socketlab.measures.bootstrap import Measured
 from socketlab.measures.layer_features import Images, Pattern, Transform, extract_features, layer_names
 from socketlab.measures.metrics import MEASURES, measure_all, possible_measures
-from socketlab.networks.checkpoints import Source
+from socketlab.networks.checkpoints import Source, source_for_modality
 from socketlab.networks.networks import Mixture, norm_layers
 
 PROFILE = ("neighbour_purity", "mmd", "linear_cka_debiased")
@@ -116,8 +115,8 @@ class Comparison:
 
 def compare(
     model_a: Source | nn.Module, model_b: Source | nn.Module | Pattern, data_a: Images, data_b: Images, *,
-    layers: Pattern | None = None, layers_b: Pattern | None = None, transform_a: Transform = None,
-    transform_b: Transform = None, labels_a: Labels | None = None, labels_b: Labels | None = None,
+    layers: Pattern | None = None, transform_a: Transform = None, transform_b: Transform = None,
+    labels_a: Labels | None = None, labels_b: Labels | None = None,
     titles: tuple[str, str] = ("", ""), paired: bool | None = None, rounds: int = 100, seed: int = 0,
 ) -> Comparison:  # fmt: skip
     """How far apart two sets of features are, layer by layer, in every measure and with intervals.
@@ -131,8 +130,7 @@ def compare(
     model_b : another, or the same again, or layers of ``model_a``, which then reads both data.
     data_a, data_b : `PairedImages` of one modality, tensors (N, C, H, W), lists of images, or batches that
         can be read again.
-    layers, layers_b : names or patterns for `layer_names`; as many of b as of a, in their order. Default:
-        `main_layers`, and the same names in b.
+    layers : names or patterns for `layer_names`, of both networks. Default: `main_layers`.
     transform_a, transform_b : from stored images to the network's input. A `Source` brings its own; images of
         a modality that it does not read are normalised by their own mean and deviation, as `adapt` does.
     labels_a, labels_b : (n,) classes; those of `PairedImages` are found. For the reader alone.
@@ -155,7 +153,7 @@ def compare(
         names = [data.names if isinstance(data, PairedImages) else () for data in (data_a, data_b)]
         unnamed = tuple(map(str, range(len(names[0]))))  # all unlabelled sets are numbered alike
         paired = names[0] == names[1] != unnamed
-    matched = _matched(a.network, b.network, layers, layers_b)
+    matched = _matched(a.network, b.network, layers)
     of_a, out_a = _read(a, list(matched))
     of_b, out_b = _read(b, list(matched.values()))
     at = list(matched)[-1]
@@ -185,8 +183,7 @@ def _side(
         if labels is None and data.classes and set(data.kinds) <= set(data.classes):
             labels = data.labels.cpu()
         if transform is None and isinstance(model, Source):
-            fits = model.modality == modality
-            transform = model.normalisation if fits else encodings.measure(data.images[modality], modality)
+            transform = source_for_modality(model, data).normalisation
     known = None if labels is None else np.asarray(labels)
     if known is not None:
         if known.dtype.kind not in "iu" or known.ndim != 1 or (known < 0).any():
@@ -254,24 +251,18 @@ def _opened(parts: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     return found
 
 
-def _matched(a: nn.Module, b: nn.Module, layers: Pattern | None, layers_b: Pattern | None) -> dict[str, str]:
-    """Layer of a → layer of b."""
-    of_a = main_layers(a) if layers is None else layer_names(a, layers)
-    if layers_b is not None:
-        of_b = layer_names(b, layers_b)
-    elif set(of_a) <= {name for name, _ in b.named_modules()}:
+def _matched(a: nn.Module, b: nn.Module, layers: Pattern | None) -> dict[str, str]:
+    """Layer of a → layer of b: of the same name, else the layers of b that are chosen alike."""
+    of_a, of_b = (main_layers(one) if layers is None else layer_names(one, layers) for one in (a, b))
+    if set(of_a) <= {name for name, _ in b.named_modules()}:
         of_b = of_a
-    else:
-        of_b = main_layers(b) if layers is None else layer_names(b, layers)
     if not of_a or not of_b:
         raise LabError("The list of layers is empty: name one at least, or leave it out.")
+    if len(of_a) != len(of_b) and layers is None:  # two kinds of networks: what their heads read
+        return {of_a[-1]: of_b[-1]}
     if len(of_a) != len(of_b):
-        if layers is None and layers_b is None:  # two kinds of networks: what their heads read
-            return {of_a[-1]: of_b[-1]}
-        raise LabError(
-            f"{len(of_a)} layers of {type(a).__name__} ({', '.join(of_a[:4])}, …) cannot be compared with "
-            f"{len(of_b)} of {type(b).__name__} ({', '.join(of_b[:4])}, …): name as many with layers_b."
-        )
+        counts = f"{len(of_a)} layers of {type(a).__name__} and {len(of_b)} of {type(b).__name__}"
+        raise LabError(f"{counts} cannot be compared: name layers that both have.")
     return dict(zip(of_a, of_b, strict=True))
 
 
@@ -290,17 +281,14 @@ def _read(side: Side, layers: Sequence[str]) -> tuple[dict[str, NDArray[Any]], N
 
 def _norm_gaps(a: Side, b: Side) -> tuple[NormGaps | None, list[str]]:
     """Statistics at the batch-norm layers against their running ones, or why there are none."""
-    seen = []
     try:
-        for side in (a, b):
-            found = norm_statistics(side.network, side.images, side.transform)
-            seen.append({one.name: one for one in found})
+        found = [norm_statistics(side.network, side.images, side.transform) for side in (a, b)]
     except LabError as error:
         return None, [str(error)]
+    seen = [{one.name: one for one in of_side} for of_side in found]
     names = tuple(name for name in seen[0] if name in seen[1])
     if not names:
-        missing = "The two networks have no batch-norm layers of the same name: their running statistics are "
-        return None, [missing + "not compared."]
+        return None, ["The networks have no batch-norm layers of the same name: none is compared."]
     of_a, of_b = (np.array([of_side[name].from_running for name in names]) for of_side in seen)
     worst = names[int(of_b.argmax())]
     return NormGaps(names, of_a, of_b, (seen[0][worst], seen[1][worst])), []

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import bnstats, losses
@@ -45,39 +45,6 @@ Rule = Callable[[Evidence], float]
 def information(evidence: Evidence) -> float:
     """−L_IM over all images: certain of each, and spread over the classes; nats, in [0, log K]."""
     return -float(losses.information_maximisation(evidence.logits))
-
-
-def certainty(evidence: Evidence) -> float:
-    """Minus the mean entropy of the predictions; nats, in [−log K, 0]. One class for all is best, too.
-
-    Source: Morerio et al., ICLR 2018 (minimal-entropy correlation alignment), section 4.
-    """
-    return -float(losses.mean_entropy(evidence.logits))
-
-
-def nuclear_norm(evidence: Evidence) -> float:
-    r"""Sum of the singular values of the predictions P, :math:`\|P\|_* / \sqrt{N \min(N, K)}`, in (0, 1].
-
-    1 where all predictions are certain and the classes even.
-
-    Source: Cui et al., CVPR 2020 (batch nuclear-norm maximisation), eq. 7.
-    """
-    p = evidence.logits.softmax(dim=1)
-    return float(torch.linalg.svdvals(p).sum() / (len(p) * min(p.shape)) ** 0.5)
-
-
-def matrix_norm(evidence: Evidence) -> float:
-    r"""MaNo: a norm of the normalised logits, :math:`(\tfrac{1}{NK} \sum q_{ik}^4)^{1/4}`, in (0, 1].
-
-    Rows q are the softmax where the mean of −log p over images and classes exceeds 5; else 1 + z + z²/2 in
-    place of exp z, divided by its sum, which trusts large logits less.
-
-    Source: Xie et al., NeurIPS 2024 (MaNo).
-    """
-    z = evidence.logits
-    far = -z.log_softmax(dim=1).mean() > 5
-    weights = z.softmax(dim=1) if far else 1 + z + z.square() / 2
-    return float((weights / weights.sum(dim=1, keepdim=True)).pow(4).mean() ** 0.25)
 
 
 def class_clusters(evidence: Evidence) -> float:
@@ -125,11 +92,8 @@ def bn_closeness(evidence: Evidence) -> float:
 
 RULES: dict[str, Rule] = {
     rule.__name__: rule
-    for rule in (
-        information, neighbourhood_density, agreement, bn_closeness, certainty, nuclear_norm, matrix_norm,
-        class_clusters,
-    )
-}  # fmt: skip
+    for rule in (information, neighbourhood_density, agreement, bn_closeness, class_clusters)
+}
 """Name → rule."""
 
 
@@ -170,9 +134,10 @@ def _seen_statistics(network: Network, adapted: Source, target: PairedImages) ->
 
 def choose(evidence: Sequence[Evidence], rule: Rule | str) -> int:
     """Index of the best by a rule or its name in `RULES`; of equals the last, the longest trained."""
-    if isinstance(rule, str) and rule not in RULES:
-        raise LabError(f"There is no rule {rule!r}: choose one of {', '.join(RULES)}.")
-    scores = [(RULES[rule] if isinstance(rule, str) else rule)(one) for one in evidence]
+    if isinstance(rule, str):
+        require_choice("rule", rule, RULES)
+        rule = RULES[rule]
+    scores = list(map(rule, evidence))
     return max(range(len(scores)), key=lambda i: (scores[i], i))
 
 

@@ -26,7 +26,7 @@ from socketlab.panels.base import RELEASED, box_of, controls_of, named, recipe_s
 from socketlab.panels.cards import Mistakes
 from socketlab.panels.pairs import NEAR, SHARE, spoilt
 from socketlab.panels.session import Canvas, Paint
-from socketlab.panels.training import SHOWN_RUNS, Change, PanelRun, RunPanel, draw_runs
+from socketlab.panels.training import SHOWN_RUNS, PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
 from socketlab.runs.settings import Material
 
@@ -171,11 +171,12 @@ def draw_accuracy(figure: Canvas, runs: list[AdaptationRun]) -> None:
             ax.axvline(change.epoch, ymax=0.06, color=run.style.colour, linewidth=3)
 
 
-def draw_losses(figure: Canvas, losses: Mapping[str, list[float]], changes: list[Change]) -> None:
-    """The terms that are at work, over steps."""
+def draw_losses(figure: Canvas, runs: list[AdaptationRun]) -> None:
+    """The terms that are at work in the last run, over steps."""
+    losses = runs[-1].losses if runs else {}
     shown = {n: (range(1, len(y) + 1), y) for n, y in losses.items() if np.isfinite(y).any()}
     if shown:
-        marks = [change.step for change in changes]
+        marks = [change.step for change in runs[-1].changes]
         figures.loss_terms(figure, shown, 1 if len(shown) == 1 else 2, "step", 0.9, marks)
     else:
         style.dress(figure.subplots(), "Terms of the loss", "step")
@@ -304,13 +305,8 @@ class AdaptationPanel(RunPanel[Choice]):
 
     def paints(self) -> dict[str, Paint]:
         """Curves of the runs, and the losses of the last one."""
-        runs, losses, changes = list(self.runs), {}, []
-        if runs:
-            losses, changes = runs[-1].losses, list(runs[-1].changes)
-        return {
-            "accuracy": partial(draw_accuracy, runs=runs),
-            "losses": partial(draw_losses, losses=losses, changes=changes),
-        }
+        runs = list(self.runs)
+        return {"accuracy": partial(draw_accuracy, runs=runs), "losses": partial(draw_losses, runs=runs)}
 
     def told(self) -> str:
         """The accuracy of the last run."""

@@ -50,11 +50,9 @@ class Cards:
 
     def __init__(self, images: PairedImages, classes: Sequence[str] = ()) -> None:
         self.images, self.classes = images, tuple(classes) or images.classes
-        self._reach = {m: float(np.percentile(some.cpu(), 99)) for m, some in images.images.items()}
-        self.url = cache(self._url)
-
-    def _url(self, modality: str, scene: int) -> str:
-        return image_url(self.images.images[modality][scene].cpu(), modality, self._reach[modality])
+        stored = {m: some.cpu() for m, some in images.images.items()}
+        reach = {m: float(np.percentile(some, 99)) for m, some in stored.items()}
+        self.url = cache(lambda m, scene: image_url(stored[m][scene], m, reach[m]))
 
     def prediction(self, label: int, share: float | None = None) -> str:
         """A predicted class and, if known, its probability, as HTML that stays on one line."""
@@ -74,9 +72,8 @@ class Cards:
             views += f'<figure{point}><img src="{self.url(modality, scene)}" alt="{alt}"></figure>'
         known = ""
         if kind in self.classes:
-            known = (
-                f' <b style="background:{style.class_colour(self.classes.index(kind))}"></b>{written(kind)}'
-            )
+            colour = style.class_colour(self.classes.index(kind))
+            known = f' <b style="background:{colour}"></b>{written(kind)}'
         below = "".join(f"<p>{line}</p>" for line in lines)
         return (
             f'<div class="socketlab-card" role="listitem" title="{name}">'

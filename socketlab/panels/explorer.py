@@ -106,9 +106,7 @@ class Explorer(widgets.VBox):
         self.positions = self._rows("positions", {name: cloud.points for name, cloud in points.items()}, 2)
         values = self.positions if features is None else self._rows("features", features)
         if not np.isfinite(values).all():
-            raise LabError(
-                "Every set needs finite positions and features; some are missing, NaN or infinite."
-            )
+            raise LabError("Every set needs finite positions and features; some are missing or NaN.")
         classes = [kind if kind in self.cards.classes else "" for kind in images.kinds]
         scenes = pd.DataFrame({"scene": range(len(images)), "name": images.names, "true_class": classes})
         sets = [scenes.assign(set=name, modality=cloud.modality) for name, cloud in points.items()]

@@ -168,9 +168,7 @@ class GapWorld:
             sets = {view[1]: self.seen[view].features[choice.layer] for view in (colour, target)}
             found = maps.joint_map(sets) if choice.map == "UMAP" else maps.pca_map(sets, fit_on=colour[1])
             titles, labels = {m: style.modality_style(m).title for m in found}, self.seen[target].labels
-            self._maps[key] = {
-                m: map_figures.Cloud(points, m, titles[m], labels) for m, points in found.items()
-            }
+            self._maps[key] = {m: map_figures.Cloud(x, m, titles[m], labels) for m, x in found.items()}
         return self._maps[key]
 
     def curve(self, choice: GapChoice) -> tuple[list[float], list[float]]:
@@ -185,7 +183,7 @@ def draw_room(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     views = world.views(choice)
     rooms = [world.seen[view].examples.images[view[1]] for view in views]
     rooms = [some[min(choice.example, len(some) - 1)] for some in rooms]
-    reach = 1000 * math.ceil(max(float(np.percentile(rooms[1].to(torch.int32), 99)), 1.0) / 1000)
+    reach = figures.reach_of(rooms[1])
     images = [figures.paint(room, view[1], reach) for room, view in zip(rooms, views, strict=True)]
     about = "as in training", "without errors", f"errors × {choice.strength:g}"
     shorts = [style.modality_style(view[1]).short for view in views]
@@ -244,9 +242,8 @@ class GapPanel(Panel):
         first = choice or GapChoice()
         layers = self.world.layers(first.sensor)
         self._first = replace(first, layer=first.layer or layers[-1])
-        super().__init__(
-            controls_of(self._first, layer={"options": layers}), ("room", "numbers", "map", "strength")
-        )
+        table = controls_of(self._first, layer={"options": layers})
+        super().__init__(table, ("room", "numbers", "map", "strength"))
         named("photos", self.pictures["room"].image)
         self._asked = session.Background[None](self._compute, self.box)
         self._maps = session.Background[None](self._make_map, self.box)

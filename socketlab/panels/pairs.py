@@ -160,8 +160,7 @@ def draw_pairs(figure: Canvas, given: PairedImages, broken: float) -> None:
     rows = evenly(len(given), SHOWN)
     some, wrong = rows.tolist(), (wrong_rows(len(given), broken)[rows] != rows).tolist()
     source, target = sorted(given.modalities, key=lambda modality: modality != "rgb")
-    depths = given.images[target][rows].to(torch.int32)
-    reach = 1000.0 * max(1, int(np.ceil(np.percentile(depths, 99) / 1000)))
+    reach = figures.reach_of(given.images[target][rows])
     images = {
         style.modality_style(m).short: [figures.paint(given.images[m][row], m, reach) for row in some]
         for m in (source, target)

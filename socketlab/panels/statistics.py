@@ -19,6 +19,7 @@ from socketlab.images.paired_images import PairedImages
 from socketlab.measures import bn_moments
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, Step, adapt
+from socketlab.method.losses import gaussian_divergence
 from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, load_source, source_for_modality
 from socketlab.panels import base, session
@@ -112,7 +113,7 @@ class LayerReading:
         self.remembered, self.batch, self.everything = here.remembered, here.batch(rows), here.batch()
         self.profile = bn_moments.layer_gaps(moments, moments, rows)
         n, gap = len(rows) * here.places, self.profile[bench.layers.index(layer)]
-        of_all = float(bn_moments.divergence(self.everything, self.remembered).mean())
+        of_all = float(gaussian_divergence(*self.everything, *self.remembered).mean())
         self.words = (
             f"A batch of {len(rows)} gives N = {n:,} values per channel: before a variance is "
             f"remembered it is multiplied by N / (N − 1) = <b>{n / (n - 1):.6g}</b>. The batch is "
@@ -175,8 +176,9 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         super().__init__(first, experiments, table, ("channels", *self.live))
         self._asked = session.Background[None](self._read, self.box)
         self.background.append(self._asked)
-        self._on_change((*self.view, "seed"), self._ask)
-        self._ask()
+        ask = partial(self._asked.post, None, at_once=True)
+        self._on_change((*self.view, "seed"), ask)
+        ask()
 
     def _values_of(self, choice: StatisticsChoice) -> dict[str, Any]:
         values = super()._values_of(choice)
@@ -185,9 +187,6 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
     def bench(self) -> StatisticsBench:
         """Networks, images and what was measured once; the first call loads them."""
         return self._loaded("bench", self._gather)  # type: ignore[no-any-return]
-
-    def _ask(self) -> None:
-        self._asked.post(None, at_once=True)
 
     def _read(self, _: None) -> None:
         """In the background: what the controls ask for by now."""

@@ -120,11 +120,7 @@ class RunPanel(Panel, Generic[Setting]):
     live: ClassVar[Sequence[str]] = ()
 
     def __init__(
-        self,
-        first: Any,
-        experiments: Mapping[str, Setting],
-        table: Mapping[str, Any],
-        pictures: Sequence[str],
+        self, first: Any, experiments: Mapping[str, Any], table: Mapping[str, Any], pictures: Sequence[str]
     ) -> None:
         self.runs: list[Any] = []
         self.listeners: list[Callable[[], Any]] = []

@@ -272,7 +272,7 @@ def test_check_returns_what_the_notebook_goes_on_with(capsys: pytest.CaptureFixt
     assert "✔ 03-loss" in capsys.readouterr().out
     assert checks.check("03-loss", lambda a, b: 0) is LOSS.answer
     assert "✘ 03-loss" in capsys.readouterr().out
-    with pytest.raises(LabError, match="no exercise '99-x'"):
+    with pytest.raises(LabError, match="exercise '99-x' is unknown"):
         checks.check("99-x", mine)
 
 
@@ -314,5 +314,5 @@ def test_a_quiz_can_be_read_without_a_kernel_and_does_not_tell_its_answer() -> N
 def test_questions_are_checked_and_found() -> None:
     with pytest.raises(ValueError, match="one of them right"):
         Question("x", "?", (Option("a", "b"), Option("c", "d")))
-    with pytest.raises(LabError, match="no question '99-x'"):
+    with pytest.raises(LabError, match="question '99-x' is unknown"):
         quiz.ask("99-x")

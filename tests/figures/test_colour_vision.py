@@ -91,7 +91,7 @@ def sheet_of_runs() -> Any:
     figure = style.new_figure(1100, 420)
     left, right = figure.subfigures(1, 2)
     adaptation.draw_accuracy(left, made)
-    adaptation.draw_losses(right, made[-1].losses, [])
+    adaptation.draw_losses(right, made)
     return figure
 
 

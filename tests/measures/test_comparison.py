@@ -141,20 +141,14 @@ def test_two_kinds_of_networks_meet_at_what_their_heads_read():
 
 
 def test_layers_may_be_chosen_and_must_match():
-    wide, narrow = torchvision.models.resnet18(num_classes=4), small_network(4, width=8)
-    found = compare(
-        wide,
-        narrow,
-        noise(0),
-        noise(0),
-        layers="layer[12]",
-        layers_b=["trunk.4", "trunk.5"],
-        paired=True,
-        rounds=4,
-    )
-    assert found.layers == {"layer1": "trunk.4", "layer2": "trunk.5"}
-    with pytest.raises(LabError, match="layers_b"):
-        compare(wide, narrow, noise(0), noise(0), layers="layer[12]", layers_b="trunk.4")
+    wide, narrow = torchvision.models.resnet18(num_classes=4), torchvision.models.resnet34(num_classes=4)
+    found = compare(wide, narrow, noise(0), noise(0), layers="layer[12]", paired=True, rounds=4)
+    assert found.layers == {"layer1": "layer1", "layer2": "layer2"}
+    other = small_network(4, width=8)
+    found = compare(wide, other, noise(0), noise(0), layers="*[46]*conv2", rounds=4)
+    assert found.layers == {"layer4.0.conv2": "trunk.4.conv2", "layer4.1.conv2": "trunk.6.conv2"}
+    with pytest.raises(LabError, match="name layers that both have"):
+        compare(wide, other, noise(0), noise(0), layers="*conv1")
     with pytest.raises(LabError, match="no layer 'layer9'"):
         compare(wide, "layer9", noise(0), noise(0))
 

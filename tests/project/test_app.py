@@ -31,7 +31,7 @@ def test_every_panel_can_be_imported(name: str) -> None:
 
 
 def test_a_panel_that_is_not_there_is_named() -> None:
-    said = "There is no panel 'sound': choose among adaptation, "
+    said = "panel 'sound' is unknown: choose one of adaptation, "
     with pytest.raises(LabError, match=said), app.prepared("sound"):
         pass
 
