@@ -55,13 +55,15 @@ def write(
     head = "measure", "value", "95 % interval", "p", "a larger value means"
     rows = [_measure_row(one) for one in comparison.measures[comparison.at]]
     measured = Table(head, rows, title=f"All measures at {comparison.at}", about=_ABOUT)
-    accuracies = _accuracies(comparison)
+    answers = _answers(comparison).items()
+    known = [(t, *share_and_interval(float(r.mean()), len(r)), percent(c.mean())) for t, (c, r) in answers]
+    accuracies = Table(("", "accuracy", "95 % interval", "mean confidence"), known)
     counts = " and ".join(f"{len(x):,}" for x in comparison.features)
     page = render(
         title=f"{comparison.a.title} against {comparison.b.title}",
         subtitle=f"{counts} images, {len(comparison.layers)} layers · {settings['made']}",
         headline=headline(comparison),
-        tables=[accuracies, measured] if accuracies.rows else [measured],
+        tables=[accuracies, measured] if known else [measured],
         notes=comparison.notes,
         figures=pictures(comparison, umap),
         settings=settings,
@@ -175,12 +177,6 @@ def _answers(comparison: Comparison) -> dict[str, Any]:
     """Confidence and whether it is right, of each side whose labels are known."""
     known = {side.title: comparison.accuracy(key) for key, (side, _) in _sides(comparison).items()}
     return {title: pair for title, pair in known.items() if pair is not None}
-
-
-def _accuracies(comparison: Comparison) -> Table:
-    answers = _answers(comparison).items()
-    rows = [(t, *share_and_interval(float(r.mean()), len(r)), percent(c.mean())) for t, (c, r) in answers]
-    return Table(("", "accuracy", "95 % interval", "mean confidence"), rows)
 
 
 def _measure_row(one: Measured) -> tuple[str, ...]:

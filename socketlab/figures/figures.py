@@ -55,9 +55,7 @@ def triptych(
     """A column per room (default: the first six), a row per modality; images of `tile` pixels."""
     some = rooms.take(range(min(6, len(rooms))) if indices is None else [int(i) for i in indices])
     if absent := [m for m in modalities if m not in some.modalities]:
-        raise LabError(
-            f"These rooms have no {' or '.join(absent)} images, only {', '.join(some.modalities)}."
-        )
+        raise LabError(f"There are no {' or '.join(absent)} images, only {', '.join(some.modalities)}.")
     rows = {style.modality_style(m).short: (m, some.images[m]) for m in modalities}
     return gallery(rows, [style.spaced(kind) for kind in some.kinds], tile)
 
@@ -294,10 +292,9 @@ def cells(
 
     style.plain_text(style.figure_of(ax))  # seaborn draws the figure
     about: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": 1, "linewidths": 1.2, "linecolor": "white"}
-    about |= {"annot": texts, "fmt": "", "annot_kws": {"fontsize": style.TEXT}}
+    # texts are within the axes: the layout need not measure them
+    about |= {"annot": texts, "fmt": "", "annot_kws": {"fontsize": style.TEXT, "in_layout": False}}
     seaborn.heatmap(values, ax=ax, cbar=False, **about)
-    for text in ax.texts:
-        text.set_in_layout(False)  # within the axes: the layout need not measure it
     ax.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
     ax.tick_params(length=0)

@@ -193,9 +193,7 @@ def calibration(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> tu
     """
     certain, right = np.asarray(confidence, float), np.asarray(correct, bool)
     if certain.ndim != 1 or certain.shape != right.shape or not len(certain):
-        raise LabError(
-            f"Confidence {certain.shape} and correct {right.shape} need a number per image, and an image."
-        )
+        raise LabError(f"Shapes {certain.shape}, {right.shape}: give a number per image, and an image.")
     if not ((certain >= 0) & (certain <= 1 + 1e-6)).all():
         raise LabError("Confidences lie in [0, 1]: pass probabilities, not logits.")
     place = np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), certain) - 1, 0, bins - 1)

@@ -100,14 +100,12 @@ def _draw_points(ax: Axes, clouds: Mapping[str, Cloud], hue: str) -> None:
     labelled = {cloud.modality for cloud in clouds.values() if cloud.labels is not None}
     for cloud in clouds.values():
         colours = cloud_colours(cloud, hue)
-        hollow = hue == "modality" and cloud.labels is None and cloud.modality in labelled
         fill: dict[str, Any] = {"c": colours, "edgecolors": "white", "linewidths": 0.4}
-        if hollow:
+        if hue == "modality" and cloud.labels is None and cloud.modality in labelled:
             fill = {"c": "white", "edgecolors": colours, "linewidths": 1.0}
         marker, order = style.modality_style(cloud.modality).marker, 2 + (cloud.labels is not None)
         x, y = cloud.points.T
-        drawn = ax.scatter(x, y, s=30, marker=marker, alpha=0.85, zorder=order, **fill)
-        drawn.set_in_layout(False)
+        ax.scatter(x, y, s=30, marker=marker, alpha=0.85, zorder=order, in_layout=False, **fill)
 
 
 def cloud_colours(cloud: Cloud, hue: str) -> Any:

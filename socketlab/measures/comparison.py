@@ -164,7 +164,7 @@ def compare(
         draws = rounds if layer == at else min(rounds, 50)
         measured[layer] = measure_all(x, y, paired=paired, rounds=draws, seed=seed, names=some)
     norms, notes = _norm_gaps(a, b)
-    notes += _notes([(a.title, model_a), (b.title, model_b)], layers is None, paired)
+    notes += _notes([(a, model_a), (b, model_b)], layers is None, paired)
     settings = {"paired": paired, "rounds": rounds, "seed": seed}
     return Comparison(
         a, b, paired, matched, at, (of_a[at], of_b[matched[at]]), (out_a, out_b), measured, norms,
@@ -195,14 +195,13 @@ def _side(
     return Side(title, modality, network, data, transform, known)
 
 
-def _notes(models: Sequence[tuple[str, Source | nn.Module]], default_layers: bool, paired: bool) -> list[str]:
+def _notes(models: Sequence[tuple[Side, Any]], default_layers: bool, paired: bool) -> list[str]:
     notes = []
-    for title, model in models:
+    for side, model in models:
         if isinstance(model, Source) and model.test_statistics == "batch":
-            notes.append(f"{title} is tested by each batch's statistics; here its running ones count.")
-        network = model.network if isinstance(model, Source) else model
-        if isinstance(network, Mixture) and default_layers:
-            notes.append(f"{title} is a mixture; its first network is compared. Name layers for others.")
+            notes.append(f"{side.title} is tested by each batch's statistics; here its running ones count.")
+        if isinstance(side.network, Mixture) and default_layers:
+            notes.append(f"{side.title} is a mixture; its first network is compared. Name layers for others.")
     if not paired:
         notes.append("The images are no pairs: CKA and the retrieval of partners are left out.")
     return notes

@@ -40,9 +40,7 @@ def checked(
     first, second = _features(a, "first"), _features(b, "second")
     (n, width), (m, other_width) = first.shape, second.shape
     if same_width and width != other_width:
-        raise LabError(
-            f"The sets have {width} and {other_width} features a row; the measure needs one width."
-        )
+        raise LabError(f"Rows have {width} and {other_width} features; the measure needs one width.")
     if paired and n != m:
         raise LabError(f"{n} and {m} rows are no pairs: row i of both sets must be one scene.")
     if min(n, m) < least:

@@ -115,9 +115,8 @@ def _encoded(images: Images, transform: Transform, batch: int) -> Iterator[Tenso
             yield from encoded_batches(images, transform, batch)
             return
         images = images.images[images.modality]
-    images = torch.as_tensor(images) if isinstance(images, np.ndarray) else images
-    if isinstance(images, Tensor):
-        images = images.split(batch) if len(images) else ()
+    if isinstance(images, Tensor | np.ndarray):
+        images = torch.as_tensor(images).split(batch) if len(images) else ()
     encode = transform.encode if isinstance(transform, Normalisation) else transform
     for one in images:
         stored = one[0] if isinstance(one, list | tuple) and one else one  # images, or images and labels

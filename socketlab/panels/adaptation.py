@@ -34,6 +34,7 @@ TARGET = "depth"
 WEIGHTS = tuple(name for name in knobs() if name.startswith("lambda_"))
 LIVE = (*WEIGHTS, "trunk_lr")
 NEXT = ("align_epochs", "epochs")
+LABELS = {name: knobs()[name].label for name in (*LIVE, *NEXT)} | {"trunk_lr": "learning rate"}
 TERMS = ("paired alignment", "statistics", "pseudo-labels", "information", "entropy", "neighbours")
 WORDS = dict(zip(WEIGHTS, TERMS, strict=True))
 CAMERAS = [(sensor.title, name) for name, sensor in SENSORS.items()]
@@ -200,11 +201,9 @@ class AdaptationPanel(RunPanel[Choice]):
     }
 
     def __init__(
-        self,
-        choice: Choice | None = None,
-        gather: Callable[[Choice], Material] = gather,
+        self, choice: Choice | None = None, gather: Callable[[Choice], Material] = gather,
         counts: Mapping[str, int] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         counts = pair_counts() if counts is None else counts
         first, most = choice or Choice(), max(counts.values())
         first = replace(first, pairs=min(first.pairs, most))
@@ -213,7 +212,7 @@ class AdaptationPanel(RunPanel[Choice]):
         self.mistakes = Mistakes()
         self.below = (self.mistakes,)
         self._film_box = box_of("film-box", [])
-        labels = {name: f"{_label(name)} {WORDS.get(name, '')}".strip() for name in (*LIVE, *NEXT)}
+        labels = {name: f"{LABELS[name]} {WORDS.get(name, '')}".strip() for name in (*LIVE, *NEXT)}
         recipe = {n: recipe_slider(n, getattr(first.recipe, n), label) for n, label in labels.items()}
         own = controls_of(first, pairs={"min": min(16, most), "max": most})
         table = {"lambda_ti": recipe["lambda_ti"], **own, **recipe}
@@ -267,7 +266,7 @@ class AdaptationPanel(RunPanel[Choice]):
             for name in LIVE:
                 before, after = getattr(run.recipe, name), getattr(now, name)
                 if before != after:
-                    run.change(_label(name), before, after, event.step, event.epoch)
+                    run.change(LABELS[name], before, after, event.step, event.epoch)
             run.recipe = now
         return share
 
@@ -334,7 +333,3 @@ class AdaptationPanel(RunPanel[Choice]):
             confusion = partial(figures.confusion_matrix, film.confusion[-1], classes, title=title)
             self.pictures["map"].post(lambda f: film.draw(last, f.subplots()), at_once=True)
             self.pictures["confusion"].post(lambda f: confusion(ax=f.subplots()), at_once=True)
-
-
-def _label(name: str) -> str:
-    return "learning rate" if name == "trunk_lr" else knobs()[name].label

@@ -49,8 +49,7 @@ def recipe_slider(name: str, value: float, label: str = "") -> Any:
     """The slider of one recipe field, with its range, scale and help."""
     knob = knobs()[name]
     assert knob.low is not None and knob.high is not None
-    about: dict[str, Any] = {"description": label or knob.label, "tooltip": knob.help, "value": value}
-    about |= RELEASED
+    about: Any = {"description": label or knob.label, "tooltip": knob.help, "value": value, **RELEASED}
     if knob.log:
         ends = {"min": math.log10(knob.low), "max": math.log10(knob.high)}
         return widgets.FloatLogSlider(step=0.05, readout_format=".2g", **ends, **about)
@@ -250,8 +249,7 @@ class Panel(Readable):
         """All pictures on one sheet, two in a row: a matplotlib figure."""
         rows = -(-len(self.pictures) // 2)
         with session.DRAW:
-            figure = style.new_figure(1180, 430 * rows)
-            figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+            figure = style.new_figure(1180, 430 * rows, fitted=True)
             parts: Any = figure.subfigures(rows, 2, squeeze=False)
             for part, picture in zip(parts.flat, self.pictures.values(), strict=False):
                 picture.paint(part)

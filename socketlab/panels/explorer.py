@@ -90,16 +90,10 @@ class Explorer(widgets.VBox):
     """
 
     def __init__(
-        self,
-        points: Mapping[str, Cloud],
-        images: PairedImages,
-        features: Arrays | None = None,
-        *,
-        before: Arrays | None = None,
-        after: Arrays | None = None,
-        classes: Sequence[str] = (),
+        self, points: Mapping[str, Cloud], images: PairedImages, features: Arrays | None = None, *,
+        before: Arrays | None = None, after: Arrays | None = None, classes: Sequence[str] = (),
         view: str = "map",
-    ) -> None:
+    ) -> None:  # fmt: skip
         if not points:
             raise LabError("There is nothing to explore: no set of points was given.")
         self.clouds, self.view, self.cards = dict(points), view, Cards(images, classes)

@@ -186,8 +186,7 @@ def draw_room(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     reach = figures.reach_of(rooms[1])
     images = [figures.paint(room, view[1], reach) for room, view in zip(rooms, views, strict=True)]
     about = "as in training", "without errors", f"errors × {choice.strength:g}"
-    shorts = [style.modality_style(view[1]).short for view in views]
-    titles = [f"{short}\n{words}" for short, words in zip(shorts, about, strict=True)]
+    titles = [f"{style.modality_style(v[1]).short}\n{words}" for v, words in zip(views, about, strict=True)]
     ax = figures.tiles(figure.subplots(), {"": images}, titles)
     style.describe(ax, f"One room: {', '.join(title.replace(chr(10), ' ') for title in titles)}.")
 
@@ -338,8 +337,7 @@ class GapPanel(Panel):
         now = replace(self.choice, map="PCA", hue="modality")
         shown = list(dict.fromkeys(replace(now, strength=s) for s in (0.0, now.strength, STRONGEST)))
         with session.DRAW:
-            figure = style.new_figure(520 * len(shown), 1000)
-            figure.set_layout_engine("constrained")
+            figure = style.new_figure(520 * len(shown), 1000, fitted=True)
             parts: Any = figure.subfigures(3, len(shown), squeeze=False, height_ratios=(0.8, 1.3, 1.2))
             for (room, points, numbers), choice in zip(parts.T, shown, strict=True):
                 self.world.look(choice)

@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import closing
-from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import ipywidgets as widgets
@@ -228,8 +227,8 @@ class Session:
         self._stop.clear()
         self.error, self.seconds = None, 0.0
         self.state, self.note = "running", "loading images and networks"
-        work = partial(self._work, events, draw, end)
-        threading.Thread(target=work, name="socketlab-worker", daemon=True).start()
+        parts = events, draw, end
+        threading.Thread(target=self._work, args=parts, name="socketlab-worker", daemon=True).start()
         return True
 
     def stop(self) -> None:

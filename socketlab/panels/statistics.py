@@ -34,8 +34,6 @@ LAYERS = knobs()["bn_layers"]
 FIXED = {"bn_mode": "running", "test_statistics": "running", "trunk_lr": 0.005, "bottleneck_lr": 0.005}
 PROFILE = {
     "batch": Style("this batch", "#159ab3", "^", "--"),
-    "all": Style("source only", "#8a939d", "o", ":"),
-    "adabn": Style("AdaBN", "#b8860b", "s", "-."),
     "matched": Style("matching", "#0b6bcb", "D", "-"),
 }
 
@@ -73,13 +71,11 @@ class StatisticsBench:
         self.moments = {m: _moments(source, held_out.only(m)) for m in held_out.modalities}
         self.layers = list(self.moments[target.modality])
         self.held_out = held_out.only(target.modality)
+        adabn: Any = next(iter(adapt(source, target, None, Recipe.for_method("adabn"))))
+        untrained = {"source only": source_for_modality(source, target), "AdaBN": adabn.state.adapted}
         self.levels = {"chance": 1 / len(source.classes)}
-        self.profiles = {"all": self.gaps(source)}
-        for title, name in (("source only", "source-only"), ("AdaBN", "adabn")):
-            first: Any = next(iter(adapt(source, target, None, Recipe.for_method(name))))
-            self.levels[title] = evaluate.accuracy(first.state.adapted, self.held_out)
-            if name == "adabn":
-                self.profiles[name] = self.gaps(first.state.adapted)
+        self.levels |= {title: evaluate.accuracy(one, self.held_out) for title, one in untrained.items()}
+        self.profiles = {"source-only": self.gaps(source), "adabn": self.gaps(adabn.state.adapted)}
 
     def gaps(self, adapted: Source) -> list[float]:
         """How far a network's layers are, on held-out images, from the *source's* running statistics."""

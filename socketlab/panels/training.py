@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import ipywidgets as widgets
 import pandas as pd  # type: ignore[import-untyped]
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.figures import figures
 from socketlab.figures.style import Style, run_style
 from socketlab.method.adaptation import Step
@@ -329,8 +329,7 @@ class Guess(Readable):
         if found is None:
             return None
         option, words = (found, "") if isinstance(found, str) else found
-        if option not in self.options:
-            raise LabError(f"The outcome {option!r} is none of the options {', '.join(self.options)}.")
+        require_choice("outcome", option, self.options)
         self.revealed = option
         self._show(words)
         return option

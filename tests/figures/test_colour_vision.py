@@ -109,7 +109,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "layers": lambda: gap_figures.layer_profile("abcd", {name: RNG.uniform(size=4) for name in CLASSES}),
     "layers of a bench": lambda: gap_figures.layer_profile(
         "abcd",
-        {name: RNG.uniform(size=4) for name in statistics.PROFILE},
+        {name: RNG.uniform(size=4) for name in ("batch", "source-only", "adabn", "matched")},
         styles=statistics.PROFILE,
     ),
     "map by class": lambda: figures.feature_map(clouds(False), CLASSES),
