@@ -7,8 +7,8 @@ loaded by the command that needs them, so that ``socketlab --help`` answers at o
 from __future__ import annotations
 
 import io
-import json
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -74,11 +74,7 @@ def adapt(
     pairs: str = Option("near", help="rooms that the pairs show: near, far or both"),
     pair_count: int | None = Option(None, help="number of pairs; default: all"),
     strength: float = STRENGTH,
-    source: str | None = Option(
-        None,
-        help="source network, several with commas, or all; a folder with source_F.pt, _B and _C; "
-        "default: the sensor's own",
-    ),
+    source: str | None = Option(None, help="network, several with commas, or all; default: the sensor's"),
     pack: str | None = PACK,
     domain: str | None = DOMAIN,
     target: str | None = Option(None, help="modality to adapt to; depth where there is depth"),
@@ -297,7 +293,7 @@ def compare(
     about = {"networks": " and ".join(dict.fromkeys(models))}
     if opened is None:
         split = split or "target_test"
-        images = pocketrooms.load(split, sensor, tuple(dict.fromkeys(ways)), strength, device=on)
+        images = pocketrooms.load(split, sensor, tuple(dict.fromkeys(ways)), strength).to(on)
         about |= {"sensor": f"{sensor}, strength {strength:g}", "split": split}
         about["rooms"] = f"PocketRooms (sha256 {splits.rooms_digest()[:12]}…)"
     else:
@@ -311,7 +307,8 @@ def compare(
         a, b, images.only(ways[0]), images.only(ways[1]), layers=named, titles=titles, rounds=rounds,
         seed=seed,
     )  # fmt: skip
-    report = write(found, out, rerun=ctx.obj, umap=umap, about=about)
+    rerun = shlex.join(["socketlab", *sys.argv[1:]])
+    report = write(found, out, rerun=rerun, umap=umap, about=about)
     typer.echo(headline(found))
     typer.echo(f"report: {report}")
 
@@ -369,18 +366,3 @@ def report(
     with run_folder.locked(folder):
         results.again(run_folder.read(folder), oracle)
     typer.echo(f"report: {folder / run_folder.REPORT}")
-
-
-@app.command()
-def info(file: str = Argument(help="path of a checkpoint, or the name of a shipped one")) -> None:
-    """Print what a checkpoint says of itself."""
-    from socketlab.networks.checkpoints import load_source
-
-    source = load_source(file)
-    about = {
-        "classes": ", ".join(source.classes),
-        "parameters": sum(tensor.numel() for tensor in source.network.parameters()),
-    } | source.normalisation.as_dict()
-    for name, value in (about | source.card).items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        typer.echo(f"{name:<20} {text}")

@@ -34,10 +34,7 @@ def data_folder() -> Path:
     chosen = os.environ.get("SOCKETLAB_DATA")
     folder = Path(os.path.expanduser(chosen)) if chosen else Path(__file__).resolve().parent.parent / "data"
     if not os.path.isdir(folder):
-        raise LabError(
-            f"The data folder {folder} does not exist: work in a clone of the repository (`make lab`), "
-            "or set SOCKETLAB_DATA to the clone's data folder."
-        )
+        raise LabError(f"The data folder {folder} does not exist: set SOCKETLAB_DATA to that of a clone.")
     return folder
 
 
@@ -128,6 +125,11 @@ def read_json(path: Path, way_out: str) -> Any:
         raise LabError(f"{path} is missing: {way_out}.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise LabError(f"{path} cannot be read ({reason(error)}): {way_out}.") from error
+
+
+def as_json(value: Any) -> bytes:
+    """Return the bytes of a JSON file."""
+    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def from_json(kind: Any, value: Any, where: str = "it") -> Any:
@@ -223,8 +225,7 @@ def verified(relative_name: str) -> Path:
     path = folder / relative_name
     expected = read_manifest(folder).get(relative_name)
     if expected is None:
-        way_out = "check the name, or list a new file with `python -m socketlab.files`"
-        raise LabError(f"data/{relative_name} is not listed in data/{MANIFEST}: {way_out}.")
+        raise LabError(f"data/{relative_name} is not listed: `python -m socketlab.files` lists new files.")
     if not path.is_file():
         raise LabError(f"data/{relative_name} is missing: {_remedy(relative_name)}.")
     if digest(path) != expected:
@@ -254,8 +255,7 @@ def write_manifest(folder: str | os.PathLike[str]) -> Path:
         for name in names
         if name != Path(MANIFEST) and not any(p.startswith(".") or p == "__pycache__" for p in name.parts)
     }
-    text = json.dumps(listed, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    write_whole(folder / MANIFEST, text.encode())
+    write_whole(folder / MANIFEST, as_json(dict(sorted(listed.items()))))
     return folder / MANIFEST
 
 

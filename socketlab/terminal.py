@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,12 +17,7 @@ from socketlab.files import reason, sweep
 
 
 class OneSentence(TyperGroup):
-    """Commands whose errors are sentences, and which stop when interrupted; ``ctx.obj`` is what was typed."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep the words."""
-        ctx.obj = shlex.join(["socketlab", *args])
-        return super().parse_args(ctx, args)
+    """Commands whose errors are sentences, and which stop when interrupted."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; its error is one sentence and exit code 2."""

@@ -193,9 +193,7 @@ def decode_all(
     try:
         yield from bar(run(jobs), desc="packing", unit="scene", total=len(scenes))
     except BrokenProcessPool:
-        raise LabError(
-            "A process of the import died, probably out of memory: run it again with fewer --processes."
-        ) from None
+        raise LabError("A process died, probably out of memory: import with fewer --processes.") from None
 
 
 def _decode_scene(pictures: dict[str, Picture], size: int, fit: str) -> dict[str, NDArray[Any]] | BadPicture:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.images import scan
 from socketlab.images.decode import Picture
 from socketlab.images.scan import Frame, Survey, composed, listed, pictures_of, readable, text_of, walk
@@ -44,8 +44,7 @@ _LINE = re.compile(r"\s*(?P<path>\S.*?)\s+(?P<label>-1|[0-9]{1,6})\s*")
 
 def find_sunrgbd(survey: Survey, depth: str = "depth") -> list[Frame]:
     """Four sensors, a folder for each frame."""
-    if depth not in ("depth", "depth_bfx"):
-        raise LabError(f"SUN RGB-D has no {depth!r} images: choose depth or depth_bfx.")
+    require_choice("depth", depth, ("depth", "depth_bfx"))
     root, frames = _below(survey.root, SUN_SENSORS), []
     for sensor, domain in SUN_SENSORS.items():
         for folder, folders, files in walk(root / sensor, survey) if (root / sensor).is_dir() else ():
@@ -179,10 +178,7 @@ def _together(
     stem: Callable[[Path], str] = _stem,
     split: str = "",
 ) -> list[Frame]:
-    """Frames of the files that have the same stem, in any case and in any form of Unicode.
-
-    Of two files of a modality with one stem neither is taken: nobody can know which belongs to the partner.
-    """
+    """Frames of the files of one stem, in any case and form of Unicode; of two of one modality neither."""
     scenes: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for modality, files in found.items():
         for file in files:

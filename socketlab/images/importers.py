@@ -134,12 +134,9 @@ def _note_ranges(found: Survey, unit_is_known: bool) -> None:
 
 def require_options(kind: str, names: Iterable[str]) -> None:
     """A `LabError` when there is no such data set, or it has no such option."""
-    if kind not in KINDS:
-        raise LabError(f"There is no data set {kind!r}: choose one of {', '.join(KINDS)}.")
+    require_choice("data set", kind, tuple(KINDS))
     for name in names:
-        if name not in KINDS[kind].options:
-            known = ", ".join(KINDS[kind].options)
-            raise LabError(f"{kind} has no option {name!r}: its options are {known}.")
+        require_choice(f"{kind} option", name, KINDS[kind].options)
 
 
 def _parsed(options: dict[str, Any]) -> dict[str, Any]:

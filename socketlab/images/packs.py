@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from socketlab.errors import LabError
-from socketlab.files import digest, from_json, write_whole
+from socketlab.errors import LabError, require_choice
+from socketlab.files import as_json, digest, from_json, write_whole
 from socketlab.images.decode import placed_focal
 from socketlab.images.scan import Frame
 
@@ -70,9 +70,7 @@ class Pack:
         arrays, every = part["arrays"], np.arange(part["scenes"])
         wanted = tuple(arrays) if modalities is None else tuple(modalities)
         for modality in wanted:
-            if modality not in arrays:
-                there = ", ".join(arrays)
-                raise LabError(f"{self.folder.name} has no {modality} images in {split}, only {there}.")
+            require_choice(f"{split} modality of {self.folder.name}", modality, tuple(arrays))
             _require_digest(self.folder, arrays[modality])
         scenes = self._scenes_of(split)
         rows = {m: every if scenes["rows"][m] is None else np.array(scenes["rows"][m]) for m in wanted}
@@ -118,14 +116,12 @@ class Pack:
 
     def _range(self, split: str, domain: str | None) -> tuple[dict[str, Any], int, int]:
         """The entry of a split, and where the scenes of a domain begin and end."""
-        if split not in self.splits:
-            raise LabError(f"{self.folder.name} has no split {split!r}: it has {', '.join(self.splits)}.")
+        require_choice(f"split of {self.folder.name}", split, self.splits)
         part = self.manifest["splits"][split]
-        ranges = {None: (0, part["scenes"]), **part["domains"]}
-        if domain not in ranges:
-            known = ", ".join(part["domains"])
-            raise LabError(f"{self.folder.name} has no domain {domain!r} in {split}: it has {known}.")
-        return part, *ranges[domain]
+        if domain is None:
+            return part, 0, part["scenes"]
+        require_choice(f"{split} domain of {self.folder.name}", domain, tuple(part["domains"]))
+        return part, *part["domains"][domain]
 
     def _scenes_of(self, split: str) -> dict[str, Any]:
         """The list of the scenes of a split."""
@@ -272,8 +268,3 @@ def _write_header(file: BinaryIO, image: NDArray[Any], count: int) -> None:
     about = {"descr": image.dtype.str, "fortran_order": False, "shape": (count, *image.shape)}
     file.seek(0)
     np.lib.format.write_array_header_1_0(file, about)
-
-
-def as_json(value: Any) -> bytes:
-    """JSON of a pack, as bytes."""
-    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False).encode() + b"\n"

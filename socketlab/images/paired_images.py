@@ -81,19 +81,14 @@ class PairedImages:
 
     def take(self, indices: Sequence[int] | Sequence[bool] | Tensor) -> PairedImages:
         """The scenes at ``indices``, in that order, or those where a mask of N truth values is true."""
-        needed = "take needs whole numbers, or a mask"
         try:
-            rows = torch.as_tensor(indices).cpu()
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise LabError(f"{needed}, not {type(indices).__name__}") from error
-        if rows.dtype is torch.bool and rows.shape == (len(self),):
-            rows = rows.nonzero()[:, 0]
-        elif rows.numel() and (rows.dtype is torch.bool or rows.dtype.is_floating_point or rows.ndim != 1):
-            given = f"{rows.dtype} of shape {tuple(rows.shape)}"
-            raise LabError(f"{needed} of {len(self)} truth values, not {given}")
-        rows = rows.long()
-        if rows.numel() and not -len(self) <= int(rows.min()) <= int(rows.max()) < len(self):
-            raise LabError(f"there are {len(self)} scenes: choose indices from 0 to {len(self) - 1}")
+            given = torch.as_tensor(indices).cpu()
+            if given.ndim != 1 or (given.numel() and given.dtype.is_floating_point):
+                raise TypeError
+            rows = torch.arange(len(self))[given if given.dtype is torch.bool else given.long()]
+        except (TypeError, ValueError, RuntimeError, IndexError) as error:
+            needed = f"whole numbers from 0 to {len(self) - 1}, or a mask of {len(self)} truth values"
+            raise LabError(f"take needs {needed}, not {indices!r:.60}") from error
         images = {m: index_images(x, rows.to(x.device)) for m, x in self.images.items()}
         chosen = rows.tolist()
         names, kinds = (tuple(entries[i] for i in chosen) for entries in (self.names, self.kinds))

@@ -37,7 +37,6 @@ def load(
     modalities: Sequence[str] = ("rgb", "depth"),
     strength: float = 1.0,
     seed: int = 0,
-    device: torch.device | str = "cpu",
 ) -> PairedImages:
     """One split as one sensor sees it, 64 × 64 pixels; an adaptation to depth opens no colour picture.
 
@@ -72,7 +71,7 @@ def load(
         names=tuple(row["name"] for row in rows),
         kinds=tuple(row["kind"] for row in rows),
         classes=() if split.startswith("ti_") else CLASSES,
-    ).to(device)
+    )
 
 
 @checked
@@ -83,7 +82,6 @@ def ti_pairs(
     modalities: Sequence[str] = ("rgb", "depth"),
     seed: int = 0,
     strength: float = 1.0,
-    device: torch.device | str = "cpu",
 ) -> PairedImages:
     """Task-irrelevant pairs: rooms of other kinds, in the source's and the target's modality.
 
@@ -97,7 +95,7 @@ def ti_pairs(
     if share is not None and not (isinstance(share, int | float) and 0 <= share <= 1):
         raise LabError(f"unknown mix {mix!r}: choose near, far, both, or a share of near rooms from 0 to 1")
     splits = ["ti_near"] * (share != 0) + ["ti_far"] * (share != 1)
-    parts = [load(split, sensor, modalities, strength, seed, device) for split in splits]
+    parts = [load(split, sensor, modalities, strength, seed) for split in splits]
     everything = parts[0] if len(parts) == 1 else join(*parts)
     if count is None and share in (None, 0, 1):
         return everything

@@ -144,10 +144,8 @@ class Survey:
         if failed == len(self.frames):
             raise LabError(f"No scene of {self.root.name} could be decoded: {shown}.")
         if {"auto": 2 * lost > every, "stop": bool(self.problems), "skip": False}[on_bad]:
-            raise LabError(
-                f"{lost} of {every} scenes cannot be used ({self.counted()}; {shown}): put them right, "
-                'or leave them out with on_bad="skip" (--on-bad skip).'
-            )
+            what = f"{lost} of {every} scenes cannot be used ({self.counted()}; {shown})"
+            raise LabError(f'{what}: put them right, or leave them out with on_bad="skip" (--on-bad skip).')
 
 
 def readable(text: object) -> str:

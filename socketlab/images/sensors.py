@@ -297,9 +297,7 @@ def _check(strength: float, **views: tuple[Tensor, torch.dtype, int]) -> None:
     """A LabError for views of another type or shape, or a strength out of range."""
     for what, (images, dtype, channels) in views.items():
         if images.dtype != dtype or images.shape[1:] != (channels, VIEW_SIZE, VIEW_SIZE):
-            raise LabError(
-                f"The {what} views must be {dtype} of shape (N, {channels}, {VIEW_SIZE}, {VIEW_SIZE}), but "
-                f"are {images.dtype} of shape {tuple(images.shape)}: pass the stored views as they are."
-            )
+            wanted, given = f"{dtype} (N, {channels}, {VIEW_SIZE}, {VIEW_SIZE})", tuple(images.shape)
+            raise LabError(f"The {what} views must be {wanted}, as stored, not {images.dtype} {given}.")
     if not 0 <= strength <= STRONGEST:
         raise LabError(f"The strength of a sensor is {strength}: choose a number from 0 to {STRONGEST:g}.")

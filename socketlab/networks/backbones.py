@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pickle
 import re
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.images.encodings import Normalisation
 from socketlab.networks import efficientnet_lite
 from socketlab.networks.networks import Network, Trunk
@@ -67,7 +66,7 @@ def backbone_network(
 
 def backbone_trunk(name: str) -> Trunk:
     """The trunk alone, with random weights from torch's global generator; see `backbone_network`."""
-    _require_known(name)
+    require_choice("backbone", name, BACKBONES)
     if name == efficientnet_lite.NAME:
         return efficientnet_lite.EfficientNetLite0()
     from torchvision import models
@@ -85,37 +84,26 @@ def weights_normalisation(name: str, weights: str = "DEFAULT") -> Normalisation:
 
 def _listed(name: str, weights: str) -> Any:
     """The entry in torchvision's list of weights: their address, and the transforms that go with them."""
-    _require_known(name)
+    require_choice("backbone", name, BACKBONES)
     from torchvision import models
 
     known = models.get_model_weights(name).__members__
-    if weights not in known:
-        names = ", ".join(known)
-        raise LabError(f"torchvision has no weights {weights!r} of {name}: choose {names}, or a file's path")
+    require_choice(f"weights of {name}", weights, tuple(known))
     return known[weights]
-
-
-def _require_known(name: str) -> None:
-    if name not in BACKBONES:
-        near = difflib.get_close_matches(name, BACKBONES, n=3) or BACKBONES
-        raise LabError(f"there is no backbone {name!r}: choose {', '.join(near)}")
 
 
 def _trunk_weights(name: str, weights: str | Path) -> Weights:
     """The weights of a trunk: from a file, an installed package, or torchvision's list."""
-    _require_known(name)
-    if name == efficientnet_lite.NAME and str(weights) == "DEFAULT":
-        return without_classifier(read_weights(efficientnet_lite.weights_file()))
+    require_choice("backbone", name, BACKBONES)
     if isinstance(weights, Path) or not re.fullmatch(r"DEFAULT|[A-Z0-9]+(_[A-Z0-9]+)+", weights):
         return without_classifier(read_weights(Path(weights)))
     if name == efficientnet_lite.NAME:
-        raise LabError(f"{name} has no weights {weights!r}: choose DEFAULT, or give the path of a file")
+        require_choice(f"weights of {name}", weights, ("DEFAULT",))
+        return without_classifier(read_weights(efficientnet_lite.weights_file()))
     listed = _listed(name, weights)
     try:
         found = listed.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise LabError(
-            f"{listed.url} cannot be fetched ({getattr(error, 'reason', error)}): check the connection, or "
-            f"fetch the file elsewhere and give its path; the weights of {efficientnet_lite.NAME} need none"
-        ) from error
+        why = getattr(error, "reason", error)
+        raise LabError(f"{listed.url} cannot be fetched ({why}): get it yourself, give its path") from error
     return without_classifier(found)

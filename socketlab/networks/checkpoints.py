@@ -88,10 +88,8 @@ def load_source(
     tensors, stored = read_tensors(path)
     names = stored.get("backbones")
     if network is None and isinstance(names, list) and "" in names:
-        raise LabError(
-            f"{path.name} holds the weights of a custom module: make that network again with "
-            "custom_networks.adapted, and give it as network"
-        )
+        way_out = "make it again with custom_networks.adapted, and give it as network"
+        raise LabError(f"{path.name} holds the weights of a custom module: {way_out}")
     try:
         header = from_json(_Header, stored)
         _require_sense(header, tensors)
@@ -102,10 +100,8 @@ def load_source(
             network = _built(header)
         network.load_state_dict(tensors)
     except (LabError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise LabError(
-            f"{path.name} is not a socketlab checkpoint, or its header does not match its weights: "
-            f"{reason(error)}"
-        ) from error
+        what = "is not a socketlab checkpoint, or its header does not match its weights"
+        raise LabError(f"{path.name} {what}: {reason(error)}") from error
     require_finite(tensors, path.name)
     network, classes = network.to(device).eval(), tuple(header.classes)
     return Source(network, classes, header.normalisation, header.card, header.test_statistics)
@@ -175,10 +171,7 @@ def require_classes(source: Source, classes: tuple[str, ...]) -> None:
     """A LabError when ``source`` was trained for other classes than these."""
     if source.classes != tuple(classes):
         known, given = ", ".join(source.classes), ", ".join(classes)
-        raise LabError(
-            f"the network knows the classes {known}, the data have {given}: choose a network trained on the "
-            "same classes"
-        )
+        raise LabError(f"the network knows the classes {known}, the data have {given}: choose another one")
 
 
 def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], header: dict[str, Any]) -> None:

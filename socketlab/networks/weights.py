@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -35,13 +34,10 @@ def read_weights(path: Path) -> Weights:
             found: Any = load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise LabError(f"{path.name} is not a whole safetensors file: {error}") from error
     except Exception as error:  # in whatever the reading of a stranger's pickle may end
-        why = "is no torch file of tensors, or not a whole one: fetch or write it again"
+        why = "is no file of tensors, or not a whole one: fetch or write it again"
         if named := re.search(r"GLOBAL (\S+)", str(error)):
-            why = f"holds more than tensors ({named[1]}), which could run code, and was not read: write "
-            why += "module.state_dict() instead of the module"
+            why = f"holds more than tensors ({named[1]}), which could run code: write module.state_dict()"
         raise LabError(f"{path.name} {why}") from error
     weights = {name: x for name, x in _unwrapped(found, path.name).items() if name != "n_averaged"}
     while weights and (prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in weights)), "")):
@@ -71,10 +67,7 @@ def require_finite(weights: Mapping[str, Tensor], file: str) -> None:
     """A LabError that names the first tensor with NaN or infinite numbers."""
     for name, x in weights.items():
         if x.is_floating_point() and not bool(x.isfinite().all()):
-            raise LabError(
-                f"{name} in {file} holds NaN or infinite numbers, as after a training that diverged: give "
-                "the weights of an earlier epoch"
-            )
+            raise LabError(f"{name} in {file} holds NaN or infinite numbers: give those of an earlier epoch")
 
 
 def without_classifier(state: Mapping[str, Tensor]) -> Weights:

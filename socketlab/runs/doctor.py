@@ -71,16 +71,15 @@ def attempt(name: str, check: Callable[[], str]) -> Check:
     except LabError as error:
         return Check(name, False, str(error))
     except Exception as error:
-        return Check(name, False, f"could not be examined ({type(error).__name__}: {_one_line(error)})")
+        text = " ".join(str(error).split())
+        return Check(name, False, f"could not be examined ({type(error).__name__}: {text})")
 
 
 def report() -> str:
     """Return versions, platform and one line per requirement, with ~ for the home folder."""
     versions = [f"{name} {version}" for name in (*NAMED_VERSIONS, PRETRAINED) if (version := _version(name))]
-    system, machine = platform.platform(), platform.machine()  # the name of the computer is not among them
-    where = system if machine in system else f"{system} {machine}"
     lines = [
-        f"socketlab {socketlab.__version__} · Python {platform.python_version()} · {where}",
+        f"socketlab {socketlab.__version__} · Python {platform.python_version()} · {platform.platform()}",
         " · ".join(versions) or "none of the packages is installed",
         *map(str, examine()),
     ]
@@ -111,10 +110,8 @@ def check_torch(found: dict[str, str]) -> str:
     if "error" not in found:
         return ", ".join(f"{name} {found[name]}" for name in names)
     pair = " and ".join(f"{name} {_version(name) or '(missing)'}" for name in names)
-    raise LabError(
-        f"{pair} do not load ({_one_line(found['error'])}), which they do only as a pair of one release and "
-        f"build → install both in one command, for CPU-only wheels with the one shown on {PYTORCH_PAGE}"
-    )
+    way_out = f"install both in one command, for CPU-only wheels with the one shown on {PYTORCH_PAGE}"
+    raise LabError(f"{pair} do not load ({found['error']}), only a pair of one release and build → {way_out}")
 
 
 def check_packages() -> str:
@@ -146,10 +143,8 @@ def check_kernel() -> str:
     bare = re.fullmatch(r"python(3(\.\d+)?)?(\.exe)?", command)  # then the Python that runs Jupyter
     here, there = (os.path.dirname(os.path.abspath(path)) for path in (sys.executable, command))
     if not bare and here != there:
-        raise LabError(
-            f"notebooks run {command}, not {sys.executable} → start with `make lab`, or remove the other "
-            "kernel: `jupyter kernelspec remove python3`"
-        )
+        way_out = "start with `make lab`, or `jupyter kernelspec remove python3`"
+        raise LabError(f"notebooks run {command}, not {sys.executable} → {way_out}")
     return "notebooks run this Python"
 
 
@@ -162,11 +157,9 @@ def check_computer() -> str:
     have = f"{cores} core{'s' if cores > 1 else ''}, {_gigabytes(memory)} of memory free, "
     have += f"{_gigabytes(disk)} of disk free in {Path.cwd()}"
     if memory < ENOUGH_MEMORY:
-        need = f"a notebook may need {_gigabytes(ENOUGH_MEMORY)} of memory"
-        raise LabError(f"{have}; {need} → close other programs and kernels")
+        raise LabError(f"{have}; a notebook may need {_gigabytes(ENOUGH_MEMORY)} → close other programs")
     if disk < ENOUGH_DISK:
-        need = f"runs may need {_gigabytes(ENOUGH_DISK)} of disk"
-        raise LabError(f"{have}; {need} → delete files, or work in another folder")
+        raise LabError(f"{have}; runs may need {_gigabytes(ENOUGH_DISK)} → delete files, or work elsewhere")
     return have
 
 
@@ -195,7 +188,3 @@ def _version(name: str) -> str | None:
 
 def _gigabytes(count: int) -> str:
     return f"{count / 2**30:.1f} GB"
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:200]

@@ -333,8 +333,7 @@ def _finished(out: Path) -> dict[str, dict[str, Any]]:
         for line in lines:
             _ = [float(line[name] or 0) for name in (*MEASURED, "seconds")], [line[name] for name in FIELDS]
     except (KeyError, ValueError):
-        message = f"{out / 'runs.csv'} is no table of an experiment's runs: choose another --out."
-        raise LabError(message) from None
+        raise LabError(f"{out}/runs.csv is no table of an experiment's runs: choose another --out.") from None
     return {line["origin"]: dict(line) for line in lines}
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from socketlab import files
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.measures.model_selection import Evidence
 from socketlab.method.adaptation import Epoch, State, Step
 from socketlab.networks.checkpoints import Source, load_source, read_tensors, save_source, write_tensors
@@ -42,8 +42,7 @@ def tier(chosen: str | None = None) -> str:
     """The current tier, "replay" or "laptop"; `LabError` when the setting names another."""
     named = os.environ.get(SETTING, "") if chosen is None else chosen
     found = named.strip().lower() or "laptop"
-    if found not in TIERS:
-        raise LabError(f"{SETTING}={found} is no tier: choose among {', '.join(TIERS)}.")
+    require_choice(SETTING, found, tuple(TIERS))
     return found
 
 
@@ -82,9 +81,7 @@ def read(name: str) -> Any:
     """A recorded result; `LabError` when there is none, its file was altered, or it is no recording."""
     if not is_recorded(name):
         way_out = "set SOCKETLAB_TIER=laptop, or record with `python -m tools.record`"
-        raise LabError(
-            f"There is no recording {name!r}, and at the tier replay nothing is trained: {way_out}."
-        )
+        raise LabError(f"There is no recording {name!r} for the tier replay: {way_out}.")
     path = files.verified(f"{FOLDER}/{name}.safetensors")
     tensors, header = read_tensors(path)
     try:
@@ -127,10 +124,7 @@ def _packed(value: Any, tensors: dict[str, Tensor], networks: list[Source]) -> A
         return {"dict": [[_packed(x, tensors, networks) for x in pair] for pair in value.items()]}
     if isinstance(value, Evidence):
         return {"record": ["Evidence", _packed(vars(value), tensors, networks)]}
-    raise LabError(
-        f"A {type(value).__name__} cannot be recorded: return numbers, text, tensors, arrays, networks, "
-        "Evidence, or lists, tuples and dictionaries of them."
-    )
+    raise LabError(f"A {type(value).__name__} cannot be recorded: return numbers, text, tensors or networks.")
 
 
 def _unpacked(tree: Any, tensors: Mapping[str, Tensor], name: str) -> Any:
@@ -183,11 +177,6 @@ def played(
     """
     name = run_name(choice)
     if tier() == "replay":
-        if not is_recorded(name):
-            raise LabError(
-                "At the tier replay nothing is trained, and no run with these settings was recorded: choose "
-                "one in the menu, or set SOCKETLAB_TIER=laptop and start the notebook again."
-            )
         for kind, *row in read(name):
             if kind == "look":
                 yield Observation(*row)

@@ -20,7 +20,7 @@ from socketlab.figures import maps, style
 from socketlab.figures.film import Film, Snapshot
 from socketlab.figures.map_figures import Cloud, feature_map
 from socketlab.figures.report import Figure, Score, page
-from socketlab.files import reason, write_whole
+from socketlab.files import as_json, reason, write_whole
 from socketlab.images.sensors import sensor_named
 from socketlab.measures.distances import neighbour_purity
 from socketlab.method import evaluate
@@ -29,7 +29,7 @@ from socketlab.method.recipe import Recipe, knobs
 from socketlab.networks.checkpoints import Source, read_tensors, save_source
 from socketlab.networks.networks import networks_of
 from socketlab.runs import run_folder
-from socketlab.runs.run_folder import RESULTS, Run, to_json
+from socketlab.runs.run_folder import RESULTS, Run
 from socketlab.runs.settings import Material, Settings, gather
 
 TITLES = {name: look.title for name, look in style.METHODS.items()} | {"source-only": "no adaptation"}
@@ -81,7 +81,7 @@ def measure(run: Run, material: Material, state: State) -> Results:
         adapted_images=len(material.target),
         notes=notes(run, material),
     )
-    write_whole(run.folder / RESULTS, to_json(asdict(results)))
+    write_whole(run.folder / RESULTS, as_json(asdict(results)))
     adapted.card = {
         "modality": material.modality,
         "sensor" if config.settings.pack is None else "set": config.settings.place,
@@ -206,10 +206,7 @@ def _mistakes(material: Material, adapted: Source) -> tuple[Drawing | None, str]
 
 
 def _map(settings: Settings, material: Material, adapted: Source) -> tuple[Axes, str]:
-    """One map of held-out target features and, when there are pairs, of both of their halves.
-
-    Of several sources, the features of the first and of the target network that began from it.
-    """
+    """One map of held-out target features and both halves of pairs; of several sources, by the first."""
     adapted = dataclasses.replace(adapted, network=networks_of(adapted.network)[0])
     sets: dict[str, tuple[Tensor, str, Any]] = {}  # title → features, modality, labels; the last lie on top
     caption = "features of held-out target images, coloured by their true class. "

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import platform
 import time
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 import socketlab
+from socketlab import files
 from socketlab.errors import LabError
 from socketlab.files import csv_text, exclusive, from_json, is_free, read_csv, read_json, reason, write_whole
 from socketlab.images.paired_images import PairedImages
@@ -88,7 +88,7 @@ class Run:
 
     def write_config(self) -> None:
         """Write ``config.json``."""
-        write_whole(self.folder / CONFIG, to_json(asdict(self.config)))
+        write_whole(self.folder / CONFIG, files.as_json(asdict(self.config)))
 
 
 def free_folder(folder: Path | None, settings: Settings) -> Path:
@@ -96,8 +96,7 @@ def free_folder(folder: Path | None, settings: Settings) -> Path:
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = folder or Path("runs") / f"{time}-{settings.place}-{settings.method}-s{settings.seed}"
     if not is_free(folder):
-        way_out = f"choose another folder with --out, or continue with --resume {folder}"
-        raise LabError(f"{folder} exists already: {way_out}.")
+        raise LabError(f"{folder} exists already: choose another --out, or continue with --resume {folder}.")
     return folder
 
 
@@ -123,8 +122,7 @@ def create(folder: Path, settings: Settings, material: Material) -> Run:
 def read(folder: Path) -> Run:
     """Read a run folder; ``LabError`` when it is none."""
     if not (folder / CONFIG).is_file():
-        told = f"{folder} is not a run folder, it has no {CONFIG}"
-        raise LabError(f"{told}: check the name, or begin a run with --out.")
+        raise LabError(f"{folder} is not a run folder, it has no {CONFIG}: begin a run with --out.")
     try:
         run = Run(folder, from_json(Config, read_json(folder / CONFIG, "begin another")))
         datetime.fromisoformat(run.config.made)
@@ -133,8 +131,7 @@ def read(folder: Path) -> Run:
             for name in (*run.losses, *_LAST):
                 run.curve(name)
     except (ValueError, KeyError, LabError) as error:
-        told = f"{folder} cannot be read as a run ({reason(error)})"
-        raise LabError(f"{told}: start a new run instead.") from error
+        raise LabError(f"{folder} cannot be read as a run ({reason(error)}): start a new run.") from error
     return run
 
 
@@ -146,8 +143,7 @@ def resume(run: Run, material: Material) -> State | None:
     now = fingerprints(material)
     for name, what in {"data_digest": "the images", "source_digest": "the source network"}.items():
         if getattr(run.config, name) != now[name]:
-            told = f"{run.folder} cannot be resumed, because {what} changed since it began"
-            raise LabError(f"{told}: restore the files, or start a new run.")
+            raise LabError(f"{run.folder} cannot be resumed: {what} changed; restore it, or start a new run.")
     if not (run.folder / STATE).is_file():
         run.rows = []
         return None
@@ -228,8 +224,3 @@ def environment() -> dict[str, str]:
         "platform": platform.platform(),
         "threads": str(torch.get_num_threads()),
     }
-
-
-def to_json(values: object) -> bytes:
-    """A JSON file's bytes, indented."""
-    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()

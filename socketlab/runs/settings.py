@@ -224,13 +224,13 @@ def gather(settings: Settings) -> Material:
         modality = settings.target or "depth"
         sources = _sources(settings, classes, modality)
         target, held_out = (
-            pocketrooms.load(split, sensor, (modality,), strength, device=device)
+            pocketrooms.load(split, sensor, (modality,), strength).to(device)
             for split in ("target_adapt", "target_test")
         )
         if settings.uses_pairs:
             read = tuple(dict.fromkeys([*(one.modality for one in sources), modality]))
             mix, count, seed = settings.pairs, settings.pair_count, settings.seed
-            pairs = pocketrooms.ti_pairs(sensor, mix, count, read, seed, strength, device)
+            pairs = pocketrooms.ti_pairs(sensor, mix, count, read, seed, strength).to(device)
         focal = encodings.focal_of(settings.field_of_view or sensor_named(sensor).fov_deg)
     else:
         pack = packs.open_pack(settings.pack)
@@ -250,8 +250,7 @@ def gather(settings: Settings) -> Material:
     depth_encoding = settings.depth_encoding
     if depth_encoding == AUTO:
         if pairs is None:
-            told = "--depth-encoding auto is chosen by pairs"
-            raise LabError(f"{told}: name an encoding for a method without them.")
+            raise LabError("--depth-encoding auto is chosen by pairs: without them, name an encoding.")
         choice = choose_encoding(sources[0], target, pairs, settings.recipe, focal=focal, seed=settings.seed)
         depth_encoding, about["depth encoding"] = choice.encoding, choice.reason
     normalisation = splits.encoding(target, depth_encoding, focal)
@@ -264,8 +263,7 @@ def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[
     found = []
     for name in settings.source_names:
         if settings.pack is not None and settings.source is None and not Path(name).exists():
-            way_out = f"`socketlab train-source --pack {settings.pack}`, or name another --source"
-            raise LabError(f"There is no source network {name}: train it with {way_out}.")
+            raise LabError(f"There is no network {name}: `socketlab train-source --pack {settings.pack}`.")
         source = checkpoints.load_source(name, settings.device)
         checkpoints.require_classes(source, classes)
         if source.modality == target:
@@ -273,10 +271,9 @@ def _sources(settings: Settings, classes: tuple[str, ...], target: str) -> list[
         found.append(source)
     if not found:
         raise LabError("--source names no network: give a name or a path, several with commas.")
-    widths = dict.fromkeys(map(checkpoints.bottleneck_width, found))
+    widths = dict.fromkeys(str(checkpoints.bottleneck_width(one)) for one in found)
     if len(widths) > 1:
-        told = " and ".join(map(str, widths))
-        raise LabError(f"The sources have bottlenecks of {told} numbers: choose networks of one kind.")
+        raise LabError(f"The sources have bottlenecks of {' and '.join(widths)} numbers: choose one kind.")
     return found
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from socketlab import files
-from socketlab.errors import LabError
+from socketlab.errors import LabError, require_choice
 from socketlab.images import pocketrooms
 from socketlab.images.encodings import FOCAL, MODALITIES, Normalisation, focal_of, measure
 from socketlab.images.packs import MANIFEST, Pack
@@ -52,9 +52,8 @@ def domains_with(pack: Pack, modality: str) -> list[str]:
 def source_domain(pack: Pack, modality: str = "rgb", domain: str | None = None) -> str:
     """The domain that a source network is trained on: the one asked for, else the first."""
     known = domains_with(pack, modality)
-    if domain is not None and domain not in known:
-        told = f"{pack.folder.name} has no {modality} training images of {domain!r}"
-        raise LabError(f"{told}, only of {', '.join(known)}.")
+    if domain is not None:
+        require_choice(f"{modality} training domain of {pack.folder.name}", domain, known)
     return domain or known[0]
 
 
@@ -95,10 +94,8 @@ def scenes(pack: Pack, modality: str, domain: str) -> tuple[PairedImages, Paired
 
 def _require_every_class(pack: Pack, images: PairedImages, domain: str) -> None:
     if missing := ", ".join(name for name in images.classes if name not in images.kinds):
-        raise LabError(
-            f"{pack.folder.name} has no {images.modality} training image of {missing} in {domain}: add some, "
-            "choose another domain, or import the set again and leave the class out of --task."
-        )
+        what = f"{images.modality} training image of {missing} in {domain}"
+        raise LabError(f"{pack.folder.name} has no {what}: choose another domain, or import another --task.")
 
 
 def _learnt_and_held_out(
@@ -114,10 +111,7 @@ def _learnt_and_held_out(
 
 
 def _divided(images: PairedImages) -> tuple[PairedImages, PairedImages]:
-    """A fifth of each class apart, one scene at least of two or more; whole blocks, in an order by digests.
-
-    A class of a single block is divided at one place, so that neighbours stay together but there.
-    """
+    """A fifth of each class apart: whole blocks, in an order by digests; of a single block, its end."""
     by_kind: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row, (kind, block) in enumerate(zip(images.kinds, images.blocks or images.names, strict=True)):
         if kind in images.classes:
@@ -147,8 +141,7 @@ def labelled(images: PairedImages) -> PairedImages:
 def pairs(pack: Pack, modalities: Sequence[str], count: int | None = None, seed: int = 0) -> PairedImages:
     """Task-irrelevant scenes of all domains in these modalities; ``count`` of them drawn by ``seed``."""
     if "pairs" not in pack.splits:
-        told = f"{pack.folder.name} has no task-irrelevant pairs"
-        raise LabError(f"{told}: leave some classes out of --task, or adapt without, as --method shot.")
+        raise LabError(f"{pack.folder.name} has no task-irrelevant pairs: import another task, or use shot.")
     read = tuple(dict.fromkeys(modalities))
     found = pack.load("pairs", None, read)
     if len(found) < max(2, count or 0):

@@ -115,7 +115,7 @@ def train(
     seed: int = 0,
     normalisation: Normalisation | None = None,
     device: torch.device | str | None = None,
-    execution: Execution | None = None,
+    execution: Execution = PLAIN,
 ) -> Iterator[Step | Trained]:
     """Train a network on labelled images of one modality; yields every `Step`, and every epoch's `Trained`.
 
@@ -130,14 +130,12 @@ def train(
     recipe = recipe or SourceRecipe()
     if len(images) < recipe.batch_size:
         raise LabError(f"{len(images)} images are fewer than one batch of {recipe.batch_size}")
-    execution = execution or PLAIN
     generator = torch.Generator().manual_seed(seed)
     place = torch.device(images.device if device is None else device)
     network = recipe.network(len(images.classes), seed).to(place)
     normalisation = normalisation or recipe.normalisation(images)
-    source = Source(
-        network, images.classes, normalisation, {"recipe": dataclasses.asdict(recipe), "seed": seed}
-    )
+    card = {"recipe": dataclasses.asdict(recipe), "seed": seed}
+    source = Source(network, images.classes, normalisation, card)
     rates = (recipe.trunk_rate or recipe.rate, recipe.rate)
     precision = Recipe(precision=recipe.precision)
     new = [*network.bottleneck.parameters(), *network.head.parameters()]

@@ -421,7 +421,7 @@ def test_a_pattern_names_the_places(tmp_path):
         ({"levels": "9:3"}, "levels=9:3 cannot be: give LOW:HIGH"),
         ({"levels": "dark"}, "levels=dark cannot be"),
         ({"unpaired": "maybe"}, "unpaired=maybe cannot be: give true or false"),
-        ({"quality": "LR"}, "folders has no option 'quality'"),
+        ({"quality": "LR"}, "folders option 'quality' is unknown"),
     ],
 )
 def test_options_that_cannot_be(tmp_path, options, told):

@@ -344,7 +344,7 @@ def test_a_name_that_is_no_text_is_told(sets, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("sun", "."), "There is no data set 'sun'"),
+        (("sun", "."), "data set 'sun' is unknown"),
         (("folders", "nowhere"), "nowhere is not a folder"),
         (("sunrgbd", "."), "holds no scene of SUN RGB-D: kv1, kv2"),
         (("diml", "."), "holds no scene of DIML"),
@@ -360,9 +360,9 @@ def test_a_wrong_folder_is_one_sentence(arguments, told, tmp_path, monkeypatch):
 
 
 def test_options_are_checked(sets):
-    with pytest.raises(LabError, match="sunrgbd has no option 'quality': its options are depth"):
+    with pytest.raises(LabError, match="sunrgbd option 'quality' is unknown: choose one of depth"):
         survey("sunrgbd", sets["sunrgbd"], quality="LR")
-    with pytest.raises(LabError, match="no 'deep' images"):
+    with pytest.raises(LabError, match="depth 'deep' is unknown: choose one of depth, depth_bfx"):
         survey("sunrgbd", sets["sunrgbd"], depth="deep")
 
 
@@ -674,9 +674,9 @@ def test_the_command_line_says_what_it_needs(tmp_path):
     for words, said in (
         (["diml"], "Missing argument"),
         (["folders", str(tmp_path / "nowhere")], "nowhere"),
-        (["cifar", str(tmp_path)], "no data set 'cifar'"),
+        (["cifar", str(tmp_path)], "data set 'cifar' is unknown"),
         (["folders", str(tmp_path), "--option", "unpaired"], "as in --option unpaired=true"),
-        (["folders", str(tmp_path), "--option", "size=3"], "has no option 'size'"),
+        (["folders", str(tmp_path), "--option", "size=3"], "folders option 'size' is unknown"),
     ):
         done = CliRunner().invoke(app, ["import", *words])
         assert done.exit_code == 2

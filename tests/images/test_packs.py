@@ -184,9 +184,9 @@ def test_manifest_tells_all_but_private_folders(whole, pictures):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (("later",), "no split 'later'"),
-        (("train", "kinect_v1"), "no domain 'kinect_v1'"),
-        (("train", None, ("nir",)), "no nir images"),
+        (("later",), "split of whole 'later' is unknown: choose one of train"),
+        (("train", "kinect_v1"), "domain of whole 'kinect_v1' is unknown: choose one of"),
+        (("train", None, ("nir",)), "modality of whole 'nir' is unknown: choose one of rgb, depth"),
     ],
 )
 def test_what_a_pack_does_not_have_is_named(whole, wrong, told):

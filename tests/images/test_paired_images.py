@@ -74,11 +74,11 @@ def test_a_mask_takes_the_scenes_that_it_marks():
 @pytest.mark.parametrize(
     ("indices", "told"),
     [
-        ([0.5, 1.0], "whole numbers, or a mask of 6"),
+        ([0.5, 1.0], "whole numbers from 0 to 5, or a mask of 6"),
         ([True, False], "mask of 6 truth values"),
-        ([[0, 1]], "of shape"),
-        ([6], "choose indices from 0 to 5"),
-        ([-7], "there are 6 scenes"),
+        ([[0, 1]], "whole numbers from 0 to 5, or a mask of 6 truth values, not ..0, 1"),
+        ([6], "whole numbers from 0 to 5"),
+        ([-7], "from 0 to 5.* not .-7"),
         ([1, 1], "names must be unique, but 1 come more than once"),
     ],
 )

@@ -137,11 +137,13 @@ def test_without_a_connection(tmp_path, monkeypatch):
 
 
 def test_unknown_names_are_told():
-    with pytest.raises(LabError, match=r"no backbone 'resnet51': choose .*resnet50"):
+    with pytest.raises(LabError, match=r"backbone 'resnet51' is unknown: choose .*resnet50"):
         backbone_network("resnet51", 3)
-    with pytest.raises(LabError, match="no backbone 'vgg16': choose resnet18, resnet34"):
+    with pytest.raises(LabError, match="backbone 'vgg16' is unknown: choose one of resnet18, resnet34"):
         weights_normalisation("vgg16")
-    with pytest.raises(LabError, match="no weights 'IMAGENET1K_V9' of resnet18: choose IMAGENET1K_V1"):
+    with pytest.raises(
+        LabError, match="weights of resnet18 'IMAGENET1K_V9' is unknown: choose one of IMAGENET1K_V1"
+    ):
         backbone_network("resnet18", 3, "IMAGENET1K_V9")
     with pytest.raises(LabError, match=r"there is no file here\.pth"):
         backbone_network("resnet18", 3, "here.pth")
@@ -431,7 +433,7 @@ def test_a_custom_module_is_read_into_its_like(tmp_path):
 def test_a_backbone_that_no_longer_exists(resnet_source, tmp_path, monkeypatch):
     monkeypatch.setattr(resnet_source.network.trunk, "name", "resnet19")
     save_source(resnet_source, tmp_path / "odd.safetensors")
-    with pytest.raises(LabError, match="no backbone 'resnet19'"):
+    with pytest.raises(LabError, match="backbone 'resnet19' is unknown"):
         load_source(tmp_path / "odd.safetensors")
 
 

