@@ -82,9 +82,10 @@ def experiments(first: Choice, far: int) -> dict[str, Choice]:
 
 
 def methods(first: Choice) -> dict[str, Choice]:
-    """Every method, title -> ``first`` with its recipe."""
+    """Every method but that of ``first``, title -> ``first`` with its recipe."""
     titles = {method: f"method {style.known_style(method, 0).title}" for method in METHODS}
-    return {title: replace(first, recipe=Recipe.for_method(name)) for name, title in titles.items()}
+    found = {title: replace(first, recipe=Recipe.for_method(name)) for name, title in titles.items()}
+    return {title: choice for title, choice in found.items() if choice != first}
 
 
 @dataclass

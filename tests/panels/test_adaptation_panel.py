@@ -392,6 +392,13 @@ def test_terms_that_are_at_work_are_shown_and_no_others(make: Callable[..., Adap
     assert "λ" not in panel.table.value.split("<tr")[-1]  # as at first
 
 
+def test_no_experiment_is_offered_twice() -> None:
+    first = adaptation.Choice()
+    offered = adaptation.experiments(first, 500) | adaptation.methods(first)
+    assert len({repr(choice) for choice in offered.values()}) == len(offered)
+    assert "SOCKET" in offered and "method SOCKET" not in offered and "method SHOT" in offered
+
+
 def test_menus_name_methods_and_terms_as_the_literature_does() -> None:
     assert {style.known_style(method, 0).title for method in METHODS}.isdisjoint(
         {"tent", "aad", "shot-im", "batch"}
