@@ -281,6 +281,7 @@ def test_a_umap_that_fails_in_any_way_does_not_lose_the_map(monkeypatch: pytest.
     assert why == "Principal components in place of UMAP: no locator"
 
 
+@pytest.mark.slow
 def test_umap_is_compiled_where_numba_finds_no_folder_to_write_to() -> None:
     """As in a container where neither site-packages nor HOME can be written."""
     source = (

@@ -78,6 +78,7 @@ def test_alignments_are_shared_by_what_follows_and_by_nothing_else(experiments):
         assert (other.alignment == job.alignment) == shared, name
 
 
+@pytest.mark.slow
 def test_a_run_after_a_shared_alignment_is_the_run_by_itself(experiments):
     """Same accuracies, to the last image, whether a job was alone or finished another's alignment."""
     results = importlib.import_module("results")

@@ -46,6 +46,7 @@ def shipped(name):
     return trust.read(data_folder() / "results" / name)
 
 
+@pytest.mark.slow
 def test_the_table_that_ships_is_that_of_the_networks_that_ship(tmp_path):
     trust.write_rows(tmp_path / "trust.csv", trust.summary(shipped(trust.POINTS)), trust.FIELDS)
     assert (tmp_path / "trust.csv").read_bytes() == (data_folder() / "results" / "trust.csv").read_bytes()
