@@ -273,7 +273,6 @@ def near_infrared(seeds: Iterable[int]) -> Iterator[Row]:
     ways = [(f"rgb_{ONE}", "nir", "nir"), ("nir", "rgb", f"rgb_{ONE}")]
     kinds = [(m, "", Recipe.for_method(m)) for m in (*STILL, "shot")]
     kinds += [("socket", mix, Recipe.socket()) for mix in ("near", "far")]
-    kinds += [("socket, thorough", "near", Recipe.thorough())]
     for source, modality, oracle in ways:
         way = f"{source.split('_')[0]} → {modality}"
         yield Row("nir", words(way=way, method="oracle", pairs=""), None, oracle)
