@@ -1,7 +1,7 @@
 """How good is ``--depth-encoding auto``? ``python benchmarks/encoding_choice.py`` asks the four cameras.
 
 For each camera of PocketRooms: the encoding that held-out pairs choose without a label, and what SOCKET
-reaches with every candidate (near pairs, the recommended recipe). Writes ``data/results/choice_runs.csv``, a
+reaches with every candidate (near pairs, the recommended recipe). Writes ``data/results/choices.csv``, a
 line per run, and ``choice.csv``, a line per camera and choice: what it loses against the best fixed encoding.
 Finished runs are kept. On real images `real` does the same.
 """
@@ -41,7 +41,7 @@ def main() -> None:
     from socketlab.files import data_folder
 
     folder = chosen.out or data_folder() / "results"
-    runs = folder / "choice_runs.csv"
+    runs = folder / "choices.csv"
     done = [line for line in read(runs) if line["data"] == data_digest()] if runs.exists() else []
     known = {(line["sensor"], line["encoding"], int(line["seed"])) for line in done}
     plan = [(sensor, "", seed) for seed in range(chosen.seeds) for sensor in SENSORS]

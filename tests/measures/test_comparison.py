@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -227,9 +228,10 @@ def test_main_layers():
     assert main_layers(mixture)[-1] == "networks.0.bottleneck"
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, monkeypatch):
     out = tmp_path / "report"
     options = ["--layers", "bottleneck", "--rounds", "4", "--no-umap", "--out", str(out), "--strength", "2.0"]
+    monkeypatch.setattr(sys, "argv", ["socketlab", "compare", *options])  # what a shell would have typed
     done = CliRunner().invoke(app, ["compare", *options])
     assert done.exit_code == 0, done.output
     assert "MMD²" in done.output
