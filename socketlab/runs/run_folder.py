@@ -190,8 +190,9 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
 
 
 def shown(images: PairedImages, most: int) -> PairedImages:
-    """At most so many of the images, spread evenly: those in the film."""
-    return images.take(range(0, len(images), -(-len(images) // most)))
+    """At most so many of the images, drawn always alike: those in the film."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images.take(order[:most].sort().values)
 
 
 def keep_frame(path: Path, material: Material, adapted: Source) -> None:

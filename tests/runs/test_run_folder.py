@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import TINY, epochs_without_seconds, full_run, settings_of_any_kind
+from worlds import patterned
 
 from socketlab import files, rooms
 from socketlab.errors import LabError
@@ -339,6 +340,14 @@ def test_the_film_of_a_report_has_every_epoch_and_is_left_out_where_one_is_damag
     (run.folder / run_folder.FILM / "2.safetensors").unlink()  # as in runs of version 0.1
     again(run_folder.read(run.folder), None)
     assert "film of the epochs" not in report_of.read_text()
+
+
+def test_the_film_shows_every_class():
+    """Scenes come class by class in turn: every second one would leave half of the classes out."""
+    images = patterned(320, 3).only("depth")
+    some = run_folder.shown(images, 240)
+    assert len(some) == 240 and set(some.kinds) == set(images.kinds)
+    assert some.names == run_folder.shown(images, 240).names
 
 
 def example(**changes) -> str:
