@@ -25,7 +25,7 @@ LENGTHS = {
     "3 + 11 epochs": Recipe.socket().replace(align_epochs=3, epochs=11),
     "3 + 27 epochs, new crops": Recipe.thorough(),
 }
-"""Epochs of alignment and of all terms: the default, a quarter longer in time, and three times as long."""
+"""Epochs of alignment and of all terms: the default, one with less alignment alone, and the thorough one."""
 
 
 @dataclass(frozen=True)

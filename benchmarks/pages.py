@@ -331,24 +331,20 @@ def rivals(folder: Path) -> str:
 
 def labels(folder: Path) -> str:
     """What some labelled depth images of each class are worth."""
-    found = {(x["start"], x["labels"]): x for x in over_sensors(read(folder / "labels.csv"))}
-    starts = list(dict.fromkeys(start for start, _ in found))
-    rows = [
-        [count, *(measured(found[start, count]) for start in starts)]
-        for count in dict.fromkeys(count for _, count in found)
-    ]
-    return grid(["labelled images a class", *(s.replace("socket", "SOCKET") for s in starts)], rows)
+    return crossed(over_sensors(read(folder / "labels.csv")), "labels", "start", "labelled images a class")
 
 
 def untidy(folder: Path) -> str:
     """Targets with uneven classes, a class missing, strangers."""
-    found = {(x["target"], x["method"]): x for x in over_sensors(read(folder / "untidy.csv"))}
-    methods = list(dict.fromkeys(method for _, method in found))
-    rows = [
-        [target, *(measured(found[target, method]) for method in methods)]
-        for target in dict.fromkeys(target for target, _ in found)
-    ]
-    return grid(["target", *(TITLES.get(m, m.replace("socket", "SOCKET")) for m in methods)], rows)
+    return crossed(over_sensors(read(folder / "untidy.csv")), "target", "method", "target")
+
+
+def crossed(lines: list[Line], down: str, across: str, head: str) -> str:
+    """A row for each value of one column, a column for each of another."""
+    found = {(line[down], line[across]): measured(line) for line in lines}
+    rows, columns = (list(dict.fromkeys(line[name] for line in lines)) for name in (down, across))
+    titles = [TITLES.get(name, name.replace("socket", "SOCKET")) for name in columns]
+    return grid([head, *titles], [[row, *(found[row, column] for column in columns)] for row in rows])
 
 
 def distilled(folder: Path) -> str:

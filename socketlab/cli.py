@@ -132,6 +132,7 @@ def adapt(
 
 def _adapt_and_report(run: Run, material: Material, state: State | None) -> None:
     """Adapt to the end, print the scores, then draw; on Ctrl-C, print how to continue."""
+    from socketlab.figures.report import gap_closed
     from socketlab.runs import results, run_folder
     from socketlab.speed import distributed
 
@@ -152,6 +153,9 @@ def _adapt_and_report(run: Run, material: Material, state: State | None) -> None
         typer.echo(f"accuracy on {images}, last epoch; labels used for measuring alone:")
         for score in found.scores:
             typer.echo(f"  {score.name:<12} {100 * score.held_out:5.1f} %")
+        way = gap_closed(*(score.held_out for score in found.scores)) if found.has_oracle else None
+        if way is not None:
+            typer.echo(f"  {100 * way:.0f} % of the way from source to oracle")
         typer.echo("drawing the pictures and writing the report …", err=True)
         found = results.illustrate(run, material, state.adapted, found)
     except KeyboardInterrupt:

@@ -173,7 +173,7 @@ def choose_encoding(
     source: Source, target: PairedImages, pairs: PairedImages, recipe: Recipe, *,
     candidates: Sequence[str] = CANDIDATES, focal: tuple[float, float] = encodings.FOCAL, seed: int = 0,
 ) -> EncodingChoice:  # fmt: skip
-    """Align with each encoding for some 150 steps, compare on held-out pairs; costs two or three adaptations.
+    """Align with each encoding for 150 steps, compare on held-out pairs; costs three or four adaptations.
 
     Parameters
     ----------
