@@ -89,5 +89,5 @@ class _Statistics(torch.autograd.Function):
         x, mean = ctx.saved_tensors
         eps, count = 1e-5, x.numel() // x.shape[1]
         ones = torch.full_like(mean, 1 - eps)
-        line = F.batch_norm(x, mean, ones, 2 * grad_variance / count, grad_mean / count, eps=eps)
+        line = F.batch_norm(x, mean, ones, grad_variance * (2 / count), grad_mean / count, eps=eps)
         return line, None, None, None
