@@ -29,6 +29,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than about twenty seconds")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begin; the tests of a file share what they set up, so one process runs them."""
+    items.sort(key=lambda item: item.path.stem != "test_notebooks_run")
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture
 def artefacts(tmp_path: Path) -> Path:
     """Where screenshots go: the folder named by SOCKETLAB_ARTEFACTS, else the test's own."""

@@ -119,7 +119,7 @@ def confusion_examples(
         tiles(ax, {"": [paint(images[row], modality, reach) for row in rows.tolist()]}, [""] * len(rows))
         which = f"{style.spaced(classes[true])} taken for {style.spaced(classes[taken])}"
         told.append(f"{which}: {count} of {(truth == true).sum()}")
-        ax.set_title(told[-1], **style.WORDS, loc="left", pad=6)
+        ax.set_title(told[-1], **style.WORDS, loc="left", pad=6, wrap=True)
     style.describe(figure.axes[0], f"Images of the commonest mistakes; {'; '.join(told)}.")
     return figure
 
@@ -195,7 +195,7 @@ def curves(
         width = np.ptp(places) or 1.0
         ax.set_xlim(places.min() - 0.05 * width, places.max() + 0.025 * width)
     if ax.get_yscale() == "log":  # where heights are no distances, names beside the ends would be misplaced
-        ax.legend(**style.BESIDE)
+        ax.legend(**style.BESIDE if style.figure_of(ax).get_figwidth() > 5.5 else style.LEGEND)
     else:
         style.name_ends(ax, ends)
     return style.describe(ax, f"Curves of {ylabel} over {xlabel}: {'; '.join(told) or 'none yet'}.")
@@ -229,7 +229,7 @@ def loss_terms(
     for i, (name, (x, y)) in enumerate(losses.items()):
         look, ax, values = style.known_style(name, i, style.TERMS), axes.flat[i], np.asarray(y, float)
         style.dress(ax, xlabel=xlabel if i >= len(losses) - columns else "")
-        ax.set_title(look.title, **style.WORDS, loc="left")
+        ax.set_title(look.title, **style.WORDS, loc="left", wrap=True)
         few = "o" if len(values) <= 25 and not smooth else ""
         thin = {"alpha": 0.3, "linewidth": 1.0} if smooth else {}
         ax.plot(x, values, look.line, color=look.colour, marker=few, markersize=5, **thin)

@@ -108,7 +108,7 @@ def layer_profile(
     if log:
         ax.set_yscale("log")
     figures.curves(lines, ax, title=title, xlabel="", ylabel=ylabel, ylim=None, styles=styles)
-    every = -(-len(layers) // MOST_LAYER_NAMES)
+    every = -(-len(layers) // min(MOST_LAYER_NAMES, int(2 * style.figure_of(ax).get_figwidth())))
     names = list(layers[::every])
     lean: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     ax.set_xticks(range(0, len(layers), every), names, **lean if len("".join(names)) > 60 else {})

@@ -158,7 +158,7 @@ def dress(
     ax.set_xlabel(xlabel, **WORDS)
     ax.set_ylabel(ylabel, **WORDS)
     if title:
-        ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=pad)
+        ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=pad, wrap=True)
     return ax
 
 

@@ -6,7 +6,7 @@ by a rule is reported with the rule's name; one chosen by target labels is an or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from socketlab.errors import LabError, require_choice
 from socketlab.images import encodings
+from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import bnstats, losses
 from socketlab.method.adaptation import Epoch, adapt
@@ -188,20 +189,31 @@ def choose_encoding(
             f"{len(pairs)} pairs are too few to choose a depth encoding by: bring {2 * LEAST_HELD_OUT}, or "
             "name the encoding."
         )
+    ways = {
+        name: (recipe, encodings.measure(target.images["depth"], "depth", name, focal)) for name in candidates
+    }
+    ranks, count = held_out_ranks(source, target, pairs, ways, seed)
+    return EncodingChoice(min(ranks, key=lambda name: ranks[name]), ranks, count)
+
+
+def held_out_ranks(
+    source: Source, target: PairedImages, pairs: PairedImages,
+    ways: Mapping[str, tuple[Recipe, Normalisation]], seed: int = 0,
+) -> tuple[dict[str, float], int]:  # fmt: skip
+    """`partner_rank` after 150 steps of alignment in each of several ways, on so many held-out pairs."""
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
     count = max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * len(pairs)))
     held_out, learned = pairs.take(order[:count]), pairs.take(order[count:])
-    epoch = max(1, len(target) // recipe.batch_size)
-    short = recipe.replace(align_epochs=min(100, -(-STEPS // epoch)), epochs=0)
     ranks = {}
-    for name in candidates:
-        normalisation = encodings.measure(target.images["depth"], "depth", name, focal)
+    for name, (recipe, normalisation) in ways.items():
+        epoch = max(1, len(target) // recipe.batch_size)
+        short = recipe.replace(align_epochs=min(100, -(-STEPS // epoch)), epochs=0)
         events = adapt(
             source, target, learned, short, seed=seed, every=short.align_epochs, normalisation=normalisation
         )
         last = [event for event in events if isinstance(event, Epoch)][-1]
         ranks[name] = partner_rank(source, last.state.adapted, held_out)
-    return EncodingChoice(min(ranks, key=lambda name: ranks[name]), ranks, count)
+    return ranks, count
 
 
 def partner_rank(source: Source, adapted: Source, pairs: PairedImages) -> float:

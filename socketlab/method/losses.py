@@ -115,11 +115,11 @@ def statistics_distance(
     Source: Ahmed et al., ECCV 2022 (SOCKET); Yin et al., CVPR 2020, for the statistics as a prior.
     """
     _check_form(form, "kl", "paper")
+    layers, norm = (means, variances, source_means, source_variances), torch.linalg.vector_norm
     if form == "kl":  # of the channels of all layers at once
-        each = gaussian_divergence(*map(torch.cat, (means, variances, source_means, source_variances)))
+        each = gaussian_divergence(*map(torch.cat, layers))
         return torch.stack([layer.mean() for layer in each.split([len(mu) for mu in means])]).mean()
-    norm, layers = torch.linalg.vector_norm, zip(means, variances, source_means, source_variances, strict=True)
-    terms = [norm(mu - m) + norm(v - r) for mu, v, m, r in layers]
+    terms = [norm(mu - m) + norm(v - r) for mu, v, m, r in zip(*layers, strict=True)]
     return first_layer_weight * terms[0] + sum(terms[1:], torch.zeros_like(terms[0]))
 
 

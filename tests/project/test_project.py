@@ -317,16 +317,24 @@ def test_lab_flags_are_known_to_jupyterlab(clone):
     assert values["extension_manager"] == "readonly"
 
 
-def test_jupyterlab_is_told_to_be_silent():
+def test_jupyterlab_is_told_to_be_silent_to_keep_panels_and_to_end_kernels():
     """The settings come with the package, are where JupyterLab reads them, and are ones that it knows."""
+    from jupyter_core.paths import jupyter_path
     from jupyterlab import commands
 
     ours = json.loads((ROOT / "socketlab" / "jupyterlab.json").read_text(encoding="utf-8"))
-    ((plugin, settings),) = ours.items()
-    owner, name = plugin.split(":")
-    schema = json.loads(Path(commands.HERE, "schemas", owner, f"{name}.json").read_text(encoding="utf-8"))
-    assert settings == {"fetchNews": "false", "checkForUpdates": False}
-    assert settings.keys() <= schema["properties"].keys()
+    homes = [Path(commands.HERE, "schemas")]
+    homes += [
+        Path(folder, "@jupyter-widgets", "jupyterlab-manager", "schemas")
+        for folder in jupyter_path("labextensions")
+    ]
+    for plugin, settings in ours.items():
+        owner, name = plugin.split(":")
+        schema, *_ = (found for home in homes if (found := home / owner / f"{name}.json").is_file())
+        assert settings.keys() <= json.loads(schema.read_text(encoding="utf-8"))["properties"].keys()
+    silent, notebooks, widgets = ours.values()
+    assert silent == {"fetchNews": "false", "checkForUpdates": False}
+    assert notebooks == {"kernelShutdown": True} and widgets == {"saveState": True}
     installed = Path(commands.get_app_dir()) / "settings" / "overrides.d" / "socketlab.json"
     assert json.loads(installed.read_text(encoding="utf-8")) == ours, "install again: pip install -e ."
 

@@ -64,7 +64,7 @@ def run(sources, recipe, folder: Path, kill_at: int | None = None) -> dict[str, 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_killed_at_any_step(name, tmp_path):
+def test_resume_after_a_kill_at_any_step(name, tmp_path):
     recipe, make = CASES[name]
     sources = make()
     (tmp_path / "undisturbed").mkdir()
@@ -83,7 +83,7 @@ def test_killed_at_any_step(name, tmp_path):
     ("first", "stride"),
     [(7, 29), *(pytest.param(first, 4, marks=pytest.mark.slow) for first in (1, 2, 3, 4))],
 )
-def test_killed_at_any_file_operation(tiny_data, tmp_path, first, stride):
+def test_resume_after_a_kill_at_any_file_operation(tiny_data, tmp_path, first, stride):
     """Whatever is left, `--resume` ends with the same bits, or a fresh start is not blocked."""
     tests = Path(__file__).parents[1]
     places = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
@@ -113,7 +113,7 @@ for event in runs.record(run, material, runs.resume(run, material)): pass
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_a_killed_process_leaves_a_run_that_ends_as_another(tiny_data, tmp_path, monkeypatch):
+def test_resume_after_a_kill_from_outside(tiny_data, tmp_path, monkeypatch):
     """Killed for good while it trains; gone on with in this process."""
     monkeypatch.setenv("SOCKETLAB_DATA", str(tiny_data))
     settings = Settings(recipe=TINY.replace(epochs=5))

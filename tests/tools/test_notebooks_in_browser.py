@@ -95,7 +95,7 @@ def test_a_notebook_in_the_browser(
 
 def assert_panel_is_drawn(panel: Locator) -> None:
     """Its pictures are whole, do not cover one another, and show something."""
-    pictures = [image for image in panel.locator("img").all() if image.is_visible()]
+    pictures = [image for image in panel.locator("img.socketlab-picture").all() if image.is_visible()]
     assert pictures
     assert max(one["coloured"] for one in look_at(pictures)) > 300
 

@@ -16,7 +16,10 @@ from tools import run_notebooks
 
 PATHS = run_notebooks.find(())
 TRACES_BYTES = 13_000_000  # the film of notebook 04 takes one of them
-halves = pytest.mark.parametrize("half", [PATHS[:4], PATHS[4:]], ids=["00 to 03", "04 to 07"])
+HALVES = {"00 to 03": PATHS[:4], "04 to 07": PATHS[4:]}
+halves = pytest.mark.parametrize(
+    "half", [pytest.param(half, id=name, marks=pytest.mark.xdist_group(name)) for name, half in HALVES.items()]
+)
 
 
 @pytest.fixture

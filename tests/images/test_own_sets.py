@@ -123,7 +123,7 @@ def test_a_doubtful_unit_is_a_note_and_an_option(tmp_path, unit, factor, told):
     assert abs(deep(pack).astype(int).mean() - 1932) < (600 if unit == "metres" else 30)
 
 
-def test_metres_as_fractions(tmp_path):
+def test_depth_in_metres_in_a_float_tiff(tmp_path):
     """TIFF of 32 bits: refused with the way out, read with it; NaN and infinity are missing."""
 
     def save(path, i):
