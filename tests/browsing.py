@@ -29,8 +29,10 @@ _LOOK = """async image => {
         clear &&= darkest == 255 || (x > 0 && y > 0 && x < w - 1 && y < h - 1);
     }
     const {left, top, right, bottom} = image.getBoundingClientRect();
-    const whole = getComputedStyle(image).objectFit == 'contain' || Math.abs((right - left) / (bottom - top) * h / w - 1) < 0.01;
-    return {name: image.title || image.alt, width: w, height: h, coloured, clear, whole, left, top, right, bottom};
+    const stretched = Math.abs((right - left) / (bottom - top) * h / w - 1) > 0.01;
+    const whole = !stretched || getComputedStyle(image).objectFit == 'contain';
+    const name = image.title || image.alt;
+    return {name, width: w, height: h, coloured, clear, whole, left, top, right, bottom};
 }"""
 
 

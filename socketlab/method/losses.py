@@ -117,7 +117,7 @@ def statistics_distance(
     _check_form(form, "kl", "paper")
     layers, norm = (means, variances, source_means, source_variances), torch.linalg.vector_norm
     if form == "kl":  # of the channels of all layers at once
-        each = gaussian_divergence(*map(torch.cat, layers))
+        each = gaussian_divergence(*map(torch.cat, layers))  # type: ignore[arg-type]
         return torch.stack([layer.mean() for layer in each.split([len(mu) for mu in means])]).mean()
     terms = [norm(mu - m) + norm(v - r) for mu, v, m, r in zip(*layers, strict=True)]
     return first_layer_weight * terms[0] + sum(terms[1:], torch.zeros_like(terms[0]))

@@ -18,7 +18,7 @@ PATHS = run_notebooks.find(())
 TRACES_BYTES = 13_000_000  # the film of notebook 04 takes one of them
 HALVES = {"00 to 03": PATHS[:4], "04 to 07": PATHS[4:]}
 halves = pytest.mark.parametrize(
-    "half", [pytest.param(half, id=name, marks=pytest.mark.xdist_group(name)) for name, half in HALVES.items()]
+    "half", [pytest.param(half, id=n, marks=pytest.mark.xdist_group(n)) for n, half in HALVES.items()]
 )
 
 
