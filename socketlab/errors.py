@@ -24,7 +24,7 @@ class LabError(Exception):
 
 def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise a `LabError` for a value that is none of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise LabError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")
 
 
