@@ -16,8 +16,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
 	@echo "make test       install the test tools too and run the tests, some minutes"
-	@echo "make test-slow  run the slow tests: training, kills, every section alone, every panel in a browser"
-	@echo "make test-all   run both"
+	@echo "make test-slow  run the slow tests: kills, every section alone, every panel in a browser"
+	@echo "make test-all   run both, and what takes longest: every bad value, every notebook trained"
 	@echo "make results    measure again the tables in data/results that the prose quotes"
 	@echo "make trust      measure again which measures of the gap go with accuracy"
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
@@ -44,12 +44,13 @@ lab: $(VENV)/.lab
 
 # One thread for each of the workers that share the tests.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(py) -m pytest -m "not slow" $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(py) -m pytest -m "not slow and not exhaustive" $(PYTEST_FLAGS)
 
 test-slow: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(py) -m pytest -m slow $(PYTEST_FLAGS)
 
 test-all: test test-slow
+	OMP_NUM_THREADS=1 $(py) -m pytest -m exhaustive $(PYTEST_FLAGS)
 
 results: $(VENV)/.lab
 	$(py) benchmarks/results.py

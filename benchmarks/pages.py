@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 from tables import finished, of_devices, read
 
@@ -369,17 +369,64 @@ def choice(folder: Path) -> str:
     return grid(["camera", *(f"{name}, %" for name in names), "chosen", "points lost"], rows)
 
 
+def pretrained(folder: Path) -> str:
+    """EfficientNet-Lite0 by every method, on each set."""
+    lines = [x for x in read(folder / "pretrained_runs.csv") if x["lambda_bn"] == "0.0" and x["held_out"]]
+    return runs_across(
+        [x for x in lines if x["statistics"] == "batches"],
+        lambda x: TITLES[x["method"]] + (f", {x['rates']}" if x["rates"] else ""),
+        lambda x: x["set"],
+        "method",
+    )
+
+
+def pretrained_bn(folder: Path) -> str:
+    """What L_BN is worth to SOCKET with EfficientNet-Lite0, whichever statistics normalise a batch."""
+    return runs_across(
+        [
+            x
+            for x in read(folder / "pretrained_runs.csv")
+            if x["method"] == "socket" and x["rates"] == "published rates"
+        ],
+        lambda x: (
+            f"{x['set']}, batches normalised by "
+            + ("themselves" if x["statistics"] == "batches" else "the source's statistics")
+        ),
+        lambda x: f"λ_d = {float(x['lambda_bn']):g}",
+        "set",
+    )
+
+
+def runs_across(
+    lines: list[Line], row: Callable[[Line], str], column: Callable[[Line], str], head: str
+) -> str:
+    """Accuracy, mean ± deviation over the runs, by what two functions say of a run."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for line in lines:
+        values.setdefault(row(line), {}).setdefault(column(line), []).append(100 * float(line["held_out"]))
+    columns = list(dict.fromkeys(name for cells in values.values() for name in cells))
+
+    def cell(found: list[float]) -> str:
+        spread = f" ± {stdev(found):.1f}" if len(found) > 1 else ""
+        return f"{mean(found):.1f}{spread}" if found else ""
+
+    rows = [[title, *(cell(cells.get(name, [])) for name in columns)] for title, cells in values.items()]
+    return grid([head, *columns], rows)
+
+
 PARTS: dict[str, Callable[[Path], str]] = {
     "headline": headline, "methods": methods, "rates": rates, "sensors": by_sensor, "bn": bn, "paper": paper,
     "forms": forms, "transfers": transfers, "sources": sources, "sources_nir": sources_nir,
     "cameras": cameras, "nir": nir, "pairs": pairs, "selection": selection, "trust": trust,
     "encodings": encodings, "lengths": lengths, "rivals": rivals, "labels": labels, "untidy": untidy,
-    "distilled": distilled, "choice": choice,
+    "distilled": distilled, "choice": choice, "pretrained": pretrained, "pretrained_bn": pretrained_bn,
 }  # fmt: skip
 COMMANDS = {
     "trust": "make trust",
     "encodings": "python benchmarks/depth_encodings.py",
     "choice": "python benchmarks/encoding_choice.py",
+    "pretrained": "python benchmarks/pretrained.py",
+    "pretrained_bn": "python benchmarks/pretrained.py",
 }
 """By what a table is made, if not by ``make results``."""
 MARK = re.compile(r"<!-- results:(\w+) -->\n(.*?)<!-- /results:\1 -->", re.DOTALL)

@@ -66,23 +66,17 @@ def main() -> None:
 
 
 def runs(places: dict[str, Any], seeds: int) -> Iterator[Run]:
-    """Every run in words: first all methods, then what L_BN is worth."""
-    for seed in map(str, range(seeds)):
-        for place in places:
-            plain = {"set": place, "statistics": OWN, "lambda_bn": "0.0", "seed": seed}
-            for method in ("source-only", "adabn", "oracle"):
-                yield plain | {"method": method, "rates": ""}
-            for rates in RATES:
-                yield plain | {"method": "shot", "rates": rates}
-                yield plain | {"method": "socket", "rates": rates}
-            yield plain | {"method": "choice", "rates": ""}
-    for seed in map(str, range(seeds)):
-        for place in places:
-            for statistics in STATISTICS:
-                for weight in map(str, WEIGHTS):
-                    about = {"set": place, "statistics": statistics, "lambda_bn": weight, "seed": seed}
-                    if (statistics, weight) != (OWN, "0.0"):  # done above
-                        yield about | {"method": "socket", "rates": "published rates"}
+    """Every run in words, the most telling first."""
+    published, own = RATES
+    kinds = [("source-only", "", OWN, 0.0), ("adabn", "", OWN, 0.0), ("oracle", "", OWN, 0.0)]
+    kinds += [("socket", published, statistics, weight) for statistics in STATISTICS for weight in WEIGHTS]
+    kinds += [("socket", own, OWN, 0.0), ("shot", published, OWN, 0.0), ("shot", own, OWN, 0.0)]
+    kinds += [("choice", "", OWN, 0.0)]
+    for seed in range(seeds):
+        for method, rates, statistics, weight in kinds:
+            for place in places:
+                about = {"set": place, "method": method, "rates": rates, "statistics": statistics}
+                yield about | {"lambda_bn": str(weight), "seed": str(seed)}
 
 
 def digest_of(place: str | None) -> str:

@@ -1,11 +1,11 @@
-"""A part of the bad values of `bad_values` in every test run, all of them among the slow tests."""
+"""A part of the bad values of `bad_values` in every test run, all of them among the exhaustive tests."""
 
 import bad_values
 import pytest
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize(("first", "stride"), [(5, 61), pytest.param(0, 1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("first", "stride"), [(5, 61), pytest.param(0, 1, marks=pytest.mark.exhaustive)])
 def test_bad_values_end_in_a_result_or_a_sentence(tiny_data, first, stride):
     """2,700 cases, of which every sixty-first is enough to see that the script still works."""
     with bad_values.prepared(tiny_data):

@@ -51,7 +51,7 @@ def test_each_section_of_a_notebook_runs_alone(half: list[Path], at_replay: None
     assert min(run_notebooks.run_sections(half).values()) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(2400)
 @halves
 def test_at_laptop_notebooks_compute_offline(
