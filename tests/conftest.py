@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("socketlab")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than about twenty seconds")
-    config.addinivalue_line("markers", "exhaustive: minutes of the same: every bad value, every notebook trained")
+    config.addinivalue_line("markers", "exhaustive: minutes of the same, as every bad value")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -303,7 +303,7 @@ class _Run:
         weights = nets.mixing_weights(mixing)
         if recipe.lambda_ti > 0 and pairs is None:  # λ_TI was 0 when this step was prefetched
             pairs = self.pairs(state.step)
-        with autocast(self.plan, self.device):
+        with autocast(self.plan, self.device, self.network):
             if images is not None:
                 labels, known = None if self.labels is None else self.labels[rows], self.source_statistics
                 progress = state.step / self.steps
@@ -345,7 +345,7 @@ class _Run:
             how = state.adapted.normalisation, REESTIMATION_BATCH, self.device, self.execution
             for network in state.networks:
                 batches = encoded_batches(self.target, *how)
-                with autocast(self.plan, self.device):
+                with autocast(self.plan, self.device, self.network):
                     reestimate_statistics(network, batches, partial(self.execution.features, network))
         state.statistics_ready = True
 

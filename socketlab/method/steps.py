@@ -72,9 +72,9 @@ class Execution:
 PLAIN = Execution()
 
 
-def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """Convolutions in bfloat16 by the recipe, or by "auto" where the processor has 16-bit arithmetic."""
-    wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and fast_bfloat16(device))
+def autocast(recipe: Recipe, device: torch.device, network: nn.Module | None = None) -> torch.autocast:
+    """Convolutions in bfloat16 by the recipe, or by "auto" where that is the faster (`fast_bfloat16`)."""
+    wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and fast_bfloat16(device, network))
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 

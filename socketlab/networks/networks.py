@@ -236,11 +236,16 @@ def device_of(network: nn.Module) -> torch.device:
     return next((x.device for x in chain(network.parameters(), network.buffers())), torch.device("cpu"))
 
 
-def fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 itself: most GPUs since 2020, CPUs with AVX-512 BF16 or AMX."""
+def fast_bfloat16(device: torch.device, network: nn.Module | None = None) -> bool:
+    """Whether the device multiplies bfloat16 itself: most GPUs since 2020, CPUs with AVX-512 BF16 or AMX.
+
+    On a CPU not for a network with grouped convolutions, whose gradients in bfloat16 take twice as long.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+    layers = () if network is None else network.modules()
+    grouped = any(isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in layers)
+    if grouped or device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

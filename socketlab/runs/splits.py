@@ -204,13 +204,9 @@ def encoding(images: PairedImages, depth_encoding: str, seen: tuple[float, float
 
 
 def pack_training_task(
-    pack: Pack,
-    recipe: SourceRecipe,
-    modality: str = "rgb",
-    domain: str | None = None,
-    depth_encoding: str = "metric",
-    field_of_view: float | None = None,
-) -> TrainingTask:
+    pack: Pack, recipe: SourceRecipe, modality: str = "rgb", domain: str | None = None,
+    depth_encoding: str = "metric", field_of_view: float | None = None,
+) -> TrainingTask:  # fmt: skip
     """Labelled scenes of a pack's domain: for a source network or, in the target's modality, an oracle."""
     domain = source_domain(pack, modality, domain)
     learn, held_out = scenes(pack, modality, domain)

@@ -109,14 +109,10 @@ class Trained:
 
 
 def train(
-    images: PairedImages,
-    recipe: SourceRecipe | None = None,
-    *,
-    seed: int = 0,
-    normalisation: Normalisation | None = None,
-    device: torch.device | str | None = None,
+    images: PairedImages, recipe: SourceRecipe | None = None, *, seed: int = 0,
+    normalisation: Normalisation | None = None, device: torch.device | str | None = None,
     execution: Execution = PLAIN,
-) -> Iterator[Step | Trained]:
+) -> Iterator[Step | Trained]:  # fmt: skip
     """Train a network on labelled images of one modality; yields every `Step`, and every epoch's `Trained`.
 
     Cross-entropy with label smoothing 0.1, random crops and flips; from scratch, other colours too (not for
@@ -159,7 +155,7 @@ def train(
         batches = order[: per_epoch * recipe.batch_size].split(recipe.batch_size)
         for rows, views in execution.prefetch(map(views_of, batches), place, images.device):
             encoded = normalisation.encode(views)
-            with autocast(precision, place):
+            with autocast(precision, place, network):
                 logits = network.head(execution.features(network, encoded))
                 loss = cross_entropy(logits, labels[rows.to(place)], label_smoothing=0.1)
             for group, rate in zip(optimiser.param_groups, rates, strict=True):

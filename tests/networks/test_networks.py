@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from socketlab.networks.networks import SeededDropout, seed_dropout, small_network
+from socketlab.networks.networks import SeededDropout, fast_bfloat16, seed_dropout, small_network
 
 
 def test_shapes_and_size():
@@ -47,3 +47,13 @@ def test_dropout_draws_by_its_own_seed_and_leaves_the_global_state_alone():
     seed_dropout(network, 5)
     assert torch.equal(copy.deepcopy(first)(x), y) and torch.equal(first(x), y)
     assert network.eval()(x) is x and isinstance(first, SeededDropout)
+
+
+def test_automatic_precision_is_the_faster_one(monkeypatch):
+    """In 16 bits where the processor multiplies them; grouped convolutions on a CPU stay in 32."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    cpu, grouped = torch.device("cpu"), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))
+    assert fast_bfloat16(cpu) and fast_bfloat16(cpu, nn.Conv2d(4, 4, 3))
+    assert not fast_bfloat16(cpu, grouped)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert not fast_bfloat16(cpu)
