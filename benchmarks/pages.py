@@ -403,14 +403,18 @@ def runs_across(
     """Accuracy, mean ± deviation over the runs, by what two functions say of a run."""
     values: dict[str, dict[str, list[float]]] = {}
     for line in lines:
-        values.setdefault(row(line), {}).setdefault(column(line), []).append(100 * float(line["held_out"]))
-    columns = list(dict.fromkeys(name for cells in values.values() for name in cells))
+        found = values.setdefault(row(line), {}).setdefault(column(line), [])
+        found += [] if line["held_out"] == "diverged" else [100 * float(line["held_out"])]
+    columns = list(dict.fromkeys(name for found in values.values() for name in found))
 
     def cell(found: list[float]) -> str:
         spread = f" ± {stdev(found):.1f}" if len(found) > 1 else ""
-        return f"{mean(found):.1f}{spread}" if found else ""
+        return f"{mean(found):.1f}{spread}" if found else "diverged"
 
-    rows = [[title, *(cell(cells.get(name, [])) for name in columns)] for title, cells in values.items()]
+    rows = [
+        [title, *(cell(cells[name]) if name in cells else "" for name in columns)]
+        for title, cells in values.items()
+    ]
     return grid([head, *columns], rows)
 
 

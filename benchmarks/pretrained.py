@@ -90,6 +90,7 @@ def digest_of(place: str | None) -> str:
 def carry_out(run: Run, place: str | None, networks: Path, device: str) -> Run:
     """One run, in the manner of the command line; the network is trained where there is none yet."""
     from socketlab import Epoch, adapt, features
+    from socketlab.errors import LabError
     from socketlab.measures.model_selection import held_out_ranks
     from socketlab.runs.settings import Settings, default_recipe, gather, lengthened, resolved
     from socketlab.speed import best_execution
@@ -117,7 +118,10 @@ def carry_out(run: Run, place: str | None, networks: Path, device: str) -> Run:
         material.sources, material.target, material.pairs, recipe, seed=seed, every=10**6,
         normalisation=material.normalisation, execution=best_execution(),
     )  # fmt: skip
-    adapted = [event for event in events if isinstance(event, Epoch)][-1].state.adapted
+    try:
+        adapted = [event for event in events if isinstance(event, Epoch)][-1].state.adapted
+    except LabError as error:  # its loss or its features stopped being numbers
+        return {"held_out": "diverged", "ranks": str(error).split(":")[0]}
     return {"held_out": f"{features.accuracy(adapted, material.held_out):.4f}"}
 
 
