@@ -80,7 +80,7 @@ def part(page: Page, name: str) -> Locator:
 
 
 def assert_answers(page: Page, control: str, picture: str, keys: Sequence[str]) -> None:
-    """Press keys on a slider in turn; each time the picture changes, within 200 ms if the machine is free.
+    """Press keys on a slider or menu; the picture changes each time, within 200 ms if the machine is free.
 
     The next key waits for the kernel to be idle: while it answers, ipywidgets keeps only the newest value,
     and there and back again are then no change at all.
@@ -88,7 +88,7 @@ def assert_answers(page: Page, control: str, picture: str, keys: Sequence[str]) 
     image = page.get_by_role("img", name=re.compile(picture))
     expect(image).to_have_count(1)
     image.evaluate(_TIME)
-    handle = part(page, control).locator(".noUi-handle")
+    handle = part(page, control).locator(".noUi-handle, select")
     idle = page.locator(".jp-Notebook-ExecutionIndicator").last
     for i in range(TRIES):
         expect(idle).to_have_attribute("data-status", "idle", timeout=60 * SECOND)

@@ -91,7 +91,7 @@ def _draw_links(ax: Axes, a: Cloud, b: Cloud, limits: NDArray[Any]) -> str:
     if not len(lengths):
         return ""
     words = f"Median line between partners: {100 * np.median(lengths):.0f} % of the map's diagonal."
-    ax.set_xlabel(words, **style.WORDS, loc="left")
+    ax.set_xlabel(words, **style.WORDS, loc="left", wrap=True)
     return words
 
 

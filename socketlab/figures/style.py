@@ -23,7 +23,7 @@ DPI = 100
 TEXT = 12.0  # points; 12 is what the last row of a class can read
 WORDS: dict[str, Any] = {"fontsize": TEXT, "color": INK}
 LEGEND: dict[str, Any] = {"fontsize": TEXT, "labelcolor": INK, "frameon": False}
-BESIDE: dict[str, Any] = LEGEND | {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+BESIDE: dict[str, Any] = LEGEND | {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "labelspacing": 0.3}
 DOTTED: dict[str, Any] = {"color": SOFT, "linewidth": 1.2, "linestyle": (0, (1, 2))}
 MISSING = "#ff70ff"  # whatever kind of cone is missing, none of `DEPTH_COLOURS` looks like it
 DEPTH_COLOURS = "viridis_r"
@@ -155,7 +155,7 @@ def dress(
     ax.set_axisbelow(True)
     if grid:
         ax.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
-    ax.set_xlabel(xlabel, **WORDS)
+    ax.set_xlabel(xlabel, **WORDS, wrap=True)
     ax.set_ylabel(ylabel, **WORDS)
     if title:
         ax.set_title(title, color=INK, fontsize=TEXT + 1, loc="left", fontweight="bold", pad=pad, wrap=True)

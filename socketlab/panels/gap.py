@@ -209,8 +209,8 @@ def draw_map(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     classes = world.network(choice.sensor).classes
     ax = map_figures.feature_map(world.clouds(shown), classes, figure.subplots(), **about)
     purity = world.numbers(choice)["neighbour_purity"]
-    note = f"{100 * purity:.0f} % of neighbours: same modality (mixed: 50 %)"
-    ax.set_xlabel(note, fontsize=style.TEXT, color=style.INK, loc="left")
+    note = f"{100 * purity:.0f} % of neighbours: same modality (mixed: 50\xa0%)"
+    ax.set_xlabel(note, **style.WORDS, loc="left", wrap=True)
 
 
 def draw_strengths(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:

@@ -10,12 +10,13 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 from tools import run_notebooks
 
 PATHS = run_notebooks.find(())
-# name of a notebook -> a slider of its panel, the picture that it moves, and keys to be pressed in turn
+# name of a notebook -> a slider or menu of its panel, open at replay, the picture that it moves, and keys to be
+# pressed in turn
 ANSWERS = {
-    "01_modality_gap": ("layer", "The gap in numbers", ["ArrowLeft", "ArrowRight"]),
-    "02_bn_statistics": ("batch-size", "a dot per channel", ["PageDown", "PageUp"]),
-    "03_paired_alignment": ("shift", "pairs are given", ["PageUp", "PageDown"]),
-    "06_near_infrared": ("layer", "The gap in numbers", ["ArrowLeft", "ArrowRight"]),
+    "01_modality_gap": ("layer", "In numbers", ["ArrowLeft", "ArrowRight"]),
+    "02_bn_statistics": ("batch-size", "Measured against remembered mean", ["PageDown", "PageUp"]),
+    "03_paired_alignment": ("experiment", "pairs are given", ["ArrowDown", "ArrowUp"]),
+    "06_near_infrared": ("layer", "In numbers", ["ArrowLeft", "ArrowRight"]),
 }
 RUNS = ("02_bn_statistics", "03_paired_alignment", "04_full_adaptation")
 """Notebooks with a panel that trains: at replay its first run is shown again at once."""
