@@ -190,12 +190,13 @@ def curves(
         ax.set_ylim(*ylim)
     if xlabel in ("epoch", "step"):  # there is no half epoch
         ax.locator_params(axis="x", integer=True)
-    places = np.concatenate([x for x, *_ in drawn.values()]) if drawn else np.array([])
-    if len(places):  # the last points stand whole within the frame, close to their names
-        width = np.ptp(places) or 1.0
-        ax.set_xlim(places.min() - 0.05 * width, places.max() + 0.025 * width)
+    places = np.concatenate([[], *(x for x, *_ in drawn.values())])
+    places = places if len(places) else np.array([0.0, 1.0])
+    width = np.ptp(places) or 1.0  # the last points stand whole within the frame, close to their names
+    ax.set_xlim(places.min() - 0.05 * width, places.max() + 0.025 * width)
     if ax.get_yscale() == "log":  # where heights are no distances, names beside the ends would be misplaced
-        ax.legend(**style.BESIDE if style.figure_of(ax).get_figwidth() > 5.5 else style.LEGEND)
+        wide = style.figure_of(ax).get_figwidth() > 4.7
+        (ax if wide else ax.figure).legend(**style.BESIDE if wide else style.BELOW | {"ncols": 2})
     else:
         style.name_ends(ax, ends)
     return style.describe(ax, f"Curves of {ylabel} over {xlabel}: {'; '.join(told) or 'none yet'}.")
@@ -278,9 +279,7 @@ def channel_statistics(
         style.describe(ax, f"{about}{told}.")
     if title:
         figure.suptitle(title, fontsize=style.TEXT + 1, fontweight="bold", color=style.INK, parse_math=False)
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    below: dict[str, Any] = style.LEGEND | {"loc": "outside lower center", "handletextpad": 0.2}
-    figure.legend(handles, names, ncols=len(names), **below)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), ncols=len(measured), **style.BELOW)
     return figure
 
 
@@ -295,7 +294,7 @@ def cells(
     # texts are within the axes: the layout need not measure them
     about |= {"annot": texts, "fmt": "", "annot_kws": {"fontsize": style.TEXT, "in_layout": False}}
     seaborn.heatmap(values, ax=ax, cbar=False, **about)
-    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, **style.LEAN | {"rotation": 50})
     ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
     ax.tick_params(length=0)
     return ax.collections[0]

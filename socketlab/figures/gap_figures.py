@@ -108,11 +108,11 @@ def layer_profile(
     if log:
         ax.set_yscale("log")
     figures.curves(lines, ax, title=title, xlabel="", ylabel=ylabel, ylim=None, styles=styles)
-    every = -(-len(layers) // min(MOST_LAYER_NAMES, int(2 * style.figure_of(ax).get_figwidth())))
-    names = list(layers[::every])
-    lean: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    ax.set_xticks(range(0, len(layers), every), names, **lean if len("".join(names)) > 60 else {})
-    ax.set_xlim(-0.3, max(len(layers) - 1, 0.5) + 0.1)
+    wide = style.figure_of(ax).get_figwidth()
+    every = -(-len(layers) // min(MOST_LAYER_NAMES, int(2 * wide)))
+    lean = style.LEAN if len("".join(layers[::every])) > min(60, 7 * wide) else {}
+    ax.set_xticks(range(0, len(layers), every), layers[::every], **lean)
+    ax.set_xlim(-0.45, max(len(layers) - 1, 0.5) + 0.45)
     return style.describe(ax, f"{ylabel} over {len(layers)} layers: {'; '.join(words) or 'no values'}.")
 
 

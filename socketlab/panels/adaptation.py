@@ -181,7 +181,7 @@ def draw_losses(figure: Canvas, runs: list[AdaptationRun]) -> None:
         marks = [change.step for change in runs[-1].changes]
         figures.loss_terms(figure, shown, 1 if len(shown) == 1 else 2, "step", 0.9, marks)
     else:
-        style.dress(figure.subplots(), "Terms of the loss", "step")
+        figures.curves({}, figure.subplots(), title="Terms of the loss", xlabel="step", ylabel="loss")
 
 
 # ------------------------------------------------------------------------ the panel

@@ -185,7 +185,7 @@ def draw_room(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     rooms = [some[min(choice.example, len(some) - 1)] for some in rooms]
     reach = figures.reach_of(rooms[1])
     images = [figures.paint(room, view[1], reach) for room, view in zip(rooms, views, strict=True)]
-    about = "as in training", "without errors", f"errors × {choice.strength:g}"
+    about = "as in\ntraining", "without\nerrors", f"errors\n× {choice.strength:g}"
     titles = [f"{style.modality_style(v[1]).short}\n{words}" for v, words in zip(views, about, strict=True)]
     ax = figures.tiles(figure.subplots(), {"": images}, titles)
     style.describe(ax, f"One room: {', '.join(title.replace(chr(10), ' ') for title in titles)}.")
@@ -209,7 +209,7 @@ def draw_map(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
     classes = world.network(choice.sensor).classes
     ax = map_figures.feature_map(world.clouds(shown), classes, figure.subplots(), **about)
     purity = world.numbers(choice)["neighbour_purity"]
-    note = f"{100 * purity:.0f} % of neighbours: same modality (mixed: 50\xa0%)"
+    note = f"{100 * purity:.0f} % of neighbours: same modality (mixed:\xa050\xa0%)"
     ax.set_xlabel(note, **style.WORDS, loc="left", wrap=True)
 
 
@@ -224,7 +224,7 @@ def draw_strengths(figure: Canvas, world: GapWorld, choice: GapChoice) -> None:
         curves, figure.subplots(), title=f"{scale.title[0].upper()}{scale.title[1:]}", ylabel="",
         xlabel="strength of the camera's errors", ylim=(scale.low, scale.high * 1.02), styles=styles,
     )  # fmt: skip
-    ax.set_xlim(-0.05, STRONGEST)
+    ax.set_xlim(-0.05 * STRONGEST, 1.025 * STRONGEST)
 
 
 class GapPanel(Panel):

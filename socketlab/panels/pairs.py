@@ -29,7 +29,7 @@ from socketlab.panels.training import PanelRun, RunPanel, draw_runs
 from socketlab.runs import replay
 
 KEPT, FEWEST, WIDEST = 400, 16, 32
-MEASURED, SHOWN = 100, 6  # pairs of a run: on which its own loss is measured, and in the picture
+MEASURED, SHOWN = 100, 6  # pairs of a run: on which its own loss is measured, and at most in the picture
 LOSSES = {
     "given": style.Style("pairs given", "#be185d", "s", "--"),
     "aside": style.Style("pairs kept aside", "#0b6bcb", "o", "-"),
@@ -157,7 +157,7 @@ def evenly(count: int, most: int) -> Tensor:
 
 def draw_pairs(figure: Canvas, given: PairedImages, broken: float) -> None:
     """Some pairs as a run gets them: source halves above target halves."""
-    rows = evenly(len(given), SHOWN)
+    rows = evenly(len(given), min(SHOWN, int((figure.bbox.width / figure.dpi - 0.7) / 0.9)))  # names fit
     some, wrong = rows.tolist(), (wrong_rows(len(given), broken)[rows] != rows).tolist()
     source, target = sorted(given.modalities, key=lambda modality: modality != "rgb")
     reach = figures.reach_of(given.images[target][rows])
@@ -166,8 +166,7 @@ def draw_pairs(figure: Canvas, given: PairedImages, broken: float) -> None:
         for m in (source, target)
     }
     kinds = [style.spaced(given.kinds[row]) for row in some]
-    marks = ["\n(wrong)" if bad else "" for bad in wrong]
-    titles = [kind.replace(" ", "\n") + mark for kind, mark in zip(kinds, marks, strict=True)]
+    titles = [kind.replace(" ", "\n") + "\n(wrong)" * bad for kind, bad in zip(kinds, wrong, strict=True)]
     ax = figures.tiles(figure.subplots(), images, titles)
     words = f"{len(given)} pairs are given, {len(rows)} are shown, {sum(wrong)} with a wrong partner"
     style.describe(ax, f"{words}: {', '.join(kinds)}.")

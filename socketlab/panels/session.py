@@ -177,7 +177,7 @@ class LiveFigure(Background[Paint]):
     def fit(self, width: float, height: float, dark: bool = False) -> None:
         """Take the proportions of the place in the page, pixels; photographs are redrawn, not inverted."""
         dark = dark and "socketlab-photos" in self.image._dom_classes
-        nominal = round(self.height * min(max(width / max(height, 1), 0.9), 2.6))
+        nominal = round(self.height * min(max(width / max(height, 1), 1.0), 2.6))
         if abs(nominal - self.width) > 0.04 * self.width or dark != self.dark:
             self.width, self.dark = nominal, dark
             self.post(self.paint, at_once=True)

@@ -286,3 +286,17 @@ def test_controls_can_be_found_in_a_browser(make: Callable[..., GapPanel]) -> No
     for name, widget in {**panel.controls, **panel.buttons}.items():
         assert f"socketlab-{name}" in widget._dom_classes
     assert [value for _, value in panel.controls["modality"].options] == ["depth", "nir"]
+
+
+@pytest.mark.parametrize("hue", ["modality", "class"])
+def test_no_picture_is_cut_at_its_edge_in_any_place(make: Callable[..., GapPanel], hue: str) -> None:
+    panel = make(GapChoice(hue=hue))
+    panel.wait()
+    for name, picture in panel.pictures.items():
+        for width in (100, 380, 450, 540, 900):  # the place is 340 high
+            picture.fit(width, 340)
+            assert picture.wait(20)
+            seen = pixels(picture)
+            assert seen.shape[1] >= seen.shape[0]
+            edges = np.concatenate([seen[0], seen[-1], seen[:, 0], seen[:, -1]])
+            assert edges.min() == 255, f"{name} is cut at {width}"

@@ -114,7 +114,7 @@ def _nothing() -> object:
 def test_sliders_change_the_pairs_shown(make: Callable[..., PairsPanel]) -> None:
     panel = make()
     shown = panel.pictures["pairs"]
-    assert "24 pairs are given, 6 are shown, 0 with a wrong partner" in shown.alt
+    assert "24 pairs are given, 5 are shown, 0 with a wrong partner" in shown.alt
     for name in ("pairs", "near", "broken", "shift"):
         control = panel.controls[name]
         ends = []

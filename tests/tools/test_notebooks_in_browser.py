@@ -10,8 +10,8 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 from tools import run_notebooks
 
 PATHS = run_notebooks.find(())
-# name of a notebook -> a slider or menu of its panel, open at replay, the picture that it moves, and keys to be
-# pressed in turn
+# name of a notebook -> a slider or menu of its panel that replay does not lock, the picture that it changes,
+# and keys to be pressed in turn
 ANSWERS = {
     "01_modality_gap": ("layer", "In numbers", ["ArrowLeft", "ArrowRight"]),
     "02_bn_statistics": ("batch-size", "Measured against remembered mean", ["PageDown", "PageUp"]),
