@@ -189,11 +189,11 @@ def typeset(text: str) -> str:
 
 
 def plain_text(picture: Axes | Figure) -> None:
-    r"""Switch TeX off in all texts but ours: a class may be called ``$\frac$``."""
-    for text in picture.findobj(Text):
-        words = text.get_text()  # type: ignore[attr-defined]
-        if words:
-            text.set_parse_math(words in _typeset or bool(_POWER.fullmatch(words)))  # type: ignore[attr-defined]
+    r"""Switch TeX off in all texts but ours: a class may be called ``$\frac$``, which wrapping reads too."""
+    for text in cast(list[Text], picture.findobj(Text)):
+        if words := text.get_text():
+            ours = words in _typeset or bool(_POWER.fullmatch(words))
+            text.set(parse_math=ours, wrap=text.get_wrap() and (ours or "$" not in words))
 
 
 def describe(ax: Axes, text: str) -> Axes:

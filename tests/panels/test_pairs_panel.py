@@ -126,7 +126,7 @@ def test_sliders_change_the_pairs_shown(make: Callable[..., PairsPanel]) -> None
         control.value = getattr(QUICK, name)
     panel.controls["broken"].value = 1.0
     panel.wait(60)
-    assert "6 with a wrong partner" in shown.alt
+    assert "5 with a wrong partner" in shown.alt
 
 
 @pytest.mark.parametrize("where", ["min", "max"])
