@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -245,7 +246,8 @@ def fast_bfloat16(device: torch.device, network: nn.Module | None = None) -> boo
         return torch.cuda.is_bf16_supported(including_emulation=False)
     layers = () if network is None else network.modules()
     grouped = any(isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in layers)
-    if grouped or device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+    held_back = "AVX2" in os.environ.get("ONEDNN_MAX_CPU_ISA", "")  # as an older processor would compute
+    if grouped or held_back or device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

@@ -55,5 +55,8 @@ def test_automatic_precision_is_the_faster_one(monkeypatch):
     cpu, grouped = torch.device("cpu"), nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))
     assert fast_bfloat16(cpu) and fast_bfloat16(cpu, nn.Conv2d(4, 4, 3))
     assert not fast_bfloat16(cpu, grouped)
+    with monkeypatch.context() as limited:
+        limited.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        assert not fast_bfloat16(cpu)
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert not fast_bfloat16(cpu)
