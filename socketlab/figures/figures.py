@@ -93,8 +93,7 @@ def tiles(ax: Axes, rows: Mapping[str, Sequence[NDArray[np.uint8]]], titles: Seq
     ax.set(xlim=(0, len(titles) * across - GAP), ylim=(len(rows) * down - GAP, 0))
     ax.set_xticks(np.arange(len(titles)) * across + 0.5, titles)
     ax.set_yticks(np.arange(len(rows)) * down + (down - GAP) / 2, list(rows))
-    words: dict[str, Any] = {"labelsize": style.TEXT, "labelcolor": style.INK}
-    ax.tick_params(length=0, top=True, labeltop=True, labelbottom=False, **words)
+    ax.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=style.TEXT, labelcolor=style.INK)
     ax.spines[:].set_visible(False)
     return ax
 
@@ -230,7 +229,8 @@ def loss_terms(
     for i, (name, (x, y)) in enumerate(losses.items()):
         look, ax, values = style.known_style(name, i, style.TERMS), axes.flat[i], np.asarray(y, float)
         style.dress(ax, xlabel=xlabel if i >= len(losses) - columns else "")
-        ax.set_title(look.title, **style.WORDS, loc="left", wrap=True)
+        title = look.title.replace(" ", "\n", int(figure.bbox.width < 4.2 * figure.dpi))  # narrow: two lines
+        ax.set_title(title, **style.WORDS, loc="left", wrap=True)
         few = "o" if len(values) <= 25 and not smooth else ""
         thin = {"alpha": 0.3, "linewidth": 1.0} if smooth else {}
         ax.plot(x, values, look.line, color=look.colour, marker=few, markersize=5, **thin)

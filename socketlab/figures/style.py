@@ -88,7 +88,7 @@ CLASS_COLOURS: tuple[str, ...] = (
 )  # fmt: skip
 """The ten of `petroff10`, and twenty more: each the one farthest from those before, whoever looks."""
 _others: dict[str, Style] = {}  # styles of further modalities, in the order of their first use
-_typeset = {style.title for style in TERMS.values()}
+_typeset = {text for look in TERMS.values() for text in (look.title, look.title.replace(" ", "\n", 1))}
 _POWER = re.compile(r"\$\\mathdefault\{(\\times|[-−+0-9.^{}])*\}\$")  # a tick of a logarithmic axis
 
 
