@@ -371,7 +371,7 @@ def choice(folder: Path) -> str:
 
 def pretrained(folder: Path) -> str:
     """EfficientNet-Lite0 by every method, on each set."""
-    lines = [x for x in read(folder / "pretrained_runs.csv") if x["lambda_bn"] == "0.0" and x["held_out"]]
+    lines = [x for x in read(folder / "pretrained.csv") if x["lambda_bn"] == "0.0" and x["held_out"]]
     return runs_across(
         [x for x in lines if x["statistics"] == "batches"],
         lambda x: TITLES[x["method"]] + (f", {x['rates']}" if x["rates"] else ""),
@@ -385,7 +385,7 @@ def pretrained_bn(folder: Path) -> str:
     return runs_across(
         [
             x
-            for x in read(folder / "pretrained_runs.csv")
+            for x in read(folder / "pretrained.csv")
             if x["method"] == "socket" and x["rates"] == "published rates"
         ],
         lambda x: (

@@ -3,7 +3,7 @@
 For PocketRooms (Kinect v1, near pairs) and, with ``--pack``, an imported set of views of 112 pixels: trains
 EfficientNet-Lite0 on colour and on the target's labels, as ``socketlab train-source`` does; adapts it as
 ``socketlab adapt`` does, by several methods; and asks what L_BN is worth, with target batches normalised by
-themselves and by the source's statistics. Writes ``data/results/pretrained_runs.csv``, a line per run, and
+themselves and by the source's statistics. Writes ``data/results/pretrained.csv``, a line per run, and
 puts the tables into ``docs/results.md``. Finished runs are kept; the last epoch counts.
 """
 
@@ -32,7 +32,7 @@ STATISTICS: dict[str, dict[str, Any]] = {
 """By what a target batch is normalised, in training and in the test."""
 WEIGHTS = (0.0, 0.1, 0.5, 3.0)
 FIELDS = [
-    "set", "method", "rates", "statistics", "lambda_bn", "seed", "held_out", "ranks", "seconds", "data"
+    "set", "method", "rates", "statistics", "lambda_bn", "seed", "held_out", "note", "seconds", "data"
 ]  # fmt: skip
 Run = dict[str, Any]
 
@@ -49,7 +49,7 @@ def main() -> None:
     from socketlab.files import data_folder
 
     folder, end = data_folder() / "results", time.time() + chosen.limit
-    table = folder / "pretrained_runs.csv"
+    table = folder / "pretrained.csv"
     done = list(read(table)) if table.exists() else []
     known = {tuple(line[name] for name in FIELDS[:6]) for line in done}
     places: dict[str, Any] = {"rooms": None} | ({Path(chosen.pack).name: chosen.pack} if chosen.pack else {})
@@ -110,7 +110,7 @@ def carry_out(run: Run, place: str | None, networks: Path, device: str) -> Run:
     if method == "choice":
         ways = {words: (recipe.replace(**rates), material.normalisation) for words, rates in RATES.items()}
         ranks, _ = held_out_ranks(material.source, material.target, material.pairs, ways, seed)
-        return {"ranks": " · ".join(f"{words} {rank:.3f}" for words, rank in ranks.items())}
+        return {"note": " · ".join(f"{words} {rank:.3f}" for words, rank in ranks.items())}
     if method == "oracle":
         return {"held_out": f"{features.accuracy(material.oracle, material.held_out):.4f}"}
     recipe = lengthened(recipe, len(material.target))
@@ -121,7 +121,7 @@ def carry_out(run: Run, place: str | None, networks: Path, device: str) -> Run:
     try:
         adapted = [event for event in events if isinstance(event, Epoch)][-1].state.adapted
     except LabError as error:  # its loss or its features stopped being numbers
-        return {"held_out": "diverged", "ranks": str(error).split(":")[0]}
+        return {"held_out": "diverged", "note": str(error).split(":")[0]}
     return {"held_out": f"{features.accuracy(adapted, material.held_out):.4f}"}
 
 
