@@ -108,3 +108,27 @@ def test_the_shipped_recordings_have_the_first_settings_and_all_that_is_offered(
     assert panel.run(wait=True) == "finished"
     assert {run.outcome for run in panel.runs} == {"recorded"}
     assert panel.box.errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("panel_type", [AdaptationPanel, PairsPanel, StatisticsPanel])
+def test_at_laptop_the_first_settings_and_all_that_is_offered_begin(
+    panel_type: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the shipped rooms: every experiment of the menu trains, and is stopped after its first steps."""
+    monkeypatch.delenv("SOCKETLAB_DATA", raising=False)
+    monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
+    monkeypatch.setattr(session.LiveFigure, "post", lambda *a, **k: None)
+    panel = panel_type()
+    titles = ["", *(title for _, title in panel.controls["experiment"].options if title)]
+    for count, title in enumerate(titles, start=1):
+        if title:
+            panel.controls["experiment"].value = title
+        panel.run()
+        while panel.session.running and not (len(panel.runs) == count and panel.runs[-1].steps):
+            panel.session.join(0.05)
+        panel.stop()
+        assert panel.wait(60) in ("stopped", "finished")
+        assert panel.runs[-1].steps or panel.runs[-1].outcome == "finished"  # source only, AdaBN
+    assert len(titles) > 2 and len(panel.runs) == len(titles)
+    assert panel.box.errors == []
