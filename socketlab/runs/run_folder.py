@@ -165,6 +165,7 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
     """
     settings, begun = run.settings, time.perf_counter()
     losses: dict[str, list[float]] = {}
+    source_half = features_shown(material) if distributed.rank() == 0 else {}
     for event in adapt(
         material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state,
         normalisation=material.normalisation, execution=best_execution(),
@@ -177,11 +178,12 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
         elif event.epoch >= len(run.rows):
             row = {"epoch": str(event.epoch)}
             row |= {name: f"{math.fsum(values) / len(values):.6g}" for name, values in losses.items()}
-            measured = {TRANSDUCTIVE: material.labelled_target, HELD_OUT: material.held_out}
-            for name, images in measured.items():
-                if images is not None:
-                    row[name] = f"{evaluate.accuracy(event.state.adapted, images):.6f}"
-            keep_frame(run.folder / FILM / f"{event.epoch}.safetensors", material, event.state.adapted)
+            counts = evaluate.confusion(event.state.adapted, material.held_out)
+            row[HELD_OUT] = f"{float(counts.trace() / counts.sum()):.6f}"
+            if (known := material.labelled_target) is not None:
+                row[TRANSDUCTIVE] = f"{evaluate.accuracy(event.state.adapted, known):.6f}"
+            frame = {"confusion": counts} | features_shown(material, event.state.adapted) | source_half
+            write_tensors(run.folder / FILM / f"{event.epoch}.safetensors", frame, {})
             row["seconds"] = f"{time.perf_counter() - begun:.3f}"
             run.add(row)
             event.state.save(run.folder / STATE)
@@ -195,21 +197,20 @@ def shown(images: PairedImages, most: int) -> PairedImages:
     return images.take(order[:most].sort().values)
 
 
-def keep_frame(path: Path, material: Material, adapted: Source) -> None:
-    """Write one epoch of the film: features of held-out images and pairs, (n, D), and the confusion matrix.
+def features_shown(material: Material, adapted: Source | None = None) -> dict[str, torch.Tensor]:
+    """Features of an epoch of the film, (n, D): of held-out images and pairs; before all, of the source half.
 
     Of several sources, of the first and of the network that began from it.
     """
-    first = dataclasses.replace(adapted, network=networks_of(adapted.network)[0])
-    found = {"confusion": evaluate.confusion(adapted, material.held_out)}
-    sets = {"images": (first, material.held_out, SHOWN_IMAGES)}
-    if material.pairs is not None:
-        halves = {"source half": material.source, "target half": first}
-        sets |= {name: (network, material.pairs, SHOWN_PAIRS) for name, network in halves.items()}
-    for name, (network, images, most) in sets.items():
-        some = shown(images, most).only(network.modality)
-        found[name] = evaluate.predict(network, some)[1].cpu().half()
-    write_tensors(path, found, {})
+    sets = {} if material.pairs is None else {"source half": (material.source, material.pairs, SHOWN_PAIRS)}
+    if adapted is not None:
+        first = dataclasses.replace(adapted, network=networks_of(adapted.network)[0])
+        sets = {} if material.pairs is None else {"target half": (first, material.pairs, SHOWN_PAIRS)}
+        sets["images"] = first, material.held_out, SHOWN_IMAGES
+    return {
+        name: evaluate.predict(network, shown(images, most).only(network.modality))[1].cpu().half()
+        for name, (network, images, most) in sets.items()
+    }
 
 
 def locked(folder: Path) -> contextlib.AbstractContextManager[None]:
