@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := python3.13 python3.12 python3.11 python3
 LAB_FLAGS :=
-PYTEST_FLAGS := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST_FLAGS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 START := notebooks/00_start_here.ipynb
 
 py := $(VENV)/bin/python

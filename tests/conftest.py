@@ -30,13 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "exhaustive: minutes of the same, as every bad value")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest begin; the tests of a file share what they set up, so one process runs them."""
+    """The longest begin: files are shared among processes in this order."""
     items.sort(key=lambda item: item.path.stem != "test_notebooks_run")
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture

@@ -319,15 +319,11 @@ def test_lab_flags_are_known_to_jupyterlab(clone):
 
 def test_jupyterlab_is_told_to_be_silent_to_keep_panels_and_to_end_kernels():
     """The settings come with the package, are where JupyterLab reads them, and are ones that it knows."""
-    from jupyter_core.paths import jupyter_path
     from jupyterlab import commands
 
     ours = json.loads((ROOT / "socketlab" / "jupyterlab.json").read_text(encoding="utf-8"))
-    homes = [Path(commands.HERE, "schemas")]
-    homes += [
-        Path(folder, "@jupyter-widgets", "jupyterlab-manager", "schemas")
-        for folder in jupyter_path("labextensions")
-    ]
+    extensions = Path(commands.get_app_dir()).parent / "labextensions"
+    homes = [Path(commands.HERE, "schemas"), extensions / "@jupyter-widgets/jupyterlab-manager/schemas"]
     for plugin, settings in ours.items():
         owner, name = plugin.split(":")
         schema, *_ = (found for home in homes if (found := home / owner / f"{name}.json").is_file())

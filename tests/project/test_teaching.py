@@ -68,7 +68,8 @@ COMPUTING = {
     "about a minute": (40, 90),
     "about a minute and a half": (70, 130),
     "about two minutes": (90, 150),
-    "about four minutes": (170, 290),
+    "about three minutes": (140, 220),
+    "about four minutes": (190, 290),
 }
 
 

@@ -16,10 +16,7 @@ from tools import run_notebooks
 
 PATHS = run_notebooks.find(())
 TRACES_BYTES = 13_000_000  # the film of notebook 04 takes one of them
-HALVES = {"00 to 03": PATHS[:4], "04 to 07": PATHS[4:]}
-halves = pytest.mark.parametrize(
-    "half", [pytest.param(half, id=n, marks=pytest.mark.xdist_group(n)) for n, half in HALVES.items()]
-)
+halves = pytest.mark.parametrize("half", [PATHS[:4], PATHS[4:]], ids=["00 to 03", "04 to 07"])
 
 
 @pytest.fixture
