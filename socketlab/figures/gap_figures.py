@@ -41,15 +41,16 @@ def scales(
     axes: Any = figure.subplots(len(about), 1, squeeze=False)[:, 0]
     for ax, (name, scale) in zip(axes, about.items(), strict=True):
         low, high, span, value = scale.low, scale.high, scale.high - scale.low, values[name]
-        ax.set(xlim=(low - 0.04 * span, high + 0.3 * span), ylim=(0, 1))
+        ax.set(xlim=(low - 0.04 * span, high + 0.3 * span), ylim=(0, 1), xticks=[], yticks=[])
         ax.set_axis_off()
-        ax.text(low, 0.98, scale.title, **style.WORDS, va="top")
+        inside: Any = {"va": "top", "in_layout": False}  # within the axes: the layout need not measure it
+        ax.text(low, 0.98, scale.title, **style.WORDS, **inside)
         ax.plot([low, high], [0.42, 0.42], color=style.PALE, linewidth=4, solid_capstyle="round")
         for title, place in scale.marks.items():
             ax.plot([place, place], [0.3, 0.54], color=style.SOFT, linewidth=1.6)
             share = (place - low) / span
             across = "left" if share < 0.12 else "right" if share > 0.88 else "center"
-            ax.text(place, 0.24, title, fontsize=style.TEXT, color=style.SOFT, ha=across, va="top")
+            ax.text(place, 0.24, title, fontsize=style.TEXT, color=style.SOFT, ha=across, **inside)
         for dot, shade, size in ((before.get(name, np.nan), style.PALE, 10), (value, colour, 12)):
             ax.plot(np.clip(dot, low, high), 0.42, "o", markersize=size, color=shade, clip_on=False)
         ax.text(high + 0.06 * span, 0.42, scale.written(value), fontsize=style.TEXT + 2, fontweight="bold",

@@ -240,7 +240,7 @@ def device_of(network: nn.Module) -> torch.device:
 def fast_bfloat16(device: torch.device, network: nn.Module | None = None) -> bool:
     """Whether the device multiplies bfloat16 itself: most GPUs since 2020, CPUs with AVX-512 BF16 or AMX.
 
-    On a CPU not for a network with grouped convolutions, whose gradients in bfloat16 take twice as long.
+    On a CPU not for a network with grouped convolutions, whose gradients are slower in bfloat16.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
