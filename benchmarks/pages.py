@@ -38,6 +38,9 @@ RULES = {
     "agreement": "agreement with the epoch before",
     "bn_closeness": "closeness of BN statistics",
     "class_clusters": "class clusters",
+    "certainty": "mean entropy",
+    "nuclear_norm": "nuclear norm",
+    "matrix_norm": "matrix norm (MaNo)",
 }
 
 

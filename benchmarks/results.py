@@ -139,18 +139,25 @@ def shared_beginning(job: Job) -> str:
 
 def measure_epochs(jobs: list[tuple[str, Job]], path: Path, processes: int) -> None:
     """Run the jobs that are not yet there by every rule once more, and judge every epoch."""
-    from socketlab.measures.model_selection import RULES
-
     known = []
     if path.exists():
         with open(path, newline="") as file:
-            known = [line for line in csv.DictReader(file) if line.keys() >= RULES.keys()]
+            known = [line for line in csv.DictReader(file) if line.keys() >= rules().keys()]
     there = {line["origin"] for line in known}
     missing = [job for _, job in jobs if job.origin not in there]
     with ProcessPoolExecutor(processes) as pool:
         for lines in tqdm(pool.map(judge, missing), total=len(missing), unit="run", desc="selection"):
             known += lines
             write_rows(path, known, list(known[0]))
+
+
+def rules() -> dict[str, Any]:
+    """The library's rules, and those that are judged beside them."""
+    from rivals.rules import RULES
+
+    from socketlab.measures import model_selection
+
+    return model_selection.RULES | RULES
 
 
 def judge(job: Job) -> list[dict[str, Any]]:
@@ -169,7 +176,7 @@ def judge(job: Job) -> list[dict[str, Any]]:
         if isinstance(event, Epoch):
             evidence = model_selection.gather(event.state.adapted, target, sources, before)
             before = evidence.logits
-            scores = {name: f"{rule(evidence):.5f}" for name, rule in model_selection.RULES.items()}
+            scores = {name: f"{rule(evidence):.5f}" for name, rule in rules().items()}
             share = f"{features.accuracy(event.state.adapted, held_out):.4f}"
             lines.append({"origin": job.origin, "epoch": event.epoch, "held_out": share} | scores)
     return lines

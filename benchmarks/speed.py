@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -383,7 +384,7 @@ def imports(times: int = 5) -> tuple[Spread, Spread]:
 
 def redraws(times: int = 60) -> Spread:
     """Seconds of a redraw of the growing curves of a run."""
-    from socketlab.panels.adaptation import draw_losses
+    from socketlab.figures.figures import loss_terms
     from socketlab.panels.session import LiveFigure
 
     names, picture = ("TI", "BN", "PL", "IM"), LiveFigure()
@@ -391,8 +392,9 @@ def redraws(times: int = 60) -> Spread:
     seconds = []
     for k in range(times):
         begin = time.perf_counter()
-        losses = {name: walk[i, : 3 * k + 3].tolist() for i, name in enumerate(names)}
-        picture.draw(lambda figure, losses=losses: draw_losses(figure, losses, []))
+        steps = range(1, 3 * k + 4)
+        losses = {name: (steps, walk[i, : len(steps)]) for i, name in enumerate(names)}
+        picture.draw(partial(loss_terms, losses=losses, columns=2, xlabel="step", smooth=0.9))
         seconds.append(time.perf_counter() - begin)
     return Spread.of(seconds)
 
@@ -415,7 +417,7 @@ def waits() -> list[str]:
     ]
 
 
-def whole_runs(earlier: Path | None, rounds: int = 2) -> list[str]:
+def whole_runs(earlier: Path | None, rounds: int = 3) -> list[str]:
     """The default adaptation and the whole command, by this processor and in the manner of an older one."""
     rows = []
     ways: list[tuple[str, str, dict[str, str]]] = [("AVX2 alone, float32", "float32", AVX2)]
@@ -492,7 +494,7 @@ On a GPU: [speed_gpu.md](speed_gpu.md).
 The default adaptation, 10 epochs of alignment and 5 of all terms on 480 depth images, and the command
 `socketlab adapt` with all that it reads, draws and writes. Most laptops multiply no 16-bit numbers; a newer
 processor works like theirs with `ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2` and
-`--set precision=float32`. Versions took turns; medians and the middle half of two runs each.
+`--set precision=float32`. Versions took turns; medians and the middle half of three runs each.
 
 | processor | training | version 0.1 | the whole command | budget |
 |---|---|---|---|---|
@@ -526,8 +528,8 @@ def full(clock_name: str, earlier: Path | None) -> None:
         title = f"### Convolutions in {precision}"
         tables.append(shown(f"{title}\n\n{table(step_lines(forms, ROUNDS, clock, bound))}"))
     parts["steps"] = "\n\n".join(tables)
-    parts["whole"] = shown("\n".join(whole_runs(earlier)))
     parts["waits"] = shown("\n".join(waits()))
+    parts["whole"] = shown("\n".join(whole_runs(earlier)))
     write_whole(DOCS / "speed.md", PAGE.format(**parts).encode())
 
 

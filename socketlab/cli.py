@@ -83,6 +83,7 @@ def adapt(
     ),
     field_of_view: float | None = VIEW,
     oracle: str | None = Option(None, help="network trained with the target's labels"),
+    choose: str = Option("last", help="epoch that counts: last, or by a rule without labels, as information"),
     thorough: bool = Option(False, "--thorough", help="SOCKET's longer recipe: 3 + 27 epochs"),
     overrides: list[str] | None = Option(
         None, "--set", metavar="NAME=VALUE", help="another value for a field of the recipe; repeatable"
@@ -150,14 +151,14 @@ def _adapt_and_report(run: Run, material: Material, state: State | None) -> None
         assert state is not None
         found = results.measure(run, material, state)
         images = f"{found.held_out_images} held-out target images"
-        typer.echo(f"accuracy on {images}, last epoch; labels used for measuring alone:")
+        typer.echo(f"accuracy on {images}, {run.which}; labels used for measuring alone:")
         for score in found.scores:
             typer.echo(f"  {score.name:<12} {100 * score.held_out:5.1f} %")
         way = gap_closed(*(score.held_out for score in found.scores)) if found.has_oracle else None
         if way is not None:
             typer.echo(f"  {100 * way:.0f} % of the way from source to oracle")
         typer.echo("drawing the pictures and writing the report …", err=True)
-        found = results.illustrate(run, material, state.adapted, found)
+        found = results.illustrate(run, material, run_folder.chosen(run, state), found)
     except KeyboardInterrupt:
         if first:
             typer.echo(f"stopped; continue with: socketlab adapt --resume {run.folder}", err=True)
@@ -311,8 +312,7 @@ def compare(
         a, b, images.only(ways[0]), images.only(ways[1]), layers=named, titles=titles, rounds=rounds,
         seed=seed,
     )  # fmt: skip
-    rerun = shlex.join(["socketlab", *sys.argv[1:]])
-    report = write(found, out, rerun=rerun, umap=umap, about=about)
+    report = write(found, out, rerun=shlex.join(["socketlab", *sys.argv[1:]]), umap=umap, about=about)
     typer.echo(headline(found))
     typer.echo(f"report: {report}")
 

@@ -1,7 +1,4 @@
-"""Files of the lab: where the data are, whether they are unchanged, and writing whole or not at all.
-
-``python -m socketlab.files`` rewrites ``data/manifest.json``, the list of SHA-256 digests of all data files.
-"""
+"""Files of the lab: where the data are, whether they are unchanged, and writing whole or not at all."""
 
 import contextlib
 import csv
@@ -225,7 +222,7 @@ def verified(relative_name: str) -> Path:
     path = folder / relative_name
     expected = read_manifest(folder).get(relative_name)
     if expected is None:
-        raise LabError(f"data/{relative_name} is not listed: `python -m socketlab.files` lists new files.")
+        raise LabError(f"data/{relative_name} is not listed: `python -m tools.manifest` lists new files.")
     if not path.is_file():
         raise LabError(f"data/{relative_name} is missing: {_remedy(relative_name)}.")
     if digest(path) != expected:
@@ -241,27 +238,5 @@ def read_manifest(folder: Path) -> dict[str, str]:
     return listed
 
 
-def write_manifest(folder: str | os.PathLike[str]) -> Path:
-    """Write ``manifest.json`` of a data folder, relative name → SHA-256 of every file; return its path.
-
-    Hidden files, Python's caches and the manifest itself are left out. The same files give the same bytes.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise LabError(f"{folder} is not a folder: give the data folder whose files should be listed.")
-    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    listed = {
-        name.as_posix(): digest(folder / name)
-        for name in names
-        if name != Path(MANIFEST) and not any(p.startswith(".") or p == "__pycache__" for p in name.parts)
-    }
-    write_whole(folder / MANIFEST, as_json(dict(sorted(listed.items()))))
-    return folder / MANIFEST
-
-
 def _remedy(relative_name: str) -> str:
     return f"restore it with `git checkout -- data/{relative_name}`"
-
-
-if __name__ == "__main__":
-    print(write_manifest(data_folder()))

@@ -7,14 +7,16 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from socketlab import files, rooms
+from socketlab import rooms
 from socketlab.images import encodings
+from socketlab.measures.model_selection import RULES
 from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks.checkpoints import Source, save_source
 from socketlab.networks.networks import small_network
 from socketlab.runs import run_folder
 from socketlab.runs.results import Results, finish
 from socketlab.runs.settings import MIXES, Settings, gather
+from tools.manifest import write_manifest
 
 TINY = Recipe(align_epochs=1, epochs=2, batch_size=8, trunk_lr=0.001, bottleneck_lr=0.001)
 """Slow enough for networks that were never trained: their statistics are far from those of any image."""
@@ -45,7 +47,7 @@ def make_tiny_data(folder: Path) -> Path:
         grey = encodings.Normalisation(modality, (0.4,) * 3, (0.2,) * 3)
         card = {"held_out_accuracy": 0.125}
         save_source(Source(network, rooms.CLASSES, grey, card), folder / "models" / f"{name}.safetensors")
-    files.write_manifest(folder)
+    write_manifest(folder)
     return folder
 
 
@@ -92,6 +94,7 @@ def settings_of_any_kind(draw):
         depth_encoding=draw(st.sampled_from(encodings.DEPTH_ENCODINGS)),
         field_of_view=draw(st.none() | st.floats(10, 120)),
         oracle=draw(st.none() | st.just("the best.safetensors")),
+        choose=draw(st.sampled_from(("last", *RULES))),
         seed=draw(st.integers(0, 2**31 - 1)),
         recipe=Recipe.for_method(method).replace(**changes),
     )

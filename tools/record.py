@@ -18,6 +18,7 @@ from socketlab import files
 from socketlab.errors import LabError
 from socketlab.runs import replay
 from tools import run_notebooks
+from tools.manifest import write_manifest
 
 EXPERIMENTS = """
 panel.reset()
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_notebooks.execute(with_more_runs(run_notebooks.read(path)), path.parent, settings=settings)
             print(f"{path.name}: run")
         print(_listing(folder / replay.FOLDER))
-        files.write_manifest(folder)
+        write_manifest(folder)
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

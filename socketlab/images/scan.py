@@ -296,7 +296,7 @@ def divided(frames: Sequence[Frame], relevant: set[str], numbered: bool) -> tupl
     for i, frame in enumerate(frames):
         if not sides[i] and i not in ends:
             by_group[frame.domain, groups[i] or frame.name].append(i)
-    tests |= {i for key in _for_testing(by_group, frames) for i in by_group[key]}
+    tests |= {i for key in for_testing(by_group, [frame.kind for frame in frames]) for i in by_group[key]}
     splits = [side or ("test" if i in tests else "train") for i, side in enumerate(sides)]
     blocks = [group or frame.name for group, frame in zip(groups, frames, strict=True)]
     for members in runs.values():
@@ -319,14 +319,12 @@ def divided(frames: Sequence[Frame], relevant: set[str], numbered: bool) -> tupl
     return found, "; ".join(way for way, holds in ways.items() if holds) or "there are pairs alone"
 
 
-def _for_testing(
-    groups: dict[tuple[str, str], list[int]], frames: Sequence[Frame]
-) -> Iterator[tuple[str, str]]:
-    """The groups kept for testing: of each domain and class about a fifth; one at least, of two or more."""
+def for_testing(groups: dict[tuple[str, str], list[int]], kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Of groups (domain, name) → scenes, a fifth of each domain and class; one at least, of two or more."""
     by_class: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for (domain, group), members in groups.items():
-        kinds = Counter(sorted(frames[i].kind for i in members))
-        by_class[domain, kinds.most_common(1)[0][0]].append((domain, group))
+        kind = Counter(sorted(kinds[i] for i in members)).most_common(1)[0][0]
+        by_class[domain, kind].append((domain, group))
     for keys in by_class.values():
         wanted, taken = TEST_SHARE * sum(len(groups[key]) for key in keys), 0
         keys.sort(key=lambda key: hashlib.sha256("/".join(key).encode()).digest())

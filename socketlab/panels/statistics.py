@@ -79,8 +79,7 @@ class StatisticsBench:
 
     def gaps(self, adapted: Source) -> list[float]:
         """How far a network's layers are, on held-out images, from the *source's* running statistics."""
-        found = _moments(adapted, self.held_out)
-        return bn_moments.layer_gaps(found, self.moments[self.target.modality])
+        return bn_moments.layer_gaps(_moments(adapted, self.held_out), self.moments[self.target.modality])
 
 
 def _moments(source: Source, images: PairedImages) -> dict[str, bn_moments.ImageMoments]:
@@ -177,29 +176,29 @@ class StatisticsPanel(RunPanel[StatisticsChoice]):
         ask()
 
     def _values_of(self, choice: StatisticsChoice) -> dict[str, Any]:
-        values = super()._values_of(choice)
-        return values | {"layer": choice.layer or self.controls["layer"].options[0]}
+        return super()._values_of(choice) | {"layer": choice.layer or self.controls["layer"].options[0]}
 
     def bench(self) -> StatisticsBench:
         """Networks, images and what was measured once; the first call loads them."""
         return self._loaded("bench", self._gather)  # type: ignore[no-any-return]
 
     def _read(self, _: None) -> None:
-        """In the background: what the controls ask for by now."""
+        """In the background: what the controls ask for by now; the channels answer before the layers."""
         bench, control = self.bench(), self.controls["layer"]
         if len(control.options) < len(bench.layers):
             control.options = bench.layers
             control.value = self.first.layer or bench.layers[0]
+        others = ("layers",) if self._answer else self.live
         self._answer = LayerReading(bench, self.choice)
-        self.redraw()
+        self.redraw("channels")
+        self.redraw(*others, at_once=False)
 
     def _events(self, run: PanelRun[StatisticsChoice]) -> Iterator[Step | replay.Observation]:
         bench, choice = self.bench(), run.choice
 
         def observe(event: Epoch) -> dict[str, Any]:
             adapted = event.state.adapted
-            accuracy = evaluate.accuracy(adapted, bench.held_out)
-            return {"accuracy": accuracy, "profile": bench.gaps(adapted)}
+            return {"accuracy": evaluate.accuracy(adapted, bench.held_out), "profile": bench.gaps(adapted)}
 
         begin = partial(adapt, bench.source, bench.target, None, choice.recipe, seed=choice.seed)
         return replay.played(self._run_of(choice), begin, observe)

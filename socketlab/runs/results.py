@@ -54,14 +54,14 @@ class Results:
 
 def finish(run: Run, material: Material, state: State) -> Results:
     """Write results, checkpoint, pictures and report of a run whose epochs are done."""
-    return illustrate(run, material, state.adapted, measure(run, material, state))
+    return illustrate(run, material, run_folder.chosen(run, state), measure(run, material, state))
 
 
 def measure(run: Run, material: Material, state: State) -> Results:
-    """Measure the network of the last epoch; write ``results.json``, then the checkpoint."""
+    """Measure the network that counts (`run_folder.chosen`); write ``results.json``, then the checkpoint."""
     if not state.finished:
         raise LabError(f"{run.folder} is at epoch {state.epoch}: finish it with --resume {run.folder}.")
-    adapted, oracle, config = state.adapted, material.oracle, run.config
+    adapted, oracle, config = run_folder.chosen(run, state), material.oracle, run.config
     before = adapt(  # the source network as it meets the target
         material.sources, material.target, None, Recipe.for_method("source-only"), seed=config.settings.seed,
         normalisation=material.normalisation,
@@ -285,7 +285,7 @@ def _report(run: Run, results: Results, figures: list[Figure], film: Film | None
         settings=_settings_table(run),
         rerun=run.config.rerun,
         wall_seconds=sum(run.curve("seconds")[1]),
-        selection="that of the last epoch; no accuracy takes part in the choice.",
+        selection=f"that of {run.which}; no accuracy takes part in the choice.",
         labels=labels,
         notes=results.notes,
         figures=figures,

@@ -2,8 +2,9 @@
 
 ``config.json`` has all that is needed to repeat the run: settings, recipe, versions, digests; ``epochs.csv``
 a row per epoch: mean losses, target accuracies (unseen by the method), seconds; ``state.safetensors`` the
-state of the training, for ``--resume``; ``film`` features of some images after each epoch. `results` adds the
-network of the last epoch, ``adapted.safetensors``, ``results.json``, pictures and ``report.html``.
+state of the training, for ``--resume``; ``best.safetensors`` the network that a rule without labels prefers;
+``film`` features of some images after each epoch. `results` adds the network that counts,
+``adapted.safetensors``, ``results.json``, pictures and ``report.html``.
 """
 
 from __future__ import annotations
@@ -20,25 +21,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import socketlab
 from socketlab import files
 from socketlab.errors import LabError
 from socketlab.files import csv_text, exclusive, from_json, is_free, read_csv, read_json, reason, write_whole
 from socketlab.images.paired_images import PairedImages
+from socketlab.measures import model_selection
 from socketlab.method import evaluate
 from socketlab.method.adaptation import Epoch, State, Step, adapt
-from socketlab.networks.checkpoints import Source, write_tensors
+from socketlab.networks.checkpoints import Source, load_source, save_source, write_tensors
 from socketlab.networks.networks import networks_of
-from socketlab.runs.settings import Material, Settings, fingerprints
+from socketlab.runs.settings import LAST, Material, Settings, fingerprints
 from socketlab.speed import best_execution, distributed
 
 CONFIG, EPOCHS, STATE, RESULTS = "config.json", "epochs.csv", "state.safetensors", "results.json"
-CHECKPOINT, REPORT, FILM = "adapted.safetensors", "report.html", "film"
+CHECKPOINT, REPORT, FILM, BEST = "adapted.safetensors", "report.html", "film", "best.safetensors"
 TRANSDUCTIVE = "unseen_by_method_accuracy_adapted_to"
 HELD_OUT = "unseen_by_method_accuracy_held_out"
 SHOWN_IMAGES, SHOWN_PAIRS = 240, 120  # in the film
-_LAST = (TRANSDUCTIVE, HELD_OUT, "seconds")
+SCORE = "score_without_labels"  # of the rule that chooses
+_LAST = (TRANSDUCTIVE, HELD_OUT, SCORE, "seconds")
 
 
 @dataclass
@@ -80,6 +84,13 @@ class Run:
         seen = [row for row in self.rows if row.get(name)]
         return [int(row["epoch"]) for row in seen], [float(row[name]) for row in seen]
 
+    @property
+    def which(self) -> str:
+        """The epoch whose network counts: the last, or the best by the run's rule; of equals the later."""
+        epochs, scores = self.curve(SCORE)
+        best = max(zip(scores, epochs, strict=True), default=None)
+        return f"epoch {best[1]}, chosen by {self.settings.choose}" if best else "the last epoch"
+
     def add(self, row: dict[str, str]) -> None:
         """Add an epoch and write ``epochs.csv``; a loss that an epoch did not have is left blank."""
         self.rows.append(row)
@@ -107,7 +118,7 @@ def create(folder: Path, settings: Settings, material: Material) -> Run:
         made=datetime.now().astimezone().isoformat(timespec="seconds"),
         settings=settings,
         rerun=settings.command(),
-        selection="last",
+        selection=settings.choose,
         environment=environment(),
         target=material.modality,
         sources=list(settings.source_names),
@@ -166,6 +177,9 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
     settings, begun = run.settings, time.perf_counter()
     losses: dict[str, list[float]] = {}
     source_half = features_shown(material) if distributed.rank() == 0 else {}
+    logits = (
+        evaluate.predict(state.adapted, material.target)[0] if state and settings.choose != LAST else None
+    )
     for event in adapt(
         material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state,
         normalisation=material.normalisation, execution=best_execution(),
@@ -184,11 +198,28 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
                 row[TRANSDUCTIVE] = f"{evaluate.accuracy(event.state.adapted, known):.6f}"
             frame = {"confusion": counts} | features_shown(material, event.state.adapted) | source_half
             write_tensors(run.folder / FILM / f"{event.epoch}.safetensors", frame, {})
+            if settings.choose != LAST:
+                row[SCORE], logits = judge(run, material, event.state.adapted, logits)
             row["seconds"] = f"{time.perf_counter() - begun:.3f}"
             run.add(row)
             event.state.save(run.folder / STATE)
             losses, begun = {}, time.perf_counter()
         yield event
+
+
+def judge(run: Run, material: Material, adapted: Source, before: Tensor | None) -> tuple[str, Tensor]:
+    """Score an epoch by the run's rule, and keep its network while it is the best; returns the logits too."""
+    found = model_selection.gather(adapted, material.target, material.sources, before)
+    score = f"{model_selection.RULES[run.settings.choose](found):.9g}"
+    if all(float(score) >= float(row[SCORE]) for row in run.rows):
+        save_source(adapted, run.folder / BEST)
+    return score, found.logits
+
+
+def chosen(run: Run, state: State) -> Source:
+    """The network that counts: of the last epoch, or of the one that the run's rule chose."""
+    settings = run.settings
+    return state.adapted if settings.choose == LAST else load_source(run.folder / BEST, settings.device)
 
 
 def shown(images: PairedImages, most: int) -> PairedImages:
@@ -197,7 +228,7 @@ def shown(images: PairedImages, most: int) -> PairedImages:
     return images.take(order[:most].sort().values)
 
 
-def features_shown(material: Material, adapted: Source | None = None) -> dict[str, torch.Tensor]:
+def features_shown(material: Material, adapted: Source | None = None) -> dict[str, Tensor]:
     """Features of an epoch of the film, (n, D): of held-out images and pairs; before all, of the source half.
 
     Of several sources, of the first and of the network that began from it.

@@ -21,7 +21,7 @@ from socketlab.images import encodings, packs, pocketrooms
 from socketlab.images.encodings import DEPTH_ENCODINGS, Normalisation
 from socketlab.images.paired_images import PairedImages
 from socketlab.images.sensors import SENSORS, STRONGEST, sensor_named
-from socketlab.measures.model_selection import choose_encoding
+from socketlab.measures.model_selection import RULES, choose_encoding
 from socketlab.method.recipe import METHODS, Recipe, knobs
 from socketlab.networks import checkpoints
 from socketlab.networks.checkpoints import Source
@@ -30,6 +30,7 @@ from socketlab.runs import splits
 MIXES = ("near", "far", "both")
 AUTO = "auto"
 """The depth encoding that held-out pairs choose: `model_selection.choose_encoding`."""
+LAST = "last"  # the epoch that counts, unless a rule of `model_selection` chooses one
 STEPS_AN_EPOCH = 15
 """Of the shipped rooms, for which the recipes' epochs are meant."""
 
@@ -59,6 +60,7 @@ class Settings:
     depth_encoding: str = "metric"
     field_of_view: float | None = None
     oracle: str | None = None
+    choose: str = LAST
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -66,6 +68,7 @@ class Settings:
         require_choice("method", self.method, METHODS)
         require_choice("pairs", self.pairs, MIXES)
         require_choice("device", self.device, ("cpu", "cuda"))
+        require_choice("rule", self.choose, (LAST, *RULES))
         require_choice("depth encoding", self.depth_encoding, (*DEPTH_ENCODINGS, AUTO))
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)

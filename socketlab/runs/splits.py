@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +25,13 @@ from socketlab.images import pocketrooms
 from socketlab.images.encodings import FOCAL, MODALITIES, Normalisation, focal_of, measure
 from socketlab.images.packs import MANIFEST, Pack
 from socketlab.images.paired_images import CROP, PairedImages
+from socketlab.images.scan import TEST_SHARE, for_testing
 from socketlab.images.sensors import SENSORS, sensor_named
 from socketlab.method import evaluate
 from socketlab.networks.checkpoints import Source
 from socketlab.runs.train_source import SourceRecipe, Trained, train
 from socketlab.speed import best_execution
 
-TEST_SHARE = 0.2  # of a set that has no test scenes of its own
 Progress = Callable[[Iterable[Any], Callable[[Any], str]], Iterable[Any]]
 """Yields the events and shows how far they are; the function describes an epoch in a few words."""
 
@@ -111,23 +111,17 @@ def _learnt_and_held_out(
 
 
 def _divided(images: PairedImages) -> tuple[PairedImages, PairedImages]:
-    """A fifth of each class apart: whole blocks, in an order by digests; of a single block, its end."""
-    by_kind: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    """A fifth of each class apart: whole blocks, as an import divides them; of a single block, its end."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row, (kind, block) in enumerate(zip(images.kinds, images.blocks or images.names, strict=True)):
         if kind in images.classes:
-            by_kind[kind][block].append(row)
-    test: set[int] = set()
-    for blocks in by_kind.values():
-        names = sorted(blocks, key=lambda name: hashlib.sha256(name.encode()).digest())
-        wanted = max(1, round(TEST_SHARE * sum(map(len, blocks.values()))))
-        if len(names) == 1:
-            rows = sorted(blocks[names[0]], key=lambda row: images.names[row])
-            test |= set(rows[-wanted:]) if len(rows) > 1 else set()
-        taken = 0
-        for name in names[:-1]:
-            if taken < wanted:
-                test |= set(blocks[name])
-                taken += len(blocks[name])
+            groups[kind, block].append(row)
+    test = {row for key in for_testing(groups, images.kinds) for row in groups[key]}
+    blocks = Counter(kind for kind, _ in groups)
+    for (kind, _), rows in groups.items():
+        if blocks[kind] == 1 and len(rows) > 1:
+            rows.sort(key=lambda row: images.names[row])
+            test |= set(rows[-max(1, round(TEST_SHARE * len(rows))) :])
     every = range(len(images))
     return images.take([i for i in every if i not in test]), images.take([i for i in every if i in test])
 

@@ -9,9 +9,10 @@ import torch
 
 from socketlab import Recipe, adapt, load_source, rooms
 from socketlab.errors import LabError
-from socketlab.files import data_folder, read_manifest, write_manifest
+from socketlab.files import data_folder, read_manifest
 from socketlab.images.sensors import SENSORS
 from socketlab.method.adaptation import Epoch
+from tools.manifest import write_manifest
 
 SHORT = Recipe(align_epochs=1, epochs=1, lambda_bn=0.5)
 

@@ -16,7 +16,6 @@ from panel_tools import end_all
 from PIL import Image
 from worlds import patterned, trained_source
 
-from socketlab import files
 from socketlab.errors import LabError
 from socketlab.figures import style
 from socketlab.method import evaluate
@@ -24,6 +23,7 @@ from socketlab.method.adaptation import Epoch, adapt
 from socketlab.method.recipe import METHODS, Recipe
 from socketlab.panels import adaptation, session
 from socketlab.panels.adaptation import AdaptationPanel, Choice, Material
+from tools.manifest import write_manifest
 
 QUICK = Choice(Recipe(batch_size=8, align_epochs=1, epochs=1, lambda_bn=0.5), pairs=24)
 LONG = replace(QUICK, recipe=QUICK.recipe.replace(align_epochs=0, epochs=100))
@@ -127,7 +127,7 @@ def test_at_replay_a_recorded_run_is_shown_and_nothing_is_trained(
     monkeypatch.setenv("SOCKETLAB_RECORD", "1")
     first = make()
     first.run(wait=True)
-    files.write_manifest(tmp_path)
+    write_manifest(tmp_path)
     monkeypatch.setenv("SOCKETLAB_TIER", "replay")
     bench = adaptation.Bench(tiny_world(QUICK))
     monkeypatch.setattr(adaptation, "Bench", lambda material: bench)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from worlds import patterned, trained_source
 
-from socketlab import files
 from socketlab.errors import LabError
 from socketlab.method.adaptation import adapt
 from socketlab.panels import pairs, session, statistics
 from socketlab.panels.adaptation import AdaptationPanel
 from socketlab.panels.pairs import PairsChoice, PairsPanel, PairsWorld
 from socketlab.panels.statistics import StatisticsBench, StatisticsChoice, StatisticsPanel
+from tools.manifest import write_manifest
 
 DEPTH, HELD_OUT = patterned(64, 1).only("depth"), patterned(15, 3)
 
@@ -52,7 +52,7 @@ def test_a_recorded_run_is_shown_and_nothing_is_trained(
     monkeypatch.setenv("SOCKETLAB_RECORD", "1")
     first = make(0)
     assert first.run(wait=True) == "finished"
-    files.write_manifest(tmp_path)
+    write_manifest(tmp_path)
     monkeypatch.setenv("SOCKETLAB_TIER", "replay")
     monkeypatch.setattr(module, "adapt", begun_only)
     second = make(0)
@@ -74,7 +74,7 @@ def test_a_layer_that_is_looked_at_is_no_other_run(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("SOCKETLAB_TIER", "laptop")
     first = statistics_of(0)
     assert first.run(wait=True) == "finished"
-    files.write_manifest(tmp_path)
+    write_manifest(tmp_path)
     monkeypatch.setenv("SOCKETLAB_TIER", "replay")
     second = statistics_of(0)
     second.set(replace(second.choice, layer=second.bench().layers[-1], batch_size=4))

@@ -11,7 +11,6 @@ import pytest
 import torch
 from ipywidgets import Dropdown, FloatSlider, IntSlider
 
-from socketlab import files
 from socketlab.errors import LabError
 from socketlab.method.adaptation import Epoch, Step
 from socketlab.method.recipe import Recipe, knobs
@@ -19,6 +18,7 @@ from socketlab.panels import training
 from socketlab.panels.base import recipe_slider, titled, written
 from socketlab.panels.training import Guess, PanelRun, RunPanel
 from socketlab.runs import replay
+from tools.manifest import write_manifest
 
 OPTIONS = ("it rises", "it stays", "it falls < 50 %")
 
@@ -188,7 +188,7 @@ def recorded(make: Callable[..., SmallPanel], tmp_path: Path, monkeypatch: pytes
         panel = make()
         panel.set(choice)
         panel.run(wait=True)
-    files.write_manifest(tmp_path)
+    write_manifest(tmp_path)
     monkeypatch.delenv(replay.RECORDING)
     monkeypatch.setenv(replay.SETTING, "replay")
 

@@ -13,6 +13,7 @@ import pytest
 
 from socketlab import files
 from socketlab.errors import LabError
+from tools.manifest import write_manifest
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def data(tmp_path, monkeypatch):
     (folder / "rooms" / ".hidden").write_bytes(b"no")
     (folder / "rooms" / "__pycache__" / "c.pyc").write_bytes(b"no")
     monkeypatch.setenv("SOCKETLAB_DATA", str(folder))
-    files.write_manifest(folder)
+    write_manifest(folder)
     return folder
 
 
@@ -111,10 +112,10 @@ def test_manifest_lists_every_data_file_in_order(data):
     text = (data / "manifest.json").read_text()
     assert list(json.loads(text)) == ["a.csv", "rooms/b.jpg"]
     assert json.loads(text)["a.csv"] == hashlib.sha256(b"x,y\n").hexdigest()
-    files.write_manifest(data)
+    write_manifest(data)
     assert (data / "manifest.json").read_text() == text
     with pytest.raises(LabError, match="not a folder"):
-        files.write_manifest(data / "a.csv")
+        write_manifest(data / "a.csv")
 
 
 def test_verified_finds_the_file(data):
@@ -136,7 +137,7 @@ def test_verified_names_missing_and_unlisted_files(data):
         files.verified("a.csv")
     (data / "new.csv").write_bytes(b"")
     for name in ("new.csv", "../data/a.csv"):
-        with pytest.raises(LabError, match=r"not listed.*python -m socketlab\.files"):
+        with pytest.raises(LabError, match=r"not listed.*python -m tools\.manifest"):
             files.verified(name)
 
 
@@ -162,5 +163,5 @@ def test_data_folder(data, monkeypatch):
 
 def test_running_the_module_rewrites_the_manifest(data):
     (data / "new.csv").write_bytes(b"")
-    subprocess.run([sys.executable, "-m", "socketlab.files"], check=True, cwd=Path(files.__file__).parents[1])
+    subprocess.run([sys.executable, "-m", "tools.manifest"], check=True, cwd=Path(files.__file__).parents[1])
     assert files.verified("new.csv") == data / "new.csv"

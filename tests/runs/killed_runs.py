@@ -19,7 +19,13 @@ from socketlab.runs import results
 from socketlab.runs.run_folder import CHECKPOINT, CONFIG, EPOCHS, RESULTS, STATE
 
 CHANGES = {"align_epochs": 1, "epochs": 1, "batch_size": 12, "trunk_lr": 0.001, "bottleneck_lr": 0.001}
-SETTINGS = ["--device", "cpu", *(w for name, value in CHANGES.items() for w in ("--set", f"{name}={value}"))]
+SETTINGS = [
+    "--device",
+    "cpu",
+    "--choose",
+    "information",
+    *(w for name, value in CHANGES.items() for w in ("--set", f"{name}={value}")),
+]
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 KILLED = 9
 

@@ -14,6 +14,7 @@ import pytest
 
 from socketlab import files
 from socketlab.runs import doctor
+from tools.manifest import write_manifest
 
 WELL = {"torch": "2.15.0", "torchvision": "0.29.2"}
 TORCH = """
@@ -196,7 +197,7 @@ def test_room_on_the_disk(monkeypatch, free, ok):
 def data(tmp_path, monkeypatch):
     for number in range(5):
         (tmp_path / f"{number}.jpg").write_bytes(bytes([number]))
-    files.write_manifest(tmp_path)
+    write_manifest(tmp_path)
     monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
     return tmp_path
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from worlds import patterned, trained_source
 
-from socketlab import features, files
+from socketlab import features
 from socketlab.errors import LabError
 from socketlab.measures.model_selection import Evidence
 from socketlab.method.adaptation import Epoch, Step, adapt
@@ -19,6 +19,7 @@ from socketlab.networks.checkpoints import write_tensors
 from socketlab.runs import replay
 from tools import record as recorder
 from tools import run_notebooks
+from tools.manifest import write_manifest
 
 RECIPE = Recipe(batch_size=8, align_epochs=1, epochs=1)
 
@@ -29,14 +30,14 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SOCKETLAB_DATA", str(tmp_path))
     monkeypatch.delenv(replay.SETTING, raising=False)
     monkeypatch.delenv(replay.RECORDING, raising=False)
-    files.write_manifest(tmp_path)
+    write_manifest(tmp_path)
     return tmp_path
 
 
 def record(monkeypatch: pytest.MonkeyPatch, data: Path, name: str, value: object) -> None:
     monkeypatch.setenv(replay.RECORDING, "1")
     assert replay.replayed(name, lambda: value) is value
-    files.write_manifest(data)
+    write_manifest(data)
     monkeypatch.delenv(replay.RECORDING)
 
 
@@ -184,7 +185,7 @@ def test_a_recording_of_another_shape_is_refused_in_a_sentence(
     data: Path, monkeypatch: pytest.MonkeyPatch, tree: object
 ) -> None:
     write_tensors(data / replay.FOLDER / "00-odd.safetensors", {"none": torch.zeros(1)}, {"value": tree})
-    files.write_manifest(data)
+    write_manifest(data)
     monkeypatch.setenv(replay.SETTING, "replay")
     with pytest.raises(LabError, match=r"not a recording of this kit|may not hold"):
         replay.replayed("00-odd", untouchable)
@@ -228,7 +229,7 @@ def test_a_run_is_played_as_it_was_recorded(data: Path, monkeypatch: pytest.Monk
     choice = Choice(RECIPE.replace(epochs=2))
     monkeypatch.setenv(replay.RECORDING, "1")
     computed = run(choice)
-    files.write_manifest(data)
+    write_manifest(data)
     monkeypatch.setenv(replay.SETTING, "replay")
     monkeypatch.setattr("test_recordings.adapt", untouchable)
     shown = run(choice)

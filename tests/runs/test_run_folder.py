@@ -1,5 +1,6 @@
 """Run folders: what is written, that it can be resumed and read again, and that nothing is half-written."""
 
+import copy
 import csv
 import errno
 import json
@@ -103,6 +104,42 @@ def test_resuming_ends_with_the_same_numbers(finished, tmp_path, stop_at):
     assert epochs_without_seconds(resumed.folder) == epochs_without_seconds(run.folder)
     for name in (run_folder.CHECKPOINT, run_folder.RESULTS):
         assert (resumed.folder / name).read_bytes() == (run.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("rule", ["information", "agreement", "bn_closeness"])
+def test_a_rule_chooses_the_epoch_and_resuming_changes_nothing(tmp_path, monkeypatch, rule):
+    """The network of the best score is measured and kept; `agreement` needs the epoch before."""
+    settings = Settings(recipe=TINY, choose=rule)
+    states = {}
+    save = run_folder.State.save
+    monkeypatch.setattr(
+        run_folder.State, "save",
+        lambda state, path: states.update({state.epoch: copy.deepcopy(state.adapted)}) or save(state, path),
+    )  # fmt: skip
+    run, results = full_run(tmp_path / "whole", settings)
+    scores = run.curve(run_folder.SCORE)[1]
+    best = max(range(4), key=lambda epoch: (scores[epoch], epoch))
+    assert run.which == f"epoch {best}, chosen by {rule}"
+    kept = load_source(run.folder / run_folder.CHECKPOINT)
+    assert kept.card["selection"] == rule
+    wanted = states[best].network.state_dict()
+    assert all(torch.equal(kept.network.state_dict()[name], wanted[name]) for name in wanted)
+    assert results.scores[1].held_out == score("again", states[best], gather(settings), adapts=True).held_out
+    assert f"that of epoch {best}, chosen by {rule}" in (run.folder / run_folder.REPORT).read_text()
+    material = gather(settings)
+    cut = run_folder.create(tmp_path / "cut", settings, material)
+    for event in run_folder.record(cut, material):
+        if getattr(event, "step", 0) == 5:
+            break
+    resumed = run_folder.read(cut.folder)
+    state = run_folder.resume(resumed, material)
+    for event in run_folder.record(resumed, material, state):
+        state = getattr(event, "state", state)
+    finish(resumed, material, state)
+    assert epochs_without_seconds(resumed.folder) == epochs_without_seconds(run.folder)
+    assert (resumed.folder / run_folder.CHECKPOINT).read_bytes() == (
+        run.folder / run_folder.CHECKPOINT
+    ).read_bytes()
 
 
 def test_a_row_without_its_state_is_written_again(finished, tmp_path):

@@ -54,6 +54,10 @@ def test_step_written_out_does_what_the_terms_say(speed, monkeypatch):
     bench.floor()()
 
 
+def test_a_redraw_is_timed(speed):
+    assert 0 < speed.redraws(2).median < 60
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_no_ratio_breaks_its_bound():
