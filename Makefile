@@ -11,13 +11,13 @@ py := $(VENV)/bin/python
 moved := $(shell [ "`cat $(VENV)/.folder 2>/dev/null`" = "`pwd -P`" ] || echo moved)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help lab test test-slow test-all results trust bench notebooks traces instructor classroom site lint venv clean moved
+.PHONY: help lab test test-slow test-all test-exhaustive results trust bench notebooks traces instructor classroom site lint venv clean moved
 
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
 	@echo "make test       install the test tools too and run the tests, some minutes"
 	@echo "make test-slow  run the slow tests: kills, every section alone, every panel in a browser"
-	@echo "make test-all   run both, and what takes longest: every bad value, every notebook trained"
+	@echo "make test-all   run both; make test-exhaustive adds every bad value and every notebook trained"
 	@echo "make results    measure again the tables in data/results that the prose quotes"
 	@echo "make trust      measure again which measures of the gap go with accuracy"
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
@@ -50,6 +50,8 @@ test-slow: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(py) -m pytest -m slow $(PYTEST_FLAGS)
 
 test-all: test test-slow
+
+test-exhaustive: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(py) -m pytest -m exhaustive $(PYTEST_FLAGS)
 
 results: $(VENV)/.lab

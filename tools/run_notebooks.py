@@ -25,6 +25,7 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.output_widget import OutputWidget
 
 from socketlab.course.sections import FOLDER, needed, sections_of
 from socketlab.errors import LabError
@@ -132,12 +133,25 @@ def _run(notebook: Notebook, about: Mapping[str, Any], environment: Mapping[str,
     """
     for left in reversed(range(STARTS)):
         try:
-            NotebookClient(notebook, **about).execute(env=environment)
+            client = NotebookClient(notebook, **about)
+            client.widget_registry = {"@jupyter-widgets/output": {"OutputModel": _KeptOutput}}
+            client.execute(env=environment)
             return
         except RuntimeError as error:
             died_at_start = not isinstance(error, DeadKernelError) and "before replying" in str(error)
             if not died_at_start or not left:
                 raise
+
+
+class _KeptOutput(OutputWidget):
+    """What a cell puts into an `Output` widget, kept here and not sent back to the kernel.
+
+    nbclient sends on the socket on which it waits for the cell's reply, and a reply that comes meanwhile is
+    not noticed: after `interact` a notebook could wait until its cell was out of time.
+    """
+
+    def sync_state(self) -> None:
+        """Send nothing."""
 
 
 def hidden_errors(notebook: Notebook) -> list[str]:

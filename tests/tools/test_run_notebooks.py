@@ -105,6 +105,12 @@ def test_an_error_box_is_found() -> None:
         run_notebooks.execute(boxed)
 
 
+def test_what_a_widget_captures_is_not_sent_on_the_socket_of_replies() -> None:
+    """A message there lets the reply to the cell go unnoticed, now and then."""
+    first = "import ipywidgets as w\nout = w.Output()\nwith out:\n    print(6 * 7)"
+    run_notebooks.execute(code(first, "assert out.outputs == ()"))
+
+
 def test_a_cell_that_hangs_is_ended() -> None:
     with pytest.raises(LabError, match="ended"):
         run_notebooks.execute(code("import time; time.sleep(60)"), seconds=3)
