@@ -16,8 +16,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make lab        install into $(VENV) and open JupyterLab at the start page"
 	@echo "make test       install the test tools too and run the tests, some minutes"
-	@echo "make test-slow  run the slow tests: kills, every section alone, every panel in a browser"
-	@echo "make test-all   run both; make test-exhaustive adds every bad value and every notebook trained"
+	@echo "make test-slow  run the slow tests: kills, every notebook and panel in a browser"
+	@echo "make test-all   run both; make test-exhaustive adds every bad value, section and training"
 	@echo "make results    measure again the tables in data/results that the prose quotes"
 	@echo "make trust      measure again which measures of the gap go with accuracy"
 	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"

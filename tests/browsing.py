@@ -3,12 +3,15 @@
 import itertools
 import os
 import re
+import statistics
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
 ANSWER_MS = 200
+QUIET_SECONDS = 0.012  # of the work in `slowness`, on the machine where the bound was met
 TRIES = 12  # the best counts: other work on the machine is no fault of the panel
 SECOND = 1000
 expect.set_options(timeout=20 * SECOND)
@@ -79,8 +82,24 @@ def part(page: Page, name: str) -> Locator:
     return page.locator(f".socketlab-{name}")
 
 
+def slowness() -> float:
+    """How much longer than on a quiet machine a panel may take now, 1 at least: others are at work.
+
+    Browser and kernel fill two cores; tests that run beside this one take their share of them, and neighbours
+    of a virtual machine slow all work down, as they do some that is always the same.
+    """
+    seconds = []
+    for _ in range(15):
+        begun = time.perf_counter()
+        sum(i * i for i in range(200_000))
+        seconds.append(time.perf_counter() - begun)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    crowd = max(1.0, 2 * workers / (os.cpu_count() or 1)) if workers > 1 else 1.0
+    return crowd * max(1.0, statistics.median(seconds) / QUIET_SECONDS)
+
+
 def assert_answers(page: Page, control: str, picture: str, keys: Sequence[str]) -> None:
-    """Press keys on a slider or menu; the picture changes each time, within 200 ms if the machine is free.
+    """Press keys on a slider or menu; the picture changes each time, within 200 ms times `slowness`.
 
     The next key waits for the kernel to be idle: while it answers, ipywidgets keeps only the newest value,
     and there and back again are then no change at all.
@@ -96,5 +115,4 @@ def assert_answers(page: Page, control: str, picture: str, keys: Sequence[str]) 
         page.wait_for_function("count => window.answers.length > count", arg=i, timeout=20 * SECOND)
     answers = page.evaluate("window.answers")
     print(f"{control}: best {min(answers):.0f} ms, median {sorted(answers)[len(answers) // 2]:.0f} ms")
-    if os.getloadavg()[0] < (os.cpu_count() or 1):  # a machine that is busy with other work proves nothing
-        assert min(answers) < ANSWER_MS
+    assert min(answers) < ANSWER_MS * slowness()

@@ -216,12 +216,15 @@ def execute_all(notebooks: Mapping[str, Notebook], folder: Path = FOLDER, **more
     return found
 
 
-def run_sections(paths: Iterable[Path]) -> dict[str, float]:
-    """Run every section alone, with the cells that it needs; seconds by "01_modality_gap-section-3"."""
+def run_sections(paths: Iterable[Path], last_alone: bool = False) -> dict[str, float]:
+    """Run every section alone, with the cells that it needs; seconds by "01_modality_gap-section-3".
+
+    With ``last_alone``, of each notebook the last one, behind which most lies that it may lean on.
+    """
     small = {}
     for path in paths:
         notebook = read(path)
-        for section in sections_of(notebook):
+        for section in sections_of(notebook)[-1 if last_alone else 0 :]:
             kept = [*needed(notebook, section), *range(section.first, section.last)]
             small[f"{path.stem}-section-{section.number}"] = alone = copy.copy(notebook)
             alone.cells = [notebook.cells[place] for place in kept]

@@ -123,5 +123,4 @@ def _dealt_out(
     within = (u * (k @ u)).sum(dim=0)
     across = rows @ u - within
     others = rows.sum() - within - 2 * across
-    values = within / (n * (n - 1)) + others / (m * (m - 1)) - 2 * across / (n * (m - paired))
-    return values.tolist()
+    return (within / (n * (n - 1)) + others / (m * (m - 1)) - 2 * across / (n * (m - paired))).tolist()

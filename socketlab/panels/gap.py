@@ -247,7 +247,8 @@ class GapPanel(Panel):
         self._asked = session.Background[None](self._compute, self.box)
         self._maps = session.Background[None](self._make_map, self.box)
         self.background += [self._asked, self._maps]
-        self._on_change(("sensor", "modality", "strength", "layer"), self._move)
+        self._on_change(("sensor", "modality", "strength"), self._move)
+        self._on_change(("layer",), partial(self._move, "numbers"))
         for control, picture in {"example": "room", "map": "map", "hue": "map", "curve": "strength"}.items():
             self._on_change((control,), partial(self.redraw, picture))
         self._move()
@@ -278,14 +279,15 @@ class GapPanel(Panel):
             self.controls[name].value = value
         self._move()
 
-    def _move(self) -> None:
-        """Answer a moved control: at once where the setting is known, else when it has been computed."""
+    def _move(self, *first: str) -> None:
+        """Answer a moved control, cheap pictures `first`; when it has been computed where it is not known."""
         choice = self.choice
         if choice.view not in self.world.seen:
             self._asked.post(None, at_once=True)
             return
         self._before, self._shown = self._shown, self.world.numbers(choice)
-        self.redraw()
+        self.redraw(*(first or ("numbers", "room")))
+        self.redraw("map", "strength", at_once=False)
 
     def _compute(self, _: None) -> None:
         """In the background: the setting that the controls ask for by now."""

@@ -192,8 +192,7 @@ def illustrate(run: Run, material: Material, adapted: Source, results: Results) 
         film = None
         failed.append(f"The film of the epochs could not be made: {reason(error)}.")
     results = dataclasses.replace(results, notes=[*results.notes, *failed])
-    text = _report(run, results, figures, film)
-    write_whole(run.folder / run_folder.REPORT, text.encode())
+    write_whole(run.folder / run_folder.REPORT, _report(run, results, figures, film).encode())
     return results
 
 

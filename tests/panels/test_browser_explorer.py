@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import ANSWER_MS, SECOND
+from browsing import ANSWER_MS, SECOND, slowness
 from explorers import made
 from playwright.sync_api import Locator, Page, expect
 
@@ -199,13 +199,14 @@ def test_five_thousand_points_answer_within_200_ms(open_cells: Callable[..., Pag
     seen: list[list[str]] = []
     answers: list[float] = []
     heaps = [(0.22, 0.8), (0.75, 0.8), (0.22, 0.3), (0.75, 0.3)]
-    while len(answers) < 8 or (min(answers) >= ANSWER_MS and len(answers) < TRIES):
+    bound = ANSWER_MS * slowness()
+    while len(answers) < 8 or (min(answers) >= bound and len(answers) < TRIES):
         lasso(page, *heaps[len(answers) % 4], radius=35 + len(answers))
         page.wait_for_function(f"window.answers.length > {len(answers)}", timeout=20 * SECOND)
         answers = page.evaluate("window.answers")
         seen.append(pictures(cards))
     print("milliseconds from the end of a drag to new images:", [round(ms) for ms in answers])
-    assert min(answers) < ANSWER_MS
+    assert min(answers) < bound
     assert all(40 <= len(some) <= 48 for some in seen)  # two images of each scene of 24 points
     assert all(set(a).isdisjoint(b) for a, b in itertools.pairwise(seen[:4]))
     expect(headline).to_contain_text(re.compile(r"\d{2,4} points selected .*images of 24 of them"))

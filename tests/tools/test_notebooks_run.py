@@ -40,12 +40,16 @@ def test_at_replay_notebooks_run_and_train_nothing(half: list[Path], at_replay: 
     assert list(took) == [path.stem for path in half]
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "last_alone",
+    [pytest.param(True, marks=pytest.mark.slow), pytest.param(False, marks=pytest.mark.exhaustive)],
+    ids=["the last", "each"],
+)
 @pytest.mark.timeout(1800)
 @halves
-def test_each_section_of_a_notebook_runs_alone(half: list[Path], at_replay: None) -> None:
+def test_a_section_runs_alone(half: list[Path], at_replay: None, last_alone: bool) -> None:
     """``python -m tools.run_notebooks --sections`` runs them at any tier."""
-    assert min(run_notebooks.run_sections(half).values()) > 0
+    assert min(run_notebooks.run_sections(half, last_alone).values()) > 0
 
 
 @pytest.mark.exhaustive
