@@ -81,6 +81,33 @@ def bars_picture() -> bytes:
     return style.png(ax)
 
 
+def labels_picture() -> bytes:
+    """Accuracy over labelled images of each class, and what SOCKET reaches without one."""
+
+    def over_sensors(table: str) -> list[dict[str, str]]:
+        with open(data_folder() / "results" / f"{table}.csv", newline="") as file:
+            return [row for row in csv.DictReader(file) if row["sensor"] == "all"]
+
+    found: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for row in over_sensors("labels"):
+        counts, shares = found[row["start"].replace("socket", "SOCKET")]
+        counts.append(float(row["labels"]))
+        shares.append(float(row["held_out"]) / 100)
+    levels = {
+        f"SOCKET, {row['pairs']} pairs": float(row["held_out"]) / 100
+        for row in over_sensors("methods")
+        if row["method"] == "socket"
+    }
+    about = {"title": "What labels are worth: four depth cameras", "xlabel": "labelled images of each class"}
+    ax = figures.curves(found, ylabel="held-out accuracy", levels=levels, **about)
+    ax.set_xscale("log")
+    ax.set_xlim(0.9, 70)
+    ticks = next(iter(found.values()))[0]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+    return style.png(ax)
+
+
 def film_picture(sensor: str = "kinect_v1") -> bytes:
     """Features of every epoch of an adaptation on one map, as a GIF that moves."""
     source = load_source(f"rgb_{sensor}")
@@ -166,6 +193,7 @@ def shares_picture(sensor: str = "kinect_v1", shown: int = 30) -> bytes:
 
 
 PICTURES = {
+    "labels.png": labels_picture,
     "classes.png": classes_picture,
     "near.png": lambda: kinds_picture("ti_near"),
     "far.png": lambda: kinds_picture("ti_far"),
