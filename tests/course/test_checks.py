@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -246,7 +247,15 @@ def test_a_function_that_changes_its_input_is_told_so() -> None:
     assert checks.judge(LOSS, greedy).mistake == "changes its input"
 
 
-def test_a_loop_without_an_end_gets_a_sentence() -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A kernel can be interrupted while a cell runs; tests in the background of a shell cannot."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_loop_without_an_end_gets_a_sentence(interruptible: None) -> None:
     def endless(f_s: Tensor, f_t: Tensor) -> Tensor:
         while True:
             with contextlib.suppress(Exception):
