@@ -18,6 +18,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 REPOSITORY = Path(__file__).resolve().parent.parent
+LONGEST = ("test_notebooks_run", "test_results", "test_notebooks_in_browser")
 
 
 # A busy machine is no reason to fail: how long an example takes is not what these tests are about.
@@ -32,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest begin: files are shared among processes in this order."""
-    items.sort(key=lambda item: item.path.stem != "test_notebooks_run")
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture
