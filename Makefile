@@ -20,7 +20,7 @@ help:
 	@echo "make test-all   run both; make test-exhaustive adds every bad value, section and training"
 	@echo "make results    measure again the tables in data/results that the prose quotes"
 	@echo "make trust      measure again which measures of the gap go with accuracy"
-	@echo "make bench      measure what each part of a step costs: docs/speed.md, ten minutes"
+	@echo "make bench      measure what each part of a step costs: docs/speed.md, a quarter of an hour"
 	@echo "                on a GPU: $(py) benchmarks/gpu.py writes docs/speed_gpu.md, in four minutes"
 	@echo "make notebooks  execute the notebooks and store them with their pictures"
 	@echo "make traces     record what the notebooks train, for the tier replay, and measure its seconds"

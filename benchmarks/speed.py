@@ -1,4 +1,4 @@
-"""What a step and a whole run cost: ``make bench`` (or ``python benchmarks/speed.py``), ten minutes.
+"""What a step and a whole run cost: ``make bench``, a quarter of an hour.
 
 Two forms of the same work take turns, in a new random order each round; the ratio is the median over the
 rounds of their quotient, and the middle half of the quotients stands beside it: a machine that is slow, or
@@ -434,7 +434,8 @@ def whole_runs(earlier: Path | None, rounds: int = 3) -> list[str]:
         before = (
             f"{then[0].median:.1f} s ({then[0].low:.1f} to {then[0].high:.1f})" if then else "not measured"
         )
-        command, gigabytes = fresh(COMMAND, precision, **variables)
+        commands = [fresh(COMMAND, precision, **variables) for _ in range(rounds)]
+        command, gigabytes = map(statistics.median, zip(*commands, strict=True))
         rows.append(
             f"| {name} | {now.median:.1f} s ({now.low:.1f} to {now.high:.1f}) | {before} "
             f"| {command:.0f} s, {gigabytes:.2f} GB | ≤ 75 s, ≤ 1.5 GB |"
@@ -472,7 +473,7 @@ def table(lines: list[Line]) -> str:
 
 PAGE = """# Speed
 
-What every part of a SOCKET step costs. All ratios are of one run of `make bench` (ten minutes on two cores):
+What every part of a SOCKET step costs. All ratios are of one run of `make bench` (a quarter of an hour on two cores):
 two forms of the same work take turns in random order, the ratio is the median over the rounds of their
 quotient, and the middle half of the quotients stands beside it. `benchmarks/speed.py` says in code what each
 form is, and wrote this page.
