@@ -473,7 +473,7 @@ def table(lines: list[Line]) -> str:
 
 PAGE = """# Speed
 
-What every part of a SOCKET step costs. All ratios are of one run of `make bench` (a quarter of an hour on two cores):
+What every part of a SOCKET step costs. All ratios are of one run of `make bench` (15 minutes on two cores):
 two forms of the same work take turns in random order, the ratio is the median over the rounds of their
 quotient, and the middle half of the quotients stands beside it. `benchmarks/speed.py` says in code what each
 form is, and wrote this page.
