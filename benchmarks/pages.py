@@ -359,24 +359,6 @@ def distilled(folder: Path) -> str:
     return grid(["network", "runs", "held out, %", "against the four"], rows)
 
 
-def streams(folder: Path) -> str:
-    """Test-time adaptation: a row for each network, stream and size of a batch."""
-    titles = {
-        "source": "source's statistics",
-        "batch": "the batch's",
-        "follow": "that follow",
-        "tent": "TENT",
-    }
-    titles |= {"reset": "TENT, reset each time", "match": "that follow, L_BN"}
-    lines = [
-        line
-        | {"where": f"{line['network']}: {line['stream']}, {line['batch']} at a time"}
-        | {"method": titles[line["method"]], "chosen_by": ""}
-        for line in read(folder / "streams.csv")
-    ]
-    return crossed(lines, "where", "method", "network and stream")
-
-
 def choice(folder: Path) -> str:
     """The depth encoding that pairs choose, and what it loses against the best fixed one."""
     lines = read(folder / "choice.csv")
@@ -444,14 +426,13 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "forms": forms, "transfers": transfers, "sources": sources, "sources_nir": sources_nir,
     "cameras": cameras, "nir": nir, "pairs": pairs, "selection": selection, "trust": trust,
     "encodings": encodings, "lengths": lengths, "rivals": rivals, "labels": labels, "untidy": untidy,
-    "distilled": distilled, "streams": streams, "choice": choice, "pretrained": pretrained,
+    "distilled": distilled, "choice": choice, "pretrained": pretrained,
     "pretrained_bn": pretrained_bn,
 }  # fmt: skip
 COMMANDS = {
     "trust": "make trust",
     "encodings": "python benchmarks/depth_encodings.py",
     "choice": "python benchmarks/encoding_choice.py",
-    "streams": "python benchmarks/streams.py",
     "pretrained": "python benchmarks/pretrained.py",
     "pretrained_bn": "python benchmarks/pretrained.py",
 }

@@ -159,7 +159,8 @@ def resume(run: Run, material: Material) -> State | None:
         run.rows = []
         return None
     state = State.load(run.folder / STATE, material.sources)
-    if (state.recipe, state.seed) != (run.settings.recipe, run.settings.seed):
+    begun, settings = (state.recipe, state.seed, run.config.selection), run.settings
+    if begun != (settings.recipe, settings.seed, settings.choose):
         raise LabError(f"{run.folder / CONFIG} was changed since the run began: undo that, or begin another.")
     if [row["epoch"] for row in run.rows[: state.epoch + 1]] != [str(n) for n in range(state.epoch + 1)]:
         raise LabError(f"{run.folder / EPOCHS} lacks epochs before {state.epoch}: start a new run instead.")
@@ -177,9 +178,8 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
     settings, begun = run.settings, time.perf_counter()
     losses: dict[str, list[float]] = {}
     source_half = features_shown(material) if distributed.rank() == 0 else {}
-    logits = (
-        evaluate.predict(state.adapted, material.target)[0] if state and settings.choose != LAST else None
-    )
+    chooses = settings.choose != LAST
+    logits = evaluate.predict(state.adapted, material.target)[0] if state and chooses else None
     for event in adapt(
         material.sources, material.target, material.pairs, settings.recipe, seed=settings.seed, state=state,
         normalisation=material.normalisation, execution=best_execution(),
@@ -198,7 +198,7 @@ def record(run: Run, material: Material, state: State | None = None) -> Iterator
                 row[TRANSDUCTIVE] = f"{evaluate.accuracy(event.state.adapted, known):.6f}"
             frame = {"confusion": counts} | features_shown(material, event.state.adapted) | source_half
             write_tensors(run.folder / FILM / f"{event.epoch}.safetensors", frame, {})
-            if settings.choose != LAST:
+            if chooses:
                 row[SCORE], logits = judge(run, material, event.state.adapted, logits)
             row["seconds"] = f"{time.perf_counter() - begun:.3f}"
             run.add(row)

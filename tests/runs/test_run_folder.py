@@ -142,6 +142,17 @@ def test_a_rule_chooses_the_epoch_and_resuming_changes_nothing(tmp_path, monkeyp
     ).read_bytes()
 
 
+@pytest.mark.parametrize(("made", "changed"), [("last", "information"), ("information", "last")])
+def test_another_rule_than_the_run_began_with_is_refused(tmp_path, made, changed):
+    run, _ = full_run(tmp_path / "run", Settings(recipe=TINY, choose=made))
+    config = json.loads((run.folder / run_folder.CONFIG).read_text())
+    config["settings"]["choose"] = changed
+    (run.folder / run_folder.CONFIG).write_text(json.dumps(config))
+    again = run_folder.read(run.folder)
+    with pytest.raises(LabError, match="was changed since the run began"):
+        run_folder.resume(again, gather(again.settings))
+
+
 def test_a_row_without_its_state_is_written_again(finished, tmp_path):
     """Killed after ``epochs.csv`` and before the state: the epoch is repeated, not doubled."""
     run, _ = finished
