@@ -14,22 +14,24 @@ _adapted: dict[str, Any] = {}
 def adapted_by(job: Any, sources: list[Any], target: Any, pairs: Any) -> Any:
     """The network that the job's ``baseline`` ends with; ``target`` has labels, which only some may see.
 
-    "distillation", "contrast", "unpaired CORAL", "unpaired MMD" and "translator" use the pairs;
-    "fine-tuned:5", "from scratch:5" and "socket, then labels:5" five labelled images of each class;
-    "distilled" is one network out of SOCKET's several.
+    "distillation:1", "contrast:1", "unpaired CORAL:30", "unpaired MMD:0.1" and "translator:0.3" use the
+    pairs, with that weight; "fine-tuned:5", "from scratch:5" and "socket, then labels:5" five labelled images
+    of each class; "distilled" is one network out of SOCKET's several, and "" what the recipe makes.
     """
     from rivals import distillation, supervised, translation
     from rivals.pair_losses import PAIR_LOSSES
 
-    kind, _, count = job.baseline.partition(":")
+    kind, _, number = job.baseline.partition(":")
+    if not kind:
+        return last(job, sources, target, pairs)
     if kind in PAIR_LOSSES:
-        loss, weight = PAIR_LOSSES[kind]
-        return last(job, sources, target, pairs, lambda_ti=weight, pair_loss=loss)
+        loss = PAIR_LOSSES[kind][0]
+        return last(job, sources, target, pairs, lambda_ti=float(number), pair_loss=loss)
     if kind == "translator":
-        return translation.translate(sources[0], target, pairs, seed=job.seed)
+        return translation.translate(sources[0], target, pairs, float(number), seed=job.seed)
     if kind == "distilled":
         return distillation.distilled(last(job, sources, target, pairs), target, seed=job.seed)
-    few = supervised.labelled_subset(target, int(count), job.seed)
+    few = supervised.labelled_subset(target, int(number), job.seed)
     begin = {
         "fine-tuned": lambda: sources[0],
         "from scratch": lambda: supervised.untrained(target.classes, target, job.seed),
@@ -60,9 +62,40 @@ def last(job: Any, sources: list[Any], target: Any, pairs: Any, lambda_ti: float
     return state.adapted
 
 
+SIGNS = ("tilt", "true_tilt", "doubt", "stranger_auroc")
+"""What `signs` measures."""
+
+
+def signs(adapted: Any, target: Any) -> dict[str, str]:
+    """What shows without labels that a target is not even, and, with labels, whether it shows the truth.
+
+    "tilt" is half the sum of the distances of the predicted classes' shares from even ones, in
+    [0, 1 − 1/K], and "true_tilt" the same of the classes themselves; "doubt" the mean of 1 − max p.
+    "stranger_auroc" is how often a stranger is doubted more than an image of the task; "" without strangers.
+    """
+    import torch
+    from sklearn.metrics import roc_auc_score
+
+    from socketlab import features
+
+    logits = features.predict(adapted, target.unlabelled())[0].float().cpu()
+    doubt = 1 - logits.softmax(dim=1).amax(dim=1)
+    known = torch.tensor([kind in target.classes for kind in target.kinds])  # the others are strangers
+    labels = target.take(known.nonzero()[:, 0]).labels.cpu()
+
+    def tilt(classes: Any) -> float:
+        shares = classes.bincount(minlength=len(target.classes)) / len(classes)
+        return float((shares - 1 / len(shares)).abs().sum() / 2)
+
+    found = {"tilt": tilt(logits.argmax(dim=1)), "true_tilt": tilt(labels), "doubt": float(doubt.mean())}
+    line = {name: f"{value:.4f}" for name, value in found.items()}
+    return line | {"stranger_auroc": "" if known.all() else f"{roc_auc_score(~known, doubt):.4f}"}
+
+
 def untidy(target: Any, how: str, sensor: str, modality: str, seed: int) -> Any:
     """A target that is not even: "uneven" classes (10 : 1), one class "missing", or "strangers" among them.
 
+    "even" leaves it as it is, "fewer" takes as many images of each class as "uneven" has on average.
     Which classes are the rare ones, and which is missing, is drawn by the seed. Strangers are 120 far rooms,
     of kinds that the network has no name for.
     """
@@ -70,6 +103,8 @@ def untidy(target: Any, how: str, sensor: str, modality: str, seed: int) -> Any:
 
     from socketlab import rooms
 
+    if how == "even":
+        return target
     generator = torch.Generator().manual_seed(1000 + seed)
     classes = len(target.classes)
     order = torch.randperm(classes, generator=generator).tolist()
@@ -79,6 +114,8 @@ def untidy(target: Any, how: str, sensor: str, modality: str, seed: int) -> Any:
         return rooms.join(target, far.take(torch.randperm(len(far), generator=generator)[:120]))
     most = max(labels.count(c) for c in range(classes))
     kept = {c: round(most * (1 - 0.9 * i / (classes - 1))) for i, c in enumerate(order)}
+    if how == "fewer":
+        kept = dict.fromkeys(range(classes), sum(kept.values()) // classes)
     if how == "missing":
         kept = {c: 0 if c == order[0] else most for c in range(classes)}
     rows = []

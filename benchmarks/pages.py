@@ -342,6 +342,43 @@ def untidy(folder: Path) -> str:
     return crossed(over_sensors(read(folder / "untidy.csv")), "target", "method", "target")
 
 
+def signs(folder: Path) -> str:
+    """What the predictions for an untidy target show without labels, by SOCKET with near pairs and AdaBN."""
+    runs = {origin: line for (origin, _), line in finished(folder / "runs.csv").items()}
+    found: dict[tuple[str, str], list[Line]] = {}
+    for line in read(folder / "untidy_runs.csv"):
+        found.setdefault((line["target"], line["method"]), []).append(runs[line["origin"]])
+
+    def cell(target: str, method: str, name: str) -> str:
+        values = [float(line[name]) for line in found[target, method] if line[name]]
+        return f"{mean(values):.2f} ± {stdev(values):.2f}" if values else ""
+
+    columns = {
+        "the classes themselves": ("socket", "true_tilt"),
+        "predicted by SOCKET": ("socket", "tilt"),
+        "by SOCKET without IM": ("socket without IM", "tilt"),
+        "by AdaBN": ("adabn", "tilt"),
+        "doubt of SOCKET": ("socket", "doubt"),
+        "strangers doubted more": ("socket", "stranger_auroc"),
+    }
+    targets = dict.fromkeys(target for target, _ in found)
+    return grid(
+        ["target", *columns], [[t, *(cell(t, *which) for which in columns.values())] for t in targets]
+    )
+
+
+def streams(folder: Path) -> str:
+    """Every method of test-time adaptation on every stream."""
+    lines = read(folder / "streams.csv")
+    found = {(x["network"], x["stream"], x["batch"], x["method"]): x for x in lines}
+    methods = list(dict.fromkeys(line["method"] for line in lines))
+    rows = []
+    for network, stream, batch in dict.fromkeys(key[:3] for key in found):
+        mine = (found[network, stream, batch, method] for method in methods)
+        rows.append([network, stream, batch, *(f"{x['held_out']} ± {x['held_out_std']}" for x in mine)])
+    return grid(["network", "stream", "batch", *methods], rows)
+
+
 def crossed(lines: list[Line], down: str, across: str, head: str) -> str:
     """A row for each value of one column, a column for each of another."""
     found = {(line[down], line[across]): measured(line) for line in lines}
@@ -426,6 +463,7 @@ PARTS: dict[str, Callable[[Path], str]] = {
     "forms": forms, "transfers": transfers, "sources": sources, "sources_nir": sources_nir,
     "cameras": cameras, "nir": nir, "pairs": pairs, "selection": selection, "trust": trust,
     "encodings": encodings, "lengths": lengths, "rivals": rivals, "labels": labels, "untidy": untidy,
+    "signs": signs, "streams": streams,
     "distilled": distilled, "choice": choice, "pretrained": pretrained,
     "pretrained_bn": pretrained_bn,
 }  # fmt: skip
@@ -433,6 +471,7 @@ COMMANDS = {
     "trust": "make trust",
     "encodings": "python benchmarks/depth_encodings.py",
     "choice": "python benchmarks/encoding_choice.py",
+    "streams": "python benchmarks/streams.py",
     "pretrained": "python benchmarks/pretrained.py",
     "pretrained_bn": "python benchmarks/pretrained.py",
 }

@@ -38,6 +38,7 @@ from tables import Runs, finished
 FIELDS = [
     "origin", "sources", "modality", "sensor", "strength", "mix", "count", "kinds", "recipe", "seed",
     "held_out", "transductive", "class_mean", "shares", "chosen_by", "environment",
+    *other_methods.SIGNS,
 ]  # fmt: skip
 
 
@@ -224,9 +225,8 @@ def carry_out(jobs: list[Job], device: str = "cpu") -> list[dict[str, Any]]:
         else:
             last, how = finish(job, *data, state)
             adapted, mixing = last.adapted, last.mixing
-        found.append(
-            result(job, adapted, mixing, how) | {"seconds": f"{shared + time.perf_counter() - begun:.1f}"}
-        )
+        line = result(job, adapted, mixing, how) | {"seconds": f"{shared + time.perf_counter() - begun:.1f}"}
+        found.append(line | (other_methods.signs(adapted, data[1]) if job.untidy else {}))
     return found
 
 

@@ -239,10 +239,13 @@ class Bench:
         state.adapted.network.train()
         weights = mixing_weights(state.mixing)
         rows = on_device(self.rows, self.device)
-        seen = steps.TargetBatch(self.target_images(), rows, self.source_statistics, self.labels)
+        seen = steps.TargetBatch(rows, self.source_statistics, self.labels)
         with steps.autocast(recipe, self.device):
-            terms = steps.target_terms(state.networks, weights, weights, seen, recipe, run)
-            terms |= steps.pair_terms(state.networks, weights, self.pair_images(), self.wanted, recipe, run)
+            target, pairs, matching = self.target_images(), self.pair_images(), recipe.lambda_bn > 0
+            own = [steps.pass_images(one, target, run, matching) for one in state.networks]
+            of_pairs = [steps.pass_images(one, pairs, run, frozen=True) for one in state.networks]
+            terms = steps.target_terms(state.networks, own, weights, weights, seen, recipe)
+            terms |= steps.pair_terms(state.networks, of_pairs, weights, self.wanted, recipe)
         loss = steps.total_loss(terms, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -57,7 +57,7 @@ FAULTS = (
         "images/test_paired_images.py::test_fault_4_both_halves_of_a_pair_are_cut_and_flipped_alike",
     ),
     Fault(
-        5, "the pairs begin anew at every step", "method/pair_features.py",
+        5, "the pairs begin anew at every step", "images/paired_images.py",
         "    first = draw * batch\n", "    first = 0\n",
         "method/test_adaptation.py::test_fault_5_every_pass_covers_all_pairs_before_the_next",
     ),
@@ -90,7 +90,7 @@ FAULTS = (
     ),
     Fault(
         9, "pairs move the bottleneck's running statistics", "method/steps.py",
-        "with frozen_running_statistics(network.bottleneck):", "if True:",
+        "with frozen_running_statistics(network.bottleneck) if frozen else nullcontext():", "if True:",
         "method/test_faults.py::test_fault_9_a_pass_over_pairs_leaves_every_running_statistic",
     ),
     Fault(
@@ -106,8 +106,8 @@ FAULTS = (
     ),
     Fault(
         12, "a value is copied from the device at every step", "method/steps.py",
-        "logits.append(network.head(features[-1]).float())",
-        "logits.append(network.head(features[-1]).float()); logits[-1].sum().item()",
+        "mixed = weighted_sum(logits, weights, whole)",
+        "mixed = weighted_sum(logits, weights, whole); mixed.sum().item()",
         "method/test_faults.py::test_fault_12_a_step_copies_nothing_from_the_device_per_layer",
     ),
     Fault(

@@ -1,6 +1,6 @@
 r"""A translator in front of a frozen network: depth becomes a picture that the source network can read.
 
-.. math:: \min_G \tfrac1B \sum_i \| G(t_i) - s_i \|_1 + \| f(G(t_i)) - f(s_i) \|_2^2
+.. math:: \min_G \tfrac1B \sum_i \| G(t_i) - s_i \|_1 + w \| f(G(t_i)) - f(s_i) \|_2^2
 
 The smallest form of TGKT (Zhu, Chen, Wang, arXiv 2401.05014): no adversary, no target images.
 """
@@ -18,6 +18,9 @@ from socketlab.images import encodings
 from socketlab.images.paired_images import PairedImages, random_views
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.networks import Trunk, device_of, networks_of
+
+FEATURES = 0.3
+"""The weight w of the features, as `rival_weights` chose it."""
 
 
 class Translator(nn.Module):
@@ -62,8 +65,9 @@ class TranslatedTrunk(Trunk):
 
 
 def translate(
-    source: Source, target: PairedImages, pairs: PairedImages, *, steps: int = 300, seed: int = 0
-) -> Source:
+    source: Source, target: PairedImages, pairs: PairedImages, weight: float = FEATURES, *,
+    steps: int = 300, seed: int = 0,
+) -> Source:  # fmt: skip
     """The source network, one and not changed, behind a translator that was trained on the pairs.
 
     Adam with a one-cycle rate up to 2e-3. The target's images are used for their normalisation alone.
@@ -82,7 +86,7 @@ def translate(
         made = translator(normalisation.encode(views[modality]))
         with torch.no_grad():
             features = frozen.features(wanted)
-        return F.l1_loss(made, wanted) + F.mse_loss(frozen.features(made), features)
+        return F.l1_loss(made, wanted) + weight * F.mse_loss(frozen.features(made), features)
 
     batches = endless_batches(len(pairs), min(BATCH, len(pairs)), generator)
     descend(torch.optim.Adam(translator.parameters()), loss_of, batches, steps, 2e-3)

@@ -170,14 +170,9 @@ def _bare(file: Path) -> str:
 
 
 def _together(
-    found: Mapping[str, list[Path]],
-    folder: str,
-    domain: str,
-    kind: str,
-    survey: Survey,
-    stem: Callable[[Path], str] = _stem,
-    split: str = "",
-) -> list[Frame]:
+    found: Mapping[str, list[Path]], folder: str, domain: str, kind: str, survey: Survey,
+    stem: Callable[[Path], str] = _stem, split: str = "",
+) -> list[Frame]:  # fmt: skip
     """Frames of the files of one stem, in any case and form of Unicode; of two of one modality neither."""
     scenes: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for modality, files in found.items():

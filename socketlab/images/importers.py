@@ -192,17 +192,10 @@ def _as_chosen(frames: list[Frame], chosen: dict[str, Any], survey: Survey) -> l
 
 
 def import_folder(
-    kind: str,
-    path: str | Path,
-    out: str | Path | None = None,
-    *,
-    size: int = SIZE,
-    fit: str = "centre",
-    on_bad: str = "auto",
-    processes: int | None = None,
-    say: Callable[[str], None] = print,
+    kind: str, path: str | Path, out: str | Path | None = None, *, size: int = SIZE, fit: str = "centre",
+    on_bad: str = "auto", processes: int | None = None, say: Callable[[str], None] = print,
     **options: Any,
-) -> packs.Pack:
+) -> packs.Pack:  # fmt: skip
     """`survey` a folder, print the report, and `write_pack` (default: ``packs/<kind>``)."""
     folder = Path("packs") / kind if out is None else Path(out)
     require_settings(Path(path), folder, size, fit, on_bad, processes)
@@ -221,14 +214,9 @@ def import_folder(
 
 
 def write_pack(
-    survey: Survey,
-    out: str | Path,
-    *,
-    size: int = SIZE,
-    fit: str = "centre",
-    on_bad: str = "auto",
+    survey: Survey, out: str | Path, *, size: int = SIZE, fit: str = "centre", on_bad: str = "auto",
     processes: int | None = None,
-) -> packs.Pack:
+) -> packs.Pack:  # fmt: skip
     """Decode the scenes of a survey into a pack, which is there when it is whole, or not at all.
 
     The same survey gives the same bytes, whatever the number of processes.

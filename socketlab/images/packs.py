@@ -196,13 +196,9 @@ def _digest(file: Path, _size: int, *_times: int) -> str:
 
 
 def write_split(
-    folder: Path,
-    split: str,
-    modalities: Sequence[str],
-    scenes: Iterable[tuple[Frame, dict[str, NDArray[Any]]]],
-    size: int,
-    fit: str,
-) -> dict[str, Any]:
+    folder: Path, split: str, modalities: Sequence[str],
+    scenes: Iterable[tuple[Frame, dict[str, NDArray[Any]]]], size: int, fit: str,
+) -> dict[str, Any]:  # fmt: skip
     """Write the scenes of a split, ordered by domain, one by one; returns the manifest's entry, if any."""
     frames, rows, arrays = _write_arrays(folder, split, scenes)
     if not frames:

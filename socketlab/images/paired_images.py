@@ -5,6 +5,7 @@ Everything is kept as the sensor gave it, and is cut, flipped and encoded a batc
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -227,3 +228,27 @@ def recoloured(images: Tensor, generator: torch.Generator) -> Tensor:
     gamma = torch.exp(0.6 * (2 * draw(batch, channels, 1, 1) - 1))
     values = values.clamp(1e-3, 1) ** gamma * (0.7 + 0.6 * draw(batch, 1, 1, 1))
     return (values.clamp(0, 1) * 255).to(torch.uint8)
+
+
+def endless_rows(count: int, batch: int, draw: int, seed: int) -> Tensor:
+    """Draw number ``draw`` from an endless row of shuffled passes over ``count`` pairs: (batch,) int64.
+
+    It depends on its arguments alone, so a resumed run draws the same pairs. Every pass covers the whole set
+    before the next begins.
+    """
+    first = draw * batch
+    start, passes = first % count, range(first // count, (first + batch - 1) // count + 1)
+    return torch.cat([shuffled(count, seed, number) for number in passes])[start : start + batch]
+
+
+@functools.lru_cache(maxsize=4)  # the same for every batch of a pass
+def shuffled(count: int, seed: int, number: int) -> Tensor:
+    """The order of pass ``number``: (count,) int64."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, number, 7)))
+
+
+def derive_seed(seed: int, *numbers: int) -> int:
+    """A generator's seed from the seed of a run and a place in it."""
+    for number in numbers:
+        seed = (seed * 1_000_003 + number + 1) % 2**62
+    return seed

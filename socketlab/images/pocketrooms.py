@@ -32,12 +32,9 @@ TILE, TILES_PER_ROW = 80, 24
 
 @checked
 def load(
-    split: str,
-    sensor: str = "kinect_v1",
-    modalities: Sequence[str] = ("rgb", "depth"),
-    strength: float = 1.0,
-    seed: int = 0,
-) -> PairedImages:
+    split: str, sensor: str = "kinect_v1", modalities: Sequence[str] = ("rgb", "depth"),
+    strength: float = 1.0, seed: int = 0,
+) -> PairedImages:  # fmt: skip
     """One split as one sensor sees it, 64 × 64 pixels; an adaptation to depth opens no colour picture.
 
     Parameters
@@ -76,13 +73,9 @@ def load(
 
 @checked
 def ti_pairs(
-    sensor: str = "kinect_v1",
-    mix: str | float = "near",
-    count: int | None = None,
-    modalities: Sequence[str] = ("rgb", "depth"),
-    seed: int = 0,
-    strength: float = 1.0,
-) -> PairedImages:
+    sensor: str = "kinect_v1", mix: str | float = "near", count: int | None = None,
+    modalities: Sequence[str] = ("rgb", "depth"), seed: int = 0, strength: float = 1.0,
+) -> PairedImages:  # fmt: skip
     """Task-irrelevant pairs: rooms of other kinds, in the source's and the target's modality.
 
     Parameters

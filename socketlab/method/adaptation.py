@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from socketlab.errors import LabError, checked
 from socketlab.images import encodings
 from socketlab.images.encodings import Normalisation
-from socketlab.images.paired_images import PairedImages, cut_views, draw_views, on_device
+from socketlab.images.paired_images import PairedImages, cut_views, derive_seed, draw_views, on_device
 from socketlab.method import losses, pseudolabels, steps
 from socketlab.method.bnstats import Moments, normalise_by, reestimate_statistics, running_moments
 from socketlab.method.evaluate import encoded_batches, predict
-from socketlab.method.pair_features import PairFeatures, derive_seed
+from socketlab.method.pair_features import PairFeatures
 from socketlab.method.recipe import Recipe
-from socketlab.method.steps import PLAIN, Bank, Execution, Features, PairLoss, TargetBatch, autocast
+from socketlab.method.steps import PLAIN, Bank, Execution, Features, PairLoss, TrunkPass, autocast
 from socketlab.networks import networks as nets
 from socketlab.networks.checkpoints import Source, read_tensors, require_classes, write_tensors
 from socketlab.networks.networks import Mixture, Network, networks_of, norm_layers
@@ -92,7 +92,7 @@ class State:
         cls, source: Source | Sequence[Source], normalisation: Normalisation, recipe: Recipe, seed: int
     ) -> State:
         """A copy of each source network, head frozen, with the target's normalisation."""
-        sources = _listed(source)
+        sources = [source] if isinstance(source, Source) else list(source)
         networks = [copy.deepcopy(networks_of(one.network)[0]) for one in sources]
         for network in networks:
             _choose_what_learns(network, recipe.trained)
@@ -186,7 +186,7 @@ def adapt(
     plan = state.recipe if state else current()
     if not isinstance(plan, Recipe) or every < 1:
         raise LabError("adapt takes a Recipe, or a function that returns one, and every = 1 or more epochs")
-    sources, target = _listed(source), target.unlabelled()
+    sources, target = [source] if isinstance(source, Source) else list(source), target.unlabelled()
     _check_inputs(sources, target, pairs, plan)
     begins = state is None
     if state is None:
@@ -222,6 +222,7 @@ class _Run:
             one.network.eval().requires_grad_(False)
         self.source_statistics = [running_moments(networks_of(one.network)[0].trunk) for one in frozen]
         self.wanted = None if pairs is None else PairFeatures(frozen, pairs, self.plan, state.seed, execution)
+        self.sharing = self.wanted is not None and self.plan.pair_statistics == "shared"
         self.batch = min(self.plan.batch_size, len(target))
         self.steps = len(target) // self.batch * self.plan.total_epochs
         self.labels: Tensor | None = None
@@ -269,13 +270,13 @@ class _Run:
                 self.labels = label(features, logits, nets.mixing_weights(state.mixing.detach()))
         if not self.aligning and recipe.lambda_aad > 0:
             mixed, side_by_side = predict(state.adapted, self.target, execution=self.execution)
-            self.bank = Bank(side_by_side, mixed.softmax(dim=1))
+            self.bank = side_by_side, mixed.softmax(dim=1)
         nets.seed_dropout(self.network, derive_seed(state.seed, state.epoch, 13))
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | None, PairBatch | None]]:
         """For each step: rows of the target, their images cut, flipped and encoded, and a batch of pairs."""
         state, target, batch, first = self.state, self.target, self.batch, self.state.step
-        target_wanted = not self.aligning or self.plan.test_statistics == "running"
+        target_wanted = not self.aligning or self.sharing or self.plan.test_statistics == "running"
         generator = torch.Generator().manual_seed(derive_seed(state.seed, state.epoch))
         order = torch.randperm(len(target), generator=generator)
         for i in range(len(target) // batch):
@@ -301,20 +302,35 @@ class _Run:
         state, terms = self.state, dict[str, Tensor]()
         mixing = state.mixing.detach() if self.aligning else state.mixing  # pairs do not rank the sources
         weights = nets.mixing_weights(mixing)
-        if recipe.lambda_ti > 0 and pairs is None:  # λ_TI was 0 when this step was prefetched
-            pairs = self.pairs(state.step)
+        # λ_TI may have been 0 when this step was prefetched
+        pairs = pairs or self.pairs(state.step) if recipe.lambda_ti > 0 else None
         with autocast(self.plan, self.device, self.network):
-            if images is not None:
+            own, of_pairs = self.passes(images, pairs, recipe)
+            if own and not self.aligning:  # while aligning, the pass is for statistics
                 labels, known = None if self.labels is None else self.labels[rows], self.source_statistics
                 progress = state.step / self.steps
-                batch = TargetBatch(images, rows, known, labels, self.averages, self.bank, progress)
-                with normalise_by(self.network, self.plan.bn_mode):
-                    found = steps.target_terms(state.networks, weights, shares, batch, recipe, self.execution)
-                terms |= {} if self.aligning else found  # while aligning, the pass is for running statistics
-            if pairs is not None and recipe.lambda_ti > 0:
-                how = self.execution, self.pair_loss
-                terms |= steps.pair_terms(state.networks, weights, *pairs, recipe, *how)
+                batch = steps.TargetBatch(rows, known, labels, self.averages, self.bank, progress)
+                terms |= steps.target_terms(state.networks, own, weights, shares, batch, recipe)
+            if of_pairs and pairs is not None:
+                terms |= steps.pair_terms(state.networks, of_pairs, weights, pairs[1], recipe, self.pair_loss)
         return terms
+
+    def passes(
+        self, images: Tensor | None, pairs: PairBatch | None, recipe: Recipe
+    ) -> tuple[list[TrunkPass], list[TrunkPass]]:
+        """Each network's pass over the target's images and over the pairs; nothing where there are none."""
+        networks, execution, matching = self.state.networks, self.execution, recipe.lambda_bn > 0
+        own, of_pairs = list[TrunkPass](), list[TrunkPass]()
+        with normalise_by(self.network, self.plan.bn_mode):
+            if self.sharing and images is not None and pairs is not None:
+                together, n = torch.cat([images, pairs[0]]), len(images)
+                both = [steps.pass_images(one, together, execution, matching) for one in networks]
+                return [one.rows(slice(n)) for one in both], [one.rows(slice(n, None)) for one in both]
+            if images is not None:
+                own = [steps.pass_images(one, images, execution, matching) for one in networks]
+        if pairs is not None:
+            of_pairs = [steps.pass_images(one, pairs[0], execution, frozen=True) for one in networks]
+        return own, of_pairs
 
     def update(self, terms: dict[str, Tensor], recipe: Recipe) -> None:
         """One optimiser step, after a check of the loss."""
@@ -342,12 +358,21 @@ class _Run:
         state = self.state
         if self.plan.test_statistics == "reestimated":
             nets.seed_dropout(self.network, derive_seed(state.seed, state.epoch, 17))
-            how = state.adapted.normalisation, REESTIMATION_BATCH, self.device, self.execution
             for network in state.networks:
-                batches = encoded_batches(self.target, *how)
                 with autocast(self.plan, self.device, self.network):
-                    reestimate_statistics(network, batches, partial(self.execution.features, network))
+                    forward = partial(self.execution.features, network)
+                    reestimate_statistics(network, self.test_batches(), forward)
         state.statistics_ready = True
+
+    def test_batches(self) -> Iterator[Tensor]:
+        """Encoded centre views of the target; where pairs share its statistics, batches as in training."""
+        wanted, how = self.wanted if self.sharing else None, self.state.adapted.normalisation
+        size = self.batch if wanted else REESTIMATION_BATCH
+        for number, images in enumerate(encoded_batches(self.target, how, size, self.device, self.execution)):
+            if wanted:
+                beside = wanted.draw(number, self.target.modality)
+                images = torch.cat([images, *encoded_batches(beside, how, size, self.device)])
+            yield images
 
 
 def bn_shares(mixing: Tensor, recipe: Recipe) -> Tensor:
@@ -363,10 +388,6 @@ def learning_rate_factor(progress: float, schedule: str) -> float:
     if progress < rise:
         return 0.1 + 0.9 * progress / rise
     return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
-
-
-def _listed(source: Source | Sequence[Source]) -> list[Source]:
-    return list(source) if isinstance(source, list | tuple) else [source]  # type: ignore[list-item]
 
 
 def _choose_what_learns(network: Network, trained: str) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from socketlab.errors import LabError
+from socketlab.errors import require_choice
 
 
 def entropy(log_p: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def paired_alignment(source_features: Tensor, target_features: Tensor, form: str
 
     Source: Ahmed et al., ECCV 2022 (SOCKET), task-irrelevant feature matching.
     """
-    _check_form(form, "mean", "paper")
+    require_choice("form", form, ("mean", "paper"))
     wanted = source_features.detach()
     if form == "paper":
         return torch.linalg.vector_norm(target_features - wanted)
@@ -114,7 +114,7 @@ def statistics_distance(
 
     Source: Ahmed et al., ECCV 2022 (SOCKET); Yin et al., CVPR 2020, for the statistics as a prior.
     """
-    _check_form(form, "kl", "paper")
+    require_choice("form", form, ("kl", "paper"))
     layers, norm = (means, variances, source_means, source_variances), torch.linalg.vector_norm
     if form == "kl":  # of the channels of all layers at once
         each = gaussian_divergence(*map(torch.cat, layers))  # type: ignore[arg-type]
@@ -175,8 +175,3 @@ def nearest_neighbours(features: Tensor, bank: Tensor, own: Tensor, count: int =
     similarity = F.normalize(features, dim=1) @ F.normalize(bank, dim=1).T
     similarity.scatter_(1, own[:, None], -torch.inf)
     return similarity.topk(min(count, len(bank) - 1), dim=1).indices
-
-
-def _check_form(form: str, *known: str) -> None:
-    if form not in known:
-        raise LabError(f"form {form!r} is unknown: choose {' or '.join(known)}")

@@ -6,13 +6,21 @@ target network learns to give the other half the same features.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from socketlab.images.paired_images import PairedImages, Views, cut_views, draw_views, on_device
+from socketlab.images.paired_images import (
+    PairedImages,
+    Views,
+    cut_views,
+    derive_seed,
+    draw_views,
+    endless_rows,
+    on_device,
+    shuffled,
+)  # fmt: skip
 from socketlab.method.evaluate import even_parts
 from socketlab.method.recipe import Recipe
 from socketlab.method.steps import PLAIN, Execution, Features, autocast
@@ -55,6 +63,10 @@ class PairFeatures:
             return crops[modality], self._forward(crops, self.execution)
         found = [self._cached_features(rows, view) for rows, view in parts]
         return self._cut(parts, (modality,))[modality], _joined(found)
+
+    def draw(self, number: int, modality: str) -> PairedImages:
+        """A batch of different pairs, whole, in one modality; the same ``number`` draws the same."""
+        return self.pairs.only(modality).take(shuffled(len(self.pairs), self.seed, number)[: self.batch])
 
     def _parts(self, number: int) -> list[tuple[Tensor, int]]:
         """Rows and views of the pairs in a batch: two parts, where a pass ends within it."""
@@ -106,27 +118,3 @@ def _joined(parts: Sequence[Sequence[Features]]) -> list[Features]:
     for maps, features in (zip(*of_source, strict=True) for of_source in zip(*parts, strict=True)):
         found.append((None if maps[0] is None else torch.cat(maps), torch.cat(features)))
     return found
-
-
-def endless_rows(count: int, batch: int, draw: int, seed: int) -> Tensor:
-    """Draw number ``draw`` from an endless row of shuffled passes over ``count`` pairs: (batch,) int64.
-
-    It depends on its arguments alone, so a resumed run draws the same pairs. Every pass covers the whole set
-    before the next begins.
-    """
-    first = draw * batch
-    start, passes = first % count, range(first // count, (first + batch - 1) // count + 1)
-    return torch.cat([_shuffled(count, seed, number) for number in passes])[start : start + batch]
-
-
-@functools.lru_cache(maxsize=4)  # the same for every batch of a pass
-def _shuffled(count: int, seed: int, number: int) -> Tensor:
-    """The order of pass ``number``: (count,) int64."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, number, 7)))
-
-
-def derive_seed(seed: int, *numbers: int) -> int:
-    """A generator's seed from the seed of a run and a place in it."""
-    for number in numbers:
-        seed = (seed * 1_000_003 + number + 1) % 2**62
-    return seed

@@ -59,36 +59,31 @@ class Recipe:
     batch_size: int = number(32, "batch", "images per step, of the target and of pairs", 4, 512)
     schedule: str = choice("one-cycle", "paper", label="schedule", help="how the learning rate changes")
     source_gradient: str = choice(
-        "whole", "share", label="several sources",
-        help="each network learns as fast as it would alone, or by its share of the gradient")
+        "whole", "share", label="several sources", help="each learns as fast as alone, or by its share")
     mixing_start: str = choice(
-        "information", "even", label="shares begin",
-        help="by each network's certainty on the target after alignment, or even")
+        "information", "even", label="shares begin", help="by certainty on the target, or even")
     bn_mode: str = choice(
-        "batch", "running", label="normalise by",
-        help="statistics that normalise target batches in training: the batch's or the running ones")
+        "batch", "running", label="normalise by", help="statistics of target batches, or running ones")
     bn_form: str = choice("kl", "paper", label="form of L_BN", help="divergence, or published norms")
     bn_layers: str = choice(
-        "all", "first", "early", "late", label="layers of L_BN",
-        help="matched batch-norm layers: all, the first, the earlier or the later half")
+        "all", "first", "early", "late", label="layers of L_BN", help="all, the first, or a half of them")
     bn_average: float = number(
         0.0, "average in L_BN", "weight of past batches in the moving average that L_BN matches", 0, 0.99)
     bn_share: str = choice(
-        "normalised", "raw", label="share of L_BN",
-        help="each source's share of L_BN: its mixing weight, or the published trainable sigmoid")
+        "normalised", "raw", label="share of L_BN", help="mixing weight, or the published trainable sigmoid")
     ti_form: str = choice("mean", "paper", label="form of L_TI", help="mean square, or published norm")
     ti_map: float = number(1.0, "maps in L_TI", "weight in L_TI of the last map, place by place", 0, 10)
     pair_views: int = number(
         4, "views of a pair", "crops of each pair that are shown in turn; 0 cuts a new one every time", 0, 64)
+    pair_statistics: str = choice(
+        "own", "shared", label="pairs normalised", help="by their own batch, or together with the target's")
     pseudo_labels: str = choice(
         "shot", "paper", label="pseudo-labels", help="two cosine rounds, or one Euclidean")
     test_statistics: str = choice(
-        "reestimated", "running", "batch", label="test with",
-        help="re-estimated on the target (AdaBN), the running averages of training, or the batch's own")
+        "reestimated", "running", "batch", label="test with", help="AdaBN's, those of training, the batch's")
     trained: str = choice("all", "norm", label="what learns", help="all weights, or those of norm layers")
     precision: str = choice(
-        "auto", "float32", "bfloat16", label="precision",
-        help="of convolutions in training: 16 bits where the processor has such arithmetic, 32 elsewhere")
+        "auto", "float32", "bfloat16", label="precision", help="16 bits where the processor has them, or 32")
     # fmt: on
 
     def __post_init__(self) -> None:

@@ -25,6 +25,8 @@ Features = tuple[Tensor | None, Tensor]
 """A network's last map (B, C, h, w), where the recipe uses it, and its features (B, D)."""
 PairLoss = Callable[[Network, Features, Features], Tensor]
 """From the network that learns, the source's and the target's features of a batch of pairs, to a scalar."""
+Bank = tuple[Tensor, Tensor]
+"""AaD's bank of all target images: features (N, n · D) and predictions (N, K)."""
 
 
 class TrunkPass(NamedTuple):
@@ -33,6 +35,10 @@ class TrunkPass(NamedTuple):
     map: Tensor
     features: Tensor
     statistics: list[Moments] | None
+
+    def rows(self, some: slice) -> TrunkPass:
+        """Map and features of some of the images; the moments stay those of all."""
+        return TrunkPass(self.map[some], self.features[some], self.statistics)
 
 
 class Execution:
@@ -79,42 +85,40 @@ def autocast(recipe: Recipe, device: torch.device, network: nn.Module | None = N
 
 
 @dataclass
-class Bank:
-    """AaD's bank of all target images: features (N, n · D) and predictions (N, K)."""
-
-    features: Tensor
-    scores: Tensor
-
-
-@dataclass
 class TargetBatch:
-    """A batch of target images with all that the recipe's terms need."""
+    """A batch of target images: all that the recipe's terms need beside the networks' passes."""
 
-    images: Tensor  # (B, 3, H, W) encoded
     rows: Tensor  # (B,) int64, which images of the target they are
     source_statistics: Sequence[Sequence[Moments]]  # of each source, every layer's running moments
     pseudo_labels: Tensor | None = None  # (B,) int64
     averages: list[list[Moments]] = field(default_factory=list)  # of each source; renewed in place
-    bank: Bank | None = None
+    bank: Bank | None = None  # renewed in place
     progress: float = 0.0  # share of the training that is done, in [0, 1]
 
 
+def pass_images(
+    network: Network, images: Tensor, execution: Execution, statistics: bool = False, frozen: bool = False
+) -> TrunkPass:
+    """One pass of a trunk and its bottleneck: the features are f(x), (B, D)."""
+    passed = execution.trunk_pass(network, images, statistics, frozen)
+    with frozen_running_statistics(network.bottleneck) if frozen else nullcontext():
+        return passed._replace(features=network.bottleneck(passed.features))
+
+
 def target_terms(
-    networks: Sequence[Network], weights: Tensor, bn_shares: Tensor, batch: TargetBatch, recipe: Recipe,
-    execution: Execution = PLAIN,
+    networks: Sequence[Network], passed: Sequence[TrunkPass], weights: Tensor, bn_shares: Tensor,
+    batch: TargetBatch, recipe: Recipe,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """One pass over a target batch: statistics matching and the terms of the predictions.
+    """Statistics matching and the terms of the predictions, of each network's pass over a target batch.
 
     ``weights`` (n,) mix the networks' predictions, ``bn_shares`` (n,) their distances of statistics. Returns
     name → unweighted scalar; a term of weight 0 is left out.
     """
-    features, logits, distances = [], [], []
-    for k, network in enumerate(networks):
-        passed = execution.trunk_pass(network, batch.images, statistics=recipe.lambda_bn > 0)
-        features.append(network.bottleneck(passed.features))
-        logits.append(network.head(features[-1]).float())
-        if passed.statistics is not None:
-            seen = _averaged(passed.statistics, k, batch.averages, recipe.bn_average)
+    logits = [one.head(own.features).float() for one, own in zip(networks, passed, strict=True)]
+    distances = []
+    for k, own in enumerate(passed):
+        if own.statistics is not None:
+            seen = _averaged(own.statistics, k, batch.averages, recipe.bn_average)
             distances.append(bn_loss(seen, batch.source_statistics[k], recipe.bn_form, recipe.bn_layers))
     whole = recipe.source_gradient == "whole"
     mixed = weighted_sum(logits, weights, whole)
@@ -126,7 +130,7 @@ def target_terms(
     if recipe.lambda_entropy > 0:
         terms["H"] = losses.mean_entropy(mixed)
     if recipe.lambda_aad > 0 and batch.bank is not None:
-        side_by_side = torch.cat(features, dim=1).detach().float()
+        side_by_side = torch.cat([own.features for own in passed], dim=1).detach().float()
         terms["AaD"] = _attract_and_disperse(mixed, side_by_side, batch.bank, batch)
     return terms
 
@@ -159,28 +163,25 @@ def _averaged(
 
 def _attract_and_disperse(logits: Tensor, features: Tensor, bank: Bank, batch: TargetBatch) -> Tensor:
     """The batch is stored in the bank first, then its neighbours are looked up."""
-    bank.features[batch.rows] = features
-    bank.scores[batch.rows] = logits.detach().float().softmax(dim=1)
-    near = losses.nearest_neighbours(features, bank.features, batch.rows)
-    return losses.attract_and_disperse(logits, bank.scores[near], losses.dispersion_weight(batch.progress))
+    vectors, scores = bank
+    vectors[batch.rows], scores[batch.rows] = features, logits.detach().float().softmax(dim=1)
+    near = losses.nearest_neighbours(features, vectors, batch.rows)
+    return losses.attract_and_disperse(logits, scores[near], losses.dispersion_weight(batch.progress))
 
 
 def pair_terms(
-    networks: Sequence[Network], weights: Tensor, target_images: Tensor, wanted: Sequence[Features],
-    recipe: Recipe, execution: Execution = PLAIN, pair_loss: PairLoss | None = None,
+    networks: Sequence[Network], passed: Sequence[TrunkPass], weights: Tensor, wanted: Sequence[Features],
+    recipe: Recipe, pair_loss: PairLoss | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """One pass over the target halves of a batch of pairs, encoded; running statistics are left alone.
+    """L_TI of each network's pass over the target halves of a batch of pairs.
 
     ``wanted`` are the sources' maps and features of the others, ``pair_loss`` replaces `alignment_loss`.
     """
     distance = pair_loss or functools.partial(alignment_loss, recipe=recipe)
     distances = []
-    for network, (source_map, source_features) in zip(networks, wanted, strict=True):
-        passed = execution.trunk_pass(network, target_images, frozen=True)
-        with frozen_running_statistics(network.bottleneck):
-            features = network.bottleneck(passed.features).float()
+    for network, own, (source_map, source_features) in zip(networks, passed, wanted, strict=True):
         source = None if source_map is None else source_map.float(), source_features.float()
-        distances.append(distance(network, source, (passed.map.float(), features)))
+        distances.append(distance(network, source, (own.map.float(), own.features.float())))
     return {"TI": weighted_sum(distances, weights, recipe.source_gradient == "whole")}
 
 

@@ -68,16 +68,9 @@ def _outputs(module: nn.Module, x: Tensor, at: str, names: Iterable[str]) -> dic
 
 
 def adapted(
-    module: nn.Module,
-    classes: int,
-    *,
-    head: str | None = None,
-    features: str | None = None,
-    width: int = 256,
-    side: int = 64,
-    batch_norm: bool = True,
-    seed: int = 0,
-) -> Network:
+    module: nn.Module, classes: int, *, head: str | None = None, features: str | None = None,
+    width: int = 256, side: int = 64, batch_norm: bool = True, seed: int = 0,
+) -> Network:  # fmt: skip
     """Any module with batch norm as a network of the kit; the module is copied, not changed.
 
     With ``head``, a trained classifier stays what it is: the input of that layer are the features f(x), the

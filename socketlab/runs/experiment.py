@@ -178,16 +178,9 @@ def find_pack(preset: Preset, data: Path) -> packs.Pack:
 
 
 def carry_out(
-    preset: Preset,
-    data: Path,
-    out: Path,
-    *,
-    seeds: int = 3,
-    device: str = "cpu",
-    workers: int | None = None,
-    log: Callable[[str], None] = print,
-    progress: Progress = silent,
-) -> Path:
+    preset: Preset, data: Path, out: Path, *, seeds: int = 3, device: str = "cpu",
+    workers: int | None = None, log: Callable[[str], None] = print, progress: Progress = silent,
+) -> Path:  # fmt: skip
     """Train, adapt and measure what is not yet done; returns the table.
 
     The arguments are the options of ``socketlab experiment``. ``log`` is called with a line for each network

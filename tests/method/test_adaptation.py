@@ -12,13 +12,17 @@ from worlds import CLASSES, patterned, trained_source
 from socketlab import adapt, features
 from socketlab.errors import LabError
 from socketlab.images.encodings import Normalisation
+from socketlab.images.paired_images import endless_rows
+from socketlab.method import steps
 from socketlab.method.adaptation import Epoch, State, Step, learning_rate_factor
-from socketlab.method.pair_features import endless_rows
+from socketlab.method.pair_features import PairFeatures
 from socketlab.method.recipe import METHODS, Recipe
 from socketlab.networks.checkpoints import Source
 from socketlab.networks.custom_networks import adapted
+from socketlab.networks.networks import norm_layers
 
 QUICK = Recipe(batch_size=8, align_epochs=2, epochs=2, lambda_bn=0.5)
+SHARED = QUICK.replace(pair_statistics="shared", precision="float32")
 
 
 @pytest.fixture
@@ -97,17 +101,18 @@ def test_same_seed_same_numbers_and_another_seed_others(source, target, pairs):
     assert torch.equal(state_before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("recipe", [QUICK, SHARED], ids=["own", "shared"])
 @pytest.mark.parametrize("stop_after", [0, 1, 3])
-def test_resume_ends_where_an_uninterrupted_run_ends(source, target, pairs, tmp_path, stop_after):
-    uninterrupted = last_weights(adapt(source, target, pairs, QUICK, seed=1))
-    for event in adapt(source, target, pairs, QUICK, seed=1):
+def test_resume_ends_where_an_uninterrupted_run_ends(source, target, pairs, tmp_path, stop_after, recipe):
+    uninterrupted = last_weights(adapt(source, target, pairs, recipe, seed=1))
+    for event in adapt(source, target, pairs, recipe, seed=1):
         if isinstance(event, Epoch):
             event.state.save(tmp_path / "state.safetensors")
             if event.epoch == stop_after:
                 break
     state = State.load(tmp_path / "state.safetensors", source)
     assert state.epoch == stop_after
-    resumed = last_weights(adapt(source, target, pairs, QUICK, seed=1, state=state))
+    resumed = last_weights(adapt(source, target, pairs, recipe, seed=1, state=state))
     assert same(uninterrupted, resumed)
 
 
@@ -126,6 +131,62 @@ def test_fault_5_every_pass_covers_all_pairs_before_the_next():
     for start in range(0, 80, 20):
         assert sorted(drawn[start : start + 20].tolist()) == list(range(20))
     assert drawn[:20].tolist() != drawn[20:40].tolist()
+
+
+@pytest.mark.parametrize("count", [20, 4])
+def test_shared_statistics_are_those_of_target_and_pairs_in_training_and_test(source, target, pairs, count):
+    """One pass over 8 target images and as many pairs as a batch has; what is tested with is their mean."""
+    pairs, seen = pairs.take(range(count)), []
+    events = adapt(source, target, pairs, SHARED, seed=1)
+    network = next(events).state.networks[0]
+    first = norm_layers(network.trunk)[0]
+    begun = copy.deepcopy(network).train()
+    first.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].detach().clone()))
+    whole = []
+    with_map = network.trunk.with_map
+    network.trunk.with_map = lambda x: whole.append(x.detach().clone()) or with_map(x)
+    step = next(events)
+    beside = min(8, count)
+    assert [len(images) for images in whole] == [8 + beside]
+    wanted = PairFeatures([source], pairs, SHARED, 1).batch_of(0, "depth")[1]
+    spatial, features_ = begun.trunk.with_map(whole[0])
+    made = spatial[8:], begun.bottleneck(features_)[8:]
+    expected = steps.alignment_loss(begun, wanted[0], made, SHARED)
+    assert step.losses["TI"] == pytest.approx(float(expected.detach()), rel=1e-5)
+    for event in events:
+        if isinstance(event, Step):
+            seen.clear()  # what follows the last step are the passes for the test's statistics
+    assert [len(x) for x in seen] == [8 + beside] * 3
+    mean = torch.stack([x.mean(dim=(0, 2, 3)) for x in seen]).mean(dim=0)
+    torch.testing.assert_close(first.running_mean, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_shared_statistics_need_pairs_to_make_a_difference(source, target, pairs):
+    shot = Recipe.shot().replace(epochs=1, batch_size=8)
+    alone, shared = (
+        last_weights(adapt(source, target, None, shot.replace(pair_statistics=which)))
+        for which in ("own", "shared")
+    )
+    assert same(alone, shared)
+    assert not same(*(
+        last_weights(adapt(source, target, pairs, QUICK.replace(pair_statistics=which)))
+        for which in ("own", "shared")
+    ))  # fmt: skip
+
+
+def test_the_weight_of_shared_pairs_may_fall_to_zero_and_rise_again(source, target, pairs):
+    """λ_TI as a slider moves it, and two sources that normalise by running statistics."""
+    weights_of_pairs = itertools.cycle([3.0, 0.0, 0.0, 1.0])
+    recipe = SHARED.replace(bn_mode="running", align_epochs=1, trunk_lr=0.005, bottleneck_lr=0.005)
+    sources = [source, copy.deepcopy(source)]
+
+    def moving() -> Recipe:
+        return recipe.replace(lambda_ti=next(weights_of_pairs))
+
+    found = [event for event in adapt(sources, target, pairs, moving) if isinstance(event, Step)]
+    assert len(found) == 9
+    assert {"TI" in event.terms for event in found} == {True, False}
+    assert all(torch.isfinite(term) for event in found for term in event.terms.values())
 
 
 @pytest.mark.parametrize("removed", ["lambda_pl", "lambda_im", "lambda_bn", "lambda_ti"])

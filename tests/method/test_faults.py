@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from beginnings import QUICK, begun, other_source
+from beginnings import QUICK, begun, other_source, pair_terms, target_terms
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from worlds import patterned, trained_source
@@ -29,11 +29,11 @@ ALL_TERMS = QUICK.replace(lambda_bn=1.0, lambda_ti=3.0)
 def test_fault_1_with_one_source_nothing_can_switch_bn_matching_off(share):
     """The gradient of L_BN and L_TI on g is exactly 0; under the published share it is not, and falls."""
     recipe = ALL_TERMS.replace(bn_share=share)
-    state, batch = begun(trained_source(), recipe)
+    state, batch, images = begun(trained_source(), recipe)
     weights, shares = networks.mixing_weights(state.mixing), adapting.bn_shares(state.mixing, recipe)
-    terms = steps.target_terms(state.networks, weights, shares, batch, recipe)
+    terms = target_terms(state, images, batch, recipe, weights, shares)
     wanted = [(None, torch.zeros(8, 128))]
-    terms |= steps.pair_terms(state.networks, weights, batch.images, wanted, recipe)
+    terms |= pair_terms(state, images, wanted, recipe, weights)
     slope = {
         name: torch.autograd.grad(terms[name], state.mixing, retain_graph=True)[0] for name in ("BN", "TI")
     }
@@ -58,14 +58,13 @@ def test_fault_2_every_source_is_compared_with_its_own_statistics_at_full_weight
     """L_BN of two sources is Σ a_k of what each has alone, the first layer's γ = 10 included."""
     sources = [trained_source(), other_source()]
     recipe = QUICK.replace(bn_form="paper", lambda_im=0.0, lambda_pl=0.0)
-    state, batch = begun(sources, recipe)
+    state, batch, images = begun(sources, recipe)
     weights = torch.tensor([0.3, 0.7])
-    together = steps.target_terms(state.networks, weights, weights, batch, recipe)["BN"]
+    together = target_terms(state, images, batch, recipe, weights)["BN"]
     apart = []
     for source in sources:
-        state, batch = begun(source, recipe)
-        one = torch.ones(1)
-        apart.append(steps.target_terms(state.networks, one, one, batch, recipe)["BN"])
+        state, batch, images = begun(source, recipe)
+        apart.append(target_terms(state, images, batch, recipe)["BN"])
     assert apart[0].item() != pytest.approx(apart[1].item(), rel=0.05)
     assert together.item() == pytest.approx((0.3 * apart[0] + 0.7 * apart[1]).item(), rel=1e-5)
 
@@ -134,15 +133,15 @@ def test_fault_12_no_loop_over_images_and_few_parameter_groups():
             losses.information_maximisation(logits)
         counts.append(counting.calls)
     assert counts[0] == counts[1]
-    state, _ = begun([trained_source(), other_source()])
+    state, *_ = begun([trained_source(), other_source()])
     assert len(state.optimiser.param_groups) == 3
 
 
 def test_fault_9_a_pass_over_pairs_leaves_every_running_statistic():
     """Trunk and bottleneck in train mode: means, variances and counts stay, to the bit."""
-    state, batch = begun(trained_source())
+    state, _, images = begun(trained_source())
     before = {name: value.clone() for name, value in state.adapted.network.named_buffers()}
-    steps.pair_terms(state.networks, torch.ones(1), batch.images, [(None, torch.zeros(8, 128))], ALL_TERMS)
+    pair_terms(state, images, [(None, torch.zeros(8, 128))], ALL_TERMS)
     after = dict(state.adapted.network.named_buffers())
     assert {name.split(".")[0] for name in before} >= {"trunk", "bottleneck"}
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -150,10 +149,10 @@ def test_fault_9_a_pass_over_pairs_leaves_every_running_statistic():
 
 def test_fault_12_a_step_copies_nothing_from_the_device_per_layer():
     """The terms of a step are made without one look at a value: no ``item`` in forward or backward."""
-    state, batch = begun(trained_source(), ALL_TERMS)
+    state, batch, images = begun(trained_source(), ALL_TERMS)
     weights = networks.mixing_weights(state.mixing)
     with Counting() as counting:
-        terms = steps.target_terms(state.networks, weights, weights, batch, ALL_TERMS)
+        terms = target_terms(state, images, batch, ALL_TERMS, weights)
         steps.total_loss(terms, ALL_TERMS).backward()
     assert not [name for name in counting.calls if "item" in name or "_local_scalar" in name]
 

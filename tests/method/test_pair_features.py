@@ -4,9 +4,9 @@ import pytest
 import torch
 from worlds import patterned, trained_source
 
-from socketlab.images.paired_images import cut_views
+from socketlab.images.paired_images import cut_views, endless_rows
 from socketlab.method import pair_features as teaching
-from socketlab.method.pair_features import PairFeatures, endless_rows
+from socketlab.method.pair_features import PairFeatures
 from socketlab.method.recipe import Recipe
 
 RECIPE = Recipe(batch_size=8, pair_views=2, precision="float32")

@@ -7,7 +7,7 @@ import importlib
 import numpy as np
 import pytest
 import torch
-from beginnings import begun, other_source
+from beginnings import begun, other_source, pair_terms, target_terms
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
@@ -19,7 +19,6 @@ from socketlab.method import steps
 from socketlab.method.adaptation import Epoch, Step
 from socketlab.method.bnstats import Moments, reestimate_statistics
 from socketlab.method.recipe import Recipe
-from socketlab.method.steps import Bank
 from socketlab.networks import networks
 
 adapting = importlib.import_module("socketlab.method.adaptation")
@@ -189,21 +188,21 @@ def test_events_may_be_fewer_and_the_end_is_the_same(target, pairs):
 
 
 def test_permuting_the_pairs_changes_nothing_and_breaking_one_raises_the_loss():
-    state, batch = begun(trained_source())
+    state, _, images = begun(trained_source())
     generator = torch.Generator().manual_seed(0)
-    weights, order = torch.ones(1), torch.randperm(8, generator=generator)
+    order = torch.randperm(8, generator=generator)
     with torch.no_grad():
-        spatial, found = state.networks[0].map_and_features(batch.images)
+        spatial, found = state.networks[0].map_and_features(images)
     close = [(spatial + 0.01, found + 0.01)]
 
     def loss(images, wanted):
-        return float(steps.pair_terms(state.networks, weights, images, wanted, QUICK)["TI"].detach())
+        return float(pair_terms(state, images, wanted, QUICK)["TI"].detach())
 
-    plain = loss(batch.images, close)
+    plain = loss(images, close)
     shuffled = [(close[0][0][order], close[0][1][order])]
-    assert loss(batch.images[order], shuffled) == pytest.approx(plain, rel=1e-4)
+    assert loss(images[order], shuffled) == pytest.approx(plain, rel=1e-4)
     swapped = [2, 1, 0, 3, 4, 5, 6, 7]  # scenes 0 and 2 are of different kinds
-    assert loss(batch.images, [(close[0][0][swapped], close[0][1][swapped])]) > 2 * plain
+    assert loss(images, [(close[0][0][swapped], close[0][1][swapped])]) > 2 * plain
 
 
 def test_layers_of_bn_matching():
@@ -213,12 +212,11 @@ def test_layers_of_bn_matching():
         [0, 1, 2],
         [3, 4],
     ]
-    state, batch = begun(trained_source())
-    one = torch.ones(1)
+    state, batch, images = begun(trained_source())
 
     def distance(**changes):
         recipe = QUICK.replace(lambda_im=0.0, lambda_pl=0.0, **changes)
-        return float(steps.target_terms(state.networks, one, one, batch, recipe)["BN"].detach())
+        return float(target_terms(state, images, batch, recipe)["BN"].detach())
 
     count = len(batch.source_statistics[0])
     early, late = (distance(bn_layers=which) for which in ("early", "late"))
@@ -333,16 +331,16 @@ def test_nearest_neighbours_are_scikit_learns_without_oneself():
 
 
 def test_aads_bank_is_renewed_by_each_batch():
-    state, batch = begun(trained_source())
+    state, batch, images = begun(trained_source())
     batch.rows = torch.tensor([4, 5, 6, 7, 8, 9, 10, 11])
-    batch.bank = Bank(
-        torch.randn(16, 128, generator=torch.Generator().manual_seed(0)), torch.full((16, 3), 1 / 3)
+    batch.bank = (
+        torch.randn(16, 128, generator=torch.Generator().manual_seed(0)),
+        torch.full((16, 3), 1 / 3),
     )
-    before = batch.bank.features.clone()
+    before = batch.bank[0].clone()
     recipe = Recipe.for_method("aad").replace(precision="float32")
-    one = torch.ones(1)
-    steps.target_terms(state.networks, one, one, batch, recipe)
-    changed = (batch.bank.features != before).any(dim=1)
+    target_terms(state, images, batch, recipe)
+    changed = (batch.bank[0] != before).any(dim=1)
     assert changed.tolist() == [False] * 4 + [True] * 8 + [False] * 4
     assert losses.dispersion_weight(0.0) == 1
     assert losses.dispersion_weight(1.0) == pytest.approx(1 / 11)
@@ -350,12 +348,11 @@ def test_aads_bank_is_renewed_by_each_batch():
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_sixteen_bits_change_the_terms_by_little(precision):
-    state, batch = begun(trained_source())
-    one = torch.ones(1)
+    state, batch, images = begun(trained_source())
     recipe = QUICK.replace(precision=precision)
-    exact = steps.target_terms(state.networks, one, one, batch, recipe)
+    exact = target_terms(state, images, batch, recipe)
     with steps.autocast(recipe, torch.device("cpu")):
-        rounded = steps.target_terms(state.networks, one, one, batch, recipe)
+        rounded = target_terms(state, images, batch, recipe)
     for name in exact:
         assert rounded[name].dtype is torch.float32
         torch.testing.assert_close(rounded[name], exact[name], rtol=0.05, atol=0.02)

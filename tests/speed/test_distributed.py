@@ -46,6 +46,7 @@ CASES = {
         ALL_TERMS.replace(bn_mode="running", pair_views=0, test_statistics="running"),
         1,
     ),
+    "shared statistics, two sources": (ALL_TERMS.replace(pair_statistics="shared"), 2),
     "TENT": (Recipe.tent().replace(batch_size=9, epochs=1), 1),
 }
 """Name → recipe, number of sources."""
