@@ -1,15 +1,21 @@
 """Rivals with pairs, labels, streams and distillation: losses against their papers' equations in float64."""
 
+import csv
 import math
 from types import SimpleNamespace
 
+import experiments
+import other_methods
 import pytest
+import rival_weights
 import torch
 from rivals import distillation, pair_losses, supervised, test_time, training, translation
 from torch import nn
 
 from socketlab import LabError, Recipe, adapt, features, load_source, rooms
+from socketlab.files import data_folder
 from socketlab.images import encodings
+from socketlab.measures import model_selection
 from socketlab.networks.networks import Mixture, small_network
 
 HEAD = SimpleNamespace(head=nn.Identity())
@@ -170,6 +176,80 @@ def test_an_unknown_method_and_a_network_without_batch_norm(source, depth):
     normalisation = encodings.measure(depth.images["depth"], "depth")
     with pytest.raises(LabError, match="unknown method 'x'"):
         next(test_time.answer_stream(source, [depth], "x", normalisation))
+
+
+def test_weights_are_those_that_held_out_pairs_chose():
+    with open(data_folder() / "results" / "rival_weights.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    chosen = {line["method"]: float(line["weight"]) for line in lines if line["chosen"]}
+    for line in lines:  # the lowest mean rank of a method, and no other
+        best = min(float(x["mean_rank"]) for x in lines if x["method"] == line["method"])
+        assert (float(line["mean_rank"]) == best) == bool(line["chosen"])
+    used = {name: weight for name, (_, weight) in pair_losses.PAIR_LOSSES.items()}
+    used["translator"] = translation.FEATURES
+    for row in experiments.rivals(range(1)):
+        method, recipe = dict(row.about)["method"], row.job.recipe
+        if method == "features alone":
+            used[method] = recipe.lambda_ti
+        if method == "pairs and AaD":
+            used[method] = recipe.lambda_aad
+        if method in pair_losses.PAIR_LOSSES:
+            assert row.job.baseline == f"{method}:{used[method]:g}"
+    assert used == chosen
+
+
+def test_a_weight_is_judged_by_pairs_that_it_has_not_seen(monkeypatch):
+    """Four fifths learn, the last fifth judges; here no step is taken, and the judge sees the other pairs."""
+    seen = {}
+
+    def adapted_by(job, sources, target, pairs):
+        seen["learned"] = set(pairs.names)
+        return sources[0]
+
+    def partner_rank(source, adapted, pairs):
+        seen["judged"] = set(pairs.names)
+        return 0.25
+
+    monkeypatch.setattr(other_methods, "adapted_by", adapted_by)
+    monkeypatch.setattr(model_selection, "partner_rank", partner_rank)
+    line = rival_weights.judged("contrast", 0.3, "kinect_v1", "near", "cpu")
+    assert (len(seen["learned"]), len(seen["judged"])) == (400, 100)
+    assert not seen["learned"] & seen["judged"]
+    assert line["rank"] == 0.25
+    assert rival_weights.job_of("contrast", 0.3, "kinect_v1", "near").baseline == "contrast:0.3"
+    assert rival_weights.job_of("pairs and AaD", 0.3, "xtion", "far").recipe.lambda_aad == 0.3
+
+
+def test_untidy_targets(depth):
+    """Even, fewer, uneven from 10 : 1, one class missing, strangers: counted."""
+    made = {
+        how: other_methods.untidy(depth, how, "kinect_v1", "depth", 0)
+        for how in ("even", "fewer", "uneven", "missing", "strangers")
+    }
+    counts = {how: torch.bincount(made[how].labels, minlength=8).tolist() for how in list(made)[:4]}
+    assert counts["even"] == [60] * 8
+    assert counts["fewer"] == [33] * 8
+    assert sorted(counts["uneven"]) == [6, 14, 21, 29, 37, 45, 52, 60]
+    assert sorted(counts["missing"]) == [0] + [60] * 7
+    assert sum(kind not in depth.classes for kind in made["strangers"].kinds) == 120
+    assert len(made["fewer"]) == len(made["uneven"]) == 264
+
+
+def test_signs_of_an_untidy_target(monkeypatch, depth):
+    """Half the sum of distances from even shares; doubt is 1 − max p; strangers are told by it."""
+    some = other_methods.untidy(depth, "strangers", "kinect_v1", "depth", 0)
+    some = some.take([*range(6), *range(len(some) - 2, len(some))])
+    certain = torch.full((8, 8), -20.0)
+    certain[:, 0] = 20.0
+    certain[6:] = 0.0  # the two strangers
+    monkeypatch.setattr(features, "predict", lambda adapted, images: (certain, None))
+    found = other_methods.signs(None, some)
+    assert float(found["tilt"]) == 1 - 1 / 8  # argmax of equal logits is class 0, too
+    assert float(found["doubt"]) == pytest.approx(2 / 8 * 7 / 8, abs=1e-4)
+    assert float(found["stranger_auroc"]) == 1
+    assert float(found["true_tilt"]) == 0.25  # six classes have a sixth each, two have none: 2 · 1/8
+    monkeypatch.setattr(features, "predict", lambda adapted, images: (certain[:6], None))
+    assert other_methods.signs(None, some.take(range(6)))["stranger_auroc"] == ""
 
 
 def test_a_mixture_becomes_one_network(source, depth, test_rooms):
