@@ -161,7 +161,11 @@ class Observation:
 
 def run_name(choice: Any) -> str:
     """Name of the recording of a panel's run: the same for the same settings, to six digits."""
-    values = json.dumps(dataclasses.asdict(choice))
+    about = dataclasses.asdict(choice)
+    recipe = about.get("recipe", {})
+    if recipe.get("pair_statistics") == "own":  # recordings are older than this field
+        del recipe["pair_statistics"]
+    values = json.dumps(about)
     rounded = json.loads(values, parse_float=lambda text: float(f"{float(text):.6g}"))
     text = json.dumps([type(choice).__qualname__, rounded], sort_keys=True)
     return f"panel-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
