@@ -208,8 +208,9 @@ and as one batch of 64.
 
 A ratio below 1 is what one pass could gain at most: batch norm would have to take the halves apart in every
 layer, which is not counted here. It differs by several hundredths from run to run: other runs by hand gave
-up to 1.02 in 16 bits and 1.06 in 32. In 16 bits there may be something to gain; it has not been built. Nor
-has it been tried on a GPU, which small batches leave idle.
+up to 1.02 in 16 bits and 1.06 in 32. In 16 bits there may be something to gain; with the halves apart it has
+not been built, nor tried on a GPU, which small batches leave idle. `pair_statistics="shared"` normalises both
+halves together, and is another method ([Longer](results.md#longer)).
 
 ## Pooling in place of a mean: kept
 

@@ -1,4 +1,4 @@
-r"""One step: a pass over target images, a pass over pairs, and the named terms of the loss.
+r"""One step: the passes over target images and pairs, apart or together, and the named terms of the loss.
 
 Every network of several sources passes every batch. Their logits are mixed with the weights a_k, and so are
 their distances to their own sources: :math:`z = \sum_k a_k z_k`, :math:`L_{BN} = \sum_k a_k L_{BN,k}`.
