@@ -55,6 +55,7 @@ test-exhaustive: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(py) -m pytest -m exhaustive $(PYTEST_FLAGS)
 
 results: $(VENV)/.lab
+	$(py) benchmarks/streams.py
 	$(py) benchmarks/results.py
 
 trust: $(VENV)/.lab

@@ -413,17 +413,21 @@ def labels(seeds: Iterable[int]) -> Iterator[Row]:
     """Table "labels": what some labelled depth images of each class are worth, with SOCKET and without."""
     from other_methods import LABELS
 
+    socket, none = LENGTHS["3 + 11 epochs"], Recipe.for_method("adabn")
+    starts = {"from scratch": none, "fine-tuned": none, "socket, then labels": socket}
     for seed in seeds:
         for sensor in SENSORS:
-            for start in ("from scratch", "fine-tuned", "socket, then labels"):
-                mix = "near" if start.startswith("socket") else ""
-                recipe = LENGTHS["3 + 11 epochs"] if mix else Recipe.for_method("adabn")
+            for start, recipe in starts.items():
+                mix = "near" if recipe is socket else ""
+                about = {"mix": mix, "recipe": recipe, "seed": seed if mix else 0}
+                plain = words(start=start, labels=0, sensor=sensor)
+                if start != "from scratch":  # which has nothing to begin with
+                    yield Row("labels", plain, Job((f"rgb_{sensor}",), "depth", sensor, **about))
                 for count in LABELS:
-                    job = Job(
-                        (f"rgb_{sensor}",), "depth", sensor, mix=mix, recipe=recipe, seed=seed,
-                        baseline=f"{start}:{count}",
-                    )  # fmt: skip
-                    yield Row("labels", words(start=start, labels=count, sensor=sensor), job)
+                    about |= {"seed": seed, "baseline": f"{start}:{count}"}
+                    job = Job((f"rgb_{sensor}",), "depth", sensor, **about)
+                    row = words(start=start, labels=count, sensor=sensor)
+                    yield Row("labels", row, job, against=plain if mix else ())
 
 
 def untidy_targets(seeds: Iterable[int]) -> Iterator[Row]:
@@ -443,6 +447,8 @@ def untidy_targets(seeds: Iterable[int]) -> Iterator[Row]:
             for how in ("even", "fewer", "uneven", "missing", "strangers"):
                 plain = words(target=how, method="socket", sensor=sensor)
                 for method, mix, recipe in kinds:
+                    if how == "fewer" and "IM" in method:  # it tells what the number costs, no more
+                        continue
                     job = Job(
                         (f"rgb_{sensor}",), "depth", sensor, mix=mix, recipe=recipe, seed=seed, untidy=how
                     )

@@ -90,6 +90,8 @@ def labels_picture() -> bytes:
 
     found: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for row in over_sensors("labels"):
+        if row["labels"] == "0":  # SOCKET without labels is a level
+            continue
         counts, shares = found[row["start"].replace("socket", "SOCKET")]
         counts.append(float(row["labels"]))
         shares.append(float(row["held_out"]) / 100)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from scipy import stats
 from tables import finished, of_devices, read
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -334,7 +335,8 @@ def rivals(folder: Path) -> str:
 
 def labels(folder: Path) -> str:
     """What some labelled depth images of each class are worth."""
-    return crossed(over_sensors(read(folder / "labels.csv")), "labels", "start", "labelled images a class")
+    lines = sorted(over_sensors(read(folder / "labels.csv")), key=lambda line: int(line["labels"]))
+    return crossed(lines, "labels", "start", "labelled images a class")
 
 
 def untidy(folder: Path) -> str:
@@ -350,7 +352,7 @@ def signs(folder: Path) -> str:
         found.setdefault((line["target"], line["method"]), []).append(runs[line["origin"]])
 
     def cell(target: str, method: str, name: str) -> str:
-        values = [float(line[name]) for line in found[target, method] if line[name]]
+        values = [float(line[name]) for line in found.get((target, method), ()) if line[name]]
         return f"{mean(values):.2f} ± {stdev(values):.2f}" if values else ""
 
     columns = {
@@ -375,16 +377,27 @@ def streams(folder: Path) -> str:
     rows = []
     for network, stream, batch in dict.fromkeys(key[:3] for key in found):
         mine = (found[network, stream, batch, method] for method in methods)
-        rows.append([network, stream, batch, *(f"{x['held_out']} ± {x['held_out_std']}" for x in mine)])
-    return grid(["network", "stream", "batch", *methods], rows)
+        rows.append([network, stream, batch, *(_gained(line) for line in mine)])
+    return grid(["network", "stream", "images at a time", *methods], rows)
+
+
+def _gained(line: Line) -> str:
+    """Accuracy in a stream and, but for the stored statistics themselves, the difference to these."""
+    if line["method"] == "source":
+        return f"{line['held_out']} ± {line['held_out_std']}"
+    gain, runs = float(line["gain"]), int(line["runs"])
+    reach = float(line["gain_std"]) / runs**0.5 * float(stats.t.ppf(0.975, runs - 1))
+    return f"{line['held_out']}, {gain:+.1f} [{gain - reach:+.1f}, {gain + reach:+.1f}]"
 
 
 def crossed(lines: list[Line], down: str, across: str, head: str) -> str:
     """A row for each value of one column, a column for each of another."""
-    found = {(line[down], line[across]): measured(line) for line in lines}
+    found = {(line[down], line[across]): with_difference(line) for line in lines}
     rows, columns = (list(dict.fromkeys(line[name] for line in lines)) for name in (down, across))
     titles = [TITLES.get(name, name.replace("socket", "SOCKET")) for name in columns]
-    return grid([head, *titles], [[row, *(found[row, column] for column in columns)] for row in rows])
+    return grid(
+        [head, *titles], [[row, *(found.get((row, column), "") for column in columns)] for row in rows]
+    )
 
 
 def distilled(folder: Path) -> str:
