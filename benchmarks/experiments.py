@@ -421,7 +421,7 @@ def labels(seeds: Iterable[int]) -> Iterator[Row]:
                 mix = "near" if recipe is socket else ""
                 about = {"mix": mix, "recipe": recipe, "seed": seed if mix else 0}
                 plain = words(start=start, labels=0, sensor=sensor)
-                if start != "from scratch":  # which has nothing to begin with
+                if mix or (start == "fine-tuned" and not seed):  # no label, no chance: one run of AdaBN
                     yield Row("labels", plain, Job((f"rgb_{sensor}",), "depth", sensor, **about))
                 for count in LABELS:
                     about |= {"seed": seed, "baseline": f"{start}:{count}"}
