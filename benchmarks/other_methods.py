@@ -62,16 +62,16 @@ def last(job: Any, sources: list[Any], target: Any, pairs: Any, lambda_ti: float
     return state.adapted
 
 
-SIGNS = ("tilt", "true_tilt", "doubt", "stranger_auroc")
+SIGNS = ("unevenness", "true_unevenness", "uncertainty", "stranger_auroc")
 """What `signs` measures."""
 
 
 def signs(adapted: Any, target: Any) -> dict[str, str]:
     """What shows without labels that a target is not even, and, with labels, whether it shows the truth.
 
-    "tilt" is half the sum of the distances of the predicted classes' shares from even ones, in
-    [0, 1 − 1/K], and "true_tilt" the same of the classes themselves; "doubt" the mean of 1 − max p.
-    "stranger_auroc" is how often a stranger is doubted more than an image of the task; "" without strangers.
+    "unevenness" is half the sum of the distances of the predicted classes' shares from even ones, in
+    [0, 1 − 1/K], and "true_unevenness" that of the classes themselves; "uncertainty" the mean of 1 − max p.
+    "stranger_auroc" is how often a stranger is less certain than an image of the task; "" without strangers.
     """
     import torch
     from sklearn.metrics import roc_auc_score
@@ -79,17 +79,21 @@ def signs(adapted: Any, target: Any) -> dict[str, str]:
     from socketlab import features
 
     logits = features.predict(adapted, target.unlabelled())[0].float().cpu()
-    doubt = 1 - logits.softmax(dim=1).amax(dim=1)
+    uncertain = 1 - logits.softmax(dim=1).amax(dim=1)
     known = torch.tensor([kind in target.classes for kind in target.kinds])  # the others are strangers
     labels = target.take(known.nonzero()[:, 0]).labels.cpu()
 
-    def tilt(classes: Any) -> float:
+    def unevenness(classes: Any) -> float:
         shares = classes.bincount(minlength=len(target.classes)) / len(classes)
         return float((shares - 1 / len(shares)).abs().sum() / 2)
 
-    found = {"tilt": tilt(logits.argmax(dim=1)), "true_tilt": tilt(labels), "doubt": float(doubt.mean())}
+    found = {
+        "unevenness": unevenness(logits.argmax(dim=1)),
+        "true_unevenness": unevenness(labels),
+        "uncertainty": float(uncertain.mean()),
+    }
     line = {name: f"{value:.4f}" for name, value in found.items()}
-    return line | {"stranger_auroc": "" if known.all() else f"{roc_auc_score(~known, doubt):.4f}"}
+    return line | {"stranger_auroc": "" if known.all() else f"{roc_auc_score(~known, uncertain):.4f}"}
 
 
 def untidy(target: Any, how: str, sensor: str, modality: str, seed: int) -> Any:

@@ -356,12 +356,12 @@ def signs(folder: Path) -> str:
         return f"{mean(values):.2f} ± {stdev(values):.2f}" if values else ""
 
     columns = {
-        "the classes themselves": ("socket", "true_tilt"),
-        "predicted by SOCKET": ("socket", "tilt"),
-        "by SOCKET without IM": ("socket without IM", "tilt"),
-        "by AdaBN": ("adabn", "tilt"),
-        "doubt of SOCKET": ("socket", "doubt"),
-        "strangers doubted more": ("socket", "stranger_auroc"),
+        "the classes themselves": ("socket", "true_unevenness"),
+        "predicted by SOCKET": ("socket", "unevenness"),
+        "by SOCKET without IM": ("socket without IM", "unevenness"),
+        "by AdaBN": ("adabn", "unevenness"),
+        "uncertainty of SOCKET": ("socket", "uncertainty"),
+        "strangers less certain": ("socket", "stranger_auroc"),
     }
     targets = dict.fromkeys(target for target, _ in found)
     return grid(

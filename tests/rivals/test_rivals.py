@@ -236,7 +236,7 @@ def test_untidy_targets(depth):
 
 
 def test_signs_of_an_untidy_target(monkeypatch, depth):
-    """Half the sum of distances from even shares; doubt is 1 − max p; strangers are told by it."""
+    """Half the sum of distances from even shares; uncertainty is 1 − max p; strangers are told by it."""
     some = other_methods.untidy(depth, "strangers", "kinect_v1", "depth", 0)
     some = some.take([*range(6), *range(len(some) - 2, len(some))])
     certain = torch.full((8, 8), -20.0)
@@ -244,10 +244,10 @@ def test_signs_of_an_untidy_target(monkeypatch, depth):
     certain[6:] = 0.0  # the two strangers
     monkeypatch.setattr(features, "predict", lambda adapted, images: (certain, None))
     found = other_methods.signs(None, some)
-    assert float(found["tilt"]) == 1 - 1 / 8  # argmax of equal logits is class 0, too
-    assert float(found["doubt"]) == pytest.approx(2 / 8 * 7 / 8, abs=1e-4)
+    assert float(found["unevenness"]) == 1 - 1 / 8  # argmax of equal logits is class 0, too
+    assert float(found["uncertainty"]) == pytest.approx(2 / 8 * 7 / 8, abs=1e-4)
     assert float(found["stranger_auroc"]) == 1
-    assert float(found["true_tilt"]) == 0.25  # six classes have a sixth each, two have none: 2 · 1/8
+    assert float(found["true_unevenness"]) == 0.25  # six classes have a sixth each, two have none: 2 · 1/8
     monkeypatch.setattr(features, "predict", lambda adapted, images: (certain[:6], None))
     assert other_methods.signs(None, some.take(range(6)))["stranger_auroc"] == ""
 
