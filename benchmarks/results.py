@@ -140,25 +140,18 @@ def shared_beginning(job: Job) -> str:
 
 def measure_epochs(jobs: list[tuple[str, Job]], path: Path, processes: int) -> None:
     """Run the jobs that are not yet there by every rule once more, and judge every epoch."""
+    from socketlab.measures import model_selection
+
     known = []
     if path.exists():
         with open(path, newline="") as file:
-            known = [line for line in csv.DictReader(file) if line.keys() >= rules().keys()]
+            known = [line for line in csv.DictReader(file) if line.keys() >= model_selection.RULES.keys()]
     there = {line["origin"] for line in known}
     missing = [job for _, job in jobs if job.origin not in there]
     with ProcessPoolExecutor(processes) as pool:
         for lines in tqdm(pool.map(judge, missing), total=len(missing), unit="run", desc="selection"):
             known += lines
             write_rows(path, known, list(known[0]))
-
-
-def rules() -> dict[str, Any]:
-    """The library's rules, and those that are judged beside them."""
-    from rivals.rules import RULES
-
-    from socketlab.measures import model_selection
-
-    return model_selection.RULES | RULES
 
 
 def judge(job: Job) -> list[dict[str, Any]]:
@@ -177,7 +170,7 @@ def judge(job: Job) -> list[dict[str, Any]]:
         if isinstance(event, Epoch):
             evidence = model_selection.gather(event.state.adapted, target, sources, before)
             before = evidence.logits
-            scores = {name: f"{rule(evidence):.5f}" for name, rule in rules().items()}
+            scores = {name: f"{rule(evidence):.5f}" for name, rule in model_selection.RULES.items()}
             share = f"{features.accuracy(event.state.adapted, held_out):.4f}"
             lines.append({"origin": job.origin, "epoch": event.epoch, "held_out": share} | scores)
     return lines
@@ -341,12 +334,15 @@ def in_words(job: Job) -> str:
 
 
 def environment(job: Job, device: Any) -> str:
-    """The torch release, the device and the precision of the convolutions: what a number may depend on."""
+    """The torch release, the device and the adaptation's precision: what a number may depend on."""
     import torch
 
     from socketlab.method.steps import autocast
 
-    on = autocast(job.recipe, device)._enabled  # type: ignore[attr-defined]
+    with autocast(job.recipe, device):
+        on = torch.is_autocast_enabled(device.type)
+    if job.baseline.startswith(("fine-tuned", "from scratch")):  # trained on labels alone, in float32
+        on = False
     place = "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return f"torch {torch.__version__.split('+')[0]}, {place}, {'bfloat16' if on else 'float32'}"
 

@@ -6,7 +6,7 @@ by a rule is reported with the rule's name; one chosen by target labels is an or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from socketlab.errors import LabError, require_choice
 from socketlab.images import encodings
-from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import bnstats, losses
 from socketlab.method.adaptation import Epoch, adapt
@@ -86,14 +85,46 @@ def agreement(evidence: Evidence) -> float:
     return float((evidence.logits.argmax(dim=1) == evidence.before.argmax(dim=1)).float().mean())
 
 
+def certainty(evidence: Evidence) -> float:
+    """−(mean entropy of the predictions), nats, in [−log K, 0]: best, too, where all are of one class."""
+    return -float(losses.mean_entropy(evidence.logits))
+
+
+def nuclear_norm(evidence: Evidence) -> float:
+    r"""Certain and spread over the classes: :math:`\|P\|_* / \sqrt{N \min(N, K)}` of P (N, K), in [0, 1].
+
+    Source: Deng et al., ICML 2023 (Confidence and Dispersity Speak).
+    """
+    p = evidence.logits.softmax(dim=1)
+    return float(torch.linalg.matrix_norm(p, "nuc") / (len(p) * min(p.shape)) ** 0.5)
+
+
+def matrix_norm(evidence: Evidence) -> float:
+    r"""MaNo: the fourth power mean of all probabilities, in [1 / K, K^(-1/4)].
+
+    .. math:: \Big( \tfrac{1}{NK} \sum_{ik} \sigma(z_i)_k^4 \Big)^{1/4}, \quad
+        \Phi = -\tfrac{1}{NK} \sum_{ik} \log \mathrm{softmax}(z_i)_k
+
+    σ is softmax where Φ > 5, else :math:`1 + z + z^2/2` in the place of exp z: less sure of itself.
+
+    Source: Xie et al., NeurIPS 2024 (MaNo, arXiv 2405.18979); 4 and 5 as there.
+    """
+    z = evidence.logits
+    p, doubt = z.softmax(dim=1), -float(z.log_softmax(dim=1).mean())
+    if doubt <= 5:
+        p = F.normalize(1 + z + z**2 / 2, p=1, dim=1)
+    return float((p**4).mean() ** 0.25)
+
+
 def bn_closeness(evidence: Evidence) -> float:
     """−L_BN: how close the target's statistics are to the sources' running ones; ≤ 0."""
     return -evidence.distance
 
 
+_OF_CERTAINTY = (certainty, nuclear_norm, matrix_norm)
 RULES: dict[str, Rule] = {
     rule.__name__: rule
-    for rule in (information, neighbourhood_density, agreement, bn_closeness, class_clusters)
+    for rule in (information, neighbourhood_density, agreement, bn_closeness, class_clusters, *_OF_CERTAINTY)
 }
 """Name → rule."""
 
@@ -189,31 +220,17 @@ def choose_encoding(
             f"{len(pairs)} pairs are too few to choose a depth encoding by: bring {2 * LEAST_HELD_OUT}, or "
             "name the encoding."
         )
-    ways = {
-        name: (recipe, encodings.measure(target.images["depth"], "depth", name, focal)) for name in candidates
-    }
-    ranks, count = held_out_ranks(source, target, pairs, ways, seed)
-    return EncodingChoice(min(ranks, key=lambda name: ranks[name]), ranks, count)
-
-
-def held_out_ranks(
-    source: Source, target: PairedImages, pairs: PairedImages,
-    ways: Mapping[str, tuple[Recipe, Normalisation]], seed: int = 0,
-) -> tuple[dict[str, float], int]:  # fmt: skip
-    """`partner_rank` after 150 steps of alignment in each of several ways, on so many held-out pairs."""
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
     count = max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * len(pairs)))
     held_out, learned = pairs.take(order[:count]), pairs.take(order[count:])
-    ranks = {}
-    for name, (recipe, normalisation) in ways.items():
-        epoch = max(1, len(target) // recipe.batch_size)
-        short = recipe.replace(align_epochs=min(100, -(-STEPS // epoch)), epochs=0)
-        events = adapt(
-            source, target, learned, short, seed=seed, every=short.align_epochs, normalisation=normalisation
-        )
+    epochs = min(100, -(-STEPS // max(1, len(target) // recipe.batch_size)))
+    short, ranks = recipe.replace(align_epochs=epochs, epochs=0), {}
+    for name in candidates:
+        read = encodings.measure(target.images["depth"], "depth", name, focal)
+        events = adapt(source, target, learned, short, seed=seed, every=epochs, normalisation=read)
         last = [event for event in events if isinstance(event, Epoch)][-1]
         ranks[name] = partner_rank(source, last.state.adapted, held_out)
-    return ranks, count
+    return EncodingChoice(min(ranks, key=ranks.__getitem__), ranks, count)
 
 
 def partner_rank(source: Source, adapted: Source, pairs: PairedImages) -> float:
