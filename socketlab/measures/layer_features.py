@@ -134,9 +134,6 @@ def _why_unread(network: nn.Module, batch: Tensor, error: Exception) -> str:
     return f"{type(network).__name__} does not run on images {tuple(batch.shape)} ({reason}): {cure}."
 
 
-# ---- features
-
-
 def extract_features(
     network: nn.Module, images: Images, layers: Pattern = "*", transform: Transform = None, *,
     batch: int = 256,

@@ -6,7 +6,7 @@ by a rule is reported with the rule's name; one chosen by target labels is an or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from socketlab.errors import LabError, require_choice
 from socketlab.images import encodings
+from socketlab.images.encodings import Normalisation
 from socketlab.images.paired_images import PairedImages
 from socketlab.method import bnstats, losses
 from socketlab.method.adaptation import Epoch, adapt
@@ -100,12 +101,9 @@ def nuclear_norm(evidence: Evidence) -> float:
 
 
 def matrix_norm(evidence: Evidence) -> float:
-    r"""MaNo: the fourth power mean of all probabilities, in [1 / K, K^(-1/4)].
+    r"""MaNo: :math:`( \tfrac{1}{NK} \sum_{ik} \sigma(z_i)_k^4 )^{1/4}`, in [1 / K, K^(-1/4)].
 
-    .. math:: \Big( \tfrac{1}{NK} \sum_{ik} \sigma(z_i)_k^4 \Big)^{1/4}, \quad
-        \Phi = -\tfrac{1}{NK} \sum_{ik} \log \mathrm{softmax}(z_i)_k
-
-    σ is softmax where Φ > 5, else :math:`1 + z + z^2/2` in the place of exp z: less sure of itself.
+    σ is softmax where the mean of −log softmax(z) is above 5; else 1 + z + z²/2, less sure, replaces exp z.
 
     Source: Xie et al., NeurIPS 2024 (MaNo, arXiv 2405.18979); 4 and 5 as there.
     """
@@ -217,20 +215,30 @@ def choose_encoding(
         raise LabError(f"{target.modality} images have no depth encoding: leave --depth-encoding out.")
     if len(pairs) < 2 * LEAST_HELD_OUT:
         raise LabError(
-            f"{len(pairs)} pairs are too few to choose a depth encoding by: bring {2 * LEAST_HELD_OUT}, or "
-            "name the encoding."
+            f"{len(pairs)} pairs are too few to choose an encoding: bring {2 * LEAST_HELD_OUT}, or name one."
         )
+    depth = target.images["depth"]
+    ways = {name: (recipe, encodings.measure(depth, "depth", name, focal)) for name in candidates}
+    ranks, count = held_out_ranks(source, target, pairs, ways, seed)
+    return EncodingChoice(min(ranks, key=lambda name: ranks[name]), ranks, count)
+
+
+def held_out_ranks(
+    source: Source, target: PairedImages, pairs: PairedImages,
+    ways: Mapping[str, tuple[Recipe, Normalisation]], seed: int = 0,
+) -> tuple[dict[str, float], int]:  # fmt: skip
+    """`partner_rank` after 150 steps of alignment in each of several ways, on so many held-out pairs."""
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
     count = max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * len(pairs)))
     held_out, learned = pairs.take(order[:count]), pairs.take(order[count:])
-    epochs = min(100, -(-STEPS // max(1, len(target) // recipe.batch_size)))
-    short, ranks = recipe.replace(align_epochs=epochs, epochs=0), {}
-    for name in candidates:
-        read = encodings.measure(target.images["depth"], "depth", name, focal)
-        events = adapt(source, target, learned, short, seed=seed, every=epochs, normalisation=read)
+    ranks = {}
+    for name, (recipe, read) in ways.items():
+        every = min(100, -(-STEPS // max(1, len(target) // recipe.batch_size)))  # epochs
+        short = recipe.replace(align_epochs=every, epochs=0)
+        events = adapt(source, target, learned, short, seed=seed, every=every, normalisation=read)
         last = [event for event in events if isinstance(event, Epoch)][-1]
         ranks[name] = partner_rank(source, last.state.adapted, held_out)
-    return EncodingChoice(min(ranks, key=ranks.__getitem__), ranks, count)
+    return ranks, count
 
 
 def partner_rank(source: Source, adapted: Source, pairs: PairedImages) -> float:

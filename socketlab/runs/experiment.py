@@ -205,10 +205,10 @@ def carry_out(
         missing = [(origin, job) for origin, job in todo.items() if origin not in done]
         for number, line in enumerate(pool.run(work.measure, missing), 1):
             done[line["origin"]] = line
-            _write_runs(out, done)
+            write_whole(out / "runs.csv", csv_text(done.values(), FIELDS).encode())
             found = f"{100 * float(line['held_out']):.1f} %, {line['seconds']} s"
             log(f"run {number} of {len(missing)}: {todo[line['origin']]}: {found}")
-        _write_runs(out, done)
+        write_whole(out / "runs.csv", csv_text(done.values(), FIELDS).encode())
         lines = [done[origin] for origin in (*oracles, *todo)]
         titles = [ORACLE] * preset.oracle + [row.title for row in preset.rows]
         table = summary(lines, list(dict.fromkeys(titles)))
@@ -328,10 +328,6 @@ def _finished(out: Path) -> dict[str, dict[str, Any]]:
     except (KeyError, ValueError):
         raise LabError(f"{out}/runs.csv is no table of an experiment's runs: choose another --out.") from None
     return {line["origin"]: dict(line) for line in lines}
-
-
-def _write_runs(out: Path, done: Mapping[str, Mapping[str, Any]]) -> None:
-    write_whole(out / "runs.csv", csv_text(done.values(), FIELDS).encode())
 
 
 def summary(lines: Sequence[Mapping[str, Any]], titles: Sequence[str]) -> pd.DataFrame:

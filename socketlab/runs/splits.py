@@ -210,7 +210,7 @@ def pack_training_task(
     if depth_encoding != "metric":
         normalisation = encoding(learn, depth_encoding, focal(pack, domain, field_of_view)[0])
     recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, len(learn)))
-    card = {"modality": modality, "set": pack.folder.resolve().name, "domain": domain}
+    card: dict[str, Any] = {"modality": modality, "set": pack.folder.resolve().name, "domain": domain}
     card |= {"size": min(learn.images[modality].shape[-2:]), "data_digest": digest(pack)}
     return TrainingTask(learn, held_out, recipe, normalisation, card)
 
