@@ -96,9 +96,9 @@ def labels_picture() -> bytes:
         counts.append(float(row["labels"]))
         shares.append(float(row["held_out"]) / 100)
     levels = {
-        f"SOCKET, {row['pairs']} pairs": float(row["held_out"]) / 100
-        for row in over_sensors("methods")
-        if row["method"] == "socket"
+        f"SOCKET, {row['count']} {row['pairs']} pairs": float(row["held_out"]) / 100
+        for row in over_sensors("lengths")
+        if row["recipe"] == "10 + 5 epochs"
     }
     about = {"title": "What labels are worth: four depth cameras", "xlabel": "labelled images of each class"}
     ax = figures.curves(found, ylabel="held-out accuracy", levels=levels, **about)
