@@ -14,7 +14,7 @@ _adapted: dict[str, Any] = {}
 def adapted_by(job: Any, sources: list[Any], target: Any, pairs: Any) -> Any:
     """The network that the job's ``baseline`` ends with; ``target`` has labels, which only some may see.
 
-    "distillation:1", "contrast:1", "unpaired CORAL:30", "unpaired MMD:0.1" and "translator:1" use the
+    "distillation:1", "contrast:1", "unpaired CORAL:30", "unpaired MMD:0.1" and "translator:0.3" use the
     pairs, with that weight; "fine-tuned:5", "from scratch:5" and "socket, then labels:5" five labelled images
     of each class; "distilled" is one network out of SOCKET's several, and "" what the recipe makes.
     """

@@ -49,7 +49,7 @@ def unpaired_coral(network: Network, wanted: Features, own: Features) -> Tensor:
 
     .. math:: L = \tfrac1{D^2} \| C^s - C^t \|_F^2 + \tfrac1D \| \mu^s - \mu^t \|_2^2
 
-    Source: Sun and Saenko, 2016 (Deep CORAL), eq. 1, with the means beside it.
+    Source: Sun and Saenko, 2016 (Deep CORAL), eq. 1 less its factor ¼, with the means beside it.
     """
     taught, made = wanted[1].float().detach(), own[1].float()
     return F.mse_loss(made.T.cov(), taught.T.cov()) + F.mse_loss(made.mean(dim=0), taught.mean(dim=0))

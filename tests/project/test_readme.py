@@ -128,6 +128,18 @@ def test_what_the_results_say_of_the_published_recipe_is_what_the_table_says():
     assert all(abs(gains[name]) < 1 for name in ("two rounds of pseudo-labels", "statistics re-estimated"))
 
 
+def test_what_the_results_say_of_the_rivals_is_what_the_table_says():
+    found = {(x["method"], x["pairs"]): x for x in _lines("rivals") if x["sensor"] == "all"}
+    assert {line["runs"] for line in found.values()} == {"20"}
+    behind = {key: -float(line["difference"]) for key, line in found.items() if line["difference"]}
+    assert len(behind) == len(found) - 2 and all(float(found[key]["high"]) < 0 for key in behind)
+    for pairs, low, high in (("near", 5, 7), ("far", 10, 13)):
+        close = {round(behind[name, pairs]) for name in ("distillation", "contrast", "translator")}
+        assert (min(close), max(close)) == (low, high)
+        assert all(behind[name, pairs] > 45 for name in ("unpaired CORAL", "unpaired MMD"))
+        assert behind["features alone", "far"] > behind["features alone", "near"]
+
+
 def test_what_the_results_say_of_smaller_steps_is_what_the_table_says():
     found = {(line["method"], line["rate"]): float(line["held_out"]) for line in _lines("rates")}
     [adabn] = [x for x in _lines("methods") if (x["method"], x["sensor"]) == ("adabn", "kinect_v1")]

@@ -131,6 +131,13 @@ def test_rows_without_end_cover_every_image():
     assert torch.bincount(drawn).tolist() == [4] * 5
 
 
+def test_a_translation_is_judged_by_its_pixels_and_its_features():
+    made, wanted = rows([0.0, 2.0], [1.0, 1.0]), rows([1.0, 0.0], [1.0, 4.0])
+    found, features = rows([3.0], [0.0]), rows([1.0], [1.0])
+    by_hand = (1 + 2 + 0 + 3) / 4 + 0.3 * (4 + 1) / 2
+    assert float(translation.translation_loss(made, wanted, found, features, 0.3)) == pytest.approx(by_hand)
+
+
 def test_a_translator_makes_depth_readable(source, depth, test_rooms):
     pairs = rooms.ti_pairs("kinect_v1", "near", count=16)
     found = translation.translate(source, depth, pairs, steps=3)
@@ -186,7 +193,7 @@ def test_weights_are_those_that_held_out_pairs_chose():
         best = min(float(x["mean_rank"]) for x in lines if x["method"] == line["method"])
         assert (float(line["mean_rank"]) == best) == bool(line["chosen"])
     used = {name: weight for name, (_, weight) in pair_losses.PAIR_LOSSES.items()}
-    assert translation.FEATURES == 1 != chosen.pop("translator")  # see docs/results.md
+    used["translator"] = translation.FEATURES
     for row in experiments.rivals(range(1)):
         method, recipe = dict(row.about)["method"], row.job.recipe
         if method == "features alone":
