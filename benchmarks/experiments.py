@@ -25,8 +25,10 @@ LENGTHS = {
     "10 + 5 epochs, shared statistics": Recipe.socket().replace(pair_statistics="shared"),
     "3 + 11 epochs": Recipe.socket().replace(align_epochs=3, epochs=11),
     "3 + 27 epochs, new crops": Recipe.thorough(),
+    "3 + 27 epochs, new crops, shared statistics": Recipe.thorough().replace(pair_statistics="shared"),
 }
-"""Epochs of alignment and of all terms: the default, one with less alignment alone, and the thorough one."""
+"""Epochs of alignment and of all terms: the default, one with less alignment alone, and the thorough one;
+two of them with pairs normalised together with the target's images as well."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import importlib
 import re
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 import pytest
 
@@ -138,6 +138,22 @@ def test_what_the_results_say_of_the_rivals_is_what_the_table_says():
         assert (min(close), max(close)) == (low, high)
         assert all(behind[name, pairs] > 45 for name in ("unpaired CORAL", "unpaired MMD"))
         assert behind["features alone", "far"] > behind["features alone", "near"]
+
+
+def test_what_the_results_say_of_longer_recipes_is_what_the_table_says():
+    found = {}
+    for row in _lines("lengths_runs"):
+        case = row["pairs"], int(row["count"])
+        found.setdefault((row["recipe"], case), []).append(100 * float(row["held_out"]))
+    usual, both = "3 + 27 epochs, new crops", "3 + 27 epochs, new crops, shared statistics"
+    said = {("near", 500): (0.8, 0.1, 1.6), ("far", 500): (0.7, -0.6, 1.9), ("near", 25): (-1.8, -3.4, -0.2)}
+    for case, (wanted, low, high) in said.items():
+        gains = [a - b for a, b in zip(found[both, case], found[usual, case], strict=True)]
+        half = 2.093 * stdev(gains) / len(gains) ** 0.5  # Student's t of 19 degrees of freedom
+        interval = mean(gains), mean(gains) - half, mean(gains) + half
+        assert interval == pytest.approx((wanted, low, high), abs=0.06)
+    best = {case: max(mean(x) for (_, one), x in found.items() if one == case) for case in said}
+    assert best["near", 500] > 90 and 84.4 < best["far", 500] < 85 and 81.5 < best["near", 25] < 82.5
 
 
 def test_what_the_results_say_of_smaller_steps_is_what_the_table_says():
