@@ -197,15 +197,23 @@ CLAIMS: list[tuple[str, str, Callable[[], Any]]] = [
     ("06", "close about half of what is missing", lambda: 0.4 < closed("adabn", "rgb → nir") < 0.65),
     (
         "06",
-        "AdaBN alone reaches what SHOT and far pairs reach",
-        lambda: (
-            max(nir("rgb → nir")[run] for run in ("shot", "socket far")) - nir("rgb → nir")["adabn"] < 0.02
+        "SHOT and far pairs end a point or two above AdaBN",
+        lambda: all(
+            0.005 < nir("rgb → nir")[run] - nir("rgb → nir")["adabn"] < 0.02 for run in ("shot", "socket far")
         ),
     ),
     (
         "06",
-        "near pairs add a little and pass the oracle from another camera",
-        lambda: nir("rgb → nir")["socket near"] > nir("rgb → nir")["oracle"],
+        "near pairs add as much again as AdaBN brought, and pass the oracle from another camera",
+        lambda: (
+            nir("rgb → nir")["socket near"] > nir("rgb → nir")["oracle"]
+            and abs(
+                nir("rgb → nir")["socket near"]
+                + nir("rgb → nir")["source-only"]
+                - 2 * nir("rgb → nir")["adabn"]
+            )
+            < 0.005
+        ),
     ),
     (
         "06",
