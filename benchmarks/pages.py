@@ -489,15 +489,19 @@ COMMANDS = {
     "pretrained_bn": "python benchmarks/pretrained.py",
 }
 """By what a table is made, if not by ``make results``."""
+BESIDE = {"methods": ("ablations",)}
+"""Tables that show lines of others too."""
 MARK = re.compile(r"<!-- results:(\w+) -->\n(.*?)<!-- /results:\1 -->", re.DOTALL)
 
 
 def made_on(folder: Path, table: str) -> str:
     """In a sentence, the releases and devices that a table's runs were made with; "" where there are none."""
-    if not (folder / f"{table}_runs.csv").exists():
+    files = [folder / f"{name}_runs.csv" for name in (table, *BESIDE.get(table, ()))]
+    if not files[0].exists():
         return ""
     done = finished(folder / "runs.csv") | finished(folder / "encodings_runs.csv")
-    origins = {line["origin"] for line in read(folder / f"{table}_runs.csv")} & {one for one, _ in done}
+    lines = [line for file in files if file.exists() for line in read(file)]
+    origins = {line["origin"] for line in lines} & {one for one, _ in done}
     counts = Counter(line["environment"] for line in (of_devices(origins, done) or {}).values())
     order = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
     return "\n\n*Runs: " + "; ".join(f"{n} by {words}" for words, n in order) + ".*"

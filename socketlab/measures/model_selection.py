@@ -103,13 +103,13 @@ def nuclear_norm(evidence: Evidence) -> float:
 def matrix_norm(evidence: Evidence) -> float:
     r"""MaNo: :math:`( \tfrac{1}{NK} \sum_{ik} \sigma(z_i)_k^4 )^{1/4}`, in [1 / K, K^(-1/4)].
 
-    σ is softmax where the mean of −log softmax(z) is above 5; else 1 + z + z²/2, less sure, replaces exp z.
+    σ is softmax where φ, the mean of −log softmax(z), is above 5; else 1 + z + z²/2 stands for exp z.
 
     Source: Xie et al., NeurIPS 2024 (MaNo, arXiv 2405.18979); 4 and 5 as there.
     """
     z = evidence.logits
-    p, doubt = z.softmax(dim=1), -float(z.log_softmax(dim=1).mean())
-    if doubt <= 5:
+    p, phi = z.softmax(dim=1), -float(z.log_softmax(dim=1).mean())
+    if phi <= 5:
         p = F.normalize(1 + z + z**2 / 2, p=1, dim=1)
     return float((p**4).mean() ** 0.25)
 
