@@ -232,8 +232,11 @@ def cameras(folder: Path) -> str:
 
 def nir(folder: Path) -> str:
     """Near-infrared, both ways."""
-    rows = [[line["way"], titled(line), line["runs"], measured(line)] for line in read(folder / "nir.csv")]
-    return grid(["from → to", "method", "runs", "held out, %"], rows)
+    rows = [
+        [line["way"], titled(line), line["runs"], measured(line), compared(line)]
+        for line in read(folder / "nir.csv")
+    ]
+    return grid(["from → to", "method", "runs", "held out, %", "against the default recipe"], rows)
 
 
 def pairs(folder: Path) -> str:
@@ -274,10 +277,11 @@ def selection(folder: Path) -> str:
             RULES.get(line["chosen_by"], line["chosen_by"]),
             line["epoch"],
             measured(line),
+            compared(line),
         ]
         for line in read(folder / "selection.csv")
     ]
-    return grid(["method", "epoch chosen by", "mean epoch", "held out, %"], rows)
+    return grid(["method", "epoch chosen by", "mean epoch", "held out, %", "against the last epoch"], rows)
 
 
 def encodings(folder: Path) -> str:

@@ -138,21 +138,20 @@ def write_selection(folder: Path, jobs: list[tuple[str, Job]]) -> list[Path]:
     if not all(job.origin in runs for _, job in jobs):
         return []
     rules = [name for name in next(iter(runs.values()))[0] if name not in ("origin", "epoch", "held_out")]
-    chosen: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+    chosen: dict[tuple[str, str], dict[tuple[str, int], dict[str, str]]] = defaultdict(dict)
     for method, job in jobs:
-        epochs = runs[job.origin]
-        chosen[method, "last epoch"].append(epochs[-1])
+        epochs, run = runs[job.origin], ("", job.seed)
+        chosen[method, "last epoch"][run] = epochs[-1]
         for rule in rules:
-            chosen[method, rule].append(
-                max(epochs, key=lambda line, by=rule: (float(line[by]), int(line["epoch"])))
-            )
-        chosen[method, "oracle, by target labels"].append(
-            max(epochs, key=lambda line: float(line["held_out"]))
-        )
+            best = max(epochs, key=lambda line, by=rule: (float(line[by]), int(line["epoch"])))
+            chosen[method, rule][run] = best
+        by_labels = max(epochs, key=lambda line: float(line["held_out"]))
+        chosen[method, "oracle, by target labels"][run] = by_labels
     lines = [
         {"method": method, "chosen_by": rule, "runs": len(picked)}
-        | {"epoch": f"{mean(int(line['epoch']) for line in picked):.1f}"}
-        | _mean_and_deviation("held_out", [100 * float(line["held_out"]) for line in picked])
+        | {"epoch": f"{mean(int(line['epoch']) for line in picked.values()):.1f}"}
+        | _mean_and_deviation("held_out", [100 * float(line["held_out"]) for line in picked.values()])
+        | _compared(picked, chosen[method, "last epoch"])
         for (method, rule), picked in chosen.items()
     ]
     write_rows(folder / "selection.csv", lines, list(lines[0]))

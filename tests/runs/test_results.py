@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,8 +136,9 @@ def test_the_tables_that_ship_are_those_of_the_runs_that_ship(experiments, table
     plan = experiments.rows(range(5))
     done = results.finished(folder / "runs.csv")
     written = tables.write(tmp_path, plan, done, results.oracles(plan))
-    written += tables.write_selection(tmp_path, []) if not (folder / "epochs.csv").exists() else []
-    assert "methods.csv" in {path.name for path in written}
+    shutil.copy(folder / "epochs.csv", tmp_path)
+    written += tables.write_selection(tmp_path, experiments.watched(range(5)))
+    assert {path.name for path in written} >= {f"{row.table}.csv" for row in plan} | {"selection.csv"}
     for path in written:
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
 
