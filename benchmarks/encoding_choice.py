@@ -3,6 +3,8 @@
 For each camera of PocketRooms: the encoding that held-out pairs choose without a label, and what SOCKET
 reaches with every candidate (near pairs, the recommended recipe). Writes ``data/results/choices.csv``, a
 line per run, and ``choice.csv``, a line per camera and choice: what it loses against the best fixed encoding.
+With far pairs and the longest recipe two rules choose, with a seed of their own (`experiments.READ_AS`): that
+choice, after 150 steps, and the same rank of the partner after whole adaptations, by a fifth of the pairs.
 Finished runs are kept. On real images `real` does the same.
 """
 
@@ -20,14 +22,16 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pages
-from experiments import SENSORS, data_digest
+from experiments import LONGEST, SENSORS, data_digest
 from results import write_rows
 from tables import read
 from tqdm import tqdm
 
 from socketlab.measures.model_selection import CANDIDATES, choose_encoding
 
-FIELDS = ["sensor", "encoding", "seed", "held_out", "chosen", "ranks", "seconds", "data"]
+FIELDS = ["sensor", "pairs", "encoding", "seed", "held_out", "chosen", "ranks", "seconds", "data"]
+OWN_SEED = 5
+"""Of the choices with far pairs: no run of a table has it."""
 
 
 def main() -> None:
@@ -43,36 +47,42 @@ def main() -> None:
     folder = chosen.out or data_folder() / "results"
     runs = folder / "choices.csv"
     done = [line for line in read(runs) if line["data"] == data_digest()] if runs.exists() else []
-    known = {(line["sensor"], line["encoding"], int(line["seed"])) for line in done}
-    plan = [(sensor, "", seed) for seed in range(chosen.seeds) for sensor in SENSORS]
-    plan += [(sensor, name, seed) for sensor, _, seed in plan for name in CANDIDATES]
+    known = {(line["sensor"], line["pairs"], line["encoding"], int(line["seed"])) for line in done}
+    plan = [(sensor, "near", "", seed) for seed in range(chosen.seeds) for sensor in SENSORS]
+    plan += [(sensor, "near", name, seed) for sensor, _, _, seed in plan for name in CANDIDATES]
+    plan += [(sensor, "far", name, OWN_SEED) for sensor in SENSORS for name in ("", *CANDIDATES)]
     with ProcessPoolExecutor(chosen.processes, get_context("spawn")) as pool:
         pending = [pool.submit(carried_out, *job, chosen.device) for job in plan if job not in known]
         for found in tqdm(as_completed(pending), total=len(pending), unit="run"):
             done.append(found.result())
-            write_rows(runs, sorted(done, key=lambda line: tuple(str(line[n]) for n in FIELDS[:3])), FIELDS)
-    lines = judged(done)
+            write_rows(runs, sorted(done, key=lambda line: tuple(str(line[n]) for n in FIELDS[:4])), FIELDS)
+    lines = judged([line for line in done if line["pairs"] == "near"])
     write_rows(folder / "choice.csv", lines, list(lines[0]))
     if not chosen.out:
         pages.fill(folder)
 
 
-def carried_out(sensor: str, name: str, seed: int, device: str) -> dict[str, Any]:
+def carried_out(sensor: str, mix: str, name: str, seed: int, device: str) -> dict[str, Any]:
     """One adaptation with an encoding, or, without a name, the choice."""
     import torch
 
     from socketlab import Epoch, Recipe, adapt, features, load_source, rooms
     from socketlab.images import encodings
+    from socketlab.measures.model_selection import partner_rank
     from socketlab.speed import best_execution
 
     torch.set_num_threads(1)
-    begun, recipe = time.perf_counter(), Recipe.socket()
+    begun, recipe = time.perf_counter(), Recipe.socket() if mix == "near" else LONGEST
     source = load_source(f"rgb_{sensor}")
     source.network.to(device)
-    pairs = rooms.ti_pairs(sensor, "near").to(device)
+    pairs = rooms.ti_pairs(sensor, mix).to(device)
     target = rooms.load("target_adapt", sensor, ("depth",)).to(device)
-    line: dict[str, Any] = {"sensor": sensor, "encoding": name, "seed": seed, "data": data_digest()}
+    line: dict[str, Any] = {"sensor": sensor, "pairs": mix, "encoding": name, "seed": seed}
+    line["data"] = data_digest()
     if name:
+        order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+        judging = pairs.take(order[: len(pairs) // 5]) if mix == "far" else None
+        pairs = pairs.take(order[len(pairs) // 5 :]) if mix == "far" else pairs
         how = {"seed": seed, "every": 10**6, "execution": best_execution()}
         how["normalisation"] = encodings.measure(target.images["depth"], "depth", name)
         for event in adapt(source, target, pairs, recipe, **how):
@@ -80,6 +90,7 @@ def carried_out(sensor: str, name: str, seed: int, device: str) -> dict[str, Any
                 state = event.state
         held_out = rooms.load("target_test", sensor, ("depth",))
         line["held_out"] = f"{features.accuracy(state.adapted, held_out):.4f}"
+        line["ranks"] = f"{partner_rank(source, state.adapted, judging):.3f}" if judging else ""
     else:
         choice = choose_encoding(source, target, pairs, recipe, seed=seed)
         line["chosen"] = choice.encoding

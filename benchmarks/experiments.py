@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,8 @@ ONE = "kinect_v1"
 """The sensor of the sweeps."""
 ALL = 500
 """Pairs of each sort, near and far."""
+Words = tuple[tuple[str, str], ...]
+"""The words of a row, as column and value."""
 LENGTHS = {
     "10 + 5 epochs": Recipe.socket(),
     "10 + 5 epochs, shared statistics": Recipe.socket().replace(pair_statistics="shared"),
@@ -29,6 +31,10 @@ LENGTHS = {
 }
 """Epochs of alignment and of all terms: the default, one with less alignment alone, and the thorough one;
 two of them with pairs normalised together with the target's images as well."""
+LONGEST = LENGTHS["3 + 27 epochs, new crops, shared statistics"]
+READ_AS = {"kinect_v1": "normals", "kinect_v2": "normals", "realsense": "normals", "xtion": "inverse"}
+"""How each camera's depth is read in the last row of "lengths": what held-out far pairs choose, as
+`--depth-encoding auto` does (`encoding_choice`)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Job:
     seed : of the adaptation, and of the choice of pairs.
     baseline : what is done in place of the recipe, or with it: see `other_methods`.
     untidy : how the target is not even: see `other_methods.untidy`; "" where nobody asks.
+    encoding : how depth is read; "" for metric depth.
     """
 
     sources: tuple[str, ...] = ("rgb_kinect_v1",)
@@ -58,6 +65,7 @@ class Job:
     seed: int = 0
     baseline: str = ""
     untidy: str = ""
+    encoding: str = ""
 
     @property
     def origin(self) -> str:
@@ -73,7 +81,7 @@ class Job:
         # runs that were made before these were thought of keep their names
         if about["recipe"]["pair_statistics"] == Recipe().pair_statistics:
             del about["recipe"]["pair_statistics"]
-        for name in ("baseline", "untidy"):
+        for name in ("baseline", "untidy", "encoding"):
             if not about[name]:
                 del about[name]
         return about
@@ -116,13 +124,13 @@ class Row:
     """
 
     table: str
-    about: tuple[tuple[str, str], ...]
+    about: Words
     job: Job | None
     oracle: str = ""
-    against: tuple[tuple[str, str], ...] = ()
+    against: Words = ()
 
 
-def words(**about: object) -> tuple[tuple[str, str], ...]:
+def words(**about: object) -> Words:
     """Column → value as a `Row` keeps them."""
     return tuple((name, str(value)) for name, value in about.items())
 
@@ -277,7 +285,7 @@ def near_infrared(seeds: Iterable[int]) -> Iterator[Row]:
     kinds = [(m, "", Recipe.for_method(m)) for m in (*STILL, "shot")]
     kinds += [("socket", mix, Recipe.socket()) for mix in ("near", "far")]
     longer = {"socket, thorough": "3 + 27 epochs, new crops"}
-    longer["socket, thorough, shared statistics"] = longer["socket, thorough"] + ", shared statistics"
+    longer["socket, thorough, shared statistics"] = "3 + 27 epochs, new crops, shared statistics"
     kinds += [(method, mix, LENGTHS[name]) for method, name in longer.items() for mix in ("near", "far")]
     for source, modality, oracle in ways:
         way = f"{source.split('_')[0]} → {modality}"
@@ -384,6 +392,9 @@ def lengths(seeds: Iterable[int]) -> Iterator[Row]:
                     )
                     about = words(recipe=name, pairs=mix, count=count or ALL, sensor=sensor)
                     yield Row("lengths", about, job, against=plain)
+                    if mix == "far" and recipe is LONGEST:
+                        about = words(recipe=f"{name}, encoding chosen", pairs=mix, count=ALL, sensor=sensor)
+                        yield Row("lengths", about, replace(job, encoding=READ_AS[sensor]), against=plain)
 
 
 def rivals(seeds: Iterable[int]) -> Iterator[Row]:

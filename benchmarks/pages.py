@@ -309,8 +309,12 @@ def lengths(folder: Path) -> str:
         "RealSense, near pairs": ("near", "500", "realsense"),
     }
     found = {(x["recipe"], (x["pairs"], x["count"], x["sensor"])): x for x in lines}
+
+    def cell(recipe: str, where: tuple[str, str, str]) -> str:
+        return with_difference(found[recipe, where]) if (recipe, where) in found else ""
+
     rows = [
-        [recipe, *(with_difference(found[recipe, where]) for where in columns.values())]
+        [recipe, *(cell(recipe, where) for where in columns.values())]
         for recipe in dict.fromkeys(line["recipe"] for line in lines)
     ]
     return grid(["recipe", *columns], rows)

@@ -267,11 +267,21 @@ def align(job: Job, sources: list[Any], target: Any, pairs: Any) -> Any:
     from socketlab.method.adaptation import Epoch
     from socketlab.speed import best_execution
 
-    length, how = job.recipe.align_epochs, best_execution()
-    for event in adapt(sources, target, pairs, job.recipe, seed=job.seed, every=length, execution=how):
+    length, how = (
+        job.recipe.align_epochs,
+        {"execution": best_execution(), "normalisation": read_as(job, target)},
+    )
+    for event in adapt(sources, target, pairs, job.recipe, seed=job.seed, every=length, **how):
         if isinstance(event, Epoch) and event.epoch == length:
             return event.state
     raise AssertionError("an alignment ends with an epoch")
+
+
+def read_as(job: Job, target: Any) -> Any:
+    """How the target's images are encoded, where a job says it."""
+    from socketlab.images import encodings
+
+    return encodings.measure(target.images["depth"], "depth", job.encoding) if job.encoding else None
 
 
 def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = None) -> tuple[Any, str]:
@@ -280,8 +290,9 @@ def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = N
     from socketlab.method.adaptation import Epoch
     from socketlab.speed import best_execution
 
-    used, how = pairs if job.recipe.lambda_ti > 0 else None, best_execution()
-    events = adapt(sources, target, used, job.recipe, seed=job.seed, state=state, every=10**6, execution=how)
+    used = pairs if job.recipe.lambda_ti > 0 else None
+    how = {"state": state, "execution": best_execution(), "normalisation": read_as(job, target)}
+    events = adapt(sources, target, used, job.recipe, seed=job.seed, every=10**6, **how)
     try:
         for event in events:
             if isinstance(event, Epoch):
@@ -329,7 +340,9 @@ def in_words(job: Job) -> str:
 
     plain, own = dataclasses.asdict(Recipe()), dataclasses.asdict(job.recipe)
     changed = [f"{name}={own[name]}" for name in own if own[name] != plain[name]]
-    more = [f"{name}={getattr(job, name)}" for name in ("baseline", "untidy") if getattr(job, name)]
+    more = [
+        f"{name}={getattr(job, name)}" for name in ("baseline", "untidy", "encoding") if getattr(job, name)
+    ]
     return " ".join([*changed, *more])
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from experiments import Job, Row
+from experiments import Job, Row, Words
 from scipy import stats
 
-Words = tuple[tuple[str, str], ...]
 Runs = dict[tuple[str, str], dict[str, Any]]
 """Origin of a job and kind of device, "cpu" or "cuda" → line of ``runs.csv``."""
 

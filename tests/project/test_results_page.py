@@ -153,6 +153,23 @@ def test_what_is_said_of_longer_recipes(recipe, other, said):
             assert mean_and_interval[0] == pytest.approx(wanted, abs=0.06)
 
 
+def test_what_is_said_of_depth_read_as_far_pairs_choose():
+    longest = "3 + 27 epochs, new crops" + SHARED
+    runs = pd.read_csv(RESULTS / "lengths_runs.csv")
+    runs = runs[runs.pairs == "far"]
+    held_out = 100 * runs.pivot_table(index=["sensor", "seed"], columns="recipe", values="held_out")
+    gains = held_out[longest + ", encoding chosen"] - held_out[longest]
+    assert _interval(gains) == pytest.approx((-1.5, -3.4, 0.4), abs=0.06)
+    assert _interval(gains["realsense"]) == pytest.approx((4.0, 0.8, 7.2), abs=0.06)
+    others = gains.drop("realsense").groupby("sensor").mean()
+    assert (round(others.max(), 1), round(others.min(), 1)) == (-1.7, -5.9)
+    choices = pd.read_csv(RESULTS / "choices.csv").query("sensor == 'kinect_v1' and pairs == 'far'")
+    whole = choices.dropna(subset="encoding").set_index("encoding")
+    ranks, accuracy = whole.ranks.astype(float), 100 * whole.held_out
+    assert ranks.idxmin() == "inverse" and ranks["metric"] - ranks["inverse"] == pytest.approx(0.002)
+    assert round(accuracy["metric"] - accuracy["inverse"]) == 9
+
+
 def test_what_is_said_of_the_weakest_camera_and_the_best_recipes():
     lengths = pd.read_csv(RESULTS / "lengths.csv")
     lengths = lengths.set_index(["recipe", "pairs", "count", "sensor"]).held_out.sort_index()
@@ -169,7 +186,10 @@ def _compared(recipe, other, pairs) -> tuple[float, float, float]:
     one, few = ("near", 25) if pairs == "25" else (pairs, 500)
     runs = runs[(runs.pairs == one) & (runs["count"] == few)]
     held_out = 100 * runs.pivot_table(index=["sensor", "seed"], columns="recipe", values="held_out")
-    gains = held_out[recipe] - held_out[other]
+    return _interval(held_out[recipe] - held_out[other])
+
+
+def _interval(gains) -> tuple[float, float, float]:
     reach = sem(gains) * t.ppf(0.975, len(gains) - 1)
     return gains.mean(), gains.mean() - reach, gains.mean() + reach
 

@@ -143,6 +143,36 @@ def test_the_tables_that_ship_are_those_of_the_runs_that_ship(experiments, table
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
 
 
+def test_depth_is_read_as_held_out_pairs_chose(experiments):
+    """The lowest rank of the partner among far pairs, without labels, by a seed that no table has."""
+    from socketlab.files import data_folder
+
+    with open(data_folder() / "results" / "choices.csv", newline="") as file:
+        far = [line for line in csv.DictReader(file) if line["pairs"] == "far"]
+    lines = [line for line in far if not line["encoding"]]
+    assert {line["sensor"]: line["chosen"] for line in lines} == experiments.READ_AS
+    for line in lines:
+        words = line["ranks"].split()
+        ranks = dict(zip(words[::2], map(float, words[1::2]), strict=True))
+        assert min(ranks, key=ranks.get) == line["chosen"] and int(line["seed"]) not in range(5)
+    jobs = [row.job for row in experiments.lengths(range(1))]
+    assert {job.sensor: job.encoding for job in jobs if job.encoding} == experiments.READ_AS
+
+
+def test_a_job_whose_encoding_is_named_reads_depth_so(experiments, monkeypatch):
+    results = importlib.import_module("results")
+    from socketlab import Recipe
+    from socketlab.images.encodings import measure
+
+    recipe = Recipe.for_method("adabn")
+    metric, normals = (experiments.Job(recipe=recipe, encoding=name) for name in ("", "normals"))
+    assert metric.origin != normals.origin and results.in_words(normals).endswith("encoding=normals")
+    data = results.read(normals)
+    wanted = measure(data[1].images["depth"], "depth", "normals")
+    assert results.finish(normals, *data)[0].adapted.normalisation.as_dict() == wanted.as_dict()
+    assert results.finish(metric, *data)[0].adapted.normalisation.as_dict() != wanted.as_dict()
+
+
 def test_a_table_is_made_of_one_kind_of_device_where_one_made_all(tables):
     """The CPU's runs where it has all of them, else the GPU's; some of each only where neither has all."""
     done = {("a", "cpu"): run_of(0.1), ("a", "cuda"): run_of(0.2), ("b", "cuda"): run_of(0.3)}
