@@ -3,8 +3,8 @@
 For each camera of PocketRooms: the encoding that held-out pairs choose without a label, and what SOCKET
 reaches with every candidate (near pairs, the recommended recipe). Writes ``data/results/choices.csv``, a
 line per run, and ``choice.csv``, a line per camera and choice: what it loses against the best fixed encoding.
-With far pairs and the longest recipe two rules choose, with a seed of their own (`experiments.READ_AS`): that
-choice, after 150 steps, and the same rank of the partner after whole adaptations, by a fifth of the pairs.
+With far pairs and the longest recipe, by a seed of its own: the same choice, after 150 steps (which
+`experiments.READ_AS` takes over), and, in the column ``ranks``, the partner's rank after whole adaptations.
 Finished runs are kept. On real images `real` does the same.
 """
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def carried_out(sensor: str, mix: str, name: str, seed: int, device: str) -> dict[str, Any]:
-    """One adaptation with an encoding, or, without a name, the choice."""
+    """One adaptation with an encoding, of far pairs judged by a fifth; or, without a name, the choice."""
     import torch
 
     from socketlab import Epoch, Recipe, adapt, features, load_source, rooms
@@ -80,9 +80,10 @@ def carried_out(sensor: str, mix: str, name: str, seed: int, device: str) -> dic
     line: dict[str, Any] = {"sensor": sensor, "pairs": mix, "encoding": name, "seed": seed}
     line["data"] = data_digest()
     if name:
-        order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
-        judging = pairs.take(order[: len(pairs) // 5]) if mix == "far" else None
-        pairs = pairs.take(order[len(pairs) // 5 :]) if mix == "far" else pairs
+        judging = None
+        if mix == "far":
+            order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+            judging, pairs = pairs.take(order[: len(pairs) // 5]), pairs.take(order[len(pairs) // 5 :])
         how = {"seed": seed, "every": 10**6, "execution": best_execution()}
         how["normalisation"] = encodings.measure(target.images["depth"], "depth", name)
         for event in adapt(source, target, pairs, recipe, **how):

@@ -33,8 +33,8 @@ LENGTHS = {
 two of them with pairs normalised together with the target's images as well."""
 LONGEST = LENGTHS["3 + 27 epochs, new crops, shared statistics"]
 READ_AS = {"kinect_v1": "normals", "kinect_v2": "normals", "realsense": "normals", "xtion": "inverse"}
-"""How each camera's depth is read in the last row of "lengths": what held-out far pairs choose, as
-`--depth-encoding auto` does (`encoding_choice`)."""
+"""How each camera's depth is read in the last row of "lengths": what held-out far pairs choose after
+150 steps, as with `--depth-encoding auto` (`encoding_choice`)."""
 
 
 @dataclass(frozen=True)
@@ -284,9 +284,8 @@ def near_infrared(seeds: Iterable[int]) -> Iterator[Row]:
     ways = [(f"rgb_{ONE}", "nir", "nir"), ("nir", "rgb", f"rgb_{ONE}")]
     kinds = [(m, "", Recipe.for_method(m)) for m in (*STILL, "shot")]
     kinds += [("socket", mix, Recipe.socket()) for mix in ("near", "far")]
-    longer = {"socket, thorough": "3 + 27 epochs, new crops"}
-    longer["socket, thorough, shared statistics"] = "3 + 27 epochs, new crops, shared statistics"
-    kinds += [(method, mix, LENGTHS[name]) for method, name in longer.items() for mix in ("near", "far")]
+    longer = {"socket, thorough": Recipe.thorough(), "socket, thorough, shared statistics": LONGEST}
+    kinds += [(method, mix, recipe) for method, recipe in longer.items() for mix in ("near", "far")]
     for source, modality, oracle in ways:
         way = f"{source.split('_')[0]} → {modality}"
         yield Row("nir", words(way=way, method="oracle", pairs=""), None, oracle)

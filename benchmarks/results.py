@@ -265,34 +265,31 @@ def align(job: Job, sources: list[Any], target: Any, pairs: Any) -> Any:
     """The state after the epochs of alignment, which do not depend on the terms that follow."""
     from socketlab import adapt
     from socketlab.method.adaptation import Epoch
-    from socketlab.speed import best_execution
 
-    length, how = (
-        job.recipe.align_epochs,
-        {"execution": best_execution(), "normalisation": read_as(job, target)},
-    )
-    for event in adapt(sources, target, pairs, job.recipe, seed=job.seed, every=length, **how):
+    length, how = job.recipe.align_epochs, options(job, target)
+    for event in adapt(sources, target, pairs, job.recipe, every=length, **how):
         if isinstance(event, Epoch) and event.epoch == length:
             return event.state
     raise AssertionError("an alignment ends with an epoch")
 
 
-def read_as(job: Job, target: Any) -> Any:
-    """How the target's images are encoded, where a job says it."""
+def options(job: Job, target: Any) -> dict[str, Any]:
+    """Seed and execution of `adapt`, and how it reads the target's images where the job says it."""
     from socketlab.images import encodings
+    from socketlab.speed import best_execution
 
-    return encodings.measure(target.images["depth"], "depth", job.encoding) if job.encoding else None
+    read = encodings.measure(target.images["depth"], "depth", job.encoding) if job.encoding else None
+    return {"seed": job.seed, "execution": best_execution(), "normalisation": read}
 
 
 def finish(job: Job, sources: list[Any], target: Any, pairs: Any, state: Any = None) -> tuple[Any, str]:
     """The state after the last epoch, or, of a run that diverged, as it was when it did."""
     from socketlab import LabError, adapt
     from socketlab.method.adaptation import Epoch
-    from socketlab.speed import best_execution
 
     used = pairs if job.recipe.lambda_ti > 0 else None
-    how = {"state": state, "execution": best_execution(), "normalisation": read_as(job, target)}
-    events = adapt(sources, target, used, job.recipe, seed=job.seed, every=10**6, **how)
+    how = options(job, target)
+    events = adapt(sources, target, used, job.recipe, state=state, every=10**6, **how)
     try:
         for event in events:
             if isinstance(event, Epoch):

@@ -159,7 +159,7 @@ def test_depth_is_read_as_held_out_pairs_chose(experiments):
     assert {job.sensor: job.encoding for job in jobs if job.encoding} == experiments.READ_AS
 
 
-def test_a_job_whose_encoding_is_named_reads_depth_so(experiments, monkeypatch):
+def test_a_job_whose_encoding_is_named_reads_depth_so(experiments):
     results = importlib.import_module("results")
     from socketlab import Recipe
     from socketlab.images.encodings import measure
@@ -171,6 +171,10 @@ def test_a_job_whose_encoding_is_named_reads_depth_so(experiments, monkeypatch):
     wanted = measure(data[1].images["depth"], "depth", "normals")
     assert results.finish(normals, *data)[0].adapted.normalisation.as_dict() == wanted.as_dict()
     assert results.finish(metric, *data)[0].adapted.normalisation.as_dict() != wanted.as_dict()
+    short = Recipe.socket().replace(align_epochs=1, epochs=1)
+    paired = dataclasses.replace(normals, recipe=short, mix="near", count=64)
+    aligned = results.align(paired, *results.read(paired))
+    assert aligned.adapted.normalisation.as_dict() == wanted.as_dict()
 
 
 def test_a_table_is_made_of_one_kind_of_device_where_one_made_all(tables):
